@@ -1,0 +1,50 @@
+# make demo   compile a network in 4 bits, train it on handwritten digits, print the bill
+# make test   the whole suite          make lint   style, types, layers
+# make wheel  dist/*.whl               make clean  forget everything that was made
+#
+# PIP_ARGS goes to every pip install, for example PIP_ARGS="--index-url https://..."
+# PYTHON names the interpreter that makes .venv (3.11 or later).
+
+PYTHON ?= $(shell for p in python3.11 python3 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+PIP_ARGS ?=
+PYTEST_ARGS ?=
+BIN := .venv/bin
+RUN := build/demo
+# One thread for each math library: the tests are many and small, and those that ask for threads
+# ask by name.
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+
+.PHONY: demo test lint wheel clean
+.DELETE_ON_ERROR:
+
+demo: .venv/.demo
+	@mkdir -p $(RUN)
+	$(BIN)/quatrain compile examples/digits.py:digits --recipe ultra_low_4bit -o $(RUN)/digits.qtn
+	$(BIN)/quatrain run $(RUN)/digits.qtn --data digits --epochs 10 --checkpoint $(RUN)/trained.qtn
+	$(BIN)/quatrain report $(RUN)/trained.qtn
+
+test: .venv/.dev
+	$(ONE_THREAD) $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: .venv/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+wheel: .venv/.dev
+	rm -rf build/lib dist
+	$(BIN)/python -m pip wheel -q --no-deps $(PIP_ARGS) -w dist .
+
+clean:
+	rm -rf .venv build dist *.egg-info
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "quatrain needs Python 3.11 or later; set PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+# .venv/.demo and .venv/.dev: the package and the extras of that name are installed.
+.venv/.%: pyproject.toml constraints.txt | .venv/bin/python
+	$(BIN)/python -m pip install -q -c constraints.txt $(PIP_ARGS) -e '.[$*]'
+	touch $@

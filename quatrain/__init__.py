@@ -1,0 +1,61 @@
+"""Compile a PyTorch training step to low-bit kernels.
+
+    step = quatrain.compile(model, loss, (x, y), optimizer, recipe="ultra_low_4bit")
+    value = step(x, y)
+
+The public names are loaded at first use, so that ``import quatrain`` brings in neither torch nor
+TVM. The sub-packages are the five folders beside this one (``compiler``, ``passes``, ...).
+"""
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .compiler.errors import QuatrainError
+    from .tools.driver import Task, compile, load, recipes, targets
+
+__version__ = "0.1.0"
+__all__ = ["QuatrainError", "Task", "__version__", "compile", "load", "recipes", "targets"]
+
+_HOME = {
+    "QuatrainError": ".compiler.errors",
+    "Task": ".tools.driver",
+    "compile": ".tools.driver",
+    "load": ".tools.driver",
+    "recipes": ".tools.driver",
+}
+
+
+class _CallablePackage(ModuleType):
+    """The sub-package ``quatrain.targets``, which is also the function ``quatrain.targets()``."""
+
+    def __call__(self) -> object:
+        return import_module(".tools.driver", __name__).targets()
+
+
+class _Face(ModuleType):
+    """This module; it makes ``targets`` callable, however early the import system binds it."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "targets" and type(value) is ModuleType:
+            value.__class__ = _CallablePackage
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Face
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name == "targets":
+            return import_module(".targets", __name__)
+        if name not in _HOME:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(_HOME[name], __name__), name)
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

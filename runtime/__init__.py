@@ -1,0 +1,1 @@
+"""Running a compiled step: binding, state, checkpoints, edges to torch."""

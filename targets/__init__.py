@@ -1,0 +1,1 @@
+"""Kernels: the reference interpreter and the TVM targets."""

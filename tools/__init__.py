@@ -1,0 +1,1 @@
+"""The front door: driver, command line, reports, data, models."""

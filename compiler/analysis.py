@@ -1,0 +1,88 @@
+"""Facts about programs: what is saved for backward, MACs by format, the graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+import networkx as nx
+
+from .ir import Op, Program, Value
+from .ops import GEMMS
+from .types import Scale
+
+
+def saved(program: Program) -> tuple[Value, ...]:
+    """What crosses from forward to later regions: a set difference, in order of definition.
+
+    Parameters and other state are left out; program inputs are not: a batch that backward reads
+    stays in memory too.
+    """
+    made = [*program.inputs, *(r for op in program.region("forward").ops for r in op.results)]
+    later = [op for name in ("backward", "update") for op in program.region(name).ops]
+    used = {v for op in later for v in op.inputs}
+    return tuple(v for v in made if v in used)
+
+
+def graph(program: Program) -> nx.DiGraph[Op]:
+    """Ops as nodes; an edge from the maker of a value to each of its readers."""
+    made = program.producers()
+    g: nx.DiGraph[Op] = nx.DiGraph()
+    for _, op in program.ops():
+        g.add_node(op)
+        g.add_edges_from((made[v], op) for v in op.inputs if v in made)
+    return g
+
+
+@dataclass(frozen=True, slots=True)
+class Gemm:
+    """One GEMM of the program: multiply-accumulates, formats of its two operands, direction."""
+
+    op: Op
+    region: str
+    direction: str
+    macs: int
+
+    @property
+    def formats(self) -> tuple[str, str]:
+        """Format names of both operands, in the order of the signature."""
+        a, b = (v.type.format.name for v in self.op.inputs)
+        return a, b
+
+    @property
+    def bits(self) -> int:
+        """Bits of the wider operand."""
+        return max(v.type.format.bits for v in self.op.inputs)
+
+    @property
+    def quantized(self) -> bool:
+        """Whether both operands are codes."""
+        types = (v.type for v in self.op.inputs)
+        return all(t.format.is_coded and t.scale is not Scale.NONE for t in types)
+
+
+def gemms(program: Program) -> list[Gemm]:
+    """All GEMMs in program order."""
+    return [
+        Gemm(op, region.name, direction(op.kind), macs(op))
+        for region, op in program.ops()
+        if op.kind in GEMMS
+    ]
+
+
+def direction(kind: str) -> str:
+    """``forward``, ``dX`` or ``dW``."""
+    if kind.endswith("_input_grad"):
+        return "dX"
+    return "dW" if kind.endswith("_weight_grad") else "forward"
+
+
+def macs(op: Op) -> int:
+    """Multiply-accumulates of a GEMM: places of the output times the length of each dot product.
+
+    Products with the zero border count, as everybody counts them.
+    """
+    role = direction(op.kind)
+    output = op.result.type.shape if role == "forward" else op.inputs[0].type.shape
+    weight = op.result.type.shape if role == "dW" else op.inputs[1].type.shape
+    return prod(output) * prod(weight[1:])

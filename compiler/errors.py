@@ -1,0 +1,62 @@
+"""Every error a person can see: one class per stage, each one sentence with what would be right."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class QuatrainError(Exception):
+    """Base of all errors raised on purpose; the command line prints one line and exits with 2."""
+
+
+class CaptureError(QuatrainError):
+    """The model, the loss or the optimizer cannot be turned into one training step."""
+
+
+class UnsupportedOpError(CaptureError):
+    """The model uses an operation that has no counterpart in the IR."""
+
+
+class ParseError(QuatrainError):
+    """The IR text is not well formed."""
+
+
+class VerifyError(QuatrainError):
+    """A program breaks an invariant of the IR."""
+
+
+class RecipeError(QuatrainError):
+    """A recipe, a pass or one of their options is unknown or wrong."""
+
+
+class NoKernelError(QuatrainError):
+    """The target has no kernel for an op at these formats."""
+
+
+class TargetError(QuatrainError):
+    """The target is unknown, or this machine cannot build for it or run it."""
+
+
+class InputError(QuatrainError):
+    """A batch given to a step has the wrong number of tensors, shape, dtype, device or labels."""
+
+
+class FileError(QuatrainError):
+    """A file is missing, damaged, foreign or cannot be written."""
+
+
+class DataError(QuatrainError):
+    """A data set is missing, damaged or does not fit the program."""
+
+
+class UsageError(QuatrainError):
+    """A command was called with arguments that do not fit together."""
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence about an unknown ``name``: the closest known one, and all of them."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"{hint}known: {', '.join(known)}"

@@ -1,0 +1,151 @@
+"""Number formats: each is defined by the list of values that its codes stand for.
+
+Reference, kernels, packing, reports and export derive from these; no level is typed twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A storage format of ``bits`` bits.
+
+    Floats (``exp > 0``): ``(-1)^s * radix^(e - bias) * (1 + m / 2^man) * shift``; with
+    ``subnormals`` the exponent code 0 means ``m / 2^man * radix^(1 - bias)``, without them it is 0
+    for ``m == 0`` and an ordinary exponent otherwise. ``specials`` lists the magnitude codes
+    (without sign) that stand for infinity or NaN and are no level; a cast saturates to the largest
+    level instead.
+
+    Integers (``exp == 0``): two's complement without its most negative code when ``signed``, plain
+    binary otherwise; ``midrise`` integers have no zero: code ``c`` is ``2c - (2^bits - 1)``.
+
+    A coded tensor's real values are ``decode(code) * scale``.
+    """
+
+    name: str
+    bits: int
+    exp: int = 0
+    man: int = 0
+    radix: int = 2
+    bias: int = 0
+    shift: float = 1.0
+    subnormals: bool = False
+    signed: bool = True
+    midrise: bool = False
+    specials: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def storage_bits(self) -> int:
+        """Bits that one code takes in memory: the next power of two."""
+        return 1 << (self.bits - 1).bit_length()
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether the levels are consecutive (or, midrise, odd) integers."""
+        return self.exp == 0
+
+    @property
+    def is_carrier(self) -> bool:
+        """Whether plain floats between GEMMs may be kept in this format: f32, bf16, f16."""
+        return self in (F32, BF16, F16)
+
+    @property
+    def is_index(self) -> bool:
+        """Whether the numbers count or point (labels, steps) and take no part in arithmetic."""
+        return self in (I32, I64)
+
+    @property
+    def is_coded(self) -> bool:
+        """Whether the format is small enough to be its own table of at most 256 levels."""
+        return self.bits <= 8
+
+    @property
+    def is_log(self) -> bool:
+        """Whether the levels are 0 and signed powers of ``radix`` times ``shift``."""
+        return self.exp > 0 and self.man == 0 and not self.subnormals
+
+    def decode(self, code: int) -> float:
+        """The number that ``code`` (0 .. 2^bits - 1) stands for; infinity or NaN for a special."""
+        if self.exp == 0:
+            return float(self._decode_integer(code))
+        sign = -1.0 if code >> (self.bits - 1) else 1.0
+        magnitude = code & ((1 << (self.bits - 1)) - 1)
+        e, m = magnitude >> self.man, magnitude & ((1 << self.man) - 1)
+        if magnitude in self.specials:
+            infinite = m == 0 and e == (1 << self.exp) - 1 and len(self.specials) > 1
+            return sign * float("inf") if infinite else float("nan")
+        if e == 0 and self.subnormals:
+            return sign * float(self.radix) ** (1 - self.bias) * m / (1 << self.man) * self.shift
+        if magnitude == 0:
+            return sign * 0.0
+        return sign * float(self.radix) ** (e - self.bias) * (1 + m / (1 << self.man)) * self.shift
+
+    def _decode_integer(self, code: int) -> int:
+        if self.midrise:
+            return 2 * code - ((1 << self.bits) - 1)
+        if not self.signed:
+            return code
+        value = code - (1 << self.bits) if code >> (self.bits - 1) else code
+        return max(value, 1 - (1 << (self.bits - 1)))
+
+    def levels(self) -> tuple[float, ...]:
+        """All distinct finite values, ascending: the definition of a coded format."""
+        return _levels(self)
+
+    @property
+    def max(self) -> float:
+        """The largest level."""
+        return self.levels()[-1]
+
+    @property
+    def smallest(self) -> float:
+        """The smallest positive level."""
+        return next(v for v in self.levels() if v > 0)
+
+
+@cache
+def _levels(f: Format) -> tuple[float, ...]:
+    if not f.is_coded:
+        raise ValueError(f"{f} has too many levels to list")
+    values = {f.decode(c) + 0.0 for c in range(1 << f.bits)}
+    return tuple(sorted(v for v in values if abs(v) != float("inf") and v == v))
+
+
+F32 = Format("f32", 32, exp=8, man=23, bias=127, subnormals=True)
+BF16 = Format("bf16", 16, exp=8, man=7, bias=127, subnormals=True)
+F16 = Format("f16", 16, exp=5, man=10, bias=15, subnormals=True)
+I64 = Format("i64", 64)
+I32 = Format("i32", 32)
+INTS = {b: Format(f"int{b}", b) for b in range(2, 9)}
+UINTS = {b: Format(f"uint{b}", b, signed=False) for b in range(1, 9)}
+INT4, INT8, UINT2, UINT4, UINT8 = INTS[4], INTS[8], UINTS[2], UINTS[4], UINTS[8]
+# Sixteen levels without a zero, -15, -13 .. 15: SAWB's other 4-bit grid.
+INT4_MIDRISE = Format("int4.midrise", 4, midrise=True)
+# 0, +-4^-3 .. +-4^3, and the same levels times 2 (Sun et al. 2020, two-phase rounding).
+FP4_EVEN = Format("fp4.even", 4, exp=3, radix=4, bias=4)
+FP4_ODD = Format("fp4.odd", 4, exp=3, radix=4, bias=4, shift=2.0)
+# The odd levels below the even ones instead of above: 4^k / 2.
+FP4_ODD_LOW = Format("fp4.odd_low", 4, exp=3, radix=4, bias=4, shift=0.5)
+# ml_dtypes' float8_e4m3fn: the all-ones code is NaN, the top is 448.
+FP8_143 = Format("fp8.143", 8, exp=4, man=3, bias=7, subnormals=True, specials=(0x7F,))
+# HFP8's forward format: bias 11, no subnormals, top 30.
+FP8_143_IBM = Format("fp8.143.ibm", 8, exp=4, man=3, bias=11)
+# ml_dtypes' float8_e5m2: infinity and NaN in the top exponent, top 57344.
+_TOP = tuple(range(0x7C, 0x80))
+FP8_152 = Format("fp8.152", 8, exp=5, man=2, bias=15, subnormals=True, specials=_TOP)
+# IBM's variant without subnormals.
+FP8_152_IBM = Format("fp8.152.ibm", 8, exp=5, man=2, bias=15, specials=_TOP)
+
+FORMATS = {
+    f.name: f
+    for f in (
+        *(F32, BF16, F16, I64, I32, *INTS.values(), *UINTS.values(), INT4_MIDRISE),
+        *(FP4_EVEN, FP4_ODD, FP4_ODD_LOW, FP8_143, FP8_143_IBM, FP8_152, FP8_152_IBM),
+    )
+}

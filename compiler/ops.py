@@ -1,0 +1,230 @@
+"""The op table: for each op its operands with format classes, attributes, results and meaning.
+
+    kind(operand: class, ...) {attribute: type, ...} -> result: class, ...
+        -- meaning
+
+Format classes: ``float`` a carrier (f32, bf16, f16) without scale; ``scaled`` a carrier with a
+power-of-two scale; ``code`` a quantized tensor with a scale; ``gemm`` any of these three; ``f32``,
+``int`` (i32, i64), ``uint2``, ``where`` (uint8 or i32) exactly that; ``mask`` = float or uint2;
+``any`` everything. A last operand with ``...`` repeats. Ops compute in f32 and round once, to
+nearest even, to the format of the result. Images are NxCxHxW; channels are dimension 1.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+CONV = "{stride: ints, padding: ints, dilation: ints, groups: int}"
+POOL = "{kernel: ints, stride: ints, padding: ints, dilation: ints}"
+AVG = "{kernel: ints, stride: ints, padding: ints, count_include_pad: flag, divisor: int}"
+
+TABLE = f"""
+# GEMMs: (sum of products of stored numbers) * (scale of one * scale of the other), rounded once
+conv2d(x: gemm, w: gemm) {CONV} -> y: float
+    -- cross-correlation, w is KxCxRxS
+conv2d_input_grad(g: gemm, w: gemm) {CONV} -> dx: float
+    -- dX, shape of x
+conv2d_weight_grad(g: gemm, x: gemm) {CONV} -> dw: float
+    -- dW, shape of w
+linear(x: gemm, w: gemm) -> y: float
+    -- x NxI, w OxI: x w^T
+linear_input_grad(g: gemm, w: gemm) -> dx: float
+    -- g w
+linear_weight_grad(g: gemm, x: gemm) -> dw: float
+    -- g^T x
+
+# Quantizers
+sawb_clip(w: float) {{c1: float, c2: float}} -> clip: f32
+    -- c1 sqrt(mean w^2) - c2 mean |w|, max |w| where that is <= 0
+quantize(x: float, clip: f32) -> q: code
+    -- rint(min(max(x, lo), clip) * (n/clip)), n = top integer, lo = 0 or -clip; scale clip/n;
+    midrise: code rint((min(max(x, -clip), clip) * (n/clip) + n) * 0.5), n = 2^bits - 1
+clip_region(x: float, clip: f32) {{signed: flag}} -> m: uint2
+    -- 0: x <= 0 (signed: x < -clip), 1: inside, 2: x > clip
+pact_grad(g: float, m: uint2) {{signed: flag}} -> dx: float, dclip: f32
+    -- dx = g where m != 2 (signed: m == 1), else 0; dclip = sum of g where m == 2 (signed: minus
+    the sum where m == 0)
+pact_plus_grad(g: float, x: float, clip: f32) {{top: int, signed: flag}} -> dx: float, dclip: f32
+    -- dx as pact_grad; dclip also sums g * (rint(z) - z) / top inside, z = x top/clip
+grad_scale_init(s: f32, g: float) {{top: float, always: flag}} -> s1: f32
+    -- s, or where s is 0 (or always) 2^floor(log2(top / max |g|)); s (or 1) where g is all 0
+grad_scale(g: float, s: f32) -> gs: scaled
+    -- stored numbers g * s, scale 1/s
+amax(g: gemm) -> m: f32
+    -- largest stored magnitude |g * s|
+grad_scale_step(s: f32, m: f32) {{top: float}} -> s1: f32
+    -- s/2 where m > top, 2s where 0 < m <= top/2, else s; kept in 2^-100 .. 2^100
+round_log(g: scaled) {{up: float, tie: word, underflow: word}} -> q: code
+    -- to a radix-r format: up = 1.6 (arithmetic midpoint) etc., tie = up|down, underflow =
+    uniform|nearest
+round_stochastic(g: scaled, seed: int, step: int) {{salt: int}} -> q: code
+    -- up with the probability that makes the mean right; Threefry-2x32(seed, step; salt, element
+    index)
+cast(x: gemm) -> y: any
+    -- to nearest even, saturating at the top of a coded format; keeps the scale
+dequantize(q: code) -> x: float
+    -- real values; only where a waiver allows it
+
+# Normalization: statistics apart from what uses them
+batch_stats(x: float) -> mean: f32, var: f32
+    -- over all but channels; var is biased
+batch_norm(x: float, mean: f32, var: f32, gamma: f32, beta: f32) {{eps: float}} -> y: float
+    -- x * a + b, a = gamma / sqrt(var + eps), b = beta - mean * a
+batch_norm_grad_stats(g: float, x: float, mean: f32, var: f32) {{eps: float}} -> dgamma: f32, dbeta:
+    f32
+    -- dgamma = sum g * (x - mean) * r, r = 1 / sqrt(var + eps); dbeta = sum g
+batch_norm_input_grad(g: float, x: float, mean: f32, var: f32, gamma: f32, dgamma: f32, dbeta: f32)
+    {{eps: float}} -> dx: float
+    -- g * a + x * b + c, a = gamma * r, b = -a * dgamma * r / P, c = -a * dbeta / P - mean * b, P =
+    elements per channel
+batch_norm_eval_grad(g: float, var: f32, gamma: f32) {{eps: float}} -> dx: float
+    -- g * (gamma / sqrt(var + eps)): the statistics are constants
+running_stats(old: f32, new: f32) {{momentum: float, correction: float}} -> next: f32
+    -- (1 - momentum) * old + momentum * (new * correction)
+running_average(old: f32, new: f32, count: int) {{correction: float}} -> next: f32
+    -- the same with momentum 1 / count
+increment(n: int) -> next: int
+    -- n + 1
+
+# Pointwise
+relu(x: float) -> y: float
+    -- max(x, 0)
+relu_grad(g: float, y: mask) -> dx: float
+    -- g where y > 0 (a region mask: m != 0), else 0
+add(a: float, b: float) -> y: float
+sub(a: float, b: float) -> y: float
+mul(a: float, b: float) -> y: float
+scale(x: float) {{factor: float}} -> y: float
+    -- x * factor
+add_bias(x: float, b: float) -> y: float
+    -- b per channel (dimension 1)
+clamp_min(x: float) {{low: float}} -> y: float
+constant() {{value: float}} -> c: f32
+    -- value everywhere
+
+# Reductions and broadcasts
+sum_channels(g: float) -> s: f32
+    -- over all but channels
+sum(x: float) {{dims: ints, keepdim: flag}} -> y: float
+mean(x: float) {{dims: ints, keepdim: flag}} -> y: float
+broadcast(x: float) {{dims: ints}} -> y: float
+    -- repeats along dims; x has them with size 1 or lacks them
+
+# Pooling; ``where`` is the winner's place in its window, row by row (adaptive: in its plane)
+max_pool2d(x: float) {POOL} -> y: float, where: where
+    -- first of equal maxima; -inf outside
+max_pool2d_grad(g: float, where: where) {POOL} -> dx: float
+avg_pool2d(x: float) {AVG} -> y: float
+    -- divisor 0: the window's size
+avg_pool2d_grad(g: float) {AVG} -> dx: float
+adaptive_avg_pool2d(x: float) -> y: float
+adaptive_avg_pool2d_grad(g: float) -> dx: float
+adaptive_max_pool2d(x: float) -> y: float, where: where
+adaptive_max_pool2d_grad(g: float, where: where) -> dx: float
+
+# Shape
+view(x: any) -> y: any
+    -- same elements in row-major order
+permute(x: float) {{dims: ints}} -> y: float
+cat(x: float...) {{dim: int}} -> y: float
+slice(x: float) {{dim: int, start: int, step: int}} -> y: float
+    -- start, start + step, ...
+slice_grad(g: float) {{dim: int, start: int, step: int}} -> dx: float
+    -- zeros elsewhere
+pad(x: float) {{before: ints, value: float}} -> y: float
+    -- constant border; before[i] >= 0 elements ahead of dimension i
+
+# Losses
+log_softmax(x: float) -> y: f32
+    -- over dimension 1 of NxC
+log_softmax_grad(g: f32, y: f32) -> dx: float
+    -- g - exp(y) * sum g
+nll_loss(y: f32, target: int) {{reduction: word, ignore_index: int}} -> loss: f32, count: f32
+    -- reduction = mean|sum; count of targets not ignored
+nll_loss_grad(g: f32, target: int, count: f32) {{reduction: word, ignore_index: int}} -> dy: f32
+mse_loss(x: float, y: float) {{reduction: word}} -> loss: f32
+mse_loss_grad(g: f32, x: float, y: float) {{reduction: word}} -> dx: float
+
+# Update; the first step (step == 0) takes the gradient undamped, as torch does
+sgd(w: f32, dw: float, m: f32, step: int, lr: f32, momentum: f32, dampening: f32, weight_decay: f32)
+    {{nesterov: flag, maximize: flag}} -> w1: f32, m1: f32
+"""
+
+GEMMS = frozenset(
+    f"{kind}{part}" for kind in ("conv2d", "linear") for part in ("", "_input_grad", "_weight_grad")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """A named operand or result and its format class."""
+
+    name: str
+    format_class: str
+    repeats: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OpDef:
+    """Signature of one op kind."""
+
+    kind: str
+    operands: tuple[Operand, ...]
+    attrs: dict[str, str]
+    results: tuple[Operand, ...]
+    meaning: str
+    group: str
+
+    @property
+    def repeats(self) -> bool:
+        """Whether the last operand takes one or more values."""
+        return bool(self.operands) and self.operands[-1].repeats
+
+    def __str__(self) -> str:
+        def show(operands: tuple[Operand, ...]) -> str:
+            dots = ("", "...")
+            return ", ".join(f"{o.name}: {o.format_class}{dots[o.repeats]}" for o in operands)
+
+        attrs = ", ".join(f"{k}: {v}" for k, v in self.attrs.items())
+        middle = f" {{{attrs}}}" if attrs else ""
+        return f"{self.kind}({show(self.operands)}){middle} -> {show(self.results)}"
+
+
+LINE = re.compile(
+    r"(?P<kind>\w+)\((?P<operands>[^)]*)\)(?: \{(?P<attrs>[^}]*)\})?"
+    r" -> (?P<results>\w+: \w+(?:, \w+: \w+)*)(?: -- (?P<meaning>.*))?"
+)
+
+
+def _operand(text: str) -> Operand:
+    name, _, format_class = text.partition(": ")
+    return Operand(name, format_class.removesuffix("..."), format_class.endswith("..."))
+
+
+def _split(text: str | None) -> list[str]:
+    return text.split(", ") if text else []
+
+
+def _read(table: str) -> dict[str, OpDef]:
+    ops: dict[str, OpDef] = {}
+    group = ""
+    for line in table.replace("\n    ", " ").splitlines():
+        if line.startswith("# "):
+            group = line[2:]
+        if not line or line.startswith("# "):
+            continue
+        m = LINE.fullmatch(line)
+        assert m, f"malformed op signature: {line}"
+        ops[m["kind"]] = OpDef(
+            m["kind"],
+            tuple(map(_operand, _split(m["operands"]))),
+            dict(a.split(": ") for a in _split(m["attrs"])),
+            tuple(map(_operand, _split(m["results"]))),
+            m["meaning"] or "",
+            group,
+        )
+    return ops
+
+
+OPS = _read(TABLE)

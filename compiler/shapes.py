@@ -1,0 +1,229 @@
+"""Shape rules: for each op kind the shapes its results must have.
+
+``expected_shapes(op)`` returns one entry per result; ``None`` where the op itself decides (dX takes
+the shape of the forward input, a slice its length); the rule has then checked that it fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+
+from .ir import Op
+from .types import Shape
+
+Shapes = tuple[Shape | None, ...]
+
+
+class ShapeMismatch(Exception):
+    """Shapes of an op that do not fit; the verifier adds the place."""
+
+
+def expected_shapes(op: Op) -> Shapes:
+    """Shapes of the results that follow from operands and attributes."""
+    return RULES.get(op.kind, _same)(op)
+
+
+def window(size: int, kernel: int, stride: int, padding: int, dilation: int = 1) -> int:
+    """Number of places of a window of ``kernel`` taps along ``size`` elements."""
+    return (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+
+
+def _need(ok: bool, message: str) -> None:
+    if not ok:
+        raise ShapeMismatch(message)
+
+
+def _shape(op: Op, i: int) -> Shape:
+    return op.inputs[i].type.shape
+
+
+def _same(op: Op) -> Shapes:
+    return (_shape(op, 0),) * len(op.results)
+
+
+def _two(op: Op) -> Shapes:
+    _need(_shape(op, 0) == _shape(op, 1), f"{_shape(op, 0)} and {_shape(op, 1)} differ")
+    return (_shape(op, 0),)
+
+
+def conv_output(op: Op, x: Shape, w: Shape) -> Shape:
+    """NxKxHxW of a convolution of ``x`` (NxCxHxW) with ``w`` (KxC/groupsxRxS)."""
+    _need(len(x) == 4 and len(w) == 4, f"convolution needs two 4-d operands, not {x} and {w}")
+    groups = op.int_attr("groups")
+    _need(x[1] == w[1] * groups and w[0] % groups == 0, f"channels of {x}, {w}, groups {groups}")
+    stride, padding, dilation = (op.ints_attr(k) for k in ("stride", "padding", "dilation"))
+    spatial = (window(x[i + 2], w[i + 2], stride[i], padding[i], dilation[i]) for i in range(2))
+    return (x[0], w[0], *spatial)
+
+
+def _conv(op: Op) -> Shapes:
+    return (conv_output(op, _shape(op, 0), _shape(op, 1)),)
+
+
+def _conv_dx(op: Op) -> Shapes:
+    made = conv_output(op, op.result.type.shape, _shape(op, 1))
+    _need(made == _shape(op, 0), f"the gradient is {_shape(op, 0)}, a forward gives {made}")
+    return (None,)
+
+
+def _conv_dw(op: Op) -> Shapes:
+    made = conv_output(op, _shape(op, 1), op.result.type.shape)
+    _need(made == _shape(op, 0), f"the gradient is {_shape(op, 0)}, a forward gives {made}")
+    return (None,)
+
+
+def _linear(op: Op) -> Shapes:
+    x, w = _shape(op, 0), _shape(op, 1)
+    _need(len(x) == len(w) == 2 and x[1] == w[1], f"linear of {x} and {w}")
+    return ((x[0], w[0]),)
+
+
+def _linear_dx(op: Op) -> Shapes:
+    g, w = _shape(op, 0), _shape(op, 1)
+    _need(len(g) == len(w) == 2 and g[1] == w[0], f"dX of {g} and {w}")
+    return ((g[0], w[1]),)
+
+
+def _linear_dw(op: Op) -> Shapes:
+    g, x = _shape(op, 0), _shape(op, 1)
+    _need(len(g) == len(x) == 2 and g[0] == x[0], f"dW of {g} and {x}")
+    return ((g[1], x[1]),)
+
+
+def _channels(op: Op) -> Shapes:
+    return ((_shape(op, 0)[1],),) * len(op.results)
+
+
+def _scalars(op: Op) -> Shapes:
+    return ((),) * len(op.results)
+
+
+def _clip(op: Op) -> Shapes:
+    made = op.result.type.shape
+    _need(made in ((), _shape(op, 0)[:1]), f"a clip is one number or one a channel, not {made}")
+    return (None,)
+
+
+def _with_clip_gradient(op: Op) -> Shapes:
+    return (_shape(op, 0), ())
+
+
+def _reduced(op: Op) -> Shapes:
+    x, dims = _shape(op, 0), set(op.ints_attr("dims"))
+    if op.bool_attr("keepdim"):
+        return (tuple(1 if i in dims else d for i, d in enumerate(x)),)
+    return (tuple(d for i, d in enumerate(x) if i not in dims),)
+
+
+def _broadcast(op: Op) -> Shapes:
+    made, dims = op.result.type.shape, set(op.ints_attr("dims"))
+    kept = tuple(d for i, d in enumerate(made) if i not in dims)
+    full = tuple(1 if i in dims else d for i, d in enumerate(made))
+    _need(_shape(op, 0) in (kept, full), f"{_shape(op, 0)} does not broadcast to {made}")
+    return (None,)
+
+
+def _pool(op: Op) -> Shapes:
+    kernel, stride, padding = (op.ints_attr(k) for k in ("kernel", "stride", "padding"))
+    dilation = op.ints_attr("dilation") if "dilation" in op.attrs else (1, 1)
+    x, y = _shape(op, 0), op.result.type.shape
+    _need(len(x) == len(y) == 4 and x[:2] == y[:2], f"pooling of {x} to {y}")
+    for i in range(2):
+        least = window(x[i + 2], kernel[i], stride[i], padding[i], dilation[i])
+        _need(y[i + 2] in (least, least + 1), f"pooling of {x} gives {least} places, not {y}")
+    return (None,) * len(op.results)
+
+
+def _free(op: Op) -> Shapes:
+    return (None,) * len(op.results)
+
+
+def _view(op: Op) -> Shapes:
+    a, b = _shape(op, 0), op.result.type.shape
+    _need(prod(a) == prod(b), f"{a} has {prod(a)} elements, {b} has {prod(b)}")
+    return (None,)
+
+
+def _permute(op: Op) -> Shapes:
+    return (tuple(_shape(op, 0)[d] for d in op.ints_attr("dims")),)
+
+
+def _cat(op: Op) -> Shapes:
+    dim, first = op.int_attr("dim"), _shape(op, 0)
+    total = sum(v.type.shape[dim] for v in op.inputs)
+    return ((*first[:dim], total, *first[dim + 1 :]),)
+
+
+def _sliced(whole: Shape, part: Shape, op: Op) -> None:
+    dim, start, step = (op.int_attr(k) for k in ("dim", "start", "step"))
+    last = start + (part[dim] - 1) * step
+    fits = all(a == b for i, (a, b) in enumerate(zip(whole, part, strict=True)) if i != dim)
+    _need(fits and 0 <= start and last < whole[dim], f"{part} is no slice of {whole}")
+
+
+def _slice(op: Op) -> Shapes:
+    _sliced(_shape(op, 0), op.result.type.shape, op)
+    return (None,)
+
+
+def _slice_grad(op: Op) -> Shapes:
+    _sliced(op.result.type.shape, _shape(op, 0), op)
+    return (None,)
+
+
+def _pad(op: Op) -> Shapes:
+    x, y, before = _shape(op, 0), op.result.type.shape, op.ints_attr("before")
+    fits = all(b >= 0 and d + b <= e for d, b, e in zip(x, before, y, strict=True))
+    _need(fits, f"{x} does not lie in {y} at {before}")
+    return (None,)
+
+
+def _sgd(op: Op) -> Shapes:
+    w = _shape(op, 0)
+    _need(w == _shape(op, 1) == _shape(op, 2), "weight, gradient and momentum differ in shape")
+    return (w, w)
+
+
+RULES: dict[str, Callable[[Op], Shapes]] = {
+    "conv2d": _conv,
+    "conv2d_input_grad": _conv_dx,
+    "conv2d_weight_grad": _conv_dw,
+    "linear": _linear,
+    "linear_input_grad": _linear_dx,
+    "linear_weight_grad": _linear_dw,
+    "sawb_clip": _clip,
+    "pact_grad": _with_clip_gradient,
+    "pact_plus_grad": _with_clip_gradient,
+    "amax": _scalars,
+    "batch_stats": _channels,
+    "batch_norm_grad_stats": _channels,
+    "relu_grad": _two,
+    "add": _two,
+    "sub": _two,
+    "mul": _two,
+    "constant": _free,
+    "sum_channels": _channels,
+    "sum": _reduced,
+    "mean": _reduced,
+    "broadcast": _broadcast,
+    "max_pool2d": _pool,
+    "avg_pool2d": _pool,
+    "max_pool2d_grad": _free,
+    "avg_pool2d_grad": _free,
+    "adaptive_avg_pool2d": _free,
+    "adaptive_avg_pool2d_grad": _free,
+    "adaptive_max_pool2d": _free,
+    "adaptive_max_pool2d_grad": _free,
+    "view": _view,
+    "permute": _permute,
+    "cat": _cat,
+    "slice": _slice,
+    "slice_grad": _slice_grad,
+    "pad": _pad,
+    "nll_loss": _scalars,
+    "nll_loss_grad": _free,
+    "mse_loss": _scalars,
+    "mse_loss_grad": lambda op: (_shape(op, 1),),
+    "sgd": _sgd,
+}

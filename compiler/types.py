@@ -1,0 +1,47 @@
+"""Tensor types: a shape, a storage format and how the scale is attached."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from math import prod
+
+from .formats import Format
+
+Shape = tuple[int, ...]
+
+
+class Scale(Enum):
+    """How a tensor carries its scale: the factor from stored numbers to real ones."""
+
+    NONE = ""  # the stored numbers are the real ones
+    TENSOR = "t"  # one f32 for the tensor
+    CHANNEL = "c"  # one f32 per output channel (dimension 0)
+    POW2 = "p"  # one power of two for the tensor
+
+
+@dataclass(frozen=True, slots=True)
+class TensorType:
+    """Type of a value: ``int4*t[128x64x3x3]`` is 128x64x3x3 codes of int4 with one f32 scale."""
+
+    shape: Shape
+    format: Format
+    scale: Scale = Scale.NONE
+
+    def __str__(self) -> str:
+        return f"{self.short}[{'x'.join(map(str, self.shape))}]"
+
+    @property
+    def short(self) -> str:
+        """Format and scale without the shape: ``int4*t``."""
+        return self.format.name + (f"*{self.scale.value}" if self.scale is not Scale.NONE else "")
+
+    @property
+    def elements(self) -> int:
+        """Number of elements; 1 for a scalar."""
+        return prod(self.shape)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that the codes take when packed, each tensor rounded up to a whole byte."""
+        return (self.elements * self.format.storage_bits + 7) // 8

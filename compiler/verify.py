@@ -1,0 +1,145 @@
+"""Invariants that hold between any two passes; a broken one is shown among its neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .errors import VerifyError, closest
+from .formats import UINT2, UINT8, I32
+from .ir import REGIONS, Attr, Op, Program, Region, Value
+from .ops import OPS, OpDef
+from .shapes import ShapeMismatch, expected_shapes
+from .text import show_op
+from .types import Scale, TensorType
+
+
+def _float(t: TensorType) -> bool:
+    return t.format.is_carrier and t.scale is Scale.NONE
+
+
+def _scaled(t: TensorType) -> bool:
+    return t.format.is_carrier and t.scale is Scale.POW2
+
+
+def _code(t: TensorType) -> bool:
+    return t.format.is_coded and t.scale is not Scale.NONE
+
+
+CLASSES: dict[str, Callable[[TensorType], bool]] = {
+    "float": _float,
+    "scaled": _scaled,
+    "code": _code,
+    "gemm": lambda t: _float(t) or _scaled(t) or _code(t),
+    "f32": lambda t: _float(t) and t.format.name == "f32",
+    "int": lambda t: t.format.is_index,
+    "uint2": lambda t: t.format is UINT2 and t.scale is Scale.NONE,
+    "where": lambda t: t.format in (UINT8, I32) and t.scale is Scale.NONE,
+    "mask": lambda t: _float(t) or (t.format is UINT2 and t.scale is Scale.NONE),
+    "any": lambda t: True,
+}
+ATTRS: dict[str, Callable[[Attr], bool]] = {
+    "int": lambda a: isinstance(a, int) and not isinstance(a, bool),
+    "float": lambda a: isinstance(a, float),
+    "flag": lambda a: isinstance(a, bool),
+    "word": lambda a: isinstance(a, str),
+    "ints": lambda a: isinstance(a, tuple),
+}
+
+
+def verify(program: Program) -> Program:
+    """Return ``program`` unchanged, or raise VerifyError at the first broken invariant."""
+    order = [r.name for r in program.regions]
+    if order != [name for name in REGIONS if name in order]:
+        raise VerifyError(f"regions are {', '.join(order)}; the order is {', '.join(REGIONS)}")
+    seen: dict[Value, str] = dict.fromkeys((*program.inputs, *program.state), "")
+    names: set[str] = set()
+    for v in seen:
+        _define(v, names, "the declarations")
+    for region in program.regions:
+        for i, op in enumerate(region.ops):
+            _check_op(region, i, op, seen, names)
+            seen.update(dict.fromkeys(op.results, region.name))
+    _check_ends(program, seen)
+    return program
+
+
+def _define(value: Value, names: set[str], place: str) -> None:
+    if value.name in names:
+        raise VerifyError(f"{place}: {value.name} is defined twice; give one another name")
+    names.add(value.name)
+
+
+def _check_op(region: Region, i: int, op: Op, seen: dict[Value, str], names: set[str]) -> None:
+    def fail(fact: str) -> VerifyError:
+        lines = [
+            f"  {'>' if j == i else ' '} {show_op(o)}"
+            for j, o in enumerate(region.ops[max(0, i - 3) : i + 4], max(0, i - 3))
+        ]
+        where = f"{region.name}, layer {op.origin or '-'}"
+        return VerifyError(f"{where}: {fact}\n" + "\n".join(lines))
+
+    if op.kind not in OPS:
+        raise fail(f"no op is called {op.kind!r}; {closest(op.kind, OPS)}")
+    for v in op.inputs:
+        if v not in seen:
+            raise fail(f"{v.name} is read before it is defined")
+        if seen[v] == "update" and region.name != "update":
+            raise fail(f"{v.name} is made in update and cannot feed {region.name}")
+    definition = OPS[op.kind]
+    if fact := _arity(op, definition) or _classes(op, definition) or _attributes(op, definition):
+        raise fail(f"{fact}; the signature is {definition}")
+    try:
+        shapes = expected_shapes(op)
+    except (ShapeMismatch, IndexError, ValueError) as e:
+        raise fail(f"{op.kind}: {e}") from None
+    for r, shape in zip(op.results, shapes, strict=True):
+        if shape is not None and r.type.shape != shape:
+            raise fail(f"{r.name} is {r.type}, but {op.kind} makes shape {shape}")
+        if r.name in names:
+            raise fail(f"{r.name} is defined twice")
+        names.add(r.name)
+
+
+def _arity(op: Op, definition: OpDef) -> str:
+    n, want = len(op.inputs), len(definition.operands)
+    if n < want or (n > want and not definition.repeats):
+        return f"{op.kind} has {n} operands"
+    if len(op.results) != len(definition.results):
+        return f"{op.kind} has {len(op.results)} results"
+    return ""
+
+
+def _classes(op: Op, definition: OpDef) -> str:
+    operands = list(definition.operands)
+    operands += [operands[-1]] * (len(op.inputs) - len(operands)) if operands else []
+    read = zip(operands, op.inputs, strict=True)
+    made = zip(definition.results, op.results, strict=True)
+    for operand, v in (*read, *made):
+        if not CLASSES[operand.format_class](v.type):
+            return f"{v.name} : {v.type} is not of class {operand.format_class} ({operand.name})"
+    return ""
+
+
+def _attributes(op: Op, definition: OpDef) -> str:
+    if set(op.attrs) != set(definition.attrs):
+        return f"{op.kind} has attributes {sorted(op.attrs)}"
+    for name, kind in definition.attrs.items():
+        if not ATTRS[kind](op.attrs[name]):
+            return f"attribute {name}={op.attrs[name]!r} is not of type {kind}"
+    return ""
+
+
+def _check_ends(program: Program, seen: dict[Value, str]) -> None:
+    for v in program.outputs:
+        if v not in seen:
+            raise VerifyError(f"{v.name} is returned but never defined")
+    for s, v in program.next:
+        if s not in program.state:
+            raise VerifyError(f"next {s.name}: there is no such state; declare it")
+        if v not in seen:
+            raise VerifyError(f"next {s.name} = {v.name}: {v.name} is never defined")
+        if v.type != s.type:
+            raise VerifyError(f"next {s.name} is {v.type}, the state is {s.type}")
+    for name in program.initial:
+        if name not in {s.name for s in program.state}:
+            raise VerifyError(f"{name} has an initial value but is no state")

@@ -1,0 +1,95 @@
+"""How a value lies in memory on the compiled targets.
+
+ROWS    the logical row-major order; program inputs, state, gradients of weights, updates
+PIXELS  channels last: dimension 1 moved to the end (NxCxHxW lies as N,H,W,C; KxCxRxS as K,R,S,C)
+
+Formats below 8 bits are packed along the last physical dimension, rows padded to whole bytes: with
+``n = 8 / storage_bits`` codes a byte and ``cell = ceil(C / n)`` bytes a row, byte ``j`` holds the
+codes of channels ``j, j + cell, j + 2 cell, ...``, the first in the lowest bits, unused codes 0.
+The scale of a tensor is a buffer of its own: one f32, or one per channel of dimension 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from math import prod
+
+from ..compiler.ir import Program, Value
+from ..compiler.types import Scale, TensorType
+
+
+class Order(Enum):
+    """Order of the dimensions in memory."""
+
+    ROWS = "rows"
+    PIXELS = "pixels"
+
+
+# Storage of each format in NumPy's and TVM's words; bf16 is handled by its bits.
+DTYPES = {"f32": "float32", "bf16": "uint16", "f16": "float16", "i64": "int64", "i32": "int32"}
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Memory of one value: a matrix of ``rows`` x ``channels`` logical elements."""
+
+    type: TensorType
+    order: Order
+
+    @property
+    def physical_shape(self) -> tuple[int, ...]:
+        """The dimensions in memory order, unpacked."""
+        shape = self.type.shape
+        if self.order is Order.ROWS or len(shape) < 3:
+            return shape
+        return (shape[0], *shape[2:], shape[1])
+
+    @property
+    def channels(self) -> int:
+        """Length of the last physical dimension (1 for a scalar)."""
+        return self.physical_shape[-1] if self.type.shape else 1
+
+    @property
+    def rows(self) -> int:
+        """Number of rows of ``channels`` elements."""
+        return prod(self.physical_shape[:-1])
+
+    @property
+    def parts(self) -> int:
+        """Codes a byte: 1, 2, 4 or 8."""
+        return max(1, 8 // self.type.format.storage_bits)
+
+    @property
+    def cell(self) -> int:
+        """Stored elements (bytes, where packed) a row."""
+        return -(-self.channels // self.parts)
+
+    @property
+    def dtype(self) -> str:
+        """Type of one stored element."""
+        return DTYPES.get(self.type.format.name, "uint8")
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the data buffer."""
+        width = max(1, self.type.format.storage_bits // 8)
+        return self.rows * self.cell * width
+
+    @property
+    def scales(self) -> int:
+        """Numbers in the scale buffer; 0 where the type carries none."""
+        if self.type.scale is Scale.NONE:
+            return 0
+        return self.type.shape[0] if self.type.scale is Scale.CHANNEL else 1
+
+
+def orders(program: Program) -> dict[Value, Order]:
+    """The order of every value: ROWS for what the outside sees, PIXELS between."""
+    table = dict.fromkeys((*program.inputs, *program.state, *program.outputs), Order.ROWS)
+    for region, op in program.ops():
+        rows = region.name == "update" or op.kind.endswith("_weight_grad")
+        for v in op.results:
+            table.setdefault(v, Order.ROWS if rows else Order.PIXELS)
+    table.update((v, Order.ROWS) for _, v in program.next)
+    return table

@@ -1,0 +1,150 @@
+"""The recipe ``ultra_low_4bit`` simulated in plain PyTorch: every tensor stays float32.
+
+What a study without low-bit kernels does: round to the levels, multiply in float32. Forward: PACT
+uint4 activations (arXiv 1805.06085) and SAWB int4 weights (MLSys 2019). Backward: radix-4 FP4 with
+two-phase rounding and a power-of-two scale per layer, FP8 for 1x1 convolutions (Sun et al., NeurIPS
+2020). Exempt are the first layer, the last, and the shortcuts' convolutions.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
+from torch.nn.functional import conv2d
+from torch.nn.grad import conv2d_input, conv2d_weight
+
+FIRST_CLIP = 8.0
+SMALLEST_CLIP = 1e-3
+# Clip of the weights from their moments: c1 * sqrt(E[w^2]) - c2 * E[|w|], 15 levels.
+SAWB_C1, SAWB_C2 = 12.035, 12.03
+FP4_TOP = 64.0  # the even levels are 0 and 4^-3 .. 4^3; the odd ones twice that
+FP8_TOP = 57344.0  # of float8_e5m2
+EVEN, ODD = (1.6, 1.0), (0.8, 2.0)
+
+
+def radix4(scaled: Tensor, phase: tuple[float, float]) -> Tensor:
+    """``scaled`` rounded to the nearest level of ``phase``; ties go up, the top saturates.
+
+    The level is read off the exponent field of ``1.6 * |g|`` (0.8 for the odd phase), with ``g`` in
+    units of the smallest even level: ``floor(log4)`` without a logarithm.
+    """
+    factor, shift = phase
+    magnitude = factor * (scaled.abs() * FP4_TOP)
+    field = magnitude.view(torch.int32) >> 23
+    level = ((field - 125) >> 1).clamp(0, 7)
+    value = torch.ldexp(torch.full_like(scaled, shift / FP4_TOP), 2 * (level - 1))
+    return torch.where(level > 0, value, 0.0).copysign(scaled)
+
+
+def grad_scale(dy: Tensor, top: float) -> Tensor:
+    """The power of two that takes the largest magnitude of ``dy`` to ``top`` or just below."""
+    largest = dy.abs().amax()
+    exponent = torch.frexp(top / largest.clamp(min=2.0**-100)).exponent - 1
+    return torch.ldexp(torch.ones_like(largest), exponent)
+
+
+class Pact(torch.autograd.Function):
+    """A never negative activation clipped at ``clip`` and rounded to 16 levels."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor, clip: Tensor) -> Tensor:
+        ctx.save_for_backward(x, clip)
+        return torch.round(torch.minimum(x.clamp(min=0), clip) * (15 / clip)) * (clip / 15)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, dy: Tensor) -> tuple[Tensor, Tensor]:
+        x, clip = ctx.saved_tensors  # type: ignore[attr-defined]
+        inside, above = (x >= 0) & (x <= clip), x > clip
+        return dy * inside, (dy * above).sum()
+
+
+class Sawb(torch.autograd.Function):
+    """Weights rounded to the 15 levels of int4; the gradient passes everywhere."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, w: Tensor) -> Tensor:
+        clip = SAWB_C1 * w.square().mean().sqrt() - SAWB_C2 * w.abs().mean()
+        clip = clip.clamp(min=2.0**-100)  # all weights zero
+        return torch.round(torch.clamp(w, -clip, clip) * (7 / clip)) * (clip / 7)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, dy: Tensor) -> Tensor:
+        return dy
+
+
+class ConvWithLowBitGradient(torch.autograd.Function):
+    """A convolution whose two gradients are computed from rounded copies of the incoming one."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, x: Tensor, w: Tensor, stride: tuple[int, int], padding: tuple[int, int]
+    ) -> Tensor:
+        ctx.save_for_backward(x, w)
+        ctx.stride, ctx.padding = stride, padding  # type: ignore[attr-defined]
+        return conv2d(x, w, stride=stride, padding=padding)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, dy: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        x, w = ctx.saved_tensors  # type: ignore[attr-defined]
+        how = ctx.stride, ctx.padding  # type: ignore[attr-defined]
+        if w.shape[2:] == (1, 1):
+            scale = grad_scale(dy, FP8_TOP)
+            rounded = (dy * scale).clamp(-FP8_TOP, FP8_TOP).to(torch.float8_e5m2).to(dy.dtype)
+            for_x = for_w = rounded
+        else:
+            scale = grad_scale(dy, FP4_TOP)
+            for_x, for_w = radix4(dy * scale, EVEN), radix4(dy * scale, ODD)
+        dx = conv2d_input(x.shape, w, for_x, *how) / scale
+        dw = conv2d_weight(x, w.shape, for_w, *how) / scale
+        return dx, dw, None, None
+
+
+class FakeQuantConv2d(nn.Conv2d):
+    """A convolution without bias on 4-bit values, with one learned clip for its input."""
+
+    def __init__(self, plain: nn.Conv2d) -> None:
+        super().__init__(
+            plain.in_channels,
+            plain.out_channels,
+            plain.kernel_size,  # type: ignore[arg-type]
+            plain.stride,  # type: ignore[arg-type]
+            plain.padding,  # type: ignore[arg-type]
+            bias=False,
+        )
+        self.weight = plain.weight
+        self.clip = nn.Parameter(torch.tensor(FIRST_CLIP))
+
+    def forward(self, x: Tensor) -> Tensor:
+        xq, wq = Pact.apply(x, self.clip), Sawb.apply(self.weight)
+        y: Tensor = ConvWithLowBitGradient.apply(xq, wq, self.stride, self.padding)
+        return y
+
+
+def fake_quantize(model: nn.Module) -> nn.Module:
+    """Replace, in place, every convolution of a ResNet but the first and those of shortcuts.
+
+    Their inputs must come from a ReLU and they must have neither bias nor groups, as in
+    ``quatrain.tools.models``. The last layer of these networks is linear and stays as it is.
+    """
+    convolutions = [n for n, m in model.named_modules() if isinstance(m, nn.Conv2d)]
+    for name in convolutions[1:]:
+        if ".shortcut." in name:
+            continue
+        parent, _, child = name.rpartition(".")
+        plain = model.get_submodule(name)
+        assert isinstance(plain, nn.Conv2d) and plain.bias is None and plain.groups == 1, name
+        setattr(model.get_submodule(parent), child, FakeQuantConv2d(plain))
+    return model
+
+
+def clips(model: nn.Module) -> list[nn.Parameter]:
+    """The learned clips, for a parameter group with a decay of their own."""
+    return [m.clip for m in model.modules() if isinstance(m, FakeQuantConv2d)]
+
+
+def keep_clips_positive(model: nn.Module) -> None:
+    """To be called after each update: a clip at or below zero has no levels."""
+    with torch.no_grad():
+        for clip in clips(model):
+            clip.clamp_(min=SMALLEST_CLIP)

@@ -116,8 +116,10 @@ class FakeQuantConv2d(nn.Conv2d):
         self.clip = nn.Parameter(torch.tensor(FIRST_CLIP))
 
     def forward(self, x: Tensor) -> Tensor:
-        xq, wq = Pact.apply(x, self.clip), Sawb.apply(self.weight)
-        y: Tensor = ConvWithLowBitGradient.apply(xq, wq, self.stride, self.padding)
+        xq: Tensor = Pact.apply(x, self.clip)  # type: ignore[no-untyped-call]
+        wq: Tensor = Sawb.apply(self.weight)  # type: ignore[no-untyped-call]
+        how = self.stride, self.padding
+        y: Tensor = ConvWithLowBitGradient.apply(xq, wq, *how)  # type: ignore[no-untyped-call]
         return y
 
 

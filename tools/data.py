@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..compiler.errors import DataError
+from . import env
 from .data_cifar10 import load_cifar10
 from .dataset import Array, Dataset
 
@@ -32,7 +33,7 @@ def load_data(name: str, data_dir: str | os.PathLike[str] | None = None) -> Data
 
 def data_folder(data_dir: str | os.PathLike[str] | None = None) -> Path:
     """The folder that holds data sets: ``data_dir``, else the environment's ``QUATRAIN_DATA``."""
-    folder = data_dir or os.environ.get("QUATRAIN_DATA")
+    folder = data_dir or env.data_dir()
     if not folder:
         raise DataError("no data folder is named; use --data-dir DIR or set QUATRAIN_DATA")
     if not Path(folder).is_dir():

@@ -159,7 +159,7 @@ def _sliced(whole: Shape, part: Shape, op: Op) -> None:
     dim, start, step = (op.int_attr(k) for k in ("dim", "start", "step"))
     last = start + (part[dim] - 1) * step
     fits = all(a == b for i, (a, b) in enumerate(zip(whole, part, strict=True)) if i != dim)
-    _need(fits and 0 <= start and last < whole[dim], f"{part} is no slice of {whole}")
+    _need(fits and start >= 0 and last < whole[dim], f"{part} is no slice of {whole}")
 
 
 def _slice(op: Op) -> Shapes:

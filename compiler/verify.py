@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .errors import VerifyError, closest
-from .formats import UINT2, UINT8, I32
+from .formats import I32, UINT2, UINT8
 from .ir import REGIONS, Attr, Op, Program, Region, Value
 from .ops import OPS, OpDef
 from .shapes import ShapeMismatch, expected_shapes
@@ -70,34 +70,45 @@ def _define(value: Value, names: set[str], place: str) -> None:
 
 
 def _check_op(region: Region, i: int, op: Op, seen: dict[Value, str], names: set[str]) -> None:
-    def fail(fact: str) -> VerifyError:
+    fact = _use(op, region, seen) or _signature(op) or _results(op, names)
+    if fact:
         lines = [
             f"  {'>' if j == i else ' '} {show_op(o)}"
             for j, o in enumerate(region.ops[max(0, i - 3) : i + 4], max(0, i - 3))
         ]
         where = f"{region.name}, layer {op.origin or '-'}"
-        return VerifyError(f"{where}: {fact}\n" + "\n".join(lines))
+        raise VerifyError(f"{where}: {fact}\n" + "\n".join(lines))
+    names.update(r.name for r in op.results)
 
-    if op.kind not in OPS:
-        raise fail(f"no op is called {op.kind!r}; {closest(op.kind, OPS)}")
+
+def _use(op: Op, region: Region, seen: dict[Value, str]) -> str:
     for v in op.inputs:
         if v not in seen:
-            raise fail(f"{v.name} is read before it is defined")
+            return f"{v.name} is read before it is defined"
         if seen[v] == "update" and region.name != "update":
-            raise fail(f"{v.name} is made in update and cannot feed {region.name}")
+            return f"{v.name} is made in update and cannot feed {region.name}"
+    return ""
+
+
+def _signature(op: Op) -> str:
+    if op.kind not in OPS:
+        return f"no op is called {op.kind!r}; {closest(op.kind, OPS)}"
     definition = OPS[op.kind]
-    if fact := _arity(op, definition) or _classes(op, definition) or _attributes(op, definition):
-        raise fail(f"{fact}; the signature is {definition}")
+    fact = _arity(op, definition) or _classes(op, definition) or _attributes(op, definition)
+    return f"{fact}; the signature is {definition}" if fact else ""
+
+
+def _results(op: Op, names: set[str]) -> str:
     try:
         shapes = expected_shapes(op)
     except (ShapeMismatch, IndexError, ValueError) as e:
-        raise fail(f"{op.kind}: {e}") from None
+        return f"{op.kind}: {e}"
     for r, shape in zip(op.results, shapes, strict=True):
         if shape is not None and r.type.shape != shape:
-            raise fail(f"{r.name} is {r.type}, but {op.kind} makes shape {shape}")
+            return f"{r.name} is {r.type}, but {op.kind} makes shape {shape}"
         if r.name in names:
-            raise fail(f"{r.name} is defined twice")
-        names.add(r.name)
+            return f"{r.name} is defined twice"
+    return ""
 
 
 def _arity(op: Op, definition: OpDef) -> str:
@@ -133,11 +144,16 @@ def _check_ends(program: Program, seen: dict[Value, str]) -> None:
     for v in program.outputs:
         if v not in seen:
             raise VerifyError(f"{v.name} is returned but never defined")
+    made = program.producers()
+    bound: set[Value] = set()
     for s, v in program.next:
         if s not in program.state:
             raise VerifyError(f"next {s.name}: there is no such state; declare it")
         if v not in seen:
             raise VerifyError(f"next {s.name} = {v.name}: {v.name} is never defined")
+        if v not in made or v in bound:
+            raise VerifyError(f"next {s.name} = {v.name}: bind a value of its own, made by an op")
+        bound.add(v)
         if v.type != s.type:
             raise VerifyError(f"next {s.name} is {v.type}, the state is {s.type}")
     for name in program.initial:

@@ -1,0 +1,131 @@
+"""The ``.qtn`` file: captured programs as text, recipe and facts as JSON, state as safetensors.
+
+    manifest.json       version of the layout, versions that wrote it, target, seed, allow, optimizer
+    train.qt            the captured f32 training program
+    evaluation.qt       the captured f32 evaluation program
+    recipe.json         passes with their options
+    state.safetensors   everything the step carries
+
+There is no pickle and no code in it; passes run again on load. Two files of the same step are equal
+byte for byte.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from ..compiler.errors import FileError, ParseError, QuatrainError
+from ..compiler.ir import Program
+from ..compiler.text import parse, show
+from ..compiler.verify import verify
+from ..passes.recipe import Recipe
+
+LAYOUT_VERSION = 1
+ENTRIES = ("manifest.json", "train.qt", "evaluation.qt", "recipe.json", "state.safetensors")
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date a zip knows: equal content gives equal bytes
+MAX_ENTRY = 1 << 36
+
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """Contents of a ``.qtn`` file."""
+
+    train: Program
+    evaluation: Program
+    recipe: Recipe
+    manifest: Mapping[str, object]
+    state: Arrays = field(default_factory=dict)
+
+
+def write(bundle: Bundle, path: Path) -> None:
+    """Write ``bundle`` to ``path`` whole or not at all; FileError where the folder refuses."""
+    manifest = {**bundle.manifest, "layout": LAYOUT_VERSION}
+    contents = {
+        "manifest.json": _json(manifest),
+        "train.qt": show(bundle.train).encode(),
+        "evaluation.qt": show(bundle.evaluation).encode(),
+        "recipe.json": _json(bundle.recipe.to_dict()),
+        "state.safetensors": save_tensors(
+            {k: np.ascontiguousarray(v) for k, v in bundle.state.items()}
+        ),
+    }
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file, zipfile.ZipFile(file, "w") as archive:
+                for entry, data in contents.items():
+                    archive.writestr(zipfile.ZipInfo(entry, EPOCH), data)
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as e:
+        raise FileError(f"{path} cannot be written: {e.strerror or e}") from None
+
+
+def read(path: Path | str, *, state: bool = True) -> Bundle:
+    """Read a ``.qtn`` file; ``state=False`` leaves the tensors on disk.
+
+    Raises FileError, with the entry that is wrong, for anything but a whole file of this layout.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileError(f"{path} does not exist; make it with: quatrain compile ... -o {path}")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _read(archive, path, state)
+    except (zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError) as e:
+        raise FileError(f"{path} is no .qtn file or is damaged: {e}") from None
+
+
+def _read(archive: zipfile.ZipFile, path: Path, state: bool) -> Bundle:
+    sizes = {i.filename: i.file_size for i in archive.infolist()}
+    if set(sizes) != set(ENTRIES) or max(sizes.values()) > MAX_ENTRY:
+        raise FileError(f"{path} holds {sorted(sizes)}, a .qtn holds {sorted(ENTRIES)}")
+    manifest = _object(archive, "manifest.json", path)
+    if manifest.get("layout") != LAYOUT_VERSION:
+        found = manifest.get("layout")
+        raise FileError(f"{path} has layout {found!r}; this version reads {LAYOUT_VERSION}")
+    programs = [_program(archive, entry, path) for entry in ("train.qt", "evaluation.qt")]
+    recipe = Recipe.from_dict(_object(archive, "recipe.json", path))
+    tensors: Arrays = {}
+    if state:
+        try:
+            tensors = load_tensors(archive.read("state.safetensors"))
+        except SafetensorError as e:
+            raise FileError(f"{path}: state.safetensors is damaged: {e}") from None
+    return Bundle(programs[0], programs[1], recipe, manifest, tensors)
+
+
+def _program(archive: zipfile.ZipFile, entry: str, path: Path) -> Program:
+    try:
+        return verify(parse(archive.read(entry).decode()))
+    except (ParseError, UnicodeDecodeError) as e:
+        raise FileError(f"{path}: {entry} is damaged: {e}") from None
+    except QuatrainError as e:
+        raise FileError(f"{path}: {entry} is no valid program: {e}") from None
+
+
+def _object(archive: zipfile.ZipFile, entry: str, path: Path) -> dict[str, object]:
+    data = json.loads(archive.read(entry))
+    if not isinstance(data, dict):
+        raise FileError(f"{path}: {entry} is no JSON object")
+    return cast(dict[str, object], data)
+
+
+def _json(data: Mapping[str, object]) -> bytes:
+    return (json.dumps(data, indent=1, sort_keys=True) + "\n").encode()

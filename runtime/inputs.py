@@ -1,0 +1,85 @@
+"""Batches on their way in: checked against the program, and laid out as kernels need them.
+
+The only file of the runtime, beside ``step``, that knows torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..compiler.errors import InputError
+from ..compiler.ir import Program, Value
+from ..targets.plan_memory import ALIGNMENT
+
+DTYPES = {"f32": torch.float32, "i64": torch.int64}
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """An input that holds class numbers 0 .. classes - 1 (or ``ignore``)."""
+
+    value: Value
+    classes: int
+    ignore: int
+
+
+def find_labels(program: Program) -> tuple[Labels, ...]:
+    """The inputs that a loss reads as class numbers."""
+    found = {
+        op.inputs[1]: Labels(op.inputs[1], op.inputs[0].type.shape[1], op.int_attr("ignore_index"))
+        for _, op in program.ops()
+        if op.kind == "nll_loss" and op.inputs[1] in program.inputs
+    }
+    return tuple(found.values())
+
+
+def check_batch(batch: Sequence[object], wanted: Sequence[Value]) -> list[torch.Tensor]:
+    """The batch as tensors that kernels can read; a tensor that already fits is not copied.
+
+    Raises InputError where the number of tensors, a shape, dtype or device differs.
+    """
+    if len(batch) != len(wanted):
+        names = ", ".join(v.name for v in wanted)
+        raise InputError(f"the step takes {len(wanted)} tensors ({names}), not {len(batch)}")
+    return [_check(given, v) for given, v in zip(batch, wanted, strict=True)]
+
+
+def _check(given: object, value: Value) -> torch.Tensor:
+    want, name = value.type, value.name
+    if not isinstance(given, torch.Tensor):
+        raise InputError(f"{name} is a {type(given).__name__}; give a torch tensor")
+    if given.device.type != "cpu":
+        raise InputError(f"{name} is on {given.device}; this step runs on the CPU")
+    dtype = DTYPES[want.format.name]
+    if given.dtype is not dtype:
+        raise InputError(f"{name} is {given.dtype}; the step was compiled for {dtype}")
+    if tuple(given.shape) != want.shape:
+        shapes = f"{list(given.shape)}; the step was compiled for {list(want.shape)}"
+        raise InputError(f"{name} has shape {shapes}")
+    ready = given.detach().contiguous()
+    return ready.clone() if ready.data_ptr() % ALIGNMENT else ready
+
+
+def check_labels(batch: Sequence[torch.Tensor], wanted: Sequence[Value], labels: Labels) -> None:
+    """Raise InputError where a class number lies outside of 0 .. classes - 1."""
+    given = batch[list(wanted).index(labels.value)]
+    wrong = (given < 0) | (given >= labels.classes)
+    wrong &= given != labels.ignore
+    if bool(wrong.any()):
+        first = int(given[wrong][0])
+        top = labels.classes - 1
+        raise InputError(f"{labels.value.name} holds the label {first}; labels are 0 .. {top}")
+
+
+def to_torch(array: np.ndarray, value: Value) -> torch.Tensor:
+    """An output of a program as a float32 or int64 tensor of its own memory."""
+    if value.type.format.name == "bf16":
+        wide = array.view(np.uint16).astype(np.uint32) << 16
+        array = wide.view(np.float32)
+    elif value.type.format.name == "f16":
+        array = array.astype(np.float32)
+    return torch.from_numpy(np.ascontiguousarray(array)).reshape(value.type.shape)

@@ -1,0 +1,50 @@
+"""What a step carries: two equal blocks of bytes, one read and one written, swapped to commit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from ..compiler.errors import InputError, closest
+from ..compiler.ir import Program
+from ..targets.layout import DTYPES
+from ..targets.registry import Block
+from ..targets.state_layout import StateLayout, state_layout
+
+
+class State:
+    """State of a training program: parameters, buffers, optimizer state, clips, scales, counters."""
+
+    def __init__(self, program: Program, initial: Mapping[str, np.ndarray]) -> None:
+        self.layout: StateLayout = state_layout(program)
+        self.old: Block = self.layout.block()
+        self.new: Block = self.layout.block()
+        numbers = {k: np.asarray(v) for k, v in program.initial.items()}
+        self.load({**numbers, **initial})
+
+    def commit(self) -> None:
+        """Make what the last run wrote the state."""
+        self.old, self.new = self.new, self.old
+
+    def read(self) -> dict[str, np.ndarray]:
+        """A copy of every value by name."""
+        return {k: v.copy() for k, v in self.layout.views(self.old).items()}
+
+    def load(self, values: Mapping[str, np.ndarray]) -> None:
+        """Set the named values; InputError for an unknown name or another shape, nothing is set then."""
+        for name, value in values.items():
+            self._check(name, value)
+        for block in (self.old, self.new):
+            views = self.layout.views(block)
+            for name, value in values.items():
+                views[name][...] = value
+
+    def _check(self, name: str, value: np.ndarray) -> None:
+        if name not in self.layout.types:
+            raise InputError(f"the step carries no {name!r}; {closest(name, self.layout.types)}")
+        want = self.layout.types[name]
+        if np.shape(value) != want.shape:
+            raise InputError(f"{name} has shape {np.shape(value)}, the step carries {want.shape}")
+        if not np.can_cast(np.asarray(value).dtype, DTYPES[want.format.name], "same_kind"):
+            raise InputError(f"{name} is {np.asarray(value).dtype}, the step carries {want.format}")

@@ -1,0 +1,260 @@
+"""A compiled training step: runs it, carries its state, shows how it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..compiler.errors import FileError, InputError, RecipeError, closest
+from ..compiler.ir import Program
+from ..compiler.lower_update import Group, HasGroups, OptimizerSpec
+from ..compiler.text import show
+from ..passes.recipe import Recipe
+from ..targets.registry import BindOptions, Executable, find_target
+from ..targets.state_layout import StateLayout, aligned_bytes, state_layout
+from .bundle import Bundle, read, write
+from .inputs import check_batch, check_labels, find_labels, to_torch
+from .state import State
+
+SEED = "generator.seed"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """All that a step is made from: captured f32 programs, recipe, optimizer, choices.
+
+    ``model_state`` maps each key of the model's ``state_dict`` to the state value that holds it.
+    """
+
+    train: Program
+    evaluation: Program
+    recipe: Recipe
+    optimizer: OptimizerSpec
+    model_state: Mapping[str, str]
+    target: str = "cpu"
+    seed: int = 0
+    allow: tuple[str, ...] = ()
+
+
+Recapture = Callable[[Sequence[torch.Tensor]], Source]
+
+
+class Step:
+    """One whole training step: ``step(x, y)`` runs forward, backward and update.
+
+    ``optimizer`` is the torch optimizer whose hyper-parameters are read at every call (without one
+    those of ``hyper`` hold); ``recapture`` makes the source for another batch shape.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        state: Mapping[str, np.ndarray],
+        options: BindOptions,
+        *,
+        optimizer: HasGroups | None = None,
+        recapture: Recapture | None = None,
+    ) -> None:
+        self.source, self.options = source, options
+        self.hyper: dict[str, float] = source.optimizer.initial()
+        self._optimizer, self._recapture = optimizer, recapture
+        self._main = _Bound(source, options)
+        seeds = {SEED: np.int64(source.seed)} if SEED in self._main.state_names else {}
+        self._state = State(self._main.program, {**seeds, **state})
+        self._variants: dict[tuple[tuple[int, ...], ...], _Bound] = {}
+        self._evaluation: _Evaluation | None = None
+
+    def __call__(self, *batch: torch.Tensor) -> torch.Tensor:
+        """Run one step on ``(x, y)``; return the loss, a 0-d float32 tensor.
+
+        ``x`` and ``y`` have the shapes of the example batch; another batch size compiles once more
+        where the step was made from a model. Raises InputError, and changes nothing, for a batch
+        that does not fit.
+        """
+        bound = self._for_batch(batch)
+        ready = check_batch(batch, bound.batch)
+        for labels in bound.labels:
+            check_labels(ready, bound.batch, labels)
+        self._read_hyper(bound)
+        loss, *_ = bound.executable.run((*ready, *bound.hyper), self._state.old, self._state.new)
+        self._state.commit()
+        return to_torch(loss, bound.program.outputs[0])
+
+    def predict(self, x: torch.Tensor) -> torch.Tensor:
+        """The quantized forward in eval mode: any number of samples in, one row of outputs each.
+
+        Running statistics, learned clips and scales of the current weights.
+        """
+        if self._evaluation is None:
+            self._evaluation = _Evaluation(self.source, self.options, self._state.layout)
+        return self._evaluation.run(x, self._state.old)
+
+    @property
+    def program(self) -> Program:
+        """The final program of the training step; ``str(show(...))`` is its text."""
+        return self._main.program
+
+    @property
+    def executable(self) -> Executable:
+        """The training step bound to its target, with the plan of its kernels."""
+        return self._main.executable
+
+    @property
+    def passes(self) -> tuple[str, ...]:
+        """Names of the passes that ran, in order; a repeated one is ``name#2``."""
+        return tuple(name for name, _ in self._main.stages)
+
+    def ir(self, after: str | None = None) -> str:
+        """Text of the program after the pass ``after``; of the final one without it."""
+        if after is None:
+            return show(self.program)
+        for name, program in self._main.stages:
+            if name == after:
+                return show(program)
+        raise RecipeError(
+            f"no pass of this step is called {after!r}; {closest(after, self.passes)}"
+        )
+
+    @property
+    def state(self) -> dict[str, torch.Tensor]:
+        """Copies of everything the step carries, by name."""
+        return {k: torch.from_numpy(v) for k, v in self._state.read().items()}
+
+    def load_state(self, values: Mapping[str, torch.Tensor]) -> None:
+        """Set state values by name; InputError, with nothing changed, for one that does not fit."""
+        self._state.load({k: v.detach().cpu().numpy() for k, v in values.items()})
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Parameters and buffers as the plain model names them; loads into it strictly."""
+        state = self._state.read()
+        return {k: torch.from_numpy(state[name]) for k, name in self.source.model_state.items()}
+
+    def save(self, path: str | Path) -> None:
+        """Write the step and all its state to a ``.qtn`` file, whole or not at all."""
+        s = self.source
+        manifest = {
+            "target": s.target,
+            "seed": s.seed,
+            "allow": list(s.allow),
+            "optimizer": asdict(s.optimizer),
+            "hyper": self.hyper,
+            "model_state": dict(s.model_state),
+        }
+        bundle = Bundle(s.train, s.evaluation, s.recipe, manifest, self._state.read())
+        write(bundle, Path(path))
+
+    def _read_hyper(self, bound: _Bound) -> None:
+        if self._optimizer is not None:
+            self.hyper = self.source.optimizer.read(self._optimizer)
+            # The step is the optimizer's; torch's schedulers warn unless they see it step.
+            self._optimizer._opt_called = True  # type: ignore[attr-defined]
+        for name, array in zip(bound.hyper_names, bound.hyper, strict=True):
+            array[...] = self.hyper[name]
+
+    def _for_batch(self, batch: Sequence[object]) -> _Bound:
+        shapes = tuple(tuple(t.shape) for t in batch if isinstance(t, torch.Tensor))
+        wanted = tuple(v.type.shape for v in self._main.batch)
+        another_size = len(shapes) == len(wanted) and all(
+            a[1:] == b[1:] and a != b for a, b in zip(shapes, wanted, strict=True)
+        )
+        if not another_size or self._recapture is None:
+            return self._main
+        if shapes not in self._variants:
+            source = self._recapture(tuple(t for t in batch if isinstance(t, torch.Tensor)))
+            self._variants[shapes] = _Bound(source, self.options, self._state.layout)
+        return self._variants[shapes]
+
+
+class _Bound:
+    """The training program for one batch shape, through all passes and bound to the target."""
+
+    def __init__(
+        self, source: Source, options: BindOptions, layout: StateLayout | None = None
+    ) -> None:
+        self.stages = source.recipe.apply(source.train)
+        self.program = self.stages[-1][1]
+        self.state_names = {v.name for v in self.program.state}
+        names = set(source.optimizer.inputs())
+        self.batch = tuple(v for v in self.program.inputs if v.name not in names)
+        self.hyper_names = tuple(v.name for v in self.program.inputs if v.name in names)
+        self.hyper = [aligned_bytes(4).view(np.float32).reshape(()) for _ in self.hyper_names]
+        self.labels = find_labels(self.program)
+        target = find_target(source.target)
+        self.executable = target.bind(self.program, layout or state_layout(self.program), options)
+
+
+class _Evaluation:
+    """The evaluation program, run in slices of its batch size."""
+
+    def __init__(self, source: Source, options: BindOptions, layout: StateLayout) -> None:
+        self.program = source.recipe.apply(source.evaluation)[-1][1]
+        self.executable = find_target(source.target).bind(self.program, layout, options)
+
+    def run(self, x: torch.Tensor, state: np.ndarray) -> torch.Tensor:
+        """Outputs for all samples of ``x``; the last slice is filled up with zeros."""
+        (value,) = self.program.inputs
+        size, rest = value.type.shape[0], value.type.shape[1:]
+        if not isinstance(x, torch.Tensor) or tuple(x.shape[1:]) != rest:
+            shape = list(x.shape) if isinstance(x, torch.Tensor) else type(x).__name__
+            raise InputError(f"predict takes samples of shape {list(rest)}, not {shape}")
+        parts: list[torch.Tensor] = []
+        for start in range(0, len(x), size):
+            part = x[start : start + size]
+            if len(part) < size:
+                part = torch.cat([part, part.new_zeros((size - len(part), *rest))])
+            made, *_ = self.executable.run(check_batch((part,), (value,)), state, state)
+            parts.append(to_torch(made, self.program.outputs[0]))
+        return torch.cat(parts)[: len(x)] if parts else torch.zeros((0,))
+
+
+def load_step(path: str | Path, options: BindOptions, target: str | None = None) -> Step:
+    """The step that ``Step.save`` wrote, with all its state; passes run again.
+
+    Raises FileError where the file is missing, damaged or lacks what a step needs.
+    """
+    bundle = read(path)
+    try:
+        source = _source(bundle)
+        hyper = {k: float(v) for k, v in _mapping(bundle.manifest["hyper"]).items()}
+    except (KeyError, TypeError, ValueError) as e:
+        raise FileError(f"{path}: manifest.json lacks or garbles {e}") from None
+    if target is not None:
+        source = replace(source, target=target)
+    step = Step(source, bundle.state, options)
+    step.hyper.update(hyper)
+    return step
+
+
+def _source(bundle: Bundle) -> Source:
+    facts = bundle.manifest
+    optimizer = _mapping(facts["optimizer"])
+    groups = tuple(
+        Group(
+            tuple(map(str, g["parameters"])),
+            {k: float(v) for k, v in _mapping(g["numbers"]).items()},
+            bool(g["nesterov"]),
+            bool(g["maximize"]),
+        )
+        for g in map(_mapping, optimizer["groups"])
+    )
+    return Source(
+        bundle.train,
+        bundle.evaluation,
+        bundle.recipe,
+        OptimizerSpec(str(optimizer["kind"]), groups),
+        {str(k): str(v) for k, v in _mapping(facts["model_state"]).items()},
+        str(facts["target"]),
+        int(facts["seed"]),  # type: ignore[call-overload]
+        tuple(map(str, facts["allow"])),  # type: ignore[call-overload]
+    )
+
+
+def _mapping(data: object) -> dict[str, Any]:
+    if not isinstance(data, dict):
+        raise TypeError(f"an object where {type(data).__name__} stands")
+    return data

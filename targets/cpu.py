@@ -1,0 +1,90 @@
+"""The ``cpu`` target: TVM kernels on packed storage for the CPU it runs on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ..compiler.ir import Op, Program, Value
+from ..compiler.ops import GEMMS
+from .cpu_info import CpuInfo, detect, named
+from .fuse import Group, fuse
+from .kernel import Kernel, Slot
+from .layout import Layout, Order, orders
+from .plan import Plan, PlannedKernel, plan
+from .registry import BindOptions, Block
+from .state_layout import StateLayout, aligned_bytes
+from .tvm_gemm import gemm_kernel
+from .tvm_module import Step, load_step, tensor, use_threads
+from .tvm_pointwise import POINTWISE, TAILS, pointwise_kernel
+from .tvm_single import single_kernel
+
+
+class CpuExecutable:
+    """Runs the compiled step; owns the arena, whose contents outlive no call."""
+
+    def __init__(self, plan: Plan, step: Step) -> None:
+        self.program, self.plan, self._step = plan.program, plan, step
+        self._arena = aligned_bytes(max(plan.arena, 64))
+
+    def run(self, inputs: Sequence[object], old: Block, new: Block) -> tuple[np.ndarray, ...]:
+        """See ``Executable.run``."""
+        self._step(*map(tensor, (self._arena, old, new, *inputs)))
+        return tuple(self._output(v, old, new) for v in self.program.outputs)
+
+    def _output(self, value: Value, old: Block, new: Block) -> np.ndarray:
+        place = self.plan.places[Slot(value)]
+        block = {"arena": self._arena, "old": old, "new": new}[place.where]
+        layout = self.plan.layouts[value]
+        raw = block[place.offset : place.offset + layout.bytes].copy()
+        return raw.view(layout.dtype).reshape(layout.physical_shape)
+
+
+def bind(program: Program, state: StateLayout, options: BindOptions) -> CpuExecutable:
+    """Plan and compile ``program`` for the CPU of this machine, or for ``options.mcpu``."""
+    cpu = named(options.mcpu) if options.mcpu else detect()
+    if options.threads is not None:
+        use_threads(options.threads)
+    made = plan_cpu(program, state, cpu)
+    return CpuExecutable(made, load_step(made, state.bytes, cpu, options.cache_dir))
+
+
+def plan_cpu(program: Program, state: StateLayout, cpu: CpuInfo) -> Plan:
+    """Choose a kernel for every op of ``program``, fuse, and give every buffer a place.
+
+    Raises NoKernelError, with op and layer, where no kernel of the asked formats exists.
+    """
+    order = orders(program)
+    bound = {*program.outputs, *(v for _, v in program.next)}
+    kernels: list[PlannedKernel] = []
+    aliases: dict[Value, Value] = {}
+    for group in fuse(program, POINTWISE, TAILS):
+        first = group.ops[0]
+        if first.kind == "view" and first.result not in bound and _same_bytes(first, order):
+            aliases[first.result] = first.inputs[0]
+        else:
+            kernels.append(PlannedKernel(_kernel(group, order, cpu), group.region))
+    return plan(program, kernels, order, aliases, state)
+
+
+def _kernel(group: Group, order: Mapping[Value, Order], cpu: CpuInfo) -> Kernel:
+    first = group.ops[0]
+    if first.kind in GEMMS:
+        return gemm_kernel(group.ops, order, cpu)
+    if first.kind in POINTWISE or first.kind in TAILS:
+        return pointwise_kernel(group.ops, group.outputs, order, cpu)
+    return single_kernel(first, order, cpu)
+
+
+def _same_bytes(view: Op, order: Mapping[Value, Order]) -> bool:
+    """Whether both shapes of a view lie in memory alike, so that it costs nothing."""
+    layouts = [Layout(v.type, order[v]) for v in (view.inputs[0], view.result)]
+    return all(x.parts == 1 and _row_major(x) for x in layouts)
+
+
+def _row_major(layout: Layout) -> bool:
+    """Whether the memory order is the logical one."""
+    shape = layout.type.shape
+    trivial = len(shape) < 3 or shape[1] == 1 or all(d == 1 for d in shape[2:])
+    return layout.order is Order.ROWS or trivial

@@ -1,0 +1,82 @@
+"""Targets by name: how each turns a program into something that runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from ..compiler.errors import TargetError, closest
+from ..compiler.ir import Program
+from .plan import Plan
+from .state_layout import StateLayout
+
+Block = npt.NDArray[np.uint8]
+
+
+class Executable(Protocol):
+    """A program bound to a target; ``plan`` is None where no kernels are chosen."""
+
+    program: Program
+    plan: Plan | None
+
+    def run(self, inputs: Sequence[object], old: Block, new: Block) -> tuple[np.ndarray, ...]:
+        """Run once: read ``inputs`` and the state block ``old``, write ``new``, return the outputs.
+
+        ``inputs`` are C-contiguous, 64-byte aligned arrays or tensors that speak DLPack, in the
+        program's order. State that the program does not change is left alone in ``new``.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class BindOptions:
+    """What a user may say: the folder of compiled kernels, threads, another CPU by LLVM's name."""
+
+    cache_dir: Path | None = None
+    threads: int | None = None
+    mcpu: str | None = None
+
+
+class TargetModule(Protocol):
+    """What the module of a target offers."""
+
+    def bind(self, program: Program, state: StateLayout, options: BindOptions) -> Executable:
+        """Bind ``program``; NoKernelError names op and layer where a kernel is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A target: its name, one line about it, and the module that binds programs to it.
+
+    The module is imported at first use, so that tools which run nothing start without TVM.
+    """
+
+    name: str
+    about: str
+    module: str
+
+    def bind(self, program: Program, state: StateLayout, options: BindOptions) -> Executable:
+        """See ``TargetModule.bind``."""
+        module = cast(TargetModule, import_module(self.module, __package__))
+        return module.bind(program, state, options)
+
+
+TARGETS = {
+    t.name: t
+    for t in (
+        Target("cpu", "TVM kernels on packed storage for the CPU of this machine", ".cpu"),
+        Target("reference", "NumPy, the plain meaning of every op", ".interpreter"),
+    )
+}
+
+
+def find_target(name: str) -> Target:
+    """The target called ``name``; TargetError with the closest name where there is none."""
+    if name not in TARGETS:
+        raise TargetError(f"no target is called {name!r}; {closest(name, TARGETS)}")
+    return TARGETS[name]

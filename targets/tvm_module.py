@@ -1,0 +1,163 @@
+"""One compiled module a program: every distinct kernel once, and ``step``, which calls them.
+
+``step`` takes the arena, the old and the new state block, then the program's inputs, all as
+tensors; it is the only call from Python into compiled code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+from .cpu_info import CpuInfo
+from .kernel import KernelSpec, Slot
+from .layout import DTYPES
+from .plan import Plan
+
+# TVM reads these once: it would pin the main thread, whose mask torch's threads inherit, and take
+# half of the CPUs for hyper-threads.
+os.environ.setdefault("TVM_BIND_THREADS", "0")
+os.environ.setdefault("TVM_NUM_THREADS", str(len(os.sched_getaffinity(0))))
+
+import tvm
+from tvm.script import tirx as T
+from tvm.script.ir_builder import IRBuilder
+from tvm.tirx.script import builder as B
+
+Step = Callable[..., object]
+
+
+def load_step(plan: Plan, state_bytes: int, cpu: CpuInfo, cache_dir: Path | None) -> Step:
+    """The compiled ``step`` of a plan, from the cache folder where it is there."""
+    names = kernel_names(plan)
+    if cache_dir is None:
+        return _function(_compile(plan, names, state_bytes, cpu))
+    key = _key(plan, names, state_bytes, cpu)
+    for path in (cache_dir / f"{key}.so", cache_dir / f"{key}.ll"):
+        if path.exists():
+            return _function(tvm.runtime.load_module(str(path)))
+    module = _compile(plan, names, state_bytes, cpu)
+    _store(module, cache_dir, key)
+    return _function(module)
+
+
+def kernel_names(plan: Plan) -> dict[KernelSpec, str]:
+    """A function name for each distinct spec, in order of first use."""
+    names: dict[KernelSpec, str] = {}
+    for planned in plan.kernels:
+        spec = planned.kernel.spec
+        names.setdefault(spec, f"k{len(names):03d}_{spec.name}")
+    return names
+
+
+def assembly(plan: Plan, state_bytes: int, cpu: CpuInfo) -> str:
+    """The assembly of a plan's module, for tests that look for the instruction of a unit."""
+    module = _compile(plan, kernel_names(plan), state_bytes, cpu)
+    return str(module.mod.inspect_source("asm"))
+
+
+def tvm_target(cpu: CpuInfo) -> tvm.target.Target:
+    """TVM's words for a CPU."""
+    return tvm.target.Target({"kind": "llvm", "mcpu": cpu.mcpu})
+
+
+def _compile(
+    plan: Plan, names: dict[KernelSpec, str], state_bytes: int, cpu: CpuInfo
+) -> tvm.runtime.Executable:
+    calls = {spec: tvm.ir.GlobalVar(name) for spec, name in names.items()}
+    functions = {calls[spec]: spec.build() for spec in names}
+    functions[tvm.ir.GlobalVar("step")] = _step(plan, calls, state_bytes)
+    return tvm.compile(tvm.IRModule(functions), target=tvm_target(cpu))
+
+
+def _step(
+    plan: Plan, calls: dict[KernelSpec, tvm.ir.GlobalVar], state_bytes: int
+) -> tvm.tirx.PrimFunc:
+    sizes = [("arena", max(plan.arena, 64)), ("old", state_bytes), ("new", state_bytes)]
+    with IRBuilder() as ib, B.prim_func(s_tir=True):
+        B.func_name("step")
+        B.func_attr({"global_symbol": "step"})
+        buffers = {}
+        for name, size in sizes:
+            buffers[name] = B.match_buffer(B.arg(name, T.handle()), (size,), "uint8")
+        for v in plan.program.inputs:
+            dtype = DTYPES[v.type.format.name]
+            buffers[v.name] = B.match_buffer(
+                B.arg(f"input_{len(buffers)}", T.handle()), v.type.shape, dtype
+            )
+        for planned in plan.kernels:
+            kernel = planned.kernel
+            arguments = [_address(plan, buffers, slot) for slot in kernel.slots]
+            B.evaluate(calls[kernel.spec](*arguments))
+    return ib.get()
+
+
+def _address(plan: Plan, buffers: dict[str, tvm.tirx.Buffer], slot: Slot) -> tvm.tirx.Expr:
+    place = plan.places[slot]
+    buffer = buffers[place.where]
+    first = [place.offset] if place.where in ("arena", "old", "new") else [0] * len(buffer.shape)
+    return B.address_of(buffer[tuple(first)])
+
+
+def use_threads(count: int) -> None:
+    """Run parallel loops on ``count`` threads, at most the CPUs; results do not depend on it."""
+    big_cores = 1
+    tvm.get_global_func("runtime.config_threadpool")(big_cores, count)
+
+
+def tensor(block: object) -> object:
+    """``block`` as compiled code takes it: without a copy, through DLPack."""
+    return tvm.runtime.from_dlpack(block)
+
+
+def _function(module: tvm.runtime.Module) -> Step:
+    step: Step = module["step"]
+    return step
+
+
+def _key(plan: Plan, names: dict[KernelSpec, str], state_bytes: int, cpu: CpuInfo) -> str:
+    """Digest of all that decides the code: kernels, calls, sizes, CPU, generator and TVM."""
+    digest = hashlib.sha256(f"{tvm.__version__} {cpu!r} {_generator()}".encode())
+    digest.update(
+        f"{plan.arena} {state_bytes} {[str(v.type) for v in plan.program.inputs]}".encode()
+    )
+    for spec, name in names.items():
+        digest.update(f"{name} {spec!r}\n".encode())
+    for planned in plan.kernels:
+        places = [plan.places[s] for s in planned.kernel.slots]
+        digest.update(f"{names[planned.kernel.spec]} {places}\n".encode())
+    return digest.hexdigest()
+
+
+@cache
+def _generator() -> str:
+    """Digest of the sources that generate kernels, so that a change of them misses the cache."""
+    folder = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted((*folder.glob("*.py"), *(folder.parent / "compiler").glob("*.py"))):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _store(module: tvm.runtime.Executable, folder: Path, key: str) -> None:
+    """Write the module beside its final name and move it there, so that no reader sees half of it.
+
+    A shared library loads at once but needs a linker; LLVM's text form needs none.
+    """
+    suffix = "so" if shutil.which("g++") or shutil.which("gcc") or shutil.which("clang") else "ll"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            path = Path(scratch) / f"{key}.{suffix}"
+            if suffix == "so":
+                module.export_library(str(path))
+            else:
+                module.mod.write_to_file(str(path), "ll")
+            path.replace(folder / path.name)
+    except OSError:
+        return  # a cache that cannot be written costs time, not the result

@@ -1,0 +1,81 @@
+"""The verifier: pairs of an accepted program and one that breaks a single invariant."""
+
+from __future__ import annotations
+
+import pytest
+
+from quatrain.compiler import parse, verify
+from quatrain.compiler.errors import VerifyError
+
+GOOD = """\
+program p
+input x : f32[2x3x4x4]
+input g : f32[2x3x4x4]
+input lr : f32[]
+state w : f32[3x3x1x1]
+state m : f32[3x3x1x1]
+state n : i64[]
+state clip : f32[] = 8.0
+
+forward:
+  # conv
+  q = quantize(x, clip) : uint4*t[2x3x4x4]
+  y = conv2d(q, w) {stride=[1,1], padding=[0,0], dilation=[1,1], groups=1} : f32[2x3x4x4]
+  a = relu(y) : f32[2x3x4x4]
+
+backward:
+  # conv
+  d = relu_grad(g, a) : f32[2x3x4x4]
+  dw = conv2d_weight_grad(d, q) {stride=[1,1], padding=[0,0], dilation=[1,1], groups=1} : f32[3x3x1x1]
+
+update:
+  # conv
+  w1, m1 = sgd(w, dw, m, n, lr, lr, lr, lr) {nesterov=false, maximize=false} : f32[3x3x1x1], f32[3x3x1x1]
+  n1 = increment(n) : i64[]
+
+return a
+next w = w1
+next m = m1
+next n = n1
+"""
+
+BROKEN = {
+    "y = conv2d(q, w)|y = conv2d(q, w, w)": "conv2d has 3 operands; the signature is conv2d(x: gemm",
+    "relu(y) : f32[2x3x4x4]|relu(y) : f32[2x3x4x5]": "a is f32[2x3x4x5], but relu makes shape",
+    "relu(y) : f32[2x3x4x4]|relu(y) : int4*t[2x3x4x4]": "is not of class float",
+    "groups=1} : f32[2x3x4x4]|groups=2} : f32[2x3x4x4]": "channels of",
+    ", groups=1} : f32[2x3x4x4]|} : f32[2x3x4x4]": "conv2d has attributes",
+    "stride=[1,1], padding=[0,0], dilation=[1,1], groups=1} : f32[3x3x1x1]"
+    "|stride=1, padding=[0,0], dilation=[1,1], groups=1} : f32[3x3x1x1]": "stride=1 is not of type ints",
+    "conv2d_weight_grad(d, q)|conv2d_weight_grad(g, w)": "a forward gives",
+    "next w = w1|next w = m1": "bind a value of its own",
+    "next n = n1|next n = w1": "bind a value of its own",
+}
+
+
+def test_a_whole_step_is_accepted() -> None:
+    program = parse(GOOD)
+    assert verify(program) is program
+
+
+@pytest.mark.parametrize("change", BROKEN, ids=list(BROKEN.values()))
+def test_a_broken_invariant_is_named(change: str) -> None:
+    before, after = change.split("|")
+    assert before in GOOD
+    with pytest.raises(VerifyError) as e:
+        verify(parse(GOOD.replace(before, after)))
+    assert BROKEN[change] in str(e.value)
+
+
+def test_regions_keep_their_order() -> None:
+    text = GOOD.replace("forward:", "later:").replace("backward:", "forward:")
+    with pytest.raises(VerifyError, match="the order is forward, backward, update"):
+        verify(parse(text.replace("later:", "backward:")))
+
+
+def test_the_failing_line_stands_among_its_neighbours() -> None:
+    with pytest.raises(VerifyError) as e:
+        verify(parse(GOOD.replace("relu(y) : f32[2x3x4x4]", "relu(y) : f32[1]")))
+    lines = str(e.value).splitlines()
+    assert lines[0].startswith("forward, layer conv: ")
+    assert [line[2] for line in lines[1:]] == [" ", " ", ">"]

@@ -1,0 +1,104 @@
+"""The front door: from a model, a loss and an optimizer to a compiled training step."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..compiler.capture import Capture, capture
+from ..passes.recipe import Recipe, load_recipe, recipe_names
+from ..runtime.step import Source, Step, load_step
+from ..targets.registry import TARGETS, BindOptions, find_target
+from . import env
+
+Loss = Callable[[Any, Any], torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a factory returns: a model, its loss, its optimizer and an example batch (x, y)."""
+
+    model: nn.Module
+    loss: Loss
+    optimizer: torch.optim.Optimizer
+    example: tuple[torch.Tensor, ...]
+
+
+def compile(
+    model: nn.Module,
+    loss: Loss,
+    example: Sequence[torch.Tensor],
+    optimizer: torch.optim.Optimizer,
+    *,
+    recipe: str | os.PathLike[str] | Recipe = "ultra_low_4bit",
+    options: Mapping[str, object] | None = None,
+    target: str | None = None,
+    seed: int = 0,
+    allow: Sequence[str] = (),
+) -> Step:
+    """Compile one training step of ``model`` in the formats that ``recipe`` asks for.
+
+    ``loss(output, target)`` returns a scalar tensor; ``example`` is a batch ``(x, y)`` whose shapes
+    the step is made for; ``optimizer`` is a ``torch.optim`` instance whose hyper-parameters are read
+    at every call. ``recipe`` is a name (see ``recipes()``) or a TOML file, ``options`` change its
+    passes (``{"carrier": "f32"}``), ``target`` is a name of ``targets()`` (default: QUATRAIN_TARGET
+    or cpu), ``seed`` starts the generator of stochastic choices, ``allow`` lists patterns of layers
+    that may run in float where no kernel of the asked formats exists.
+
+    Parameters, buffers and optimizer state are copied; model and optimizer stay as they are until
+    ``model.load_state_dict(step.state_dict())``. Raises QuatrainError with one sentence that says
+    what cannot be done, where, and what would be right.
+    """
+    chosen = load_recipe(recipe).with_options(options or {})
+    name = target or env.target()
+    find_target(name)
+
+    def source(captured: Capture) -> Source:
+        return Source(
+            captured.train,
+            captured.evaluation,
+            chosen,
+            captured.optimizer,
+            captured.model_state,
+            name,
+            seed,
+            tuple(allow),
+        )
+
+    def recapture(batch: Sequence[torch.Tensor]) -> Source:
+        return source(capture(model, loss, batch, optimizer))
+
+    captured = capture(model, loss, example, optimizer)
+    return Step(
+        source(captured),
+        captured.state,
+        bind_options(),
+        optimizer=optimizer,
+        recapture=recapture,
+    )
+
+
+def load(path: str | Path, *, target: str | None = None) -> Step:
+    """The step that ``step.save(path)`` or ``quatrain compile -o path`` wrote, with its state."""
+    return load_step(path, bind_options(), target)
+
+
+def recipes() -> tuple[str, ...]:
+    """Names of the recipes that quatrain carries."""
+    return recipe_names()
+
+
+def targets() -> tuple[str, ...]:
+    """Names of the targets that a step can be compiled for."""
+    return tuple(TARGETS)
+
+
+def bind_options() -> BindOptions:
+    """Build options from the environment."""
+    return BindOptions(cache_dir=env.cache_dir(), threads=env.threads())

@@ -73,7 +73,7 @@ def parse(text: str) -> Program:
     return reader.program()
 
 
-NAME = re.compile(r"[A-Za-z_][\w.#']*")
+NAME = re.compile(r"\w[\w.#']*")  # '0.weight' too: nn.Sequential
 OP = re.compile(
     r"(?P<names>[^=(]+) = (?P<kind>\w+)\((?P<args>[^)]*)\)"
     r"(?: \{(?P<attrs>[^}]*)\})? : (?P<types>.+)"

@@ -1,0 +1,146 @@
+"""Lowering: the joint graph becomes f32 programs of the IR, one small function per torch op."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .errors import CaptureError, UnsupportedOpError
+from .ir import Program, Value
+from .lower_builder import FORMAT_OF, Builder, Lowering, refuse, short, where
+from .lower_gemm import GEMM
+from .lower_joint import Arg, Call, Joint, Tensor
+from .lower_loss import LOSS
+from .lower_norm import NORM
+from .lower_pointwise import POINTWISE
+from .lower_pool import POOL
+from .lower_shape import SHAPE
+from .lower_update import OptimizerSpec, declare_hyper, update
+from .types import TensorType
+from .verify import verify
+
+LOWERINGS: dict[str, Lowering] = {**GEMM, **NORM, **POINTWISE, **POOL, **SHAPE, **LOSS}
+ON_INTEGERS = ("aten.add.Tensor", "nll_loss", *SHAPE)
+RAW_GEMMS = ("mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot", "convolution")
+
+
+@dataclass(frozen=True, slots=True)
+class Lowered:
+    """A program and the names of its state: torch's qualified name -> name of the state value."""
+
+    program: Program
+    names: Mapping[str, str]
+
+
+def lower_training(joint: Joint, optimizer: OptimizerSpec) -> Lowered:
+    """The training step: loss, gradients, running statistics and one update per parameter."""
+    b = Builder()
+    batch = _batch(b, joint, with_target=True)
+    hyper = declare_hyper(b, optimizer)
+    _declare_state(b, joint)
+    for tensor in joint.tangents:  # the loss's own gradient
+        b.origin, b.region = "loss", "backward"
+        b.values[tensor] = b.one("constant", (), "loss.dy", tensor.shape, value=1.0)
+    _lower_calls(b, joint)
+    both = joint.mutations.keys() & dict(joint.gradients).keys()
+    if both:
+        raise CaptureError(
+            f"{min(both)} is trained and written by the forward too; write buffers only"
+        )
+    pairs = [(b.state[name], b.of(t)) for name, t in joint.mutations.items()]
+    gradients = [(name, b.of(t)) for name, t in joint.gradients]
+    pairs += update(b, optimizer, gradients, hyper)
+    pairs = [(old, new) for old, new in pairs if old is not new]
+    regions = ("forward", "backward", "update")
+    inputs = (*batch, *hyper.values())
+    outputs = [b.of(t) for t in joint.outputs]
+    program = b.program(joint.name, inputs, outputs, pairs, regions)
+    return Lowered(verify(program), _names(b))
+
+
+def lower_evaluation(joint: Joint) -> Lowered:
+    """The forward in eval mode, from the model's inputs to its outputs."""
+    b = Builder()
+    batch = _batch(b, joint, with_target=False)
+    _declare_state(b, joint)
+    _lower_calls(b, joint)
+    outputs = [b.of(t) for t in joint.outputs]
+    program = b.program(f"{joint.name}_eval", batch, outputs, (), ("forward",))
+    return Lowered(verify(program), _names(b))
+
+
+def _names(b: Builder) -> dict[str, str]:
+    return {name: value.name for name, value in b.state.items()}
+
+
+def _batch(b: Builder, joint: Joint, *, with_target: bool) -> list[Value]:
+    inputs = joint.inputs[:-1] if with_target else joint.inputs
+    names = ["x"] if len(inputs) == 1 else [f"x{i}" for i in range(len(inputs))]
+    names += ["y"] if with_target else []
+    values = [b.declare(n, _type(t)) for n, t in zip(names, joint.inputs, strict=True)]
+    b.values.update(zip(joint.inputs, values, strict=True))
+    b.taken.update(("x", "y"))  # so that state has the same name in both programs
+    return values
+
+
+def _declare_state(b: Builder, joint: Joint) -> None:
+    for name, tensor in joint.state.items():
+        b.state[name] = b.values[tensor] = b.declare(name, _type(tensor))
+        b.buffer_of[tensor] = name
+        b.counters[name] = b.state[name]
+
+
+def _type(tensor: Tensor) -> TensorType:
+    return TensorType(tensor.shape, FORMAT_OF[tensor.dtype])
+
+
+def _lower_calls(b: Builder, joint: Joint) -> None:
+    for call in joint.calls:
+        _check(call)
+        layer = call.args[-1] if call.op.startswith("qtr.") else call.layer
+        assert isinstance(layer, str)
+        b.origin, b.region = layer, "backward" if call.backward else "forward"
+        LOWERINGS[call.op](b, call)
+    for tensor in joint.outputs:
+        if tensor.dtype != "float32":
+            raise CaptureError(
+                f"the model returns {tensor.dtype}; only float32 outputs are supported"
+            )
+
+
+def supported() -> list[str]:
+    """Short names of the torch ops that have a lowering."""
+    ops = {short(op) for op in LOWERINGS if op.startswith("aten.") and "backward" not in op}
+    return sorted(ops | {"conv2d", "linear"})
+
+
+def _check(call: Call) -> None:
+    name = short(call.op)
+    if call.op not in LOWERINGS:
+        if name.removesuffix("_backward") in RAW_GEMMS:
+            raise UnsupportedOpError(
+                f"{name} in {where(call)} is a matrix product or convolution that is no layer; "
+                "layers are nn.Linear, nn.Conv2d and their functional forms"
+            )
+        raise UnsupportedOpError(
+            f"{name} in {where(call)} is not supported; supported are {', '.join(supported())}"
+        )
+    tensors = [t for t in (*_flat(call.args), *call.results) if isinstance(t, Tensor)]
+    if not call.op.removeprefix("aten.").startswith(("nll_loss", "max_pool2d", "adaptive_max")):
+        for t in tensors:
+            _check_dtype(call, t)
+
+
+def _check_dtype(call: Call, t: Tensor) -> None:
+    integer = t.dtype == "int64"
+    if t.dtype not in FORMAT_OF:
+        raise refuse(call, f"computes in {t.dtype}; only float32 is supported")
+    if integer and call.op not in ON_INTEGERS:
+        raise refuse(call, "works on integers; only labels and counters may be integers")
+
+
+def _flat(args: tuple[Arg, ...]) -> list[Arg]:
+    flat: list[Arg] = []
+    for a in args:
+        flat += _flat(a) if isinstance(a, tuple) else [a]
+    return flat

@@ -1,6 +1,6 @@
 """The ``.qtn`` file: captured programs as text, recipe and facts as JSON, state as safetensors.
 
-    manifest.json       version of the layout, versions that wrote it, target, seed, allow, optimizer
+    manifest.json       version of this layout, target, seed, waivers, optimizer, model keys
     train.qt            the captured f32 training program
     evaluation.qt       the captured f32 evaluation program
     recipe.json         passes with their options

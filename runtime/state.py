@@ -14,7 +14,7 @@ from ..targets.state_layout import StateLayout, state_layout
 
 
 class State:
-    """State of a training program: parameters, buffers, optimizer state, clips, scales, counters."""
+    """Parameters, buffers, optimizer state, clips, scales and counters of a training program."""
 
     def __init__(self, program: Program, initial: Mapping[str, np.ndarray]) -> None:
         self.layout: StateLayout = state_layout(program)
@@ -32,7 +32,10 @@ class State:
         return {k: v.copy() for k, v in self.layout.views(self.old).items()}
 
     def load(self, values: Mapping[str, np.ndarray]) -> None:
-        """Set the named values; InputError for an unknown name or another shape, nothing is set then."""
+        """Set the named values; nothing is set where a name is unknown or a shape differs.
+
+        Raises InputError.
+        """
         for name, value in values.items():
             self._check(name, value)
         for block in (self.old, self.new):

@@ -17,6 +17,7 @@ from ..compiler.text import show
 from ..passes.recipe import Recipe
 from ..targets.registry import BindOptions, Executable, find_target
 from ..targets.state_layout import StateLayout, aligned_bytes, state_layout
+from .bill import Bill, make_bill
 from .bundle import Bundle, read, write
 from .inputs import check_batch, check_labels, find_labels, to_torch
 from .state import State
@@ -119,6 +120,10 @@ class Step:
         raise RecipeError(
             f"no pass of this step is called {after!r}; {closest(after, self.passes)}"
         )
+
+    def report(self) -> Bill:
+        """The bill: what multiplied in which format, what was kept; prints as tables."""
+        return make_bill(self.source, self.program, self.executable.plan)
 
     @property
     def state(self) -> dict[str, torch.Tensor]:

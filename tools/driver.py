@@ -44,12 +44,12 @@ def compile(
 ) -> Step:
     """Compile one training step of ``model`` in the formats that ``recipe`` asks for.
 
-    ``loss(output, target)`` returns a scalar tensor; ``example`` is a batch ``(x, y)`` whose shapes
-    the step is made for; ``optimizer`` is a ``torch.optim`` instance whose hyper-parameters are read
-    at every call. ``recipe`` is a name (see ``recipes()``) or a TOML file, ``options`` change its
-    passes (``{"carrier": "f32"}``), ``target`` is a name of ``targets()`` (default: QUATRAIN_TARGET
-    or cpu), ``seed`` starts the generator of stochastic choices, ``allow`` lists patterns of layers
-    that may run in float where no kernel of the asked formats exists.
+    ``loss(output, target)`` returns a scalar tensor; ``example`` is a batch ``(x, y)`` whose
+    shapes the step is made for; ``optimizer`` is a ``torch.optim`` instance whose hyper-parameters
+    are read at every call. ``recipe`` is a name (see ``recipes()``) or a TOML file, ``options``
+    change its passes (``{"carrier": "f32"}``), ``target`` is a name of ``targets()`` (default:
+    QUATRAIN_TARGET or cpu), ``seed`` starts the generator of stochastic choices, ``allow`` lists
+    patterns of layers that may run in float where no kernel of the asked formats exists.
 
     Parameters, buffers and optimizer state are copied; model and optimizer stay as they are until
     ``model.load_state_dict(step.state_dict())``. Raises QuatrainError with one sentence that says

@@ -1,0 +1,152 @@
+"""Reference of the quantizers: clips, codes, masks, gradient scales, roundings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..compiler.errors import VerifyError
+from ..compiler.ir import Op
+from .reference_frame import Run, on_numbers, wide
+from .rounding import Tie, Underflow, encode_log, encode_stochastic
+from .tensor import Array, Tensor, column
+from .threefry import uniform
+
+# Gradient scales stay where their inverse and the scaled numbers are normal f32 numbers.
+LEAST_SCALE, GREATEST_SCALE = np.float32(2.0**-100), np.float32(2.0**100)
+
+
+def sawb_clip(op: Op, w: Array) -> Array:
+    """For the tensor, or for each channel of dimension 0 where the result has one clip each."""
+    size = np.abs(wide(w))
+    dims = tuple(range(len(op.result.type.shape), w.ndim))
+    spread = np.sqrt(np.square(size).mean(axis=dims))
+    clip = op.float_attr("c1") * spread - op.float_attr("c2") * size.mean(axis=dims)
+    return np.asarray(np.where(clip > 0, clip, size.max(axis=dims)))
+
+
+def quantize(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """NaN counts as the lower limit; code 0 where the clip is 0, which makes the scale 0 too."""
+    x, clip = (t.numbers for t in inputs)
+    type_ = op.result.type
+    f = type_.format
+    assert f.is_integer, f"{op.kind} makes integers, not {f}"
+    n = np.float32((1 << f.bits) - 1 if f.midrise else f.max)
+    limit = column(clip, x.ndim)
+    low = -limit if f.signed else np.float32(0)
+    z = np.fmin(np.fmax(x, low), limit) * (n / limit)
+    if f.midrise:
+        z = (z + n) * np.float32(0.5)
+    # A midrise code counts the levels; the others are the number itself in two's complement.
+    whole = np.nan_to_num(np.rint(z)).astype(np.int32)
+    codes = (whole & ((1 << f.bits) - 1)).astype(np.uint8)
+    return (Tensor(type_, codes, np.asarray(clip / n, np.float32)),)
+
+
+def clip_region(op: Op, x: Array, clip: Array) -> Array:
+    """0 below, 1 inside, 2 above."""
+    limit = column(clip, x.ndim)
+    below = x < -limit if op.bool_attr("signed") else x <= 0
+    return np.where(x > limit, 2, np.where(below, 0, 1))
+
+
+def pact_grad(op: Op, g: Array, m: Array) -> tuple[Array, ...]:
+    """The sum is in float64."""
+    signed = op.bool_attr("signed")
+    dx = np.where(m == 1 if signed else m != 2, g, np.float32(0))
+    dclip = wide(g)[m == 2].sum()
+    return dx, dclip - wide(g)[m == 0].sum() if signed else dclip
+
+
+def pact_plus_grad(op: Op, g: Array, x: Array, clip: Array) -> tuple[Array, ...]:
+    """The rounding error inside counts too; ``z = x * (top / clip)`` in f32, sums in float64."""
+    m = clip_region(op, x, clip)
+    dx, dclip = pact_grad(op, g, m)
+    top = op.int_attr("top")
+    z = x * (np.float32(top) / column(clip, x.ndim))
+    error = (wide(np.rint(z)) - wide(z)) / top
+    return dx, dclip + (wide(g) * error)[m == 1].sum()
+
+
+def grad_scale_init(op: Op, s: Array, g: Array) -> Array:
+    """A power of two, kept in 2^-100 .. 2^100; ``s`` (or 1) where the largest |g| is no number."""
+    if s != 0 and not op.bool_attr("always"):
+        return s
+    largest = float(np.max(np.abs(g)))
+    if not 0 < largest < np.inf:
+        return np.where(s != 0, s, np.float32(1))
+    # 2^floor(log2(v)) without a logarithm: frexp gives v = m 2^e with m in [1/2, 1).
+    _, exponent = np.frexp(op.float_attr("top") / largest)
+    return np.asarray(np.clip(np.ldexp(1.0, int(exponent) - 1), LEAST_SCALE, GREATEST_SCALE))
+
+
+def grad_scale(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Scales are powers of two, so that 1/s is exact."""
+    g, s = (t.numbers for t in inputs)
+    return (Tensor.from_numbers(op.result.type, g * s, np.float32(1) / s),)
+
+
+def amax(op: Op, g: Array) -> Array:
+    """NaN where any is."""
+    return np.asarray(np.max(np.abs(g)))
+
+
+def grad_scale_step(op: Op, s: Array, m: Array) -> Array:
+    """NaN leaves the scale."""
+    top = np.float32(op.float_attr("top"))
+    if m > top:
+        s = s * np.float32(0.5)
+    elif 0 < m <= top / np.float32(2):
+        s = s * np.float32(2)
+    return np.clip(s, LEAST_SCALE, GREATEST_SCALE)
+
+
+def round_log(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """The scale stays."""
+    (g,) = inputs
+    tie, underflow = Tie(op.word_attr("tie")), Underflow(op.word_attr("underflow"))
+    type_ = op.result.type
+    codes = encode_log(g.numbers, type_.format, op.float_attr("up"), tie, underflow)
+    return (Tensor(type_, codes, g.scale),)
+
+
+def round_stochastic(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """The scale stays; see ``encode_stochastic`` for the comparison."""
+    g, seed, step = inputs
+    type_ = op.result.type
+    u = uniform(int(seed.data), int(step.data), op.int_attr("salt"), type_.shape)
+    return (Tensor(type_, encode_stochastic(g.numbers, type_.format, u), g.scale),)
+
+
+def cast(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """The scale stays; a result with a scale made from a tensor without one gets 1."""
+    (x,) = inputs
+    type_ = op.result.type
+    if x.scale is not None and type_.scale is not x.type.scale:
+        raise VerifyError(f"cast of {x.type} to {type_}: the scale must stay {x.type.scale.name}")
+    return (Tensor.from_numbers(type_, x.numbers, x.scale),)
+
+
+def dequantize(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Numbers times scale in f32."""
+    (q,) = inputs
+    scale = np.float32(1) if q.scale is None else column(q.scale, q.data.ndim)
+    return (Tensor.from_numbers(op.result.type, q.numbers * scale),)
+
+
+QUANTIZE: dict[str, Run] = {
+    "sawb_clip": on_numbers(sawb_clip),
+    "quantize": quantize,
+    "clip_region": on_numbers(clip_region),
+    "pact_grad": on_numbers(pact_grad),
+    "pact_plus_grad": on_numbers(pact_plus_grad),
+    "grad_scale_init": on_numbers(grad_scale_init),
+    "grad_scale": grad_scale,
+    "amax": on_numbers(amax),
+    "grad_scale_step": on_numbers(grad_scale_step),
+    "round_log": round_log,
+    "round_stochastic": round_stochastic,
+    "cast": cast,
+    "dequantize": dequantize,
+}

@@ -1,0 +1,121 @@
+"""Tensors of the reference: numbers or unpacked codes in logical order, with scale and type."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..compiler.errors import InputError
+from ..compiler.formats import BF16, F16, F32, I32, I64, Format
+from ..compiler.types import Scale, Shape, TensorType
+from .rounding import decode, encode
+
+Array = NDArray[Any]
+
+PLAIN: dict[Format, np.dtype[Any]] = {
+    F32: np.dtype(np.float32),
+    BF16: np.dtype(ml_dtypes.bfloat16),
+    F16: np.dtype(np.float16),
+    I64: np.dtype(np.int64),
+    I32: np.dtype(np.int32),
+}
+CODES = np.dtype(np.uint8)
+
+
+def dtype_of(f: Format) -> np.dtype[Any]:
+    """NumPy's type of one element: the number itself, or uint8 for a code."""
+    return PLAIN.get(f, CODES)
+
+
+def scale_shape(type_: TensorType) -> Shape | None:
+    """Shape of the scale that goes with ``type_``; None where it carries none."""
+    if type_.scale is Scale.NONE:
+        return None
+    return type_.shape[:1] if type_.scale is Scale.CHANNEL else ()
+
+
+def column(scale: Array, rank: int) -> Array:
+    """A scale or clip, one or one per channel of dimension 0, shaped to act on a tensor."""
+    return scale.reshape(-1, *(1,) * (rank - 1)) if scale.ndim else scale
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Tensor:
+    """``data`` holds numbers (carriers, integers) or codes (uint8, one each) in logical order.
+
+    ``scale`` is float32, of shape () or [K], and present exactly where the type carries one.
+    """
+
+    type: TensorType
+    data: Array
+    scale: Array | None = None
+
+    def __post_init__(self) -> None:
+        want = dtype_of(self.type.format)
+        if self.data.shape != self.type.shape or self.data.dtype != want:
+            have = f"{self.data.dtype} of shape {self.data.shape}"
+            raise InputError(f"data is {have}; {self.type} needs {want} of shape {self.type.shape}")
+        shape = None if self.scale is None else self.scale.shape
+        if shape != scale_shape(self.type):
+            raise InputError(f"scale has shape {shape}; {self.type} needs {scale_shape(self.type)}")
+
+    @classmethod
+    def from_numbers(
+        cls, type_: TensorType, numbers: ArrayLike, scale: ArrayLike | None = None
+    ) -> Tensor:
+        """Round stored numbers (before scaling) to nearest even, through f32 for carriers.
+
+        A scale that is not given is 1.
+        """
+        return cls(type_, _rounded(np.asarray(numbers), type_.format), _scale(type_, scale))
+
+    @classmethod
+    def from_float(
+        cls, type_: TensorType, real: ArrayLike, scale: ArrayLike | None = None
+    ) -> Tensor:
+        """Round real values: stored numbers are ``real / scale``."""
+        factor = _scale(type_, scale)
+        numbers = np.asarray(real)
+        if factor is not None:
+            numbers = numbers / column(factor.astype(np.float64), numbers.ndim)
+        return cls(type_, _rounded(numbers, type_.format), factor)
+
+    @classmethod
+    def zeros(cls, type_: TensorType) -> Tensor:
+        """All elements at the level nearest to zero, with scale 1."""
+        return cls.from_numbers(type_, np.zeros(type_.shape, np.float32))
+
+    @property
+    def numbers(self) -> Array:
+        """Stored numbers: float32 of carriers and codes, exact; integers as they are."""
+        f = self.type.format
+        if f.is_coded:
+            return decode(self.data, f)
+        return self.data if f.is_index else self.data.astype(np.float32, copy=False)
+
+    def real(self) -> Array:
+        """Real values in float64: stored numbers times scale."""
+        wide = self.numbers.astype(np.float64)
+        return wide if self.scale is None else wide * column(self.scale, wide.ndim)
+
+
+def _rounded(numbers: Array, f: Format) -> Array:
+    if f.is_coded:
+        return encode(numbers, f)
+    if f.is_index:
+        whole = np.rint(numbers) if numbers.dtype.kind == "f" else numbers
+        return whole.astype(PLAIN[f])
+    # Overflow of a narrow carrier is infinity, as in the hardware's own conversion.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return numbers.astype(np.float32, copy=False).astype(PLAIN[f], copy=False)
+
+
+def _scale(type_: TensorType, scale: ArrayLike | None) -> Array | None:
+    shape = scale_shape(type_)
+    if shape is None:
+        return None if scale is None else np.asarray(scale, np.float32)
+    return np.ones(shape, np.float32) if scale is None else np.asarray(scale, np.float32)

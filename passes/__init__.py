@@ -1,0 +1,39 @@
+"""Passes: programs to programs, one published idea in one file; recipes are lists of them.
+
+The order in which ``ultra_low_4bit`` runs them:
+
+    sawb_weights, pact_activations   operands of the forward product, which dX and dW read as well
+    grad_scale                       dY gets a scale; the next two find their work by that type
+    hybrid_fp8                       takes its layers first
+    two_phase_rounding               takes what is left
+    carrier                          what is f32 at a GEMM by now is exempt and becomes the carrier
+    subsample                        what shortcuts read, in the format that carrier gave it
+    recompute                        sees the final formats, which decide what is worth keeping
+    canonicalize                     removes what the others left without readers
+"""
+
+from .canonicalize import canonicalize
+from .carrier import carrier
+from .grad_scale import grad_scale
+from .hybrid_fp8 import hybrid_fp8
+from .options import Pass
+from .pact_activations import pact_activations
+from .recompute import recompute
+from .sawb_weights import sawb_weights
+from .subsample import subsample
+from .two_phase_rounding import two_phase_rounding
+
+PASSES: dict[str, Pass] = {
+    p.__name__: p
+    for p in (
+        canonicalize,
+        carrier,
+        grad_scale,
+        hybrid_fp8,
+        pact_activations,
+        recompute,
+        sawb_weights,
+        subsample,
+        two_phase_rounding,
+    )
+}

@@ -1,0 +1,13 @@
+"""Names: of the values that passes add (the layer's name and a part), and sets of op kinds."""
+
+from __future__ import annotations
+
+
+def part(layer: str, name: str) -> str:
+    """``layer.name``; a GEMM in the model's own forward has a layer name of ``""`` or ``#2``."""
+    return f"{layer}.{name}" if layer[:1] not in ("", "#") else f"gemm{layer}.{name}"
+
+
+def words(text: str) -> frozenset[str]:
+    """The words of ``text``, as a set."""
+    return frozenset(text.split())

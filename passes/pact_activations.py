@@ -1,0 +1,150 @@
+"""PACT: quantize activations up to a clip that training learns.
+
+"PACT: Parameterized Clipping Activation for Quantized Neural Networks" (Choi et al., 2018),
+section 3; ``pact_plus`` is the gradient of IBM's fms-model-optimizer (``PACTplus``).
+
+    tensor            codes         dx = g where     dclip = sum of g over
+    never negative    0 .. 2^b-1    x <= clip        x > clip
+    other             symmetric     |x| <= clip      x > clip, minus that over x < -clip
+    pact_plus         the same      the same         also g (rint(z) - z) / n inside, z = x n / clip
+
+The clip starts at 8 and is trained like the optimizer's first group, but with its own weight decay.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from ..compiler.formats import F32, INTS, UINT2, UINTS
+from ..compiler.ir import Op, Program, Region, Value, attrs, unused
+from ..compiler.types import Scale, TensorType
+from .clip_update import clip_update
+from .names import part
+from .options import require
+from .select import EXEMPT, layers, quantized
+from .sign import never_negative
+
+SCALAR = TensorType((), F32)
+INPUT_GRADS = ("conv2d_input_grad", "linear_input_grad")
+WEIGHT_GRADS = ("conv2d_weight_grad", "linear_weight_grad")
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Activation:
+    """A tensor to be quantized, with the values that it gets; ``gradients`` collects dclip."""
+
+    layer: str
+    x: Value
+    clip: Value
+    codes: Value
+    regions: Value
+    signed: bool
+    gradients: list[Value] = field(default_factory=list)
+
+
+def pact_activations(
+    program: Program,
+    *,
+    bits: Literal[2, 3, 4, 5, 6, 7, 8] = 4,
+    clip_init: float = 8.0,
+    pact_decay: float = 5e-4,
+    pact_plus: bool = False,
+    clip_floor: float = 1e-3,
+    exempt: str = EXEMPT,
+) -> Program:
+    """Quantize the data operand of each layer to ``bits`` bits; readers of a tensor share its clip.
+
+    A clip is the state ``LAYER.clip``, named after the first layer that reads the tensor. It starts
+    at ``clip_init``, decays by ``pact_decay`` and is kept at ``clip_floor`` or above. A tensor that
+    needs no gradient (the program's input) keeps its first clip.
+    """
+    require(clip_init > 0, f"clip_init={clip_init:g} must be positive")
+    require(clip_floor > 0, f"clip_floor={clip_floor:g} must be positive")
+    require(pact_decay >= 0, f"pact_decay={pact_decay:g} must not be negative")
+    chosen, taken = quantized(program, exempt), program.names()
+    plan = _plan(program, chosen, bits, taken)
+    of_layer = {name: plan[op.inputs[0]] for name, op in _float_layers(program, chosen).items()}
+    has_gradient = {
+        of_layer[op.origin].x
+        for _, op in program.ops()
+        if op.kind in INPUT_GRADS and op.origin in of_layer
+    }
+    quantized_already: set[Value] = set()
+
+    def rule(region: Region, op: Op) -> tuple[Op, ...] | None:
+        if op.origin not in of_layer:
+            return None
+        it = of_layer[op.origin]
+        if op.kind in INPUT_GRADS:
+            return _input_gradient(op, it, pact_plus, taken)
+        if op.kind in WEIGHT_GRADS:
+            return (replace(op, inputs=(op.inputs[0], it.codes)),)
+        if op.kind not in ("conv2d", "linear") or region.name != "forward":
+            return None
+        ahead: tuple[Op, ...] = ()
+        if it.x not in quantized_already:
+            quantized_already.add(it.x)
+            ahead = _quantize(it, masked=it.x in has_gradient and not pact_plus)
+        return (*ahead, replace(op, inputs=(it.codes, op.inputs[1])))
+
+    out = program.rewrite(rule, by="pact_activations")
+    out = out.with_state({it.clip: clip_init for it in plan.values()})
+    for it in plan.values():
+        out = clip_update(out, it.layer, it.clip, it.gradients, pact_decay, clip_floor)
+    return out
+
+
+def _float_layers(program: Program, chosen: frozenset[str]) -> dict[str, Op]:
+    return {
+        name: op
+        for name, op in layers(program).items()
+        if name in chosen and op.inputs[0].type.format.is_carrier
+    }
+
+
+def _plan(
+    program: Program, chosen: frozenset[str], bits: int, taken: set[str]
+) -> dict[Value, Activation]:
+    positive = never_negative(program)
+    plan: dict[Value, Activation] = {}
+    for layer, op in _float_layers(program, chosen).items():
+        x = op.inputs[0]
+        if x in plan:
+            continue
+        signed = x not in positive
+        format_ = INTS[bits] if signed else UINTS[bits]
+        plan[x] = Activation(
+            layer,
+            x,
+            Value(unused(part(layer, "clip"), taken), SCALAR),
+            Value(
+                unused(part(layer, "xq"), taken), TensorType(x.type.shape, format_, Scale.TENSOR)
+            ),
+            Value(unused(part(layer, "region"), taken), TensorType(x.type.shape, UINT2)),
+            signed,
+        )
+    return plan
+
+
+def _quantize(it: Activation, masked: bool) -> tuple[Op, ...]:
+    quantize = Op("quantize", (it.x, it.clip), (it.codes,), origin=it.layer)
+    if not masked:
+        return (quantize,)
+    signed = attrs(signed=it.signed)
+    return (quantize, Op("clip_region", (it.x, it.clip), (it.regions,), signed, it.layer))
+
+
+def _input_gradient(op: Op, it: Activation, plus: bool, taken: set[str]) -> tuple[Op, Op]:
+    # The masked gradient takes the old name, and with it the readers.
+    raw = Value(unused(f"{op.result.name}q", taken), op.result.type)
+    dclip = Value(unused(part(op.origin, "dclip"), taken), SCALAR)
+    it.gradients.append(dclip)
+    results = (Value(op.result.name, op.result.type), dclip)
+    if plus:
+        top = int(it.codes.type.format.max)
+        inputs, options = (raw, it.x, it.clip), attrs(top=top, signed=it.signed)
+        masked = Op("pact_plus_grad", inputs, results, options, op.origin)
+    else:
+        masked = Op("pact_grad", (raw, it.regions), results, attrs(signed=it.signed), op.origin)
+    return replace(op, results=(raw,)), masked

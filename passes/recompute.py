@@ -1,0 +1,169 @@
+"""Recompute: keep for backward what is small, and make the rest again, bit for bit.
+
+"Training Deep Nets with Sublinear Memory Cost" (Chen et al., 2016), section 3, with the choice made
+by element size; activations that are codes already are kept.
+
+    recompute   kept from forward to backward                   made again in backward
+    none        everything that backward reads                  nothing
+    masks       codes, inputs of batch norm; where a relu       relu and clip masks behind a batch
+                follows an add: its region, 2 bits              norm, casts, views
+    bn_input    the same without the inputs of batch norm       these too: their GEMMs run twice
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from ..compiler.formats import F32, UINT2
+from ..compiler.ir import Op, Program, Region, Value, attrs, unused
+from ..compiler.types import TensorType
+from .names import words
+
+CHEAP = words(
+    "batch_norm relu clip_region cast view permute slice pad clamp_min scale add_bias constant "
+    "broadcast"
+)
+FORWARD_GEMMS = frozenset(("conv2d", "linear"))
+NORM_GRADS = frozenset(("batch_norm_grad_stats", "batch_norm_input_grad"))
+
+
+def recompute(
+    program: Program, *, recompute: Literal["none", "masks", "bn_input"] = "masks"
+) -> Program:
+    """Cut what crosses from forward to backward; the numbers stay the same."""
+    if recompute == "none" or not program.region("backward").ops:
+        return program.done("recompute")
+    out = _read_masks(program)
+    out = _keep_masks(out, _Plan.of(out, recompute == "bn_input"))
+    plan = _Plan.of(out, recompute == "bn_input")
+    return out.rewrite(_Again(out, plan).rule, by="recompute")
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Which forward values backward can make again, given those that are kept."""
+
+    makers: dict[Value, Op]
+    gemms: frozenset[Op]
+    kept: set[Value] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, program: Program, gemms_too: bool) -> _Plan:
+        """Go through the values in order: one that cannot be made from those kept is kept too."""
+        forward = program.region("forward").ops
+        makers = {r: op for op in forward for r in op.results}
+        backward, update = (program.region(n).ops for n in ("backward", "update"))
+        needed = {v for op in backward for v in op.inputs if v in makers}
+        again = _norm_inputs(backward, makers) if gemms_too else frozenset()
+        plan = cls(makers, again)
+        # Kept: what no cheap op makes, and what the update reads, at the very end.
+        plan.kept.update(v for v in needed if not plan.cheap(v))
+        plan.kept.update(v for op in update for v in op.inputs if v in makers)
+        for v in makers:
+            if v in needed and not plan.possible(v):
+                plan.kept.add(v)
+        return plan
+
+    def cheap(self, v: Value) -> bool:
+        """Whether the op that makes ``v`` may run twice."""
+        op = self.makers[v]
+        return op.kind in CHEAP or op in self.gemms
+
+    def possible(self, v: Value, gemm: bool = True) -> bool:
+        """Whether ``v`` is at hand in backward or can be made there, by at most one GEMM.
+
+        A chain of GEMMs would run most of forward again and hold all of it at once.
+        """
+        if v in self.kept or v not in self.makers:
+            return True
+        op = self.makers[v]
+        if not self.cheap(v) or (op in self.gemms and not gemm):
+            return False
+        return all(self.possible(i, gemm and op not in self.gemms) for i in op.inputs)
+
+
+def _norm_inputs(backward: tuple[Op, ...], makers: dict[Value, Op]) -> frozenset[Op]:
+    """The forward GEMMs whose results batch norm's gradient reads, through a bias or a view."""
+    todo = [op.inputs[1] for op in backward if op.kind in NORM_GRADS]
+    found: set[Op] = set()
+    while todo:
+        op = makers.get(todo.pop())
+        if op is None or op in found:
+            continue
+        if op.kind in FORWARD_GEMMS:
+            found.add(op)
+        elif op.kind in CHEAP:
+            todo += op.inputs
+    return frozenset(found)
+
+
+def _read_masks(program: Program) -> Program:
+    """Let ``relu_grad`` read the region of its relu's output where forward computes one."""
+    regions = {
+        op.inputs[0]: op.result
+        for op in program.region("forward").ops
+        if op.kind == "clip_region" and not op.bool_attr("signed")
+    }
+
+    def rule(region: Region, op: Op) -> tuple[Op, ...] | None:
+        if op.kind != "relu_grad" or op.inputs[1] not in regions:
+            return None
+        return (replace(op, inputs=(op.inputs[0], regions[op.inputs[1]])),)
+
+    return program.rewrite(rule)
+
+
+def _keep_masks(program: Program, plan: _Plan) -> Program:
+    """Give ``relu_grad`` two bits an element where it alone would keep a float alive."""
+    later = [op for n in ("backward", "update") for op in program.region(n).ops]
+    other = {v for op in later if op.kind != "relu_grad" for v in op.inputs}
+    floats = {
+        op.inputs[1]
+        for op in later
+        if op.kind == "relu_grad" and op.inputs[1] in plan.kept and op.inputs[1] not in other
+    }
+    taken, masks = program.names(), dict[Value, Value]()
+
+    def rule(region: Region, op: Op) -> tuple[Op, ...] | None:
+        if op.kind == "relu_grad" and op.inputs[1] in masks:
+            return (replace(op, inputs=(op.inputs[0], masks[op.inputs[1]])),)
+        if region.name != "forward" or not floats.intersection(op.results):
+            return None
+        # No clip: nothing is above infinity, and the region tells positive from not positive.
+        y = op.result
+        no_clip = Value(unused(f"{y.name}.no_clip", taken), TensorType((), F32))
+        masks[y] = Value(unused(f"{y.name}.region", taken), TensorType(y.type.shape, UINT2))
+        return (
+            op,
+            Op("constant", (), (no_clip,), attrs(value=float("inf")), op.origin),
+            Op("clip_region", (y, no_clip), (masks[y],), attrs(signed=False), op.origin),
+        )
+
+    return program.rewrite(rule)
+
+
+class _Again:
+    """The rule that puts the ops which run again ahead of their first reader in backward."""
+
+    def __init__(self, program: Program, plan: _Plan) -> None:
+        self.plan = plan
+        self.taken = program.names()
+        self.again: dict[Value, Value] = {}
+
+    def rule(self, region: Region, op: Op) -> tuple[Op, ...] | None:
+        if region.name != "backward":
+            return None
+        ahead: list[Op] = []
+        inputs = tuple(self.remake(v, ahead) for v in op.inputs)
+        return (*ahead, replace(op, inputs=inputs))
+
+    def remake(self, v: Value, ahead: list[Op]) -> Value:
+        if v in self.plan.kept or v not in self.plan.makers:
+            return v
+        if v not in self.again:
+            op = self.plan.makers[v]
+            inputs = tuple(self.remake(i, ahead) for i in op.inputs)
+            self.again[v] = Value(unused(f"{v.name}.again", self.taken), v.type)
+            ahead.append(replace(op, inputs=inputs, results=(self.again[v],)))
+        return self.again[v]

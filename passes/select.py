@@ -1,0 +1,131 @@
+"""Which layers a pass works on: questions to a program, answered from its graph.
+
+Nothing in the IR marks a layer, so the answer is the same before and after other passes, and in the
+training and the evaluation program. A selection is a list of terms separated by commas:
+
+    term      layers
+    first     every GEMM with no GEMM ahead of its data: it reads the program's inputs
+    last      every GEMM with no GEMM behind it: the one nearest to the loss or the output
+    shortcut  the convolutions on a branch that meets an ``add`` with fewer GEMMs than the other one
+    1x1       the convolutions with kernels of that size
+    layer2.*  the layers with such a name (* ? [..] as in file names)
+    !NAME     not the layers with such a name, whatever the other terms say
+    none      no layer
+"""
+
+from __future__ import annotations
+
+import re
+from fnmatch import fnmatchcase
+
+import networkx as nx
+
+from ..compiler.analysis import graph
+from ..compiler.errors import RecipeError, closest
+from ..compiler.ir import Op, Program
+from ..compiler.ops import GEMMS
+
+EXEMPT = "first,last,shortcut"
+SIZE = re.compile(r"(\d+)x(\d+)")
+
+
+def layers(program: Program) -> dict[str, Op]:
+    """The forward GEMM of each layer, by the layer's name, in program order."""
+    return {op.origin: op for op in program.region("forward").ops if op.kind in GEMMS}
+
+
+def quantized(program: Program, exempt: str) -> frozenset[str]:
+    """The layers that ``exempt`` leaves to be quantized."""
+    return frozenset(layers(program)) - selected(program, exempt)
+
+
+def selected(program: Program, terms: str) -> frozenset[str]:
+    """The layers that ``terms`` (see above) choose; RecipeError for a name that fits no layer."""
+    words = split(terms)
+    if "none" in words and len(words) > 1:
+        raise RecipeError(f"'none' in {terms!r} contradicts the other terms; give it alone")
+    known = layers(program)
+    chosen: set[str] = set()
+    for word in words:
+        if is_name(word) and not word.startswith("!"):
+            chosen |= _named(program, known, word)
+        elif word in ANSWERS:
+            chosen |= ANSWERS[word](program)
+        elif size := SIZE.fullmatch(word):
+            chosen |= _of_size(known, (int(size[1]), int(size[2])))
+    for word in words:  # a name outranks a class, so exclusions come last
+        if word.startswith("!"):
+            chosen -= _named(program, known, word[1:])
+    return frozenset(chosen)
+
+
+def split(terms: str) -> list[str]:
+    """The terms of a selection."""
+    return [word for t in terms.split(",") if (word := t.strip())]
+
+
+def is_name(term: str) -> bool:
+    """Whether a term speaks of layers by name, not by class or size."""
+    return term not in ANSWERS and term != "none" and not SIZE.fullmatch(term)
+
+
+def first(program: Program) -> set[str]:
+    """Layers whose data comes from the program's inputs without another GEMM between."""
+    flow, made = _forward(program), program.producers()
+    found = set()
+    for name, op in layers(program).items():
+        data = made.get(op.inputs[0])
+        ahead = nx.ancestors(flow, data) | {data} if data else set()
+        if not any(o.kind in GEMMS for o in ahead):
+            found.add(name)
+    return found
+
+
+def last(program: Program) -> set[str]:
+    """Layers that no other GEMM follows."""
+    flow = _forward(program)
+    return {
+        name
+        for name, op in layers(program).items()
+        if not any(o.kind in GEMMS for o in nx.descendants(flow, op))
+    }
+
+
+def shortcut(program: Program) -> set[str]:
+    """Convolutions on the branch with fewer GEMMs of two branches that meet in an ``add``."""
+    flow, made = _forward(program), program.producers()
+    found: set[str] = set()
+    for op in flow:
+        # Scalars that are added are terms of a loss, not branches of the network.
+        if op.kind != "add" or not op.result.type.shape:
+            continue
+        a, b = (nx.ancestors(flow, made[v]) | {made[v]} if v in made else set() for v in op.inputs)
+        only = sorted((_gemms(a - b), _gemms(b - a)), key=len)
+        if len(only[0]) < len(only[1]):
+            found |= {o.origin for o in only[0] if o.kind == "conv2d"}
+    return found
+
+
+ANSWERS = {"first": first, "last": last, "shortcut": shortcut}
+
+
+def _forward(program: Program) -> nx.DiGraph[Op]:
+    return graph(program).subgraph(program.region("forward").ops)
+
+
+def _gemms(ops: set[Op]) -> list[Op]:
+    return [op for op in ops if op.kind in GEMMS]
+
+
+def _of_size(known: dict[str, Op], size: tuple[int, int]) -> set[str]:
+    weights = {name: op.inputs[1].type.shape for name, op in known.items() if op.kind == "conv2d"}
+    return {name for name, shape in weights.items() if shape[2:] == size}
+
+
+def _named(program: Program, known: dict[str, Op], pattern: str) -> set[str]:
+    found = {name for name in known if fnmatchcase(name, pattern)}
+    # An evaluation program may lack layers of the training program, such as an auxiliary head.
+    if not found and program.region("backward").ops:
+        hint = closest(pattern, [*known, *ANSWERS])
+        raise RecipeError(f"no layer with a GEMM is called {pattern!r}; {hint}")
+    return found

@@ -88,7 +88,7 @@ def test_decoding_is_that_of_ml_dtypes(f: Format) -> None:
 
 @pytest.mark.parametrize("f", [FP8_143, FP8_152], ids=str)
 def test_casts_are_those_of_ml_dtypes(f: Format) -> None:
-    x = np.float32(np.random.default_rng(0).standard_normal(4001) * f.max / 4)
+    x = np.random.default_rng(0).standard_normal(4001).astype(np.float32) * np.float32(f.max / 4)
     x = np.concatenate([x, x * np.float32(2.0**-12), x * np.float32(f.smallest), [0.0, -0.0]])
     x = x[np.abs(x) <= f.max].astype(np.float32)  # beyond the top ours saturates
     np.testing.assert_array_equal(encode(x, f), x.astype(PEERS[f]).view(np.uint8))
@@ -152,7 +152,8 @@ def test_fp8_vectors(f: Format) -> None:
 @pytest.mark.parametrize(("f", "peer"), [(BF16, ml_dtypes.bfloat16), (F16, np.float16)], ids=str)
 def test_carriers_round_to_nearest_even(f: Format, peer: Any) -> None:
     ulp = 2.0 ** -(f.man + 1)  # half a unit in the last place of 1
-    x = np.float32([1 + ulp, 1 + 3 * ulp, 1 + ulp + 2.0**-20, -1 - ulp, 3e38, -0.0, np.nan])
+    numbers = [1 + ulp, 1 + 3 * ulp, 1 + ulp + 2.0**-20, -1 - ulp, 3e38, -0.0, np.nan]
+    x = np.array(numbers, np.float32)
     rounded = cast(x, f).data
     with np.errstate(over="ignore"):
         theirs = x.astype(peer).astype(np.float32)

@@ -189,7 +189,7 @@ def test_stochastic_rounding_is_right_on_average(f: Format, x: float) -> None:
 @pytest.mark.parametrize("f", [FP4_EVEN, INT4, INT4_MIDRISE, UINT4, FP8_143], ids=str)
 def test_stochastic_rounding_leaves_levels_and_saturates(f: Format) -> None:
     levels = np.array(f.levels(), np.float32)
-    top = np.float32([np.inf, -np.inf, 1e30])
+    top = np.array([np.inf, -np.inf, 1e30], np.float32)
     for u in (0.0, 0.5, 1 - 2.0**-24):
         at_levels = encode_stochastic(levels, f, np.full(levels.shape, u, np.float32))
         np.testing.assert_array_equal(decode(at_levels, f), levels)

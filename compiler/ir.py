@@ -104,6 +104,12 @@ class Program:
     initial: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     history: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        """The program's text."""
+        from .text import show  # text reads programs back, so it imports this module
+
+        return show(self)
+
     def ops(self) -> Iterator[tuple[Region, Op]]:
         """All ops in order, each with its region."""
         for region in self.regions:

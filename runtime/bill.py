@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ..compiler.analysis import Gemm, gemms, saved
 from ..compiler.ir import Op, Program, Value
 from ..compiler.types import Shape
+from ..passes.select import selected
 from ..targets.kernel import Unit
 from ..targets.layout import Layout, Order, orders
 from .torch_saved import Kept, torch_saved
@@ -196,8 +197,15 @@ def make_bill(source: Source, program: Program, plan: Plan | None) -> Bill:
         source.train,
         making=making_of(source.recipe, source.target, program, source.allow),
         units=None if plan is None else plan_units(plan),
+        exempt=exempt_layers(source.recipe, source.train),
         planned_bytes=None if plan is None else plan.saved_bytes(),
     )
+
+
+def exempt_layers(recipe: Recipe, captured: Program) -> frozenset[str]:
+    """The layers that the recipe leaves in the carrier by its option ``exempt``."""
+    terms = {str(s.settings["exempt"]) for s in recipe.steps if "exempt" in s.settings}
+    return frozenset().union(*(selected(captured, t) for t in terms))
 
 
 def making_of(recipe: Recipe, target: str, program: Program, allow: Sequence[str]) -> Making:
@@ -234,8 +242,8 @@ def bill_of(
     """The bill of a program without the step around it.
 
     ``captured`` is the f32 program it was made from; ``units`` says what multiplies in each GEMM
-    (from the target's plan); ``exempt`` names the exempt layers. Where that is None, a GEMM of two
-    plain floats counts as exempt if any other GEMM of the program is quantized.
+    (from the target's plan); ``exempt`` names the layers whose GEMMs of two plain floats count as
+    exempt. Where that is None, all of them do if any other GEMM of the program is quantized.
     """
     found = gemms(program)
     return Bill(
@@ -267,7 +275,7 @@ def _gemm_lines(
                 units.get(g.op, NO_UNIT),
                 g.macs,
                 g.macs / total,
-                (plain and partly) if exempt is None else g.op.origin in exempt,
+                plain and (partly if exempt is None else g.op.origin in exempt),
             )
         )
     return tuple(lines)

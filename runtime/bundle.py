@@ -60,7 +60,7 @@ def write(bundle: Bundle, path: Path) -> None:
         "evaluation.qt": show(bundle.evaluation).encode(),
         "recipe.json": _json(bundle.recipe.to_dict()),
         "state.safetensors": save_tensors(
-            {k: np.ascontiguousarray(v) for k, v in bundle.state.items()}
+            {k: np.asarray(v, order="C") for k, v in bundle.state.items()}
         ),
     }
     try:

@@ -65,7 +65,7 @@ class Step:
         self.hyper: dict[str, float] = source.optimizer.initial()
         self._optimizer, self._recapture = optimizer, recapture
         self._main = _Bound(source, options)
-        seeds = {SEED: np.int64(source.seed)} if SEED in self._main.state_names else {}
+        seeds = {SEED: np.asarray(source.seed)} if SEED in self._main.state_names else {}
         self._state = State(self._main.program, {**seeds, **state})
         self._variants: dict[tuple[tuple[int, ...], ...], _Bound] = {}
         self._evaluation: _Evaluation | None = None
@@ -97,7 +97,7 @@ class Step:
 
     @property
     def program(self) -> Program:
-        """The final program of the training step; ``str(show(...))`` is its text."""
+        """The final program of the training step; ``str`` gives its text."""
         return self._main.program
 
     @property

@@ -1,0 +1,178 @@
+"""Every kernel of a compiled program against the reference composition of the ops it covers.
+
+    python tests/exactness.py --network resnet20 --recipe ultra_low_4bit --batch 8
+
+The reference interprets the whole program; then each kernel runs alone, on the reference's inputs
+and statistics, and its outputs are compared: bit for bit, but for sums of floats.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+from tvm_kernel import compile_kernel
+
+import quatrain
+from quatrain.compiler.ir import Op, Program, Value
+from quatrain.compiler.ops import GEMMS
+from quatrain.targets.cpu import plan_cpu
+from quatrain.targets.cpu_info import CpuInfo
+from quatrain.targets.kernel import Kernel, Slot
+from quatrain.targets.layout import Layout
+from quatrain.targets.packing import from_memory, to_memory
+from quatrain.targets.plan import Plan
+from quatrain.targets.reference import evaluate
+from quatrain.targets.state_layout import state_layout
+from quatrain.targets.tensor import Tensor
+
+# Sums of floats, and exp and log: the order of summation is the kernel's own.
+FLOAT_SUMS = frozenset(
+    "sawb_clip batch_stats batch_norm_grad_stats sum_channels sum mean log_softmax log_softmax_grad "
+    "nll_loss nll_loss_grad mse_loss avg_pool2d avg_pool2d_grad adaptive_avg_pool2d "
+    "adaptive_avg_pool2d_grad".split()
+)
+# f32 sums of n terms err by at most n * 2^-24 of the sum of magnitudes; with sums in blocks n is
+# the block's length and the error far smaller. 2^-16 of the largest result holds for 256 terms of
+# equal size and is below half of a bf16 step.
+TOLERANCE = 2.0**-16
+BF16_STEP = 2.0**-7
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """An output of a kernel that differs from the reference."""
+
+    kernel: str
+    ops: tuple[str, ...]
+    value: str
+    wrong: int
+    of: int
+    worst: float
+
+    def __str__(self) -> str:
+        ops = "+".join(self.ops)
+        return (
+            f"{self.kernel} ({ops}): {self.value}: {self.wrong} of {self.of}, by {self.worst:.3g}"
+        )
+
+
+def compare(program: Program, given: Mapping[str, Tensor], cpu: CpuInfo) -> Iterator[Mismatch]:
+    """Run every kernel of ``program`` on the reference's values; yield what differs."""
+    values = evaluate(program, given)
+    plan = plan_cpu(program, state_layout(program), cpu)
+    for planned in plan.kernels:
+        yield from compare_kernel(planned.kernel, values, plan, cpu)
+
+
+def compare_kernel(
+    kernel: Kernel, values: Mapping[Value, Tensor], plan: Plan, cpu: CpuInfo
+) -> Iterator[Mismatch]:
+    """One kernel, run alone."""
+    inputs = [_memory(values, plan, s) for s in kernel.inputs]
+    outputs = [np.zeros_like(_memory(values, plan, s)) for s in kernel.outputs]
+    compile_kernel(kernel, cpu)(*inputs, *outputs)
+    makers = {r: op for op in kernel.ops for r in op.results}
+    scales = {s.value: o for s, o in zip(kernel.outputs, outputs, strict=True) if s.scale}
+    for slot, made in zip(kernel.outputs, outputs, strict=True):
+        wanted = values[slot.value]
+        if slot.scale:
+            wrong = made.ravel() != np.asarray(wanted.scale).ravel()
+            worst = float(np.abs(made.ravel() - np.asarray(wanted.scale).ravel()).max())
+        else:
+            got = from_memory(made, plan.layouts[slot.value], scales.get(slot.value))
+            wrong, worst = _differs(makers[slot.value], got, wanted)
+        if wrong.any():
+            kinds = tuple(op.kind for op in kernel.ops)
+            name = slot.value.name + (" scale" if slot.scale else "")
+            yield Mismatch(kernel.spec.name, kinds, name, int(wrong.sum()), wrong.size, worst)
+
+
+def _memory(values: Mapping[Value, Tensor], plan: Plan, slot: Slot) -> np.ndarray:
+    tensor = values[slot.value]
+    if slot.scale:
+        return np.asarray(tensor.scale, np.float32).reshape(-1)
+    return to_memory(tensor, Layout(slot.value.type, plan.layouts[slot.value].order))
+
+
+def _differs(op: Op, got: Tensor, wanted: Tensor) -> tuple[np.ndarray, float]:
+    a, b = got.numbers.astype(np.float64), wanted.numbers.astype(np.float64)
+    worst = float(np.max(np.abs(a - b), initial=0.0))
+    if exact(op, wanted):
+        return got.data.view(np.uint8) != wanted.data.view(np.uint8), worst
+    step = BF16_STEP * np.abs(b) if wanted.type.format.name == "bf16" else 0.0
+    return np.abs(a - b) > TOLERANCE * np.abs(b).max() + step, worst
+
+
+def exact(op: Op, result: Tensor) -> bool:
+    """Whether a result must equal the reference bit for bit."""
+    if op.kind in GEMMS:
+        return all(v.type.format.is_coded and not _float8(v) for v in op.inputs)
+    if op.kind in ("pact_grad", "pact_plus_grad"):
+        return bool(result.type.shape)
+    return op.kind not in FLOAT_SUMS
+
+
+def _float8(value: Value) -> bool:
+    return value.type.format.man > 0
+
+
+def example(
+    network: str, batch: int, recipe: str, options: Mapping[str, object]
+) -> Iterator[tuple[Program, dict[str, Tensor]]]:
+    """The training program of a network after all passes, with values: at the first step and later."""
+    from parity import NETWORKS, batches, optimizer
+
+    torch.manual_seed(0)
+    model = NETWORKS[network]()
+    data = batches(3, batch, None)
+    sgd = optimizer(model, True)
+    step = quatrain.compile(
+        model, cross_entropy, data[0], sgd, recipe=recipe, options=options, target="reference"
+    )
+    for x, y in itertools.islice(data, 2):
+        yield step.program, given(step, (x, y))
+        step(x, y)
+
+
+def given(
+    step: quatrain.runtime.step.Step, batch: tuple[torch.Tensor, torch.Tensor]
+) -> dict[str, Tensor]:
+    """All inputs and state of the training program."""
+    program = step.program
+    names = [v for v in program.inputs if v.name not in step.hyper]
+    arrays = {v.name: t.numpy() for v, t in zip(names, batch, strict=True)}
+    arrays |= {k: np.float32(v).reshape(()) for k, v in step.hyper.items()}
+    arrays |= {k: t.numpy() for k, t in step.state.items()}
+    return {
+        v.name: Tensor(v.type, np.asarray(arrays[v.name]), None)
+        for v in (*program.inputs, *program.state)
+    }
+
+
+def main() -> None:
+    """Compare all kernels of a network and print what differs."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--network", default="resnet20")
+    parser.add_argument("--recipe", default="ultra_low_4bit")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--batch", type=int, default=4)
+    args = parser.parse_args()
+    from quatrain.targets.cpu_info import detect
+
+    options = dict(item.split("=", 1) for item in args.set)
+    for program, values in example(args.network, args.batch, args.recipe, options):
+        count = 0
+        for mismatch in compare(program, values, detect()):
+            print(mismatch, flush=True)
+            count += 1
+        print(f"{args.network} {args.recipe}: {count} outputs differ", flush=True)
+
+
+if __name__ == "__main__":
+    main()

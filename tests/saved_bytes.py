@@ -1,0 +1,91 @@
+"""Bytes kept from forward to backward: buffers of the compiled plan beside PyTorch's saved tensors.
+
+    python tests/saved_bytes.py --network resnet20 --batch 128 [--list]
+
+PyTorch's list comes from saved-tensor hooks, every storage once, parameters, buffers and the batch
+excluded; quatrain's from the offsets and lifetimes of the planned arena.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+
+import torch
+from parity import NETWORKS, batches, optimizer
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+import quatrain
+from quatrain.runtime.step import Step
+from quatrain.targets.cpu import plan_cpu
+from quatrain.targets.cpu_info import detect
+from quatrain.targets.plan import Plan
+from quatrain.targets.state_layout import state_layout
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A tensor's storage that autograd keeps: shape and dtype of its first owner, bytes of it all."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    bytes: int
+
+
+def kept_by_torch(model: nn.Module, batch: tuple[Tensor, Tensor]) -> list[Storage]:
+    """What autograd saves in one forward pass of eager float32."""
+    own = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers(), *batch)}
+    found: dict[int, Storage] = {}
+    alive: list[Tensor] = []
+
+    def pack(t: Tensor) -> Tensor:
+        storage = t.untyped_storage()
+        if storage.data_ptr() not in own and storage.nbytes():
+            alive.append(t)  # so that no later storage gets the same address
+            found.setdefault(storage.data_ptr(), Storage(tuple(t.shape), t.dtype, storage.nbytes()))
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        cross_entropy(model(batch[0]), batch[1])
+    return list(found.values())
+
+
+def planned(network: str, size: int, options: dict[str, object]) -> tuple[Plan, list[Storage]]:
+    """The plan of a network's step, and what PyTorch keeps for the same."""
+    torch.manual_seed(0)
+    model = NETWORKS[network]()
+    (batch,) = batches(1, size, None)
+    step: Step = quatrain.compile(
+        model, cross_entropy, batch, optimizer(model, True), options=options, target="reference"
+    )
+    plan = plan_cpu(step.program, state_layout(step.program), detect())
+    return plan, kept_by_torch(model, batch)
+
+
+def main() -> None:
+    """Print both sums and their ratio, and on demand both lists."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--network", choices=sorted(NETWORKS), default="resnet20")
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--list", action="store_true")
+    args = parser.parse_args()
+    for recompute in ("masks", "bn_input"):
+        plan, kept = planned(args.network, args.batch, {"recompute": recompute})
+        theirs = sum(s.bytes for s in kept)
+        ours = plan.saved_bytes()
+        print(
+            f"{args.network} batch {args.batch} recompute={recompute}: quatrain {ours:,} bytes, "
+            f"PyTorch {theirs:,}, ratio {ours / theirs:.4f}"
+        )
+        if args.list:
+            for slot, place in sorted(plan.saved(), key=lambda p: -p[1].bytes):
+                print(f"  {place.bytes:12,} {slot.value.name} : {slot.value.type}")
+    if args.list:
+        print("PyTorch keeps")
+        for storage in sorted(kept, key=lambda s: -s.bytes):
+            print(f"  {storage.bytes:12,} {list(storage.shape)} {storage.dtype}")
+
+
+if __name__ == "__main__":
+    main()

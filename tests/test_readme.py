@@ -1,0 +1,55 @@
+"""What the README shows is run as it stands."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    """Code blocks of one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.torch
+@pytest.mark.tvm
+def test_the_python_example(tmp_path: Path) -> None:
+    (source,) = blocks("python")
+    subprocess.run([sys.executable, "-c", source], cwd=tmp_path, env=_env(), check=True)
+    assert (tmp_path / "net.qtn").exists()
+
+
+@pytest.mark.torch
+@pytest.mark.tvm
+def test_the_commands(tmp_path: Path) -> None:
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    commands = [
+        shlex.split(line, comments=True)
+        for block in blocks("sh")
+        for line in block.splitlines()
+        if line.startswith("quatrain ")
+    ]
+    assert len(commands) >= 6
+    for command in commands:
+        if "run" in command:  # the README's ten epochs are a demonstration; two show the same
+            command[command.index("--epochs") + 1] = "2"
+        subprocess.run(
+            [sys.executable, "-m", *command],
+            cwd=tmp_path,
+            env=_env(),
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+
+
+def _env() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -39,6 +39,7 @@ DEPENDS_ON_DATA = (
     DynamicOutputShapeException,
     GuardOnDataDependentSymNode,
 )
+FOREIGN_TENSOR = "Please convert all Tensors to FakeTensors first"
 # Composites that end in ops of the IR; every other op stays whole, so that an error can name it.
 # Views with several results must stay whole too: inside a decomposition they become as_strided.
 DECOMPOSED = (aten.rsub, aten.expand_as, aten.ones_like, aten.zeros_like, aten.addcmul)
@@ -158,11 +159,10 @@ def override(table: Mapping[OpOverload, Callable[..., Any]]) -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence torch's own log while it traces; errors still come as exceptions."""
-    log = logging.getLogger("torch")
-    level = log.level
-    log.setLevel(logging.ERROR)
+    """Keep torch from logging a traceback ahead of an error that it raises anyway."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    before, log.disabled = log.disabled, True
     try:
         yield
     finally:
-        log.setLevel(level)
+        log.disabled = before

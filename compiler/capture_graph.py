@@ -5,7 +5,6 @@ The model is left as it was: flags, parameters, buffers, gradients, hooks and ra
 
 from __future__ import annotations
 
-import operator
 import traceback
 from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager
@@ -13,13 +12,14 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.fx import Node
 
 from . import capture_adapter as adapter
-from .capture_intercept import HERE, ROOT, TORCH, Scope, intercept, shown
-from .errors import CaptureError, QuatrainError, UnsupportedOpError
+from .capture_intercept import intercept
+from .capture_reader import read
+from .capture_scope import HERE, TORCH, Scope, shown
+from .errors import CaptureError, QuatrainError
 from .ir import unused
-from .lower_joint import Arg, Call, Joint, Tensor
+from .lower_joint import Joint
 from .lower_norm import CUMULATIVE
 
 Loss = Callable[[Any, Any], torch.Tensor]
@@ -51,10 +51,31 @@ class Traced(nn.Module):
             with self.scope.inside("loss"):
                 return _scalar(loss(made, batch[-1]))
 
+    # torch swaps each named tensor for a traced one and puts them back in the same order, which
+    # leaves a module that has two names in the model with a traced tensor. So name modules once.
+
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Parameter]]:
+        """All parameters, a tied one under each of its names, a shared module's under one."""
+        for path, module in self.named_modules(prefix=prefix):
+            for name, parameter in module._parameters.items():
+                if parameter is not None:
+                    yield f"{path}.{name}", parameter
+
+    def named_buffers(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, torch.Tensor]]:
+        """All buffers, in the same way."""
+        for path, module in self.named_modules(prefix=prefix):
+            for name, buffer in module._buffers.items():
+                if buffer is not None:
+                    yield f"{path}.{name}", buffer
+
     def every(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Parameters and buffers under all of their names."""
-        yield from self.named_parameters(remove_duplicate=False)
-        yield from self.named_buffers(remove_duplicate=False)
+        """Parameters and buffers."""
+        yield from self.named_parameters()
+        yield from self.named_buffers()
 
 
 def _outputs(made: object) -> tuple[torch.Tensor, ...]:
@@ -141,12 +162,17 @@ def _trace(
             "shape; compute with tensors there instead"
         ) from error
     except Exception as error:
+        if adapter.FOREIGN_TENSOR in str(error):
+            raise CaptureError(
+                f"the forward or the loss{_place(error)} uses a tensor that is no parameter, no "
+                "buffer and no input; register it as a buffer of the model"
+            ) from error
         first = str(error).strip().partition("\n")[0]
         raise CaptureError(
             f"tracing {type(model).__name__}{_place(error)} failed with "
             f"{type(error).__name__}: {first}"
         ) from error
-    return _Reader(root, trained).read(list(graph.graph.nodes))
+    return read(list(graph.graph.nodes), type(model).__name__, root.plain, trained)
 
 
 def _place(error: BaseException) -> str:
@@ -155,127 +181,3 @@ def _place(error: BaseException) -> str:
         if not frame.filename.startswith((TORCH, HERE, "<")) and frame.name != "_trace":
             return f" at {shown(frame.filename, frame.lineno or 0)}"
     return ""
-
-
-class _Reader:
-    """From fx nodes to plain calls; what no output needs is left out."""
-
-    def __init__(self, root: Traced, trained: Set[str]) -> None:
-        self.root, self.trained = root, trained
-        self.made: dict[Node, Tensor | tuple[Tensor | None, ...]] = {}
-        self.inputs: dict[int, Tensor] = {}
-        self.state: dict[str, Tensor] = {}
-        self.tangents: list[Tensor] = []
-
-    def read(self, nodes: list[Node]) -> Joint:
-        output = nodes[-1]
-        ports = adapter.ports(output)
-        wanted = [
-            (port, node)
-            for port, node in zip(ports, output.args[0], strict=True)  # type: ignore[arg-type]
-            if isinstance(node, Node) and self.wants(port)
-        ]
-        live = _live(nodes, [node for _, node in wanted])
-        marks = _marks([n for n in nodes if n in live], wanted, self.root)
-        calls: list[Call] = []
-        for node in nodes[:-1]:
-            if node.op == "placeholder":
-                self.placeholder(node)
-            elif node in live:
-                calls += self.call(node, marks[node])
-        results = [(port, self.tensor(node)) for port, node in wanted]
-        plain = self.root.plain
-        return Joint(
-            type(self.root.model).__name__,
-            tuple(t for _, t in sorted(self.inputs.items())),
-            self.state,
-            tuple(calls),
-            tuple(t for port, t in results if port.role == "result"),
-            tuple(self.tangents),
-            tuple((plain[port.name], t) for port, t in results if port.role == "gradient"),
-            {plain[port.name]: t for port, t in results if port.role == "mutation"},
-        )
-
-    def wants(self, port: adapter.Port) -> bool:
-        if port.role == "gradient":
-            return self.root.plain[port.name] in self.trained
-        return port.role == "result" or (port.role == "mutation" and port.name != "")
-
-    def placeholder(self, node: Node) -> None:
-        (port,) = adapter.ports(node)
-        tensor = _tensor(node.meta["val"])
-        self.made[node] = tensor
-        if port.role == "batch":
-            self.inputs[port.index] = tensor
-        elif port.role == "tangent":
-            self.tangents.append(tensor)
-        else:
-            self.made[node] = self.state.setdefault(self.root.plain[port.name], tensor)
-
-    def call(self, node: Node, mark: tuple[str, str]) -> list[Call]:
-        if node.target is operator.getitem:
-            whole, index = node.args
-            assert isinstance(whole, Node) and isinstance(index, int)
-            parts = self.made[whole]
-            assert isinstance(parts, tuple)
-            part = parts[index]
-            assert part is not None
-            self.made[node] = part
-            return []
-        layer, source = mark
-        if not adapter.is_op(node):
-            what = "a tensor made in the forward" if node.op == "get_attr" else str(node.target)
-            raise UnsupportedOpError(
-                f"{what}{_where(layer, source)} is not supported; register tensors that are "
-                "constants as buffers of the model"
-            )
-        value = node.meta["val"]
-        if isinstance(value, torch.Tensor):
-            single = _tensor(value)
-            results: tuple[Tensor | None, ...] = (single,)
-            self.made[node] = single
-        else:
-            results = tuple(_tensor(p) if isinstance(p, torch.Tensor) else None for p in value)
-            self.made[node] = results
-        args = tuple(self.argument(a) for a in adapter.full_arguments(node))
-        return [Call(str(node.target), args, results, layer, source, adapter.is_backward(node))]
-
-    def tensor(self, node: Node) -> Tensor:
-        made = self.made[node]
-        assert isinstance(made, Tensor)
-        return made
-
-    def argument(self, a: Any) -> Arg:
-        if isinstance(a, Node):
-            return self.tensor(a)
-        if isinstance(a, (list, tuple)):
-            return tuple(map(self.argument, a))
-        return a if a is None or isinstance(a, (bool, int, float, str)) else str(a)
-
-
-def _where(layer: str, source: str) -> str:
-    return f" in layer {layer!r}" + (f" at {source}" if source else "")
-
-
-def _tensor(value: torch.Tensor) -> Tensor:
-    return Tensor(tuple(int(d) for d in value.shape), str(value.dtype).removeprefix("torch."))
-
-
-def _live(nodes: list[Node], roots: list[Node]) -> set[Node]:
-    live = set(roots)
-    for node in reversed(nodes[:-1]):
-        if node in live:
-            live.update(node.all_input_nodes)
-    return live
-
-
-def _marks(
-    live: list[Node], wanted: list[tuple[adapter.Port, Node]], root: Traced
-) -> dict[Node, tuple[str, str]]:
-    """(layer, source) of each node; a sum of gradients belongs to the layer that reads it."""
-    owner = {n: root.plain[p.name].rpartition(".")[0] for p, n in wanted if p.role == "gradient"}
-    marks: dict[Node, tuple[str, str]] = {}
-    for node in reversed(live):
-        reader = next((marks[u] for u in node.users if u in marks), (owner.get(node, ROOT), ""))
-        marks[node] = adapter.mark_of(node) or reader
-    return marks

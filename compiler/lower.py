@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,13 +15,16 @@ from .lower_loss import LOSS
 from .lower_norm import NORM
 from .lower_pointwise import POINTWISE
 from .lower_pool import POOL
-from .lower_shape import SHAPE
+from .lower_shape import SHAPE, alias, view
 from .lower_update import OptimizerSpec, declare_hyper, update
 from .types import TensorType
 from .verify import verify
 
 LOWERINGS: dict[str, Lowering] = {**GEMM, **NORM, **POINTWISE, **POOL, **SHAPE, **LOSS}
-ON_INTEGERS = ("aten.add.Tensor", "nll_loss", *SHAPE)
+ON_INTEGERS = {"aten.add.Tensor", *(op for op, made in SHAPE.items() if made in (alias, view))}
+# What turns the name of an op inside of torch into the one that users know.
+INTERNAL = re.compile(r"^native_|_legit\w*$|_with_indices$|(2d)?_forward$|_nd$")
+HELPERS = {"alias", "clone", "detach", "full", "zeros", "t"}
 RAW_GEMMS = ("mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot", "convolution")
 
 
@@ -111,7 +115,7 @@ def _lower_calls(b: Builder, joint: Joint) -> None:
 def supported() -> list[str]:
     """Short names of the torch ops that have a lowering."""
     ops = {short(op) for op in LOWERINGS if op.startswith("aten.") and "backward" not in op}
-    return sorted(ops | {"conv2d", "linear"})
+    return sorted({INTERNAL.sub("", op) for op in ops - HELPERS} | {"conv2d", "linear"})
 
 
 def _check(call: Call) -> None:

@@ -6,6 +6,13 @@ from dataclasses import dataclass, field
 
 from .types import Shape
 
+ROOT = "model"  # the layer of what a model calls outside of its modules
+
+
+def module_of(name: str) -> str:
+    """The module that a parameter or buffer belongs to."""
+    return name.rpartition(".")[0] or ROOT
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Tensor:

@@ -10,6 +10,7 @@ from .errors import InputError
 from .formats import I64
 from .ir import Value
 from .lower_builder import Builder, f32
+from .lower_joint import module_of
 from .types import TensorType
 
 STEP = "step"
@@ -114,7 +115,7 @@ def update(
     for name, gradient in _summed(b, gradients):
         group = spec.group_of()[name]
         weight = b.state[name]
-        b.origin = name.rpartition(".")[0]
+        b.origin = module_of(name)
         momentum = b.state[momentum_name(name)] = b.declare(momentum_name(name), weight.type)
         inputs = [hyper[hyper_input(group, key)] for key in NUMBERS]
         last = name.rpartition(".")[2]
@@ -135,7 +136,7 @@ def _summed(b: Builder, gradients: Sequence[tuple[str, Value]]) -> list[tuple[st
     total: dict[str, Value] = {}
     for name, gradient in gradients:
         if name in total:
-            b.origin = name.rpartition(".")[0]
+            b.origin = module_of(name)
             both, shape = (total[name], gradient), gradient.type.shape
             gradient = b.one("add", both, "sum", shape)
         total[name] = gradient

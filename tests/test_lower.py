@@ -332,6 +332,10 @@ def test_schedules_act_without_a_new_capture() -> None:
     assert made.optimizer.read(optimizer)["group0.lr"] == pytest.approx(0.01)
 
 
+def tripled(module: nn.Module, gradients: Any, _: Any) -> Any:
+    return (gradients[0] * 3,)
+
+
 def test_hooks_and_own_gradients_are_kept() -> None:
     torch.manual_seed(12)
 
@@ -348,7 +352,7 @@ def test_hooks_and_own_gradients_are_kept() -> None:
         def __init__(self) -> None:
             super().__init__()
             self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 5)
-            self.b.register_full_backward_hook(lambda m, gi, go: (gi[0] * 3,))
+            self.b.register_full_backward_hook(tripled)
 
         def forward(self, x: torch.Tensor) -> Any:
             h = F.relu(self.a(x))

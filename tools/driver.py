@@ -15,7 +15,7 @@ from ..compiler.capture import Capture, capture
 from ..passes.recipe import Recipe, load_recipe, recipe_names
 from ..runtime.step import Source, Step, load_step
 from ..targets.registry import TARGETS, BindOptions, find_target
-from . import env
+from . import dump, env
 
 Loss = Callable[[Any, Any], torch.Tensor]
 
@@ -75,6 +75,8 @@ def compile(
         return source(capture(model, loss, batch, optimizer))
 
     captured = capture(model, loss, example, optimizer)
+    if (folder := env.dump_dir()) is not None:
+        chosen.apply(captured.train, dump.observer(folder, captured.train))
     return Step(
         source(captured),
         captured.state,

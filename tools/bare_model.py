@@ -1,0 +1,96 @@
+"""A bare ``nn.Module`` and the command line's flags, made into a task; and the size of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from ..compiler.errors import UsageError, closest
+from .arguments import sizes
+from .bare_flags import BareFlags
+
+if TYPE_CHECKING:
+    from .driver import Task
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "cross_entropy": nn.functional.cross_entropy,
+    "mse": nn.functional.mse_loss,
+}
+OPTIMIZERS = ("sgd",)
+BATCH, RATE, MOMENTUM = 128, 0.1, 0.9
+
+
+def task_of(made: object, spec: str, flags: BareFlags, batch: int | None, seed: int) -> Task:
+    """The task to compile: what the factory ``spec`` returned, completed by the flags."""
+    from .driver import Task
+
+    if isinstance(made, nn.Module):
+        return _task(made, spec, flags, batch or BATCH, seed)
+    if not isinstance(made, Task):
+        raise UsageError(
+            f"{spec} returned {type(made).__name__!r}; a factory returns a quatrain.Task(model, "
+            "loss, optimizer, example) or a torch.nn.Module"
+        )
+    if given := flags.given():
+        raise UsageError(
+            f"{', '.join(given)} is for bare models, but {spec} returned a quatrain.Task, which "
+            "brings its own loss, optimizer and example"
+        )
+    if batch is None:
+        return made
+    example = tuple(_of_size(part, batch, spec) for part in made.example)
+    return Task(made.model, made.loss, made.optimizer, example)
+
+
+def _task(model: nn.Module, spec: str, flags: BareFlags, batch: int, seed: int) -> Task:
+    from .driver import Task
+
+    if flags.input is None:
+        raise UsageError(f"{spec} returned a bare model; add --input 3x32x32, one example")
+    loss = flags.loss or "cross_entropy"
+    if loss not in LOSSES:
+        raise UsageError(f"no loss is called {loss!r}; {closest(loss, LOSSES)}")
+    if (flags.optimizer or OPTIMIZERS[0]) not in OPTIMIZERS:
+        name = str(flags.optimizer)
+        raise UsageError(f"no optimizer is called {name!r}; {closest(name, OPTIMIZERS)}")
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(batch, *sizes(flags.input, "--input"), generator=generator)
+    y = _targets(model, x, loss, flags, spec)
+    return Task(model, LOSSES[loss], _sgd(model, flags, spec), (x, y))
+
+
+def _targets(model: nn.Module, x: Tensor, loss: str, flags: BareFlags, spec: str) -> Tensor:
+    """Example targets: labels that count up, or zeros of the output's shape for ``mse``."""
+    if loss == "cross_entropy":
+        if flags.classes is None:
+            raise UsageError(f"{spec} returned a bare model; add --classes N, the number of labels")
+        return torch.arange(len(x)) % flags.classes
+    if flags.classes is None:
+        raise UsageError(f"{spec} returned a bare model; add --classes N, its outputs")
+    return torch.zeros(len(x), flags.classes)
+
+
+def _sgd(model: nn.Module, flags: BareFlags, spec: str) -> torch.optim.SGD:
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if not parameters:
+        raise UsageError(f"{spec} returned a model without parameters to train")
+    try:
+        return torch.optim.SGD(
+            parameters,
+            lr=RATE if flags.lr is None else flags.lr,
+            momentum=MOMENTUM if flags.momentum is None else flags.momentum,
+            weight_decay=flags.weight_decay or 0.0,
+            nesterov=bool(flags.nesterov),
+        )
+    except ValueError as error:
+        raise UsageError(f"the optimizer's flags do not fit together: {error}") from error
+
+
+def _of_size(part: Tensor, batch: int, spec: str) -> Tensor:
+    """``part`` with ``batch`` examples: its own, repeated in turn."""
+    if part.dim() == 0:
+        raise UsageError(f"the example of {spec} holds a single number; --batch needs dimension 0")
+    return part[torch.arange(batch) % len(part)]

@@ -1,0 +1,123 @@
+"""``quatrain compile``: a model, its loss and its optimizer become a ``.qtn`` file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..compiler.errors import UsageError, closest
+from . import env, factory, terminal
+from .arguments import CacheDir, DumpDir, Target, Threads, pairs
+from .bare_flags import BareFlags
+from .files import check_writable
+from .stages import stage
+
+if TYPE_CHECKING:
+    from ..runtime.step import Step
+
+ALL = "all"
+BARE = "For a bare model"
+
+
+def _bare(help_: str, least: int | None = None) -> object:
+    return typer.Option(help=help_, min=least, rich_help_panel=BARE)
+
+
+Spec = Annotated[str, typer.Argument(metavar="FILE.py:FACTORY", help="What to compile.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="The .qtn file to write.")]
+RecipeName = Annotated[str, typer.Option(metavar="NAME|FILE.toml", help="See quatrain recipes.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="An option of the recipe.")
+]
+Batch = Annotated[int | None, typer.Option(min=1, help="Examples a step.")]
+Seed = Annotated[int, typer.Option(min=0, help="Starts the generator of random roundings.")]
+Allow = Annotated[
+    list[str] | None, typer.Option(metavar="PATTERN", help="Layers that may run in float: 'fc*'.")
+]
+PrintAfter = Annotated[
+    str | None, typer.Option("--print-ir-after", metavar="PASS|all", help="Print the IR.")
+]
+Input = Annotated[
+    str | None, typer.Option("--input", help="One example: 3x32x32.", rich_help_panel=BARE)
+]
+Classes = Annotated[int | None, _bare("Labels: the outputs of an example.", 1)]
+Loss = Annotated[str | None, _bare("cross_entropy (default) or mse.")]
+Optimizer = Annotated[str | None, _bare("sgd (default).")]
+Rate = Annotated[float | None, _bare("Learning rate (0.1).")]
+Momentum = Annotated[float | None, _bare("Momentum (0.9).")]
+Decay = Annotated[float | None, _bare("Weight decay (0).")]
+Nesterov = Annotated[bool | None, _bare("Nesterov's momentum (off).")]
+
+
+def command(
+    spec: Spec,
+    output: Output,
+    recipe: RecipeName = "ultra_low_4bit",
+    settings: Settings = None,
+    batch: Batch = None,
+    target: Target = None,
+    seed: Seed = 0,
+    allow: Allow = None,
+    dump_dir: DumpDir = None,
+    print_after: PrintAfter = None,
+    threads: Threads = None,
+    cache_dir: CacheDir = None,
+    input_: Input = None,
+    classes: Classes = None,
+    loss: Loss = None,
+    optimizer: Optimizer = None,
+    lr: Rate = None,
+    momentum: Momentum = None,
+    weight_decay: Decay = None,
+    nesterov: Nesterov = None,
+) -> None:
+    """Compile what FACTORY of FILE.py returns: a quatrain.Task, or a bare model with its flags."""
+    check_writable(output)
+    options = pairs(settings or (), "--set")
+    flags = BareFlags(input_, classes, loss, optimizer, lr, momentum, weight_decay, nesterov)
+    with env.chosen(target=target, threads=threads, dump=dump_dir, cache=cache_dir):
+        step = _compile(spec, flags, batch, recipe, options, seed, tuple(allow or ()))
+        if print_after is not None:
+            print_ir(step, print_after)
+        step.save(output)
+    terminal.remark(f"{output}: {step.program.name}, {recipe}, for {step.source.target}")
+
+
+def _compile(
+    spec: str,
+    flags: BareFlags,
+    batch: int | None,
+    recipe: str,
+    options: Mapping[str, str],
+    seed: int,
+    allow: tuple[str, ...],
+) -> Step:
+    with stage("load torch"):
+        from . import driver
+        from .bare_model import task_of
+    with stage("make the model"):
+        task = task_of(factory.make(spec), spec, flags, batch, seed)
+    with stage("compile"):
+        return driver.compile(
+            task.model,
+            task.loss,
+            task.example,
+            task.optimizer,
+            recipe=recipe,
+            options=options,
+            seed=seed,
+            allow=allow,
+        )
+
+
+def print_ir(step: Step, after: str) -> None:
+    """Print the IR after one pass, or after every pass for ``all``."""
+    if after != ALL and after not in step.passes:
+        raise UsageError(f"no pass {after!r} made this step; {closest(after, step.passes)}")
+    for name in step.passes if after == ALL else (after,):
+        if after == ALL:
+            terminal.line(f"# ---- after {name}")
+        terminal.line(step.ir(after=name))

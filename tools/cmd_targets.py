@@ -1,0 +1,51 @@
+"""``quatrain targets``: what a step can be compiled for, and what multiplies there."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ..runtime.bill_tables import table
+from ..targets.registry import TARGETS, find_target
+from . import terminal
+from .arguments import Json
+
+Name = Annotated[
+    str | None, typer.Argument(metavar="NAME", help="Show the unit for each pair of formats.")
+]
+
+
+def command(name: Name = None, as_json: Json = False) -> None:
+    """List the targets, or show which unit multiplies which operands on one of them."""
+    if name is not None:
+        _show(name, as_json)
+        return
+    if as_json:
+        terminal.write_json([{"name": t.name, "about": t.about} for t in TARGETS.values()])
+        return
+    made = table("", "target", "what")
+    made.title = None
+    for t in TARGETS.values():
+        made.add_row(t.name, t.about)
+    terminal.show(made)
+
+
+def _show(name: str, as_json: bool) -> None:
+    from .gemm_units import gemm_units, summary
+
+    find_target(name)
+    found = gemm_units(name)
+    if as_json:
+        terminal.write_json(
+            [
+                {"op": op, "operands": list(pair), "unit": unit}
+                for (op, unit), pairs in found.items()
+                for pair in pairs
+            ]
+        )
+        return
+    made = table(f"Multiplications on {name}", "ops", "multiplied in", "operands")
+    for ops, unit, words in summary(found):
+        made.add_row("\n".join(ops), unit, "\n".join(words))
+    terminal.show(made)

@@ -1,0 +1,254 @@
+"""What ``quatrain doctor`` finds out about this machine: a check is one function, one finding."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+from ..compiler.capture_version import TRIED as TORCH_TRIED
+from ..runtime.bill_tables import size
+from ..targets.cpu_info import flags
+from . import env
+
+TVM_TRIED = ("0.27",)
+OLDEST_PYTHON = (3, 11)
+NEEDED = ("numpy", "ml_dtypes", "networkx", "safetensors", "rich", "typer")
+OPTIONAL = {"scikit-learn": "the data set digits", "onnx": "export", "onnxruntime": "its test"}
+SHOWN_FEATURES = ("avx2", "fma", "avx512f", "avx512bw", "avx512vl", "avx512vnni", "avxvnni")
+SELF_TEST_SECONDS = 120
+# tvm_ffi loads the library that all others of TVM stand on.
+LOAD = "import ctypes, sys, tvm_ffi; ctypes.CDLL(sys.argv[1])"
+
+
+class Mark(Enum):
+    """How a finding is: as it should be, worth knowing, or broken."""
+
+    GOOD = "ok"
+    NOTE = "note"
+    BAD = "broken"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the doctor: what was looked at, how it is, and in words."""
+
+    what: str
+    mark: Mark
+    text: str
+
+
+def python() -> Finding:
+    """The interpreter."""
+    good = sys.version_info[:2] >= OLDEST_PYTHON
+    text = f"{platform.python_version()} at {sys.executable}"
+    need = "" if good else f"; needs {'.'.join(map(str, OLDEST_PYTHON))} or later"
+    return Finding("Python", Mark.GOOD if good else Mark.BAD, text + need)
+
+
+def quatrain() -> Finding:
+    """This package."""
+    from .. import __file__, __version__
+
+    return Finding("quatrain", Mark.GOOD, f"{__version__} at {Path(__file__).parent}")
+
+
+def torch() -> Finding:
+    """PyTorch: its version, whether capture was tried on it, whether it loads."""
+    return _tried("torch", "torch", TORCH_TRIED)
+
+
+def tvm() -> Finding:
+    """TVM: its version and whether the kernels were tried on it."""
+    return _tried("apache-tvm", "tvm", TVM_TRIED)
+
+
+def _tried(package: str, module: str, tried: tuple[str, ...]) -> Finding:
+    try:
+        version = metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return Finding(package, Mark.BAD, f'not installed; pip install "{package}=={tried[-1]}.*"')
+    release = ".".join(version.split("+")[0].split(".")[:2])
+    if release not in tried:
+        text = f'{version} was never tried; pip install "{package}=={tried[-1]}.*"'
+        return Finding(package, Mark.BAD, text)
+    done = _child("-c", f"import {module}")
+    if done.returncode:
+        why = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
+        return Finding(package, Mark.BAD, f"{version} does not load: {why}")
+    return Finding(package, Mark.GOOD, f"{version}, tried")
+
+
+def libraries() -> Finding:
+    """The other packages."""
+    found, missing = [], []
+    for package in NEEDED:
+        try:
+            found.append(f"{package} {metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            missing.append(package)
+    if missing:
+        return Finding("packages", Mark.BAD, f"missing: {', '.join(missing)}; pip install quatrain")
+    return Finding("packages", Mark.GOOD, ", ".join(found))
+
+
+def extras() -> Finding:
+    """Packages that some commands need."""
+    missing = [p for p in OPTIONAL if not _installed(p)]
+    if missing:
+        text = "; ".join(f"without {p} no {OPTIONAL[p]}" for p in missing)
+        return Finding("extras", Mark.NOTE, f"{text}; pip install 'quatrain[demo,onnx]'")
+    return Finding("extras", Mark.GOOD, ", ".join(OPTIONAL))
+
+
+def shared_libraries() -> Finding:
+    """TVM's shared libraries: those that do not load, with what they miss."""
+    spec = find_spec("tvm")
+    if spec is None or not spec.submodule_search_locations:
+        return Finding("shared libraries", Mark.BAD, "TVM is not installed")
+    folder = Path(next(iter(spec.submodule_search_locations))) / "lib"
+    missing, broken = [], False
+    for path in sorted(folder.glob("*.so")):
+        done = _child("-c", LOAD, str(path))
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["crashed"])[-1]
+            missing.append(f"{path.name}: {last.removeprefix('OSError: ')}")
+            broken |= "cuda" not in path.name
+    if not missing:
+        return Finding("shared libraries", Mark.GOOD, f"all in {folder} load")
+    note = "" if broken else " (only the target cuda needs it)"
+    return Finding("shared libraries", Mark.BAD if broken else Mark.NOTE, "; ".join(missing) + note)
+
+
+def cpu() -> Finding:
+    """The processor: its name, and the features that kernels use."""
+    have = flags()
+    listed = " ".join(f for f in SHOWN_FEATURES if f in have or f.replace("avx", "avx_") in have)
+    return Finding("CPU", Mark.GOOD, f"{_cpu_name()}; {listed or 'no vector features known'}")
+
+
+def units() -> Finding:
+    """What multiplies here: the CPU that kernels are built for and its units."""
+    code = (
+        "from quatrain.targets.cpu_info import detect; c = detect(); "
+        "units = ', '.join(u.value for u in c.units); "
+        "print(f'{c.mcpu}, vectors of {c.vector_bytes} bytes: {units}')"
+    )
+    done = _child("-c", code)
+    if done.returncode:
+        why = (done.stderr.strip().splitlines() or ["crashed"])[-1]
+        return Finding("units", Mark.BAD, why)
+    return Finding("units", Mark.GOOD, done.stdout.strip())
+
+
+def threads() -> Finding:
+    """Threads of a step."""
+    note = f" (from {env.THREADS})" if os.environ.get(env.THREADS) else ""
+    text = f"{env.threads()}{note}; this process may use {env.available_threads()} CPUs"
+    return Finding("threads", Mark.GOOD, text)
+
+
+def cache() -> Finding:
+    """The folder of compiled kernels and its size."""
+    folder = env.cache_dir()
+    if not folder.exists():
+        parent = next(p for p in folder.parents if p.exists())
+        if os.access(parent, os.W_OK):
+            return Finding("cache", Mark.GOOD, f"{folder}, not made yet")
+        return Finding("cache", Mark.BAD, f"{folder} cannot be made: {parent} is not writable")
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        return Finding("cache", Mark.BAD, f"{folder} is no writable folder; set {env.CACHE}")
+    files = [p for p in folder.rglob("*") if p.is_file()]
+    total = sum(p.stat().st_size for p in files)
+    return Finding("cache", Mark.GOOD, f"{folder}, {len(files)} files, {size(total)}")
+
+
+def data() -> Finding:
+    """The folder of data sets."""
+    folder = env.data_dir()
+    if folder is None:
+        return Finding("data", Mark.NOTE, f"no folder named; set {env.DATA} or use --data-dir")
+    if not folder.is_dir():
+        return Finding("data", Mark.BAD, f"{folder} is no folder; set {env.DATA} to one")
+    names = sorted(p.name for p in folder.iterdir() if p.is_dir())
+    return Finding("data", Mark.GOOD, f"{folder}: {', '.join(names) or 'empty'}")
+
+
+def cuda() -> Finding:
+    """Whether there is an NVIDIA driver."""
+    name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        return Finding("CUDA", Mark.NOTE, f"no ({name} is not here)")
+    return Finding("CUDA", Mark.GOOD, f"yes ({name} loads)")
+
+
+def self_test() -> Finding:
+    """Build a tiny 4-bit layer for the cpu, run it, compare it with the reference."""
+    try:
+        done = _child("-m", "quatrain.tools.self_test")
+    except subprocess.TimeoutExpired:
+        return Finding("self-test", Mark.BAD, f"took more than {SELF_TEST_SECONDS} s")
+    if done.returncode < 0:
+        return Finding("self-test", Mark.BAD, f"killed by signal {-done.returncode}")
+    lines = (done.stdout + done.stderr).strip().splitlines() or ["no output"]
+    return Finding("self-test", Mark.BAD if done.returncode else Mark.GOOD, lines[-1])
+
+
+CHECKS: tuple[Callable[[], Finding], ...] = (
+    python,
+    quatrain,
+    torch,
+    tvm,
+    libraries,
+    extras,
+    shared_libraries,
+    cpu,
+    units,
+    threads,
+    cache,
+    data,
+    cuda,
+    self_test,
+)
+
+
+def _child(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Python in a process of its own, so that nothing it loads can harm the doctor."""
+    from .. import __file__ as package
+
+    paths = [str(Path(package).parent.parent), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=SELF_TEST_SECONDS,
+        env=environment,
+    )
+
+
+def _installed(package: str) -> bool:
+    try:
+        metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _cpu_name() -> str:
+    path = Path("/proc/cpuinfo")
+    if path.exists():
+        for line in path.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,90 @@
+"""The IR text after every pass, as files: ``00-lower.qt``, ``01-PASS.qt`` ..."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from ..compiler.errors import UsageError, closest
+from ..compiler.ir import Op, Program, unused
+from ..compiler.text import show, show_op
+from .files import make_folder, write_text
+
+FIRST = "lower"
+Stages = Sequence[tuple[str, Program]]
+
+
+def stages(captured: Program, applied: Iterable[tuple[str, Program]]) -> list[tuple[str, Program]]:
+    """The captured program as ``lower``, then each pass; a repeated pass is ``name#2``."""
+    taken = {FIRST}
+    return [(FIRST, captured), *((unused(name, taken), p) for name, p in applied)]
+
+
+def find(made: Stages, name: str) -> int:
+    """The place of the stage ``name``; UsageError with the closest name where there is none."""
+    names = [n for n, _ in made]
+    if name not in names:
+        raise UsageError(f"no pass {name!r} made this program; {closest(name, names)}")
+    return names.index(name)
+
+
+def observer(folder: Path, captured: Program) -> Callable[[str, Program], None]:
+    """Writes ``captured`` at once, and each stage that it is called with; see ``Recipe.apply``.
+
+    So the files of the passes that ran are there even where a later one fails.
+    """
+    written = [write_stage(folder, 0, FIRST, captured)]
+
+    def see(name: str, program: Program) -> None:
+        written.append(write_stage(folder, len(written), name, program))
+
+    return see
+
+
+def write_stage(folder: Path, index: int, name: str, program: Program) -> Path:
+    """Write one stage as ``NN-NAME.qt``."""
+    path = make_folder(folder) / f"{index:02}-{re.sub(r'[^A-Za-z0-9_.#-]', '_', name)}.qt"
+    write_text(path, show(program))
+    return path
+
+
+def diff(made: Stages, name: str) -> list[str]:
+    """The unified diff of the texts before and after the stage ``name``."""
+    after = find(made, name)
+    if after == 0:
+        raise UsageError(f"{name!r} is the first stage; use --after {name}")
+    (old_name, old), (new_name, new) = made[after - 1 : after + 1]
+    texts = show(old).splitlines(), show(new).splitlines()
+    return list(difflib.unified_diff(*texts, old_name, new_name, lineterm=""))
+
+
+def layer_text(program: Program, layer: str) -> str:
+    """The ops of one layer (or of all below it, ``layer1`` for ``layer1.0.conv``), by region.
+
+    Each line is followed by the types of its operands, so that all formats can be seen.
+    """
+    lines = []
+    for region in program.regions:
+        ops = [op for op in region.ops if below(op.origin, layer)]
+        lines += [f"{region.name}:", *_lines(ops), ""] if ops else []
+    if not lines:
+        known = {op.origin for _, op in program.ops() if op.origin}
+        raise UsageError(f"no op belongs to a layer {layer!r}; {closest(layer, known)}")
+    return "\n".join(lines[:-1]) + "\n"
+
+
+def below(origin: str, layer: str) -> bool:
+    """Whether ``origin`` is ``layer``, a further call of it, or a layer inside it."""
+    return origin == layer or origin.startswith((f"{layer}.", f"{layer}#"))
+
+
+def _lines(ops: Sequence[Op]) -> list[str]:
+    lines, origin = [], ""
+    for op in ops:
+        lines += [f"  # {op.origin}"] if op.origin != origin else []
+        origin = op.origin
+        reads = ", ".join(f"{v.name} : {v.type}" for v in dict.fromkeys(op.inputs))
+        lines += [f"  {show_op(op)}", *([f"      reads {reads}"] if reads else [])]
+    return lines

@@ -1,0 +1,129 @@
+"""What multiplies in a GEMM of each pair of formats: found out by asking the target to plan one.
+
+The planner that serves compilation answers, so the table says what a compilation does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from ..compiler.errors import NoKernelError
+from ..compiler.formats import F32, FORMATS, Format
+from ..compiler.ops import GEMMS
+from ..compiler.text import parse
+from ..compiler.verify import verify
+from .planning import plan_program
+
+# What a GEMM may read: formats of at most 8 bits with a scale, and the carriers.
+OPERANDS = tuple(f for f in FORMATS.values() if f.is_coded or f.is_carrier)
+INTERPRETED = "NumPy"
+MISSING = "no kernel"
+LOG = " {up=1.6, tie=up, underflow=uniform}"
+CONV = " {stride=[1,1], padding=[1,1], dilation=[1,1], groups=1}"
+# Operands and result of each op on small shapes; sums are short, so exact integers fit.
+SHAPES = {
+    "conv2d": ("1x3x7x7", "13x3x3x3", "1x13x7x7"),
+    "conv2d_input_grad": ("1x13x7x7", "13x3x3x3", "1x3x7x7"),
+    "conv2d_weight_grad": ("1x13x7x7", "1x3x7x7", "13x3x3x3"),
+    "linear": ("3x13", "7x13", "3x7"),
+    "linear_input_grad": ("3x7", "7x13", "3x13"),
+    "linear_weight_grad": ("3x7", "3x13", "7x13"),
+}
+Pairs = list[tuple[str, str]]
+
+
+def gemm_units(target: str) -> dict[tuple[str, str], Pairs]:
+    """The pairs of operand formats by op and unit; pairs without a kernel are under their own."""
+    assert set(SHAPES) == GEMMS, "every GEMM has shapes"
+    found: dict[tuple[str, str], Pairs] = {}
+    for op in SHAPES:
+        for a, b in _pairs():
+            found.setdefault((op, unit(target, op, a, b)), []).append((a.name, b.name))
+    return found
+
+
+def unit(target: str, op: str, a: Format, b: Format) -> str:
+    """What multiplies in one GEMM."""
+    try:
+        plan = plan_program(target, verify(parse(_text(op, a, b))))
+    except NoKernelError:
+        return MISSING
+    if plan is None:
+        return INTERPRETED
+    return next(
+        k.kernel.unit.value for k in plan.kernels if any(o.kind == op for o in k.kernel.ops)
+    )
+
+
+def summary(found: Mapping[tuple[str, str], Pairs]) -> list[tuple[list[str], str, list[str]]]:
+    """The same in few words: ops that answer alike together, formats that answer alike together."""
+    alike: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for (op, unit_), pairs in found.items():
+        alike.setdefault((unit_, tuple(_words(pairs))), []).append(op)
+    return [(ops, unit_, list(words)) for (unit_, words), ops in alike.items()]
+
+
+def _words(pairs: Pairs) -> list[str]:
+    """``int2..4, uint4 x int4, int8``: each left operand with all its right ones."""
+    right: dict[str, list[str]] = {}
+    for a, b in pairs:
+        right.setdefault(a, []).append(b)
+    left: dict[tuple[str, ...], list[str]] = {}
+    for a, bs in right.items():
+        left.setdefault(tuple(bs), []).append(a)
+    return [f"{_ranges(a)}  x  {_ranges(b)}" for b, a in left.items()]
+
+
+def _ranges(names: Sequence[str]) -> str:
+    """``int2, int3, int4, bf16`` as ``int2..4, bf16``; ``any code`` for all coded formats."""
+    if set(names) == {f.name for f in OPERANDS if f.is_coded}:
+        return "any code"
+    runs: list[list[str]] = []
+    for name in names:
+        last = runs[-1][-1] if runs else ""
+        if _follows(last, name):
+            runs[-1].append(name)
+        else:
+            runs.append([name])
+    return ", ".join(r[0] if len(r) == 1 else f"{r[0]}..{r[-1][-1]}" for r in runs)
+
+
+def _follows(a: str, b: str) -> bool:
+    plain = a[:-1] == b[:-1] and a[:-1] in ("int", "uint")
+    return plain and int(b[-1]) == int(a[-1]) + 1
+
+
+def _pairs() -> Iterator[tuple[Format, Format]]:
+    for a in OPERANDS:
+        for b in OPERANDS:
+            # Passes leave both operands of a product in codes, or both in the same carrier.
+            if (a.is_coded and b.is_coded) or a is b:
+                yield a, b
+
+
+def _text(op: str, a: Format, b: Format) -> str:
+    left, right, made = SHAPES[op]
+    attrs = CONV if op.startswith("conv2d") else ""
+    return "\n".join(
+        (
+            "program probe",
+            *(f"input {name} : f32[{shape}]" for name, shape in (("a", left), ("b", right))),
+            "input clip : f32[]\n\nforward:\n  # probe",
+            *_operand("a", a, left),
+            *_operand("b", b, right),
+            f"  y = {op}(a.q, b.q){attrs} : f32[{made}]\n\nreturn y\n",
+        )
+    )
+
+
+def _operand(name: str, f: Format, shape: str) -> Iterator[str]:
+    """The ops that make ``name.q`` in the format ``f`` of the f32 input ``name``."""
+    if f.is_carrier:
+        op = "cast" if f is not F32 else "relu"
+        yield f"  {name}.q = {op}({name}) : {f}[{shape}]"
+    elif f.is_integer:
+        yield f"  {name}.q = quantize({name}, clip) : {f}*t[{shape}]"
+    else:
+        yield f"  {name}.s = grad_scale({name}, clip) : f32*p[{shape}]"
+        call = f"round_log({name}.s){LOG}" if f.is_log else f"cast({name}.s)"
+        yield f"  {name}.q = {call} : {f}*p[{shape}]"

@@ -1,0 +1,73 @@
+"""How a training run shows itself: a bar on terminals, a line per epoch elsewhere, or JSON."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from . import terminal
+
+if TYPE_CHECKING:
+    from .train import Progress, Run
+
+Report = Callable[["Progress"], None]
+
+
+@contextmanager
+def reporter(run: Run, as_json: bool) -> Iterator[Report]:
+    """What is to be called after every step."""
+    console = terminal.err()
+    if as_json:
+        yield lambda at: _json(run, at)
+    elif console.is_terminal:
+        with _bar(console) as bar:
+            task = bar.add_task("", total=run.last - run.first, text="")
+            yield lambda at: _move(run, at, bar, task)
+    else:
+        yield lambda at: _line(run, at)
+
+
+def words(run: Run, at: Progress) -> str:
+    """One epoch as a line: its number, the mean loss, the accuracy, the speed."""
+    epoch = (at.done - 1) // run.per_epoch + 1
+    last = max(-(-run.last // run.per_epoch), epoch)
+    right = "" if at.accuracy is None else f"  accuracy {100 * at.accuracy:.1f} %"
+    return f"epoch {epoch}/{last}  loss {at.loss:.4f}{right}  {at.speed:.0f} samples/s"
+
+
+def _json(run: Run, at: Progress) -> None:
+    if at.epoch_ends:
+        epoch = (at.done - 1) // run.per_epoch + 1
+        found = {"epoch": epoch, "step": at.done, "loss": at.loss, "accuracy": at.accuracy}
+        terminal.write_json({**found, "samples_per_second": round(at.speed, 1)}, indent=None)
+        sys.stdout.flush()
+
+
+def _line(run: Run, at: Progress) -> None:
+    if at.epoch_ends:
+        terminal.line(words(run, at))
+        sys.stdout.flush()
+
+
+def _bar(console: Console) -> Bar:
+    return Bar(
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[text]}"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+
+
+def _move(run: Run, at: Progress, bar: Bar, task: int) -> None:
+    text = words(run, at)
+    bar.update(task, completed=at.done - run.first, text=text)  # type: ignore[arg-type]
+    if at.epoch_ends:
+        bar.console.print(text)

@@ -1,0 +1,194 @@
+"""The training loop of ``quatrain run``: batches by step number, rates by schedule, checkpoints.
+
+Which batch a step sees and which rate it has follow from its number alone, so a run that is resumed
+computes the same bytes as one that was never stopped.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from ..compiler.errors import DataError, UsageError
+from ..compiler.ir import Program, Value
+from .batches import Floats, accuracy, batches_per_epoch, train_batches
+from .dataset import Array, Dataset
+from .files import check_writable
+
+if TYPE_CHECKING:
+    from ..runtime.step import Step
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What is to be done: steps ``first`` .. ``last - 1`` of a network's life, and where to save.
+
+    ``first`` is where the run began (not where it resumes), so that the schedule spans the run.
+    """
+
+    first: int
+    last: int
+    per_epoch: int
+    factor: Callable[[float], float]
+    peak: dict[str, float]
+    seed: int
+    checkpoint: Path | None = None
+    every: int | None = None
+
+    def rates(self, step: int) -> dict[str, float]:
+        """The hyper-parameters of a step: learning rates times the schedule's factor."""
+        factor = self.factor((step - self.first) / max(self.last - self.first, 1))
+        return {k: v * factor if k.endswith(".lr") else v for k, v in self.peak.items()}
+
+    def saves_after(self, done: int) -> bool:
+        """Whether a checkpoint is due when ``done`` steps of the life are over."""
+        if self.checkpoint is None:
+            return False
+        return done == self.last or done % (self.every or self.per_epoch) == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a run is: steps done, mean loss of the epoch so far, samples a second, accuracy.
+
+    ``epoch_ends`` where a pass over the data, or the run, is over; ``accuracy`` (0..1, of the test
+    part) is known only then, and only for data with labels.
+    """
+
+    done: int
+    loss: float
+    speed: float
+    epoch_ends: bool = False
+    accuracy: float | None = None
+
+
+def steps_done(step: Step) -> int:
+    """Training steps that the network has behind it."""
+    counter = step_counter(step.program)
+    return 0 if counter is None else int(step.state[counter.name])
+
+
+def step_counter(program: Program) -> Value | None:
+    """The state that counts the steps."""
+    return next((op.inputs[3] for op in program.region("update").ops if op.kind == "sgd"), None)
+
+
+def batch_values(step: Step) -> tuple[Value, Value]:
+    """The two inputs of a program that takes a batch ``(x, y)``; DataError for any other."""
+    names = set(step.source.optimizer.inputs())
+    batch = [v for v in step.program.inputs if v.name not in names]
+    if len(batch) != 2:
+        raise DataError(
+            f"the network takes {len(batch)} tensors a step, a data set has two (x and y); "
+            "train it with step(...) from Python"
+        )
+    return batch[0], batch[1]
+
+
+def check_data(step: Step, data: Dataset) -> int:
+    """The batch size, after checking that the data's examples are what the network takes."""
+    x, y = batch_values(step)
+    for what, value, array in (("examples", x, data.x_train), ("targets", y, data.y_train)):
+        found, wanted = array.shape[1:], value.type.shape[1:]
+        if found != wanted:
+            shapes = f"{_shape(found)}, the network takes {_shape(wanted)}"
+            raise DataError(f"{data.name} has {what} of {shapes}")
+    if y.type.format.is_index != data.has_labels:
+        kind = "labels" if y.type.format.is_index else "float targets"
+        raise DataError(f"the network's loss takes {kind}; {data.name} has {data.y_train.dtype}")
+    return x.type.shape[0]
+
+
+def train(
+    step: Step, data: Dataset, run: Run, batch: int, stopped: Callable[[], bool]
+) -> Iterator[Progress]:
+    """Train until ``run.last`` or until ``stopped()``; yields after every step.
+
+    A checkpoint holds exactly the steps that were yielded. Raises UsageError, without a checkpoint,
+    when the loss is no finite number.
+    """
+    done = steps_done(step)
+    losses: list[float] = []
+    start, samples = time.monotonic(), 0
+    for x, y in _from(data, batch, run, done):
+        step.hyper.update(run.rates(done))
+        losses.append(float(step(_tensor(x), _tensor(y))))
+        done, samples = done + 1, samples + batch
+        if not math.isfinite(losses[-1]):
+            raise UsageError(f"the loss is {losses[-1]} at step {done}; try a smaller --lr")
+        speed = samples / max(time.monotonic() - start, 1e-9)
+        ends = done == run.last or done % run.per_epoch == 0
+        stop = stopped()
+        if run.checkpoint is not None and (stop or run.saves_after(done)):
+            step.save(run.checkpoint)
+        right = test_accuracy(step, data, batch) if ends and not stop else None
+        yield Progress(done, float(np.mean(losses)), speed, ends, right)
+        if stop:
+            return
+        if ends:
+            losses.clear()
+            start, samples = time.monotonic(), 0
+
+
+def _from(data: Dataset, batch: int, run: Run, done: int) -> Iterator[tuple[Floats, Array]]:
+    """The batches of the steps ``done`` .. ``run.last - 1``."""
+    left = run.last - done
+    epoch, position = divmod(done, run.per_epoch)
+    while left > 0:
+        for pair in train_batches(data, batch, seed=run.seed, epoch=epoch, start=position):
+            yield pair
+            left -= 1
+            if left == 0:
+                return
+        epoch, position = epoch + 1, 0
+
+
+def test_accuracy(step: Step, data: Dataset, batch: int) -> float | None:
+    """Accuracy (0..1) on the test part; None for data without labels."""
+    if not data.has_labels:
+        return None
+    return accuracy(lambda x: step.predict(_tensor(x)).numpy(), data, batch)
+
+
+def plan_run(
+    step: Step,
+    data: Dataset,
+    batch: int,
+    first: int,
+    *,
+    steps: int | None,
+    epochs: int | None,
+    lr: float | None,
+    factor: Callable[[float], float],
+    checkpoint: Path | None,
+    every: int | None,
+) -> Run:
+    """The run that the options describe, beginning at step ``first`` of the network's life."""
+    if (steps is None) == (epochs is None):
+        raise UsageError("say how long to train: --steps N or --epochs N, one of the two")
+    if checkpoint is not None:
+        check_writable(checkpoint)
+    per_epoch = batches_per_epoch(data, batch)
+    count = steps if steps is not None else (epochs or 0) * per_epoch
+    peak = step.source.optimizer.initial()
+    if lr is not None:
+        ratio = lr / (peak["group0.lr"] or 1.0)
+        peak = {k: v * ratio if k.endswith(".lr") else v for k, v in peak.items()}
+        peak["group0.lr"] = lr
+    seed = step.source.seed
+    return Run(first, first + count, per_epoch, factor, peak, seed, checkpoint, every)
+
+
+def _tensor(array: Array) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array))
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "single numbers"

@@ -64,35 +64,47 @@ def pact_activations(
     require(pact_decay >= 0, f"pact_decay={pact_decay:g} must not be negative")
     chosen, taken = quantized(program, exempt), program.names()
     plan = _plan(program, chosen, bits, taken)
-    of_layer = {name: plan[op.inputs[0]] for name, op in _float_layers(program, chosen).items()}
-    has_gradient = {
-        of_layer[op.origin].x
-        for _, op in program.ops()
-        if op.kind in INPUT_GRADS and op.origin in of_layer
-    }
-    quantized_already: set[Value] = set()
+    work = _Pact(program, plan, chosen, pact_plus, taken)
+    out = program.rewrite(work.rule, by="pact_activations")
+    out = out.with_state({it.clip: clip_init for it in plan.values()})
+    for it in plan.values():
+        out = clip_update(out, it.layer, it.clip, it.gradients, pact_decay, clip_floor)
+    return out
 
-    def rule(region: Region, op: Op) -> tuple[Op, ...] | None:
-        if op.origin not in of_layer:
+
+class _Pact:
+    """The rule of the pass, which knows the tensors that are quantized already."""
+
+    def __init__(
+        self,
+        program: Program,
+        plan: dict[Value, Activation],
+        chosen: frozenset[str],
+        plus: bool,
+        taken: set[str],
+    ) -> None:
+        floats = _float_layers(program, chosen)
+        self.of_layer = {name: plan[op.inputs[0]] for name, op in floats.items()}
+        self.plus, self.taken = plus, taken
+        readers = (op.origin for _, op in program.ops() if op.kind in INPUT_GRADS)
+        self.has_gradient = {self.of_layer[n].x for n in readers if n in self.of_layer}
+        self.done: set[Value] = set()
+
+    def rule(self, region: Region, op: Op) -> tuple[Op, ...] | None:
+        if op.origin not in self.of_layer:
             return None
-        it = of_layer[op.origin]
+        it = self.of_layer[op.origin]
         if op.kind in INPUT_GRADS:
-            return _input_gradient(op, it, pact_plus, taken)
+            return _input_gradient(op, it, self.plus, self.taken)
         if op.kind in WEIGHT_GRADS:
             return (replace(op, inputs=(op.inputs[0], it.codes)),)
         if op.kind not in ("conv2d", "linear") or region.name != "forward":
             return None
         ahead: tuple[Op, ...] = ()
-        if it.x not in quantized_already:
-            quantized_already.add(it.x)
-            ahead = _quantize(it, masked=it.x in has_gradient and not pact_plus)
+        if it.x not in self.done:
+            self.done.add(it.x)
+            ahead = _quantize(it, masked=it.x in self.has_gradient and not self.plus)
         return (*ahead, replace(op, inputs=(it.codes, op.inputs[1])))
-
-    out = program.rewrite(rule, by="pact_activations")
-    out = out.with_state({it.clip: clip_init for it in plan.values()})
-    for it in plan.values():
-        out = clip_update(out, it.layer, it.clip, it.gradients, pact_decay, clip_floor)
-    return out
 
 
 def _float_layers(program: Program, chosen: frozenset[str]) -> dict[str, Op]:

@@ -53,7 +53,8 @@ def two_phase_rounding(
     formats = {kind: for_dx if "input" in kind else for_dw for kind in GRADIENT_PRODUCTS}
     how = attrs(up=_up(midpoint), tie=radix4_tie, underflow=radix4_underflow)
     taken = program.names()
-    noise = _noise(program, taken) if sr else ()
+    noise = _noise(program) if sr else ()
+    kind = "round_stochastic" if noise else "round_log"
     wanted = _wanted(program, formats)
     rounded: dict[tuple[Value, Format], Value] = {}
 
@@ -65,18 +66,13 @@ def two_phase_rounding(
         # All roundings of a gradient stand together: one pass over it makes them.
         for format_ in wanted.pop(g, ()):
             code = rounded[g, format_] = _code(op.origin, g, format_, taken)
-            salt = attrs(salt=len(rounded))
-            ahead.append(
-                Op("round_stochastic", (g, *noise), (code,), salt, op.origin)
-                if sr
-                else Op("round_log", (g,), (code,), how, op.origin)
-            )
+            options = attrs(salt=len(rounded)) if noise else how
+            ahead.append(Op(kind, (g, *noise), (code,), options, op.origin))
         return (*ahead, replace(op, inputs=(rounded[g, formats[op.kind]], other)))
 
     out = program.rewrite(rule, by="two_phase_rounding")
-    if not noise or not rounded or noise[0] in program.state:
-        return out
-    return out.with_state({noise[0]: 0.0})
+    new_seed = noise and rounded and noise[0] not in program.state
+    return out.with_state({noise[0]: 0.0}) if new_seed else out
 
 
 def _wanted(program: Program, formats: dict[str, Format]) -> dict[Value, list[Format]]:
@@ -106,7 +102,8 @@ def _up(midpoint: str) -> float:
     return 4 / turn
 
 
-def _noise(program: Program, taken: set[str]) -> tuple[Value, ...]:
+def _noise(program: Program) -> tuple[Value, ...]:
+    """The seed and the step counter; none in a program that only evaluates."""
     if "backward" not in {r.name for r in program.regions}:
         return ()
     update = next((op for op in program.region("update").ops if op.kind == "sgd"), None)

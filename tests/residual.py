@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from quatrain.compiler.formats import F32, I64
@@ -30,8 +30,8 @@ class Net:
         self,
         ops: list[Op],
         kind: str,
-        inputs: list[Value],
-        names: list[tuple[str, Shape]],
+        inputs: Sequence[Value],
+        names: Sequence[tuple[str, Shape]],
         origin: str,
         **options: Attr,
     ) -> tuple[Value, ...]:
@@ -117,23 +117,19 @@ class Net:
             self.forward, "batch_norm", reads, [(f"{name}.y", x.type.shape)], name, eps=1e-5
         )
 
-        def back(g: Value) -> Value:
-            results = [(f"{name}.dgamma", c), (f"{name}.dbeta", c)]
-            dgamma, dbeta = self.op(
-                self.backward, "batch_norm_grad_stats", [g, x, mean, var], results, name, eps=1e-5
-            )
-            (dx,) = self.op(
-                self.backward,
-                "batch_norm_input_grad",
-                [g, x, mean, var, gamma, dgamma, dbeta],
-                [(f"{name}.dx", x.type.shape)],
-                name,
-                eps=1e-5,
-            )
-            self.gradients |= {gamma.name: dgamma, beta.name: dbeta}
-            return dx
+        return y, lambda g: self.norm_back(g, name, [x, mean, var, gamma, beta])
 
-        return y, back
+    def norm_back(self, g: Value, name: str, forward: list[Value]) -> Value:
+        x, mean, var, gamma, beta = forward
+        c = gamma.type.shape
+        results = [(f"{name}.dgamma", c), (f"{name}.dbeta", c)]
+        kind = "batch_norm_grad_stats"
+        sums = self.op(self.backward, kind, [g, x, mean, var], results, name, eps=1e-5)
+        reads = [g, x, mean, var, gamma, *sums]
+        result = [(f"{name}.dx", x.type.shape)]
+        kind = "batch_norm_input_grad"
+        self.gradients |= {gamma.name: sums[0], beta.name: sums[1]}
+        return self.op(self.backward, kind, reads, result, name, eps=1e-5)[0]
 
     def relu(self, x: Value, name: str) -> tuple[Value, Callable[[Value], Value]]:
         (y,) = self.op(self.forward, "relu", [x], [(f"{name}.y", x.type.shape)], name)

@@ -1,0 +1,69 @@
+"""golden/PASS.CASE.qt holds a program, a rule and the program that PASS makes of it."""
+
+from pathlib import Path
+
+import pytest
+
+from quatrain.compiler.text import parse, show
+from quatrain.compiler.verify import verify
+from quatrain.passes import PASSES
+from quatrain.passes.options import Setting, options_of, read_options
+
+RULE = "=" * 72 + "\n"
+CASES = sorted((Path(__file__).parent / "golden").glob("*.qt"))
+# Programs of one or two layers, in which the default would exempt all.
+ALL: dict[str, object] = {"exempt": "none"}
+OPTIONS: dict[str, dict[str, object]] = {
+    "sawb_weights.conv": ALL,
+    "sawb_weights.grid16": ALL | {"grid": 16},
+    "pact_activations.shared": ALL,
+    "pact_activations.signed": ALL | {"bits": 8, "clip_init": 4},
+    "pact_activations.plus": ALL | {"pact_plus": True},
+    "grad_scale.step": ALL,
+    "grad_scale.instant": ALL | {"gradscale": "instant"},
+    "hybrid_fp8.named": {"fp8_on": "conv", "fp8_format": "fp8.143"},
+    "two_phase_rounding.single": {"single": True, "midpoint": "harmonic"},
+    "two_phase_rounding.odd_dx": {
+        "phase": "odd_dx",
+        "odd_shift": -1,
+        "radix4_tie": "down",
+        "radix4_underflow": "nearest",
+    },
+    "two_phase_rounding.stochastic": {"sr": True},
+    "recompute.bn_input": {"recompute": "bn_input"},
+}
+
+
+def run(name: str, text: str, raw: dict[str, object]) -> str:
+    settings: dict[str, Setting] = read_options(name, options_of(PASSES[name]), raw)
+    return show(verify(PASSES[name](verify(parse(text)), **settings)))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda p: p.stem)
+def test_golden(case: Path, update_golden: bool) -> None:
+    before, _, want = case.read_text(encoding="utf-8").partition(RULE)
+    got = run(case.name.partition(".")[0], before, OPTIONS.get(case.stem, {}))
+    if update_golden:
+        case.write_text(before + RULE + got, encoding="utf-8")
+    assert got == want or update_golden
+    assert show(parse(got)) == got
+    assert show(parse(before)) == before
+
+
+def test_every_pass_has_a_golden_and_every_option_belongs_to_one() -> None:
+    assert {c.name.partition(".")[0] for c in CASES} == set(PASSES)
+    assert set(OPTIONS) <= {c.stem for c in CASES}
+
+
+@pytest.mark.parametrize("name", sorted(PASSES))
+def test_a_pass_leaves_an_empty_program_alone(name: str) -> None:
+    text = "program empty\ninput x : f32[3]\n\nforward:\n\nreturn x\n"
+    after = f"program empty\nafter {name}\ninput x : f32[3]\n\nforward:\n\nreturn x\n"
+    assert run(name, text, {}) == after
+
+
+@pytest.mark.parametrize("name", sorted(PASSES))
+def test_a_pass_says_what_it_is(name: str) -> None:
+    module = __import__(f"quatrain.passes.{name}", fromlist=[name])
+    assert PASSES[name].__name__ == name and PASSES[name].__doc__
+    assert module.__doc__ and "\n\n" in module.__doc__

@@ -1,0 +1,149 @@
+"""GEMM kernels of the CPU target: convolution and linear, forward, dX and dW, with a bias if asked.
+
+    gemm_kernel(ops, orders, cpu) -> Kernel      ops = (gemm,) or (gemm, add_bias)
+
+A kernel's result is f32(sum of products of integers or floats) * f32(factor of one * factor of the
+other), rounded to the GEMM's format; then the bias is added in f32 and rounded to its format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
+
+from ..compiler.errors import NoKernelError
+from ..compiler.formats import F32, Format
+from ..compiler.ir import Op, Value
+from ..compiler.types import Scale
+from .cpu_info import CpuInfo
+from .kernel import Kernel, Slot, slots_of
+from .layout import Layout, Order
+from .tvm_gemm_numbers import Dot, choose_dot, choose_pair_dot
+from .tvm_gemm_shapes import shape4
+
+if TYPE_CHECKING:
+    from tvm.tirx import PrimFunc
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class GemmSpec:
+    """All that decides a GEMM kernel's code.
+
+    ``a``, ``b`` are the operands as the op orders them, ``out`` is what is stored, ``made`` the
+    format that the GEMM itself rounds to. A linear layer is a convolution of one pixel an image.
+    """
+
+    kind: str
+    a: Layout
+    b: Layout
+    made: Format
+    bias: Layout | None
+    out: Layout
+    stride: Pair
+    padding: Pair
+    dilation: Pair
+    groups: int
+    cpu: CpuInfo
+
+    @property
+    def name(self) -> str:
+        """Kind, operand formats, shape of the result."""
+        formats = f"{self.a.type.format}_{self.b.type.format}".replace(".", "")
+        shape = "x".join(map(str, self.out.type.shape))
+        return f"{self.kind}{'_bias' if self.bias else ''}_{formats}_{shape}"
+
+    @property
+    def direction(self) -> str:
+        """forward, input_grad or weight_grad."""
+        _, _, part = self.kind.partition("_")
+        return part or "forward"
+
+    @property
+    def length(self) -> int:
+        """Number of products in one sum, at most."""
+        first, second = self.a.type.shape, self.b.type.shape
+        if self.direction == "forward":
+            return prod(second[1:])
+        if self.direction == "input_grad":
+            return second[0] // self.groups * prod(second[2:])
+        return first[0] * prod(first[2:])
+
+    @property
+    def dot(self) -> Dot:
+        """The unit that multiplies."""
+        a, b = self.a.type.format, self.b.type.format
+        if self.direction == "weight_grad":
+            return choose_pair_dot(a, b, shape4(self.a)[3], self.cpu)
+        if self.scaled_rows:
+            a = F32
+        return choose_dot(a, b, self.length, self.cpu)
+
+    @property
+    def scaled_rows(self) -> bool:
+        """Whether the sum runs over the channels of a scale, which then joins the weights."""
+        return self.direction == "input_grad" and self.b.type.scale is Scale.CHANNEL
+
+    @property
+    def parameters(self) -> list[tuple[str, int]]:
+        """Element type and count of every slot."""
+        layouts = [self.a, self.b, *([self.bias] if self.bias else []), self.out]
+        out = []
+        for x in layouts:
+            out.append((x.dtype, x.rows * x.cell))
+            out += [("float32", x.scales)] if x.scales else []
+        return out
+
+    def build(self) -> PrimFunc:
+        """The private function: one typed pointer per slot, inputs first, returning int32 0."""
+        # Imported here: a plan can be made and printed without TVM.
+        from .tvm_gemm_taps import build_taps
+        from .tvm_gemm_wgrad import build_weight_grad
+
+        weight_grad = self.direction == "weight_grad"
+        return build_weight_grad(self) if weight_grad else build_taps(self)
+
+
+def gemm_kernel(ops: tuple[Op, ...], orders: Mapping[Value, Order], cpu: CpuInfo) -> Kernel:
+    """The kernel of a GEMM, or of a GEMM and the ``add_bias`` that reads it.
+
+    Raises NoKernelError for a scale per channel where it is no factor of the result.
+    """
+    gemm, out = ops[0], ops[-1].result
+    _check(gemm)
+    operands = (*gemm.inputs, *(v for op in ops[1:] for v in op.inputs[1:]))
+    a, b, *bias = (Layout(v.type, orders[v]) for v in operands)
+    conv = gemm.kind.startswith("conv2d")
+    spec = GemmSpec(
+        kind=gemm.kind,
+        a=a,
+        b=b,
+        made=gemm.result.type.format,
+        bias=bias[0] if bias else None,
+        out=Layout(out.type, orders[out]),
+        stride=_pair(gemm, "stride") if conv else (1, 1),
+        padding=_pair(gemm, "padding") if conv else (0, 0),
+        dilation=_pair(gemm, "dilation") if conv else (1, 1),
+        groups=gemm.int_attr("groups") if conv else 1,
+        cpu=cpu,
+    )
+    return Kernel(spec, ops, slots_of(operands), (Slot(out),), spec.dot.unit)
+
+
+def _pair(op: Op, name: str) -> Pair:
+    first, second = op.ints_attr(name)
+    return first, second
+
+
+def _check(gemm: Op) -> None:
+    scales = [v.type.scale for v in gemm.inputs]
+    weight_grad = gemm.kind.endswith("weight_grad")
+    if scales[0] is Scale.CHANNEL or (weight_grad and scales[1] is Scale.CHANNEL):
+        shown = " by ".join(v.type.short for v in gemm.inputs)
+        raise NoKernelError(
+            f"cpu: layer {gemm.origin or '-'}: {gemm.kind} of {shown}: a scale per channel is only"
+            " supported on weights; give this operand one scale per tensor"
+        )

@@ -1,0 +1,106 @@
+"""Decode: codes and carriers to the numbers that a unit multiplies, on vectors of any width.
+
+Codes arrive in lanes as wide as the numbers that they become: u8 -> u8 (int8 dot), u16 -> i16,
+u32 -> i32 or f32.
+"""
+
+from __future__ import annotations
+
+from tvm import tirx as tir
+
+from ..compiler.formats import BF16, F16, F32, Format
+from .tvm_expr import Expr
+from .tvm_gemm_ir import bits, cast, splat
+from .tvm_gemm_numbers import Dot, integers
+
+WIDTHS = {"uint8": 8, "int8": 8, "int16": 16, "int32": 32, "float32": 32}
+
+
+def decode(f: Format, codes: Expr, dtype: str, lanes: int, zero: int = 0) -> Expr:
+    """Numbers of ``dtype`` plus ``zero`` from ``codes``, unsigned and as wide as ``dtype``.
+
+    Integer formats are in units of their smallest level, see ``integers``.
+    """
+    if dtype == "uint8":
+        return _biased(f, codes, lanes, zero)
+    if dtype != "float32":
+        return _integer(f, bits(codes, dtype, lanes), dtype, lanes)
+    if integers(f) is not None:
+        return cast(_integer(f, bits(codes, "int32", lanes), "int32", lanes), "float32", lanes)
+    return _small_float(f, codes, lanes)
+
+
+def carrier(f: Format, stored: Expr, lanes: int) -> Expr:
+    """f32 from stored elements of a carrier."""
+    if f is F32:
+        return stored
+    if f is F16:
+        return cast(stored, "float32", lanes)
+    assert f is BF16
+    wide = cast(stored, "uint32", lanes)
+    return bits(tir.shift_left(wide, splat(16, "uint32", lanes)), "float32", lanes)
+
+
+def zero_of(dot: Dot) -> float:
+    """What padding holds in the first operand."""
+    return float(dot.zero)
+
+
+def _biased(f: Format, c: Expr, lanes: int, zero: int) -> Expr:
+    """u8 numbers of an integer format, ``zero`` more than the number."""
+    if f.midrise:
+        return c + c
+    if not f.signed:
+        return c if zero == 0 else c + splat(zero, "uint8", lanes)
+    half = 1 << (f.bits - 1)
+    # Flipping the sign bit adds 2^(bits - 1); the lowest code means the level above it.
+    flipped = tir.bitwise_xor(c, splat(half, "uint8", lanes))
+    return tir.max(flipped, splat(1, "uint8", lanes))
+
+
+def _integer(f: Format, c: Expr, dtype: str, lanes: int) -> Expr:
+    """Signed integers from codes already in lanes of ``dtype``."""
+
+    def k(value: int) -> Expr:
+        return splat(value, dtype, lanes)
+
+    if f.is_log:
+        step = f.radix.bit_length() - 1
+        exponent = tir.bitwise_and(c, k((1 << f.exp) - 1)) * k(step)
+        # 2^(step e) >> step is 0 for e = 0: the code of zero needs no test.
+        magnitude = tir.shift_right(tir.shift_left(k(1), exponent), k(step))
+        negative = k(0) - tir.shift_right(c, k(f.bits - 1))
+        return tir.bitwise_xor(magnitude, negative) - negative
+    if f.midrise:
+        return c + c - k((1 << f.bits) - 1)
+    if not f.signed:
+        return c
+    half = 1 << (f.bits - 1)
+    return tir.max(tir.bitwise_xor(c, k(half)) - k(half), k(1 - half))
+
+
+def _small_float(f: Format, c: Expr, lanes: int) -> Expr:
+    """f32 from u32 codes of a binary float format of at most 8 bits."""
+    assert f.exp and f.radix == 2 and f.shift == 1.0
+
+    def k(value: int) -> Expr:
+        return splat(value, "uint32", lanes)
+
+    magnitude = tir.bitwise_and(c, k((1 << (f.bits - 1)) - 1))
+    sign = tir.shift_left(tir.bitwise_xor(c, magnitude), k(32 - f.bits))
+    exponent = k((127 - f.bias) << 23)
+    number = tir.shift_left(magnitude, k(23 - f.man)) + exponent
+    if f.subnormals:
+        tiny = cast(bits(magnitude, "int32", lanes), "float32", lanes)
+        tiny = bits(tiny * splat(2.0 ** (1 - f.bias - f.man), "float32", lanes), "uint32", lanes)
+        number = tir.Select(magnitude < k(1 << f.man), tiny, number)
+    else:
+        number = tir.Select(magnitude == k(0), k(0), number)
+    for special in f.specials:
+        number = tir.Select(magnitude == k(special), k(_special(f, special)), number)
+    return bits(tir.bitwise_or(number, sign), "float32", lanes)
+
+
+def _special(f: Format, code: int) -> int:
+    infinite = abs(f.decode(code)) == float("inf")
+    return 0x7F800000 if infinite else 0x7FC00000

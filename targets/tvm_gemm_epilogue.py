@@ -1,0 +1,181 @@
+"""Epilogue: from a vector of sums to what is stored - factor, rounding, bias, rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from tvm import tirx as tir
+
+from ..compiler.formats import F16, F32, Format
+from ..compiler.types import Scale
+from .tvm_expr import Code, Expr, Index, typed
+from .tvm_gemm import GemmSpec
+from .tvm_gemm_decode import carrier
+from .tvm_gemm_ir import bits, cast, load, powers, splat, store
+from .tvm_gemm_numbers import unit_of
+from .tvm_gemm_shapes import shape4
+from .tvm_gemm_unpack import Operand
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Buffers:
+    """The slots of a GEMM kernel by role."""
+
+    a: Expr
+    a_scale: Expr | None
+    b: Expr
+    b_scale: Expr | None
+    bias: Expr | None
+    out: Expr
+
+    @classmethod
+    def of(cls, spec: GemmSpec, slots: list[Expr]) -> Buffers:
+        """Take the slots in their order."""
+        rest = iter(slots)
+        a, a_scale = next(rest), next(rest) if spec.a.scales else None
+        b, b_scale = next(rest), next(rest) if spec.b.scales else None
+        bias = next(rest) if spec.bias else None
+        return cls(a, a_scale, b, b_scale, bias, next(rest))
+
+
+def narrow(code: Code, f: Format, x: Expr, lanes: int) -> Expr:
+    """f32 to stored elements of a carrier, to nearest even."""
+    if f is F32:
+        return x
+    if f is F16:
+        return cast(x, "float16", lanes)
+
+    def k(value: int) -> Expr:
+        return splat(value, "uint32", lanes)
+
+    u = bits(code.fence(x, typed("float32", lanes)), "uint32", lanes)
+    odd = tir.bitwise_and(tir.shift_right(u, k(16)), k(1))
+    rounded = tir.shift_right(u + k(0x7FFF) + odd, k(16))
+    nan = tir.bitwise_and(u, k(0x7FFFFFFF)) > k(0x7F800000)
+    quiet = tir.bitwise_or(tir.shift_right(u, k(16)), k(0x40))
+    return cast(tir.Select(nan, quiet, rounded), "uint16", lanes)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Epilogue:
+    """Turns sums of ``lanes`` output channels into stored numbers.
+
+    ``factors`` and ``biases`` hold one f32 a channel, padded to whole vectors in every group.
+    """
+
+    code: Code
+    spec: GemmSpec
+    buffers: Buffers
+    lanes: int
+    pitch: int
+    factors: Expr | None
+    biases: Expr | None
+
+    @property
+    def stored(self) -> str:
+        """Type of a stored element."""
+        return self.spec.out.dtype
+
+    def finish(self, total: Expr, first: Index) -> Expr:
+        """The stored vector from the sums of channels ``first`` .. on, in padded numbering."""
+        code, lanes, spec = self.code, self.lanes, self.spec
+        y = cast(total, "float32", lanes) if spec.dot.acc != "float32" else total
+        factor = self._factor(first)
+        if factor is not None:
+            y = code.fence(y * factor, typed("float32", lanes))
+        if self.biases is None:
+            return narrow(code, spec.out.type.format, y, lanes)
+        y = carrier(spec.made, narrow(code, spec.made, y, lanes), lanes)
+        return narrow(code, spec.out.type.format, y + load(self.biases, first, lanes), lanes)
+
+    def _factor(self, first: Index) -> Expr | None:
+        if self.factors is not None:
+            return load(self.factors, first, self.lanes)
+        factor = scalar_factor(self.spec, self.buffers)
+        return None if factor is None else splat(factor, "float32", self.lanes)
+
+
+def scalar_factor(spec: GemmSpec, buffers: Buffers) -> Expr | None:
+    """The product of both operands' factors; None where it is 1."""
+    product: Expr | None = None
+    for layout, scale in ((spec.a, buffers.a_scale), (spec.b, buffers.b_scale)):
+        unit = unit_of(layout.type.format)
+        if layout.type.scale is Scale.CHANNEL or (scale is None and unit == 1.0):
+            continue
+        one = tir.const(unit, "float32")
+        factor = one if scale is None else load(scale, 0) * one
+        product = factor if product is None else product * factor
+    return product
+
+
+@contextmanager
+def epilogue(code: Code, spec: GemmSpec, buffers: Buffers, lanes: int) -> Iterator[Epilogue]:
+    """The epilogue, with its tables of channels in scratch memory."""
+    channels = shape4(spec.out)[1]
+    group = channels // spec.groups
+    pitch = max(group, lanes)
+    by_channel = spec.b.type.scale is Scale.CHANNEL and not spec.scaled_rows
+    with (
+        code.workspace("float32", spec.groups * pitch if by_channel else 1) as factors,
+        code.workspace("float32", spec.groups * pitch if spec.bias else 1) as biases,
+    ):
+        made = Epilogue(
+            code,
+            spec,
+            buffers,
+            lanes,
+            pitch,
+            factors if by_channel else None,
+            biases if spec.bias else None,
+        )
+        _tables(made, group)
+        yield made
+
+
+def _tables(e: Epilogue, group: int) -> None:
+    """Copy per-channel factors and the bias to f32, group by group."""
+    code, spec, buffers = e.code, e.spec, e.buffers
+    if e.factors is None and e.biases is None:
+        return
+    with code.loop(spec.groups) as g, code.loop(group) as k:
+        to, channel = g * e.pitch + k, g * group + k
+        if e.factors is not None:
+            unit = tir.const(unit_of(spec.b.type.format), "float32")
+            other = scalar_factor(spec, buffers)
+            factor = load(buffers.b_scale, channel) * unit
+            code.store(e.factors, to, factor if other is None else other * factor)
+        if e.biases is not None:
+            assert spec.bias is not None
+            f = spec.bias.type.format
+            code.store(e.biases, to, carrier(f, load(buffers.bias, channel), 1))
+
+
+def put(
+    code: Code,
+    out: Operand,
+    at: tuple[Index, Index, Index],
+    first: Index,
+    value: tuple[Expr, int, int],
+) -> None:
+    """Store a ``value`` (vector, its lanes, how many count) from channel ``first`` of a pixel on.
+
+    ``at`` is (image, row, column).
+    """
+    vector, lanes, n = value
+    image, h, w = at
+    _, channels, height, width = out.shape
+    if out.pixels and n == lanes:
+        store(code, out.buffer, out.pixel(image, h, w) * channels + first, vector, lanes)
+        return
+    aside = code.local(out.layout.dtype, lanes)
+    store(code, aside, 0, vector, lanes)
+    if out.pixels:
+        start = out.pixel(image, h, w) * channels + first
+        for offset, some in powers(n, lanes):
+            store(code, out.buffer, start + offset, load(aside, offset, some), some)
+        return
+    with code.loop(n) as i:
+        to = ((image * channels + first + i) * height + h) * width + w
+        store(code, out.buffer, to, load(aside, i))

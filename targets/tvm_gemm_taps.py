@@ -1,0 +1,317 @@
+"""Forward and dX GEMMs: convolutions that unpack a band of rows into cache and multiply by tiles.
+
+for each image and band of rows, in parallel:
+    unpack the rows that the band needs into scratch, with its borders
+    for each block of output channels, phase, row, tile of pixels:
+        accumulators of the tile over taps and channels, then the epilogue
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from tvm import tirx as tir
+
+from .tvm_expr import Code, Expr, Index, function
+from .tvm_gemm import GemmSpec
+from .tvm_gemm_decode import zero_of
+from .tvm_gemm_epilogue import Buffers, Epilogue, epilogue, put
+from .tvm_gemm_geometry import Axis, Geometry, Tile, choose_tile, geometry
+from .tvm_gemm_ir import Registers, fill, least, load, parallel, splat, split
+from .tvm_gemm_numbers import Dot
+from .tvm_gemm_panel import Panel
+from .tvm_gemm_shapes import shape4
+from .tvm_gemm_units import multiply_add, word
+from .tvm_gemm_unpack import Operand, Unpacker
+
+BYTES = {"uint8": 1, "int8": 1, "int16": 2, "int32": 4, "float32": 4, "int64": 8}
+# Scratch of one band: a good part of the second-level cache. Items: enough for many threads.
+BAND_BYTES, ITEMS, FLAT_PIXELS = 256 << 10, 16, 256
+
+
+@dataclass(frozen=True, slots=True)
+class Bands:
+    """How the work is cut: bands of ``rows`` x ``columns`` places, ``parts`` of the channels."""
+
+    rows: int
+    columns: int
+    count: int
+    parts: int
+
+
+def build_taps(spec: GemmSpec) -> tir.PrimFunc:
+    """The function of a forward or dX GEMM."""
+
+    def body(code: Code, slots: list[Expr]) -> None:
+        _Taps(code, spec, Buffers.of(spec, slots)).emit()
+
+    return function(spec.parameters, body)
+
+
+class _Taps:
+    """The pieces of one kernel."""
+
+    def __init__(self, code: Code, spec: GemmSpec, buffers: Buffers) -> None:
+        self.code, self.spec, self.buffers = code, spec, buffers
+        self.dot: Dot = spec.dot
+        self.geo: Geometry = geometry(spec)
+        self.vector = spec.cpu.lanes
+        self.source = Operand(buffers.a, spec.a)
+        self.out = Operand(buffers.out, spec.out)
+        self.unpacker = Unpacker(
+            code, self.source, self.dot.a, self.dot.zero, spec.cpu.vector_bytes, spec.groups > 1
+        )
+        self.panel = self._panel()
+        self.pitch = self._pitch()
+        self.skip = tuple(self._skips(i) for i in range(2))
+        self.bands = self._bands()
+
+    def _panel(self) -> Panel:
+        groups = self.spec.groups
+        lanes = shape4(self.spec.out)[1] // groups
+        length = self.source.shape[1] // groups
+        slots = self.unpacker.slots if groups == 1 else length
+        tile = choose_tile(self.geo.columns.places, lanes, self.vector)
+        return Panel(
+            self.code,
+            Operand(self.buffers.b, self.spec.b),
+            self.dot,
+            groups,
+            lanes,
+            length,
+            tile.vectors * self.vector,
+            -(-slots // self.dot.block),
+            self.spec.direction == "input_grad",
+            self.unpacker,
+            self.buffers.b_scale if self.spec.scaled_rows else None,
+        )
+
+    def _pitch(self) -> int:
+        """Scratch elements a pixel: the last group's blocks may reach beyond its channels."""
+        p = self.panel
+        return max(self.unpacker.slots, (p.groups - 1) * p.length + p.turns * self.dot.block)
+
+    def _skips(self, i: int) -> int:
+        """Input step between neighbours in scratch: the stride where only one tap reads."""
+        side = (self.geo.rows, self.geo.columns)[i]
+        return side.stride if all(p.taps <= 1 for p in side.phases) else 1
+
+    def _bands(self) -> Bands:
+        geo, pixel = self.geo, self.pitch * BYTES[self.dot.a]
+        if geo.flat:
+            tile = self._tile(geo.columns.phases[0])
+            fair = -(-geo.width // ITEMS)
+            room = min(FLAT_PIXELS, max(1, BAND_BYTES // pixel), max(fair, 2 * tile.pixels))
+            columns = min(geo.width, -(-room // tile.pixels) * tile.pixels)
+            return self._parts(1, columns, -(-geo.width // columns))
+        low, high = geo.rows.reach
+        line = self._width(geo.columns.places) * pixel
+        halo = (high - low) // self.skip[0]
+        room = max(1, (BAND_BYTES // line - halo) * self.skip[0] // geo.rows.stride)
+        fair = -(-geo.rows.places // -(-ITEMS // geo.images))
+        rows = min(geo.rows.places, room, max(fair, min(4, geo.rows.places)))
+        return self._parts(rows, geo.columns.places, -(-geo.rows.places // rows))
+
+    def _parts(self, rows: int, columns: int, count: int) -> Bands:
+        wanted = -(-ITEMS // (count * self.geo.images))
+        return Bands(rows, columns, count, min(self.panel.blocks, wanted))
+
+    def _width(self, places: int) -> int:
+        """Scratch pixels a row."""
+        low, high = self.geo.columns.reach
+        return ((places - 1) * self.geo.columns.stride + high - low) // self.skip[1] + 1
+
+    def _height(self) -> int:
+        """Scratch rows of a band."""
+        low, high = self.geo.rows.reach
+        return ((self.bands.rows - 1) * self.geo.rows.stride + high - low) // self.skip[0] + 1
+
+    def _tile(self, axis: Axis) -> Tile:
+        vectors = self.panel.width // self.vector
+        best = choose_tile(axis.places, self.panel.lanes, self.vector)
+        if best.vectors == vectors:
+            return best
+        most = (30 if self.vector == 16 else 14) // vectors
+        turns = -(-axis.places // most)
+        return Tile(-(-axis.places // turns), vectors)
+
+    def emit(self) -> None:
+        """The whole kernel."""
+        code = self.code
+        with (
+            code.workspace(self.dot.b, self.panel.elements) as panel,
+            self._starts(panel) as starts,
+            epilogue(code, self.spec, self.buffers, self.vector) as end,
+        ):
+            items = self.geo.images * self.bands.count * self.bands.parts
+            size = self._height() * self._width(self.bands.columns) * self.pitch
+            with parallel(code, items) as item, code.workspace(self.dot.a, size + 64) as rows:
+                image, band, part = split(item, self.geo.images, self.bands.count, self.bands.parts)
+                self._unpack(rows, image, band)
+                self._blocks((rows, panel, starts), end, (image, band, part))
+
+    @contextmanager
+    def _starts(self, panel: Expr) -> Iterator[Expr | None]:
+        """Fill the panel; where zero is stored as another number, sums start from its opposite."""
+        self.panel.fill(panel)
+        if not self.dot.zero:
+            yield None
+            return
+        with self.code.workspace("int32", self._phase_size() * len(self._phases())) as starts:
+            for i, axes in enumerate(self._phases()):
+                taps = [[a.first + t * a.step for t in range(a.taps)] for a in axes]
+                self.panel.zero_sums(panel, starts, i * self._phase_size(), (taps[0], taps[1]))
+            yield starts
+
+    def _phase_size(self) -> int:
+        return self.panel.groups * self.panel.blocks * self.panel.width
+
+    def _phases(self) -> list[tuple[Axis, Axis]]:
+        return [(r, c) for r in self.geo.rows.phases for c in self.geo.columns.phases]
+
+    def _unpack(self, rows: Expr, image: Expr, band: Expr) -> None:
+        code, geo = self.code, self.geo
+        if geo.flat:
+            first = self._flat_start(band)
+            self.unpacker.row(rows, 0, self.pitch, (0, 0, first), self.bands.columns, 1)
+            return
+        width = self._width(self.bands.columns)
+        top = band * (self.bands.rows * geo.rows.stride) + geo.rows.reach[0]
+        with code.loop(self._height()) as i:
+            h = code.let(top + i * self.skip[0], "int32", "h")
+            inside = tir.all(h >= 0, h < geo.height)
+            start = i * (width * self.pitch)
+            with code.when(inside):
+                self._line(rows, start, image, h, width)
+            with code.when(tir.Not(inside)):
+                self._zero(rows, start, width)
+
+    def _flat_start(self, band: Expr) -> Index:
+        return least(band * self.bands.columns, self.geo.width - self.bands.columns)
+
+    def _line(self, rows: Expr, start: Index, image: Expr, h: Expr, width: int) -> None:
+        low, step = self.geo.columns.reach[0], self.skip[1]
+        left = min(width, max(0, -(low // step)))
+        right = min(width, max(left, (self.geo.width - 1 - low) // step + 1))
+        self._zero(rows, start, left)
+        if right > left:
+            at = (image, h, low + left * step)
+            self.unpacker.row(rows, start + left * self.pitch, self.pitch, at, right - left, step)
+        self._zero(rows, start + right * self.pitch, width - right)
+
+    def _zero(self, rows: Expr, start: Index, pixels: int) -> None:
+        lanes = self.spec.cpu.vector_bytes // BYTES[self.dot.a]
+        fill(self.code, rows, start, pixels * self.pitch, zero_of(self.dot), lanes)
+
+    def _blocks(
+        self,
+        memory: tuple[Expr, Expr, Expr | None],
+        end: Epilogue,
+        item: tuple[Expr, Expr, Expr],
+    ) -> None:
+        code, panel = self.code, self.panel
+        each = -(-panel.blocks // self.bands.parts)
+        with code.loop(panel.groups) as g, code.loop(each) as i:
+            block = least(item[2] * each + i, panel.blocks - 1)
+            for number, axes in enumerate(self._phases()):
+                self._phase(memory, end, item, (g, block, number), axes)
+
+    def _phase(
+        self,
+        memory: tuple[Expr, Expr, Expr | None],
+        end: Epilogue,
+        item: tuple[Expr, Expr, Expr],
+        what: tuple[Expr, Index, int],
+        axes: tuple[Axis, Axis],
+    ) -> None:
+        code, (rows, columns), (_, band, _) = self.code, axes, item
+        count: Index = self.bands.rows
+        if not self.geo.flat and rows.places != self.bands.rows * self.bands.count:
+            left = least(rows.places - band * self.bands.rows, self.bands.rows)
+            count = tir.max(left, 0)
+        tile = self._tile(columns)
+        places = self.bands.columns if self.geo.flat else columns.places
+        with code.loop(count) as y, code.loop(-(-places // tile.pixels)) as t:
+            x = least(t * tile.pixels, places - tile.pixels)
+            sums = self._sums(memory, what, axes, tile, (y, x))
+            self._store(sums, end, item, what, axes, tile, (y, x))
+
+    def _sums(
+        self,
+        memory: tuple[Expr, Expr, Expr | None],
+        what: tuple[Expr, Index, int],
+        axes: tuple[Axis, Axis],
+        tile: Tile,
+        place: tuple[Index, Index],
+    ) -> Registers:
+        code, dot, panel = self.code, self.dot, self.panel
+        scratch, weights, starts = memory
+        group, block, phase = what
+        sums = Registers(code, (tile.pixels, tile.vectors), dot.acc, self.vector)
+        for v in range(tile.vectors):
+            start = splat(0, dot.acc, self.vector)
+            if starts is not None:
+                row = (group * panel.blocks + block) * panel.width + v * self.vector
+                start = load(starts, phase * self._phase_size() + row, self.vector)
+            for m in range(tile.pixels):
+                sums.set(start, m, v)
+        rows, columns = axes
+        if not rows.taps or not columns.taps:
+            return sums
+        with (
+            code.loop(rows.taps) as i,
+            code.loop(columns.taps) as j,
+            code.loop(panel.turns) as turn,
+        ):
+            pixel = self._scratch_pixel(axes, place, (i, j))
+            at = panel.at(
+                group, block, rows.first + i * rows.step, columns.first + j * columns.step, turn
+            )
+            for m in range(tile.pixels):
+                step = m * (self.geo.columns.stride // self.skip[1])
+                offset = group * panel.length + turn * dot.block
+                a = word(dot, scratch, (pixel + step) * self.pitch + offset)
+                for v in range(tile.vectors):
+                    lanes = self.vector * dot.block
+                    b = load(weights, at + v * lanes, lanes)
+                    sums.set(multiply_add(dot, sums.get(m, v), a, b, self.vector), m, v)
+        return sums
+
+    def _scratch_pixel(
+        self, axes: tuple[Axis, Axis], place: tuple[Index, Index], tap: tuple[Index, Index]
+    ) -> Index:
+        out = []
+        for side, axis, p, t, skip in zip(
+            (self.geo.rows, self.geo.columns), axes, place, tap, self.skip, strict=True
+        ):
+            shift = (axis.offset - side.reach[0]) // skip + t * (axis.slope // skip)
+            out.append(p * (side.stride // skip) + shift)
+        return out[0] * self._width(self.bands.columns) + out[1]
+
+    def _store(
+        self,
+        sums: Registers,
+        end: Epilogue,
+        item: tuple[Expr, Expr, Expr],
+        what: tuple[Expr, Index, int],
+        axes: tuple[Axis, Axis],
+        tile: Tile,
+        place: tuple[Index, Index],
+    ) -> None:
+        (image, band, _), (group, block, _), (y, x) = item, what, place
+        lane = self.panel.first_lane(block)
+        for m in range(tile.pixels):
+            if self.geo.flat:
+                at = (0, 0, self._flat_start(band) + x + m)
+            else:
+                step = (self.geo.rows.step, self.geo.columns.step)
+                h = axes[0].origin + (band * self.bands.rows + y) * step[0]
+                at = (image, h, axes[1].origin + (x + m) * step[1])
+            for v in range(tile.vectors):
+                first = lane + v * self.vector
+                value = end.finish(sums.get(m, v), group * end.pitch + first)
+                n = min(self.vector, self.panel.lanes)
+                channel = group * self.panel.lanes + first
+                put(self.code, self.out, at, channel, (value, self.vector, n))

@@ -1,0 +1,35 @@
+"""The multiply-accumulate of each unit as an expression on vectors."""
+
+from __future__ import annotations
+
+from tvm import tirx as tir
+
+from .kernel import Unit
+from .tvm_expr import Expr, Index, typed
+from .tvm_gemm_ir import bits, cast, load, splat
+from .tvm_gemm_numbers import Dot
+
+# LLVM 22 types them (v16i32, v64i8, v64i8) and (v16i32, v32i16, v32i16).
+INTRINSICS = {
+    Unit.INT8_DOT: "llvm.x86.avx512.vpdpbusd.512",
+    Unit.INT16_DOT: "llvm.x86.avx512.vpdpwssd.512",
+}
+
+
+def word(dot: Dot, buffer: Expr, index: Index) -> Expr:
+    """One block of the broadcast operand, as the scalar that is repeated over the lanes."""
+    block = load(buffer, index, dot.block)
+    return block if dot.block == 1 else bits(block, "int32")
+
+
+def multiply_add(dot: Dot, acc: Expr, a: Expr, b: Expr, lanes: int) -> Expr:
+    """``acc + a * b``: ``a`` a scalar word, ``b`` a vector of ``lanes`` blocks."""
+    if dot.unit in INTRINSICS:
+        repeated = bits(splat(a, "int32", lanes), dot.a, lanes * dot.block)
+        return tir.call_llvm_pure_intrin(
+            typed("int32", lanes), INTRINSICS[dot.unit], acc, repeated, b
+        )
+    x = splat(a, dot.a, lanes)
+    if dot.wide:
+        return acc + cast(x, "int64", lanes) * cast(b, "int64", lanes)
+    return acc + x * b

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from quatrain.compiler.errors import ParseError, VerifyError
+from quatrain.compiler.errors import ParseError, UsageError, VerifyError
 from quatrain.compiler.text import parse, show
 from quatrain.passes.recipe import load_recipe
 from quatrain.runtime.bundle import Bundle, write
@@ -270,7 +270,7 @@ def test_wrong_thread_counts_in_the_environment(
     monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:
     monkeypatch.setenv(env.THREADS, value)
-    with pytest.raises(env.UsageError, match="whole number"):
+    with pytest.raises(UsageError, match="whole number"):
         env.threads()
 
 

@@ -123,7 +123,7 @@ class Step:
 
     def report(self) -> Bill:
         """The bill: what multiplied in which format, what was kept; prints as tables."""
-        return make_bill(self.source, self.program, self.executable.plan)
+        return make_bill(self.source, self.executable.program, self.executable.plan)
 
     @property
     def state(self) -> dict[str, torch.Tensor]:
@@ -190,7 +190,8 @@ class _Bound:
         self.hyper = [aligned_bytes(4).view(np.float32).reshape(()) for _ in self.hyper_names]
         self.labels = find_labels(self.program)
         target = find_target(source.target)
-        self.executable = target.bind(self.program, layout or state_layout(self.program), options)
+        chosen = replace(options, allow=source.allow)
+        self.executable = target.bind(self.program, layout or state_layout(self.program), chosen)
 
 
 class _Evaluation:
@@ -198,7 +199,8 @@ class _Evaluation:
 
     def __init__(self, source: Source, options: BindOptions, layout: StateLayout) -> None:
         self.program = source.recipe.apply(source.evaluation)[-1][1]
-        self.executable = find_target(source.target).bind(self.program, layout, options)
+        chosen = replace(options, allow=source.allow)
+        self.executable = find_target(source.target).bind(self.program, layout, chosen)
 
     def run(self, x: torch.Tensor, state: np.ndarray) -> torch.Tensor:
         """Outputs for all samples of ``x``; the last slice is filled up with zeros."""

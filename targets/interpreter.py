@@ -26,7 +26,7 @@ class Interpreter:
         given = zip(self.program.inputs, map(np.asarray, inputs), strict=True)
         values = {v.name: _stored(v.type, a) for v, a in given}
         values |= {v.name: _stored(v.type, before[v.name]) for v in self.program.state}
-        made = evaluate(self.program, values)
+        made = evaluate(self.program, values, keep=False)
         for s, v in self.program.next:
             after[s.name][...] = made[v].data
         return tuple(made[v].data for v in self.program.outputs)

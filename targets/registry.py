@@ -35,11 +35,12 @@ class Executable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BindOptions:
-    """What a user may say: the folder of compiled kernels, threads, another CPU by LLVM's name."""
+    """What a user may say: cache folder, threads, another CPU by LLVM's name, waivers."""
 
     cache_dir: Path | None = None
     threads: int | None = None
     mcpu: str | None = None
+    allow: tuple[str, ...] = ()
 
 
 class TargetModule(Protocol):

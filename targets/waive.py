@@ -1,0 +1,65 @@
+"""Waivers: a GEMM without a kernel of its formats runs in float where the user allowed it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+
+from ..compiler.errors import NoKernelError
+from ..compiler.formats import F32
+from ..compiler.ir import Op, Program, Region, Value, unused
+from ..compiler.ops import GEMMS
+from ..compiler.types import Scale, TensorType
+
+Check = Callable[[Op], None]
+
+
+def waive(program: Program, check: Check, allow: Sequence[str]) -> Program:
+    """``program`` with ``dequantize`` ahead of each GEMM that ``check`` refuses.
+
+    ``check`` raises NoKernelError for an op that the target has no kernel for; that error goes on
+    to the user, with the way out, unless a pattern of ``allow`` matches the op's layer.
+    """
+    refused = {op.result.name for _, op in program.ops() if _refused(op, check, allow)}
+    if not refused:
+        return program
+    taken = program.names()
+
+    def rule(region: Region, op: Op) -> tuple[Op, ...] | None:
+        return _in_float(op, taken) if op.result.name in refused else None
+
+    return program.rewrite(rule)
+
+
+def waived(program: Program) -> tuple[str, ...]:
+    """The layers whose GEMMs run in float by a waiver, in program order."""
+    found = (op.origin for _, op in program.ops() if op.kind == "dequantize")
+    return tuple(dict.fromkeys(found))
+
+
+def _refused(op: Op, check: Check, allow: Sequence[str]) -> bool:
+    if op.kind not in GEMMS:
+        return False
+    try:
+        check(op)
+    except NoKernelError as e:
+        if any(fnmatchcase(op.origin, pattern) for pattern in allow):
+            return True
+        way = f"allow={op.origin!r} would let that layer run in float"
+        raise NoKernelError(f"{e}; {way}") from None
+    return False
+
+
+def _in_float(op: Op, taken: set[str]) -> tuple[Op, ...]:
+    ahead: list[Op] = []
+    inputs = tuple(_plain(v, op, taken, ahead) for v in op.inputs)
+    return (*ahead, replace(op, inputs=inputs))
+
+
+def _plain(v: Value, op: Op, taken: set[str], ahead: list[Op]) -> Value:
+    if v.type.scale is Scale.NONE:
+        return v
+    plain = Value(unused(f"{v.name}.plain", taken), TensorType(v.type.shape, F32))
+    ahead.append(Op("dequantize", (v,), (plain,), origin=op.origin))
+    return plain

@@ -16,6 +16,7 @@ import typer
 
 from ..compiler.errors import QuatrainError, UsageError
 from . import terminal
+from .stages import shown
 
 FAILED, INTERRUPTED = 2, 130
 # The order in which --help lists the commands; those that are not named follow.
@@ -75,7 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status. ``arguments`` are those of the process if None."""
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
-        status = app()(words, prog_name="quatrain", standalone_mode=False)
+        with shown():
+            status = app()(words, prog_name="quatrain", standalone_mode=False)
         sys.stdout.flush()
     except QuatrainError as error:
         return _fail(one_line(error))

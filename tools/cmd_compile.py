@@ -100,17 +100,16 @@ def _compile(
         from .bare_model import task_of
     with stage("make the model"):
         task = task_of(factory.make(spec), spec, flags, batch, seed)
-    with stage("compile"):
-        return driver.compile(
-            task.model,
-            task.loss,
-            task.example,
-            task.optimizer,
-            recipe=recipe,
-            options=options,
-            seed=seed,
-            allow=allow,
-        )
+    return driver.compile(
+        task.model,
+        task.loss,
+        task.example,
+        task.optimizer,
+        recipe=recipe,
+        options=options,
+        seed=seed,
+        allow=allow,
+    )
 
 
 def print_ir(step: Step, after: str) -> None:

@@ -16,6 +16,7 @@ from ..passes.recipe import Recipe, load_recipe, recipe_names
 from ..runtime.step import Source, Step, load_step
 from ..targets.registry import TARGETS, BindOptions, find_target
 from . import dump, env
+from .stages import stage
 
 Loss = Callable[[Any, Any], torch.Tensor]
 
@@ -74,16 +75,18 @@ def compile(
     def recapture(batch: Sequence[torch.Tensor]) -> Source:
         return source(capture(model, loss, batch, optimizer))
 
-    captured = capture(model, loss, example, optimizer)
+    with stage("capture"):
+        captured = capture(model, loss, example, optimizer)
     if (folder := env.dump_dir()) is not None:
         chosen.apply(captured.train, dump.observer(folder, captured.train))
-    return Step(
-        source(captured),
-        captured.state,
-        bind_options(),
-        optimizer=optimizer,
-        recapture=recapture,
-    )
+    with stage("passes and kernels"):
+        return Step(
+            source(captured),
+            captured.state,
+            bind_options(),
+            optimizer=optimizer,
+            recapture=recapture,
+        )
 
 
 def load(path: str | Path, *, target: str | None = None) -> Step:

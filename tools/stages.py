@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from rich.text import Text
 
@@ -12,6 +13,17 @@ from . import terminal
 
 # A stage that took less is not worth a line.
 SLOW_SECONDS = 2.0
+_SHOWN = ContextVar("shown", default=False)
+
+
+@contextmanager
+def shown() -> Iterator[None]:
+    """Let stages show themselves: so does the command line, but no program of a user's."""
+    token = _SHOWN.set(True)
+    try:
+        yield
+    finally:
+        _SHOWN.reset(token)
 
 
 @contextmanager
@@ -20,6 +32,9 @@ def stage(name: str, *, quiet: bool = False) -> Iterator[None]:
 
     ``quiet`` leaves the seconds out.
     """
+    if not _SHOWN.get():
+        yield
+        return
     console = terminal.err()
     start = time.monotonic()
     if console.is_terminal:

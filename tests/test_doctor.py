@@ -1,0 +1,99 @@
+"""The doctor's findings that depend on folders and variables; its self-test."""
+
+import json
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from quatrain.compiler.errors import TargetError
+from quatrain.tools import cmd_doctor, doctor, env, self_test
+from quatrain.tools.cli import main
+from quatrain.tools.doctor import Finding, Mark
+
+
+def test_the_cache_and_its_size(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folder = tmp_path / "kernels"
+    monkeypatch.setenv(env.CACHE, str(folder))
+    assert doctor.cache() == Finding("cache", Mark.GOOD, f"{folder}, not made yet")
+    folder.mkdir()
+    (folder / "a.so").write_bytes(bytes(1536))
+    assert doctor.cache() == Finding("cache", Mark.GOOD, f"{folder}, 1 files, 1.5 KiB")
+    monkeypatch.setenv(env.CACHE, str(folder / "a.so"))
+    assert doctor.cache().mark is Mark.BAD
+
+
+def test_the_data_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv(env.DATA, raising=False)
+    assert doctor.data().mark is Mark.NOTE
+    monkeypatch.setenv(env.DATA, str(tmp_path / "none"))
+    assert doctor.data().mark is Mark.BAD
+    (tmp_path / "cifar10").mkdir()
+    monkeypatch.setenv(env.DATA, str(tmp_path))
+    assert doctor.data() == Finding("data", Mark.GOOD, f"{tmp_path}: cifar10")
+
+
+def test_an_untried_version_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metadata, "version", lambda name: "99.1.0+cpu")
+    for found in (doctor.torch(), doctor.tvm()):
+        assert found.mark is Mark.BAD and "99.1.0+cpu was never tried" in found.text
+
+
+def test_a_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    assert "pip install" in doctor.tvm().text
+    assert doctor.libraries().mark is Mark.BAD
+    assert doctor.extras().mark is Mark.NOTE
+
+
+def test_a_library_that_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_child", lambda *a: subprocess.CompletedProcess(
+        a, 1, "", "Traceback\nOSError: libmissing.so.1: cannot open shared object file\n"
+    ))  # fmt: skip
+    monkeypatch.setattr(metadata, "version", lambda name: doctor.TVM_TRIED[0] + ".0")
+    found = doctor.tvm()
+    assert found.mark is Mark.BAD and "libmissing.so.1" in found.text
+
+
+def test_a_crash_of_the_self_test_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = subprocess.CompletedProcess((), -4, "", "")
+    monkeypatch.setattr(doctor, "_child", lambda *a: done)
+    assert doctor.self_test() == Finding("self-test", Mark.BAD, "killed by signal 4")
+
+
+def test_status_says_whether_all_is_well(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def good() -> Finding:
+        return Finding("this", Mark.GOOD, "fine")
+
+    def bad() -> Finding:
+        return Finding("that", Mark.BAD, "gone")
+
+    monkeypatch.setattr(doctor, "CHECKS", (good,))
+    assert main(["doctor"]) == 0
+    assert "✓ this" in capsys.readouterr().out
+    monkeypatch.setattr(doctor, "CHECKS", (good, bad))
+    assert main(["doctor", "--json"]) == cmd_doctor.BROKEN_STATUS
+    assert [f["mark"] for f in json.loads(capsys.readouterr().out)] == ["ok", "broken"]
+
+
+def test_the_checks_that_need_nothing_run() -> None:
+    for check in (doctor.python, doctor.quatrain, doctor.cpu, doctor.threads, doctor.cuda):
+        assert check().text
+
+
+def test_self_test_of_the_reference() -> None:
+    assert "equals the reference in all 21 numbers" in self_test.self_test("reference")
+    with pytest.raises(TargetError):
+        self_test.self_test("referense")
+
+
+@pytest.mark.tvm
+def test_self_test_of_the_cpu() -> None:
+    pytest.importorskip("tvm")
+    assert "built for cpu equals the reference" in self_test.self_test("cpu")

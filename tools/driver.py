@@ -80,13 +80,8 @@ def compile(
     if (folder := env.dump_dir()) is not None:
         chosen.apply(captured.train, dump.observer(folder, captured.train))
     with stage("passes and kernels"):
-        return Step(
-            source(captured),
-            captured.state,
-            bind_options(),
-            optimizer=optimizer,
-            recapture=recapture,
-        )
+        made, how = source(captured), bind_options()
+        return Step(made, captured.state, how, optimizer=optimizer, recapture=recapture)
 
 
 def load(path: str | Path, *, target: str | None = None) -> Step:

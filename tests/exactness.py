@@ -33,7 +33,23 @@ from quatrain.targets.tvm_build import compile_kernel
 
 # Sums of floats, and exp and log: the order of summation is the kernel's own.
 FLOAT_SUMS = frozenset(
-    ["sawb_clip", "batch_stats", "batch_norm_grad_stats", "sum_channels", "sum", "mean", "log_softmax", "log_softmax_grad", "nll_loss", "nll_loss_grad", "mse_loss", "avg_pool2d", "avg_pool2d_grad", "adaptive_avg_pool2d", "adaptive_avg_pool2d_grad"]
+    [
+        "sawb_clip",
+        "batch_stats",
+        "batch_norm_grad_stats",
+        "sum_channels",
+        "sum",
+        "mean",
+        "log_softmax",
+        "log_softmax_grad",
+        "nll_loss",
+        "nll_loss_grad",
+        "mse_loss",
+        "avg_pool2d",
+        "avg_pool2d_grad",
+        "adaptive_avg_pool2d",
+        "adaptive_avg_pool2d_grad",
+    ]
 )
 # f32 sums of n terms err by at most n * 2^-24 of the sum of magnitudes; with sums in blocks n is
 # the block's length and the error far smaller. 2^-16 of the largest result holds for 256 terms of
@@ -102,7 +118,7 @@ def _differs(op: Op, got: Tensor, wanted: Tensor) -> tuple[np.ndarray, float]:
     a, b = got.numbers.astype(np.float64), wanted.numbers.astype(np.float64)
     worst = float(np.max(np.abs(a - b), initial=0.0))
     if exact(op, wanted):
-        made, right = (np.atleast_1d(t.data).view(np.uint8) for t in (got, wanted))
+        made, right = (np.ascontiguousarray(t.data).ravel().view(np.uint8) for t in (got, wanted))
         return made != right, worst
     step = BF16_STEP * np.abs(b) if wanted.type.format.name == "bf16" else 0.0
     return np.abs(a - b) > TOLERANCE * np.abs(b).max() + step, worst

@@ -15,6 +15,7 @@ from .cpu_info import CpuInfo
 from .kernel import Kernel, slots_of
 from .layout import Layout, Order
 from .tvm_loss import LOSS
+from .tvm_pool import POOL
 from .tvm_scalar import SCALAR
 from .tvm_shape import SHAPE
 from .tvm_single_frame import Builder, Frame
@@ -23,7 +24,7 @@ from .tvm_update import UPDATE
 if TYPE_CHECKING:
     from tvm.tirx import PrimFunc
 
-BUILDERS: dict[str, Builder] = {**SCALAR, **LOSS, **SHAPE, **UPDATE}
+BUILDERS: dict[str, Builder] = {**SCALAR, **LOSS, **POOL, **SHAPE, **UPDATE}
 SINGLE = frozenset(BUILDERS)
 
 

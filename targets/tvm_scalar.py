@@ -28,7 +28,8 @@ def _clip(frame: Frame, size: int, start: Expr, to: Expr) -> None:
 
     def terms(v: Vectors, first: Expr) -> list[Expr]:
         x = frame.read(v, 0, start + first)
-        return [v.mul(x, x), v.magnitude(x)]
+        wide = v.cast(x, "float64")
+        return [wide * wide, v.magnitude(x)]
 
     def largest(v: Vectors, first: Expr) -> list[Expr]:
         return [v.magnitude(frame.read(v, 0, start + first))]

@@ -27,7 +27,7 @@ class Total:
     largest: bool = False
 
     def run(self, terms: Terms, use: Callable[[Sequence[Expr]], None]) -> None:
-        """Evaluate ``terms`` (f32, at a width and a first index) everywhere.
+        """Evaluate ``terms`` (f32 or f64, at a width and a first index) everywhere.
 
         ``use`` gets the results, f64 scalars; a maximum of nothing is 0.
         """

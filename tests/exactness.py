@@ -1,6 +1,6 @@
 """Every kernel of a compiled program against the reference composition of the ops it covers.
 
-    python tests/exactness.py --network resnet20 --recipe ultra_low_4bit --batch 8
+    python -m tests.exactness --network resnet20 --recipe ultra_low_4bit --batch 8
 
 The reference interprets the whole program; then each kernel runs alone, on the reference's inputs
 and statistics, and its outputs are compared: bit for bit, but for sums of floats.
@@ -116,12 +116,14 @@ def _memory(values: Mapping[Value, Tensor], plan: Plan, slot: Slot) -> np.ndarra
 
 def _differs(op: Op, got: Tensor, wanted: Tensor) -> tuple[np.ndarray, float]:
     a, b = got.numbers.astype(np.float64), wanted.numbers.astype(np.float64)
-    worst = float(np.max(np.abs(a - b), initial=0.0))
+    with np.errstate(invalid="ignore"):  # infinities that agree
+        worst = float(np.max(np.nan_to_num(np.abs(a - b)), initial=0.0))
     if exact(op, wanted):
         made, right = (np.ascontiguousarray(t.data).ravel().view(np.uint8) for t in (got, wanted))
         return made != right, worst
     step = BF16_STEP * np.abs(b) if wanted.type.format.name == "bf16" else 0.0
-    return np.abs(a - b) > TOLERANCE * np.abs(b).max() + step, worst
+    far = np.abs(a - b) > TOLERANCE * np.abs(b).max() + step
+    return far | (np.isnan(a) != np.isnan(b)), worst
 
 
 def exact(op: Op, result: Tensor) -> bool:
@@ -141,7 +143,7 @@ def example(
     network: str, batch: int, recipe: str, options: Mapping[str, object]
 ) -> Iterator[tuple[Program, dict[str, Tensor]]]:
     """The training program of a network after all passes, with values: at the first step and later."""
-    from parity import NETWORKS, batches, optimizer
+    from .parity import NETWORKS, batches, optimizer
 
     torch.manual_seed(0)
     model = NETWORKS[network]()

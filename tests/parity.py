@@ -1,6 +1,6 @@
 """fp32 against eager PyTorch: single steps from eager's state, then free steps.
 
-    python tests/parity.py --networks resnet20 vgg11_bn resnet18 bottleneck_resnet --batch 128
+    python -m tests.parity --networks resnet20 vgg11_bn resnet18 bottleneck_resnet --batch 128
 
 Single steps: the compiled step starts from eager's parameters, buffers and momenta; after one step
 each of them is compared (norm of the difference over the norm). Free steps: both run on their own;

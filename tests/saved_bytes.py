@@ -1,6 +1,6 @@
 """Bytes kept from forward to backward: buffers of the compiled plan beside PyTorch's saved tensors.
 
-    python tests/saved_bytes.py --network resnet20 --batch 128 [--list]
+    python -m tests.saved_bytes --network resnet20 --batch 128 [--list]
 
 PyTorch's list comes from saved-tensor hooks, every storage once, parameters, buffers and the batch
 excluded; quatrain's from the offsets and lifetimes of the planned arena.
@@ -12,7 +12,6 @@ import argparse
 from dataclasses import dataclass
 
 import torch
-from parity import NETWORKS, batches, optimizer
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -22,6 +21,8 @@ from quatrain.targets.cpu import plan_cpu
 from quatrain.targets.cpu_info import detect
 from quatrain.targets.plan import Plan
 from quatrain.targets.state_layout import state_layout
+
+from .parity import NETWORKS, batches, optimizer
 
 
 @dataclass(frozen=True)

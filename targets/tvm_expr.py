@@ -1,0 +1,240 @@
+"""Building blocks of generated kernels: statements in order, vectors, scratch memory.
+
+Kernels are built as nodes, not parsed from a script: no name is bound inside a vectorized loop,
+because there are none; a vector is a value of type ``float32x16``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import tvm
+from tvm import tirx as tir
+from tvm.ir import PointerType, PrimType
+from tvm.tirx import stmt as st
+from tvm.tirx.op import TVMBackendFreeWorkspace, call_intrin
+
+Expr = tvm.ir.Expr
+Index = Expr | int
+SERIAL, PARALLEL, UNROLLED = 0, 1, 3
+# Larger local arrays would be taken from the heap by TVM; vectors in registers are far smaller.
+LARGEST_LOCAL = 512
+
+
+def typed(dtype: str, lanes: int) -> str:
+    """Name of a vector type; of the plain type for one lane."""
+    return dtype if lanes == 1 else f"{dtype}x{lanes}"
+
+
+def i32(value: int) -> Expr:
+    """An index constant."""
+    return tir.const(value, "int32")
+
+
+class Code:
+    """Statements of one function, appended in order; ``loop`` and ``when`` open nested blocks."""
+
+    def __init__(self) -> None:
+        self._open: list[list[st.Stmt]] = [[]]
+        self._names = 0
+
+    def add(self, statement: st.Stmt) -> None:
+        """Append a statement to the innermost open block."""
+        self._open[-1].append(statement)
+
+    def name(self, prefix: str) -> str:
+        """A name not used before in this function."""
+        self._names += 1
+        return f"{prefix}{self._names}"
+
+    def let(self, value: Expr, dtype: str, prefix: str = "v") -> Expr:
+        """Bind ``value`` to a name; TVM may still copy a pure value into its readers."""
+        var = tir.Var(self.name(prefix), dtype)
+        self.add(st.Bind(var, value))
+        return var
+
+    def fence(self, value: Expr, dtype: str, prefix: str = "v") -> Expr:
+        """Bind a float so that TVM does not copy it and LLVM does not fuse it with its reader.
+
+        LLVM may contract a product with the addition that reads it, TVM's simplifier puts pure
+        values into their readers; ``llvm.arithmetic.fence``, called as if impure, stops both.
+        """
+        call = tir.call_llvm_intrin(dtype, "llvm.arithmetic.fence", value)
+        return self.let(call, dtype, prefix)
+
+    def store(self, buffer: Expr, index: Expr, value: Expr) -> None:
+        """Write one element or, with a ramp as index, a vector."""
+        self.add(st.BufferStore(buffer, value, [index]))
+
+    @contextmanager
+    def loop(self, extent: Index, kind: int = SERIAL) -> Iterator[Expr]:
+        """A loop over 0 .. extent - 1 around what is appended inside the ``with``."""
+        var = tir.Var(self.name("i"), "int32")
+        self._open.append([])
+        yield var
+        body = _sequence(self._open.pop())
+        extent = i32(extent) if isinstance(extent, int) else extent
+        self.add(st.For(var, i32(0), extent, kind, body))
+
+    @contextmanager
+    def when(self, condition: Expr) -> Iterator[None]:
+        """Run what is appended inside the ``with`` only where the scalar ``condition`` holds."""
+        self._open.append([])
+        yield
+        self.add(st.IfThenElse(condition, _sequence(self._open.pop()), None))
+
+    def local(self, dtype: str, size: int) -> Expr:
+        """A small array that LLVM keeps in registers or on the stack."""
+        assert size * tvm.DataType(dtype).bits // 8 <= LARGEST_LOCAL, "take workspace instead"
+        buffer = tir.decl_buffer((size,), dtype, self.name("local"), layout=None)
+        self.add(st.AllocBuffer(buffer))
+        return buffer
+
+    @contextmanager
+    def workspace(self, dtype: str, size: int) -> Iterator[Expr]:
+        """Heap memory that lives until the ``with`` ends; its contents are undefined at first."""
+        name = self.name("work")
+        bits = tvm.DataType(dtype).bits
+        pointer = tir.Var(name, PointerType(PrimType(dtype), "global"))
+        bytes_ = tir.const(size * bits // 8, "uint64")
+        taken = call_intrin(
+            pointer.ty, "tirx.TVMBackendAllocWorkspace", i32(1), i32(0), bytes_, i32(2), i32(bits)
+        )
+        self.add(st.Bind(pointer, taken))
+        buffer = tir.decl_buffer((size,), dtype, name, data=pointer, layout=None)
+        self.add(st.DeclBuffer(buffer, data=pointer))
+        yield buffer
+        self.add(st.Evaluate(TVMBackendFreeWorkspace(1, 0, pointer)))
+
+    def done(self) -> st.Stmt:
+        """All statements as one."""
+        (statements,) = self._open
+        return _sequence(statements)
+
+
+def _sequence(statements: Sequence[st.Stmt]) -> st.Stmt:
+    if not statements:
+        return st.Evaluate(i32(0))
+    return statements[0] if len(statements) == 1 else st.SeqStmt(list(statements))
+
+
+def function(
+    parameters: Sequence[tuple[str, int]], body: Callable[[Code, list[Expr]], None]
+) -> tir.PrimFunc:
+    """A private function with a pointer for each (dtype, elements), which returns int32 0."""
+    code = Code()
+    pointers, buffers = [], []
+    for i, (dtype, size) in enumerate(parameters):
+        pointer = tir.Var(f"p{i}", PointerType(PrimType(dtype), "global"))
+        buffer = tir.decl_buffer((size,), dtype, f"b{i}", data=pointer, layout=None)
+        code.add(st.DeclBuffer(buffer, data=pointer))
+        pointers.append(pointer)
+        buffers.append(buffer)
+    body(code, buffers)
+    code.add(st.Return(i32(0)))
+    made = tir.PrimFunc(pointers, code.done(), ret_type=PrimType("int32"))
+    return made.with_attr({"s_tir": True, "tirx.noalias": True})
+
+
+def load(buffer: Expr, index: Expr) -> Expr:
+    """One element or, with a ramp as index, a vector."""
+    return buffer[index]
+
+
+def ramp(first: Index, lanes: int, stride: int = 1) -> Expr:
+    """Indices first, first + stride, ...; the plain index for one lane."""
+    first = i32(first) if isinstance(first, int) else first
+    return first if lanes == 1 else tir.Ramp(first, i32(stride), lanes)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Vectors:
+    """Arithmetic on vectors of ``lanes`` elements, appended to ``code``.
+
+    Every float result is a name of its own, rounded as NumPy rounds it, never fused with the next.
+    ``dtype`` is float32, or float64 for the sums of reductions.
+    """
+
+    code: Code
+    lanes: int
+    dtype: str = "float32"
+
+    def splat(self, value: Expr | float, dtype: str = "") -> Expr:
+        """The same number in all lanes."""
+        if not isinstance(value, Expr):
+            value = tir.const(value, dtype or self.dtype)
+        return value if self.lanes == 1 else tir.Broadcast(value, self.lanes)
+
+    def u(self, value: int) -> Expr:
+        """A constant of 32 bits in all lanes."""
+        return self.splat(value, "uint32")
+
+    def i(self, value: int) -> Expr:
+        """A signed constant in all lanes."""
+        return self.splat(value, "int32")
+
+    def f(self, value: Expr) -> Expr:
+        """Bind a float expression, fenced."""
+        return self.code.fence(value, typed(self.dtype, self.lanes))
+
+    def add(self, a: Expr, b: Expr) -> Expr:
+        """a + b"""
+        return self.f(a + b)
+
+    def sub(self, a: Expr, b: Expr) -> Expr:
+        """a - b"""
+        return self.f(a - b)
+
+    def mul(self, a: Expr, b: Expr) -> Expr:
+        """a * b"""
+        return self.f(a * b)
+
+    def div(self, a: Expr, b: Expr) -> Expr:
+        """a / b, correctly rounded."""
+        return self.f(tir.div(a, b))
+
+    def sqrt(self, a: Expr) -> Expr:
+        """The square root, correctly rounded."""
+        return self.f(self.pure("llvm.sqrt", a))
+
+    def rint(self, a: Expr) -> Expr:
+        """To the nearest integer, ties to even."""
+        return self.f(self.pure("llvm.roundeven", a))
+
+    def magnitude(self, a: Expr) -> Expr:
+        """|a|, as a name."""
+        return self.f(self.to_f(self.bits(a) & self.u(0x7FFFFFFF)))
+
+    def pure(self, name: str, *args: Expr) -> Expr:
+        """Call an LLVM intrinsic on floats."""
+        return tir.call_llvm_pure_intrin(typed(self.dtype, self.lanes), name, *args)
+
+    def where(self, condition: Expr, a: Expr, b: Expr) -> Expr:
+        """a where the condition holds in a lane, else b; both are names or constants."""
+        return tir.Select(condition, a, b)
+
+    def bits(self, a: Expr) -> Expr:
+        """The bit pattern of an f32, as u32."""
+        return tir.reinterpret(typed("uint32", self.lanes), a)
+
+    def signed(self, u: Expr) -> Expr:
+        """A u32 as i32."""
+        return tir.reinterpret(typed("int32", self.lanes), u)
+
+    def unsigned(self, i: Expr) -> Expr:
+        """An i32 as u32."""
+        return tir.reinterpret(typed("uint32", self.lanes), i)
+
+    def to_f(self, u: Expr) -> Expr:
+        """The f32 with bit pattern ``u``."""
+        return tir.reinterpret(typed("float32", self.lanes), u)
+
+    def cast(self, a: Expr, dtype: str) -> Expr:
+        """Convert the number."""
+        return tir.Cast(typed(dtype, self.lanes), a)
+
+    def hold(self, u: Expr) -> Expr:
+        """Bind a u32 so that TVM does not copy it into its readers."""
+        return self.bits(self.f(self.to_f(u)))

@@ -1,0 +1,323 @@
+"""Pointwise ops as vector expressions, in exactly the order of arithmetic that ``ops.py`` writes.
+
+``SCALARS`` and ``CHANNELS`` are what an op computes once a call; ``RULES`` what it does at a point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from tvm import tirx as tir
+
+from .threefry import PARITY
+from .tvm_expr import Expr, Vectors, i32, load, ramp
+from .tvm_formats import encode, f32_above, from_memory, integer_bits, log_level, sign_code
+from .tvm_pointwise_point import Evaluate, Frame, Point, top_number
+from .tvm_pointwise_space import Node, memory_strides
+from .tvm_stochastic import encode_stochastic, threefry
+
+Numbers = Mapping[str, Expr]
+Parameter = Callable[[int], Expr]
+
+
+def clip_scalars(frame: Frame, node: Node) -> Numbers:
+    """Limits of a quantizer with one clip, and what its numbers are multiplied by."""
+    v = Vectors(frame.code, 1)
+    if frame.spec.types[node.inputs[-1]].shape:
+        return {}  # one clip a channel: read at each point
+    limit = v.f(load(frame.data[node.inputs[-1]], i32(0)))
+    return {"limit": limit, **_limits(v, node, limit, _top(frame, node))}
+
+
+def _limits(v: Vectors, node: Node, limit: Expr, top: float) -> dict[str, Expr]:
+    made = {"low": v.f(v.splat(0.0) - limit)}
+    if node.kind != "clip_region":
+        made["ratio"] = v.div(v.splat(top), limit)
+    return made
+
+
+def _top(frame: Frame, node: Node) -> float:
+    if node.kind == "quantize":
+        return top_number(frame.spec.types[node.results[0]])
+    return node.number("top") if node.kind == "pact_plus_grad" else 0.0
+
+
+def scale_scalars(frame: Frame, node: Node) -> Numbers:
+    """The gradient scale."""
+    v = Vectors(frame.code, 1)
+    return {"s": v.f(frame.scalar(node.inputs[1]))}
+
+
+def threefry_keys(frame: Frame, node: Node) -> Numbers:
+    """The three key words, as f32 bit patterns so that they pass as scalars."""
+    v = Vectors(frame.code, 1)
+    seed, step = (v.hold(v.cast(load(frame.data[i], i32(0)), "uint32")) for i in node.inputs[1:3])
+    keys = seed, step, v.hold(seed ^ step ^ v.u(int(PARITY)))
+    return {f"key{i}": v.f(v.to_f(key)) for i, key in enumerate(keys)}
+
+
+SCALARS: dict[str, Callable[[Frame, Node], Numbers]] = {
+    "quantize": clip_scalars,
+    "clip_region": clip_scalars,
+    "pact_plus_grad": clip_scalars,
+    "grad_scale": scale_scalars,
+    "round_stochastic": threefry_keys,
+}
+
+
+def _deviation(v: Vectors, node: Node, var: Expr) -> Expr:
+    return v.sqrt(v.add(var, v.splat(node.number("eps"))))
+
+
+def norm_constants(v: Vectors, node: Node, p: Parameter, count: int) -> Numbers:
+    """a = gamma / sqrt(var + eps), b = beta - mean * a"""
+    a = v.div(p(3), _deviation(v, node, p(2)))
+    return {"a": a, "b": v.sub(p(4), v.mul(p(1), a))}
+
+
+def norm_grad_constants(v: Vectors, node: Node, p: Parameter, count: int) -> Numbers:
+    """a = gamma * r, b = -a * dgamma * r / P, c = -a * dbeta / P - mean * b"""
+    mean, var, gamma, dgamma, dbeta = (p(i) for i in range(2, 7))
+    r = v.div(v.splat(1.0), _deviation(v, node, var))
+    a, elements = v.mul(gamma, r), v.splat(float(count))
+    minus = v.f(v.splat(-1.0) * a)
+    b = v.div(v.mul(v.mul(minus, dgamma), r), elements)
+    c = v.sub(v.div(v.mul(minus, dbeta), elements), v.mul(mean, b))
+    return {"a": a, "b": b, "c": c}
+
+
+def norm_eval_constants(v: Vectors, node: Node, p: Parameter, count: int) -> Numbers:
+    """gamma / sqrt(var + eps)"""
+    return {"a": v.div(p(2), _deviation(v, node, p(1)))}
+
+
+CHANNELS: dict[str, tuple[str, Callable[[Vectors, Node, Parameter, int], Numbers]]] = {
+    "batch_norm": ("ab", norm_constants),
+    "batch_norm_input_grad": ("abc", norm_grad_constants),
+    "batch_norm_eval_grad": ("a", norm_eval_constants),
+}
+
+
+def batch_norm(p: Point, n: Node) -> None:
+    """x * a + b"""
+    scaled = p.v.mul(p.number(n.inputs[0]), p.constant(n, "a"))
+    p.put(n.results[0], p.v.add(scaled, p.constant(n, "b")))
+
+
+def batch_norm_input_grad(p: Point, n: Node) -> None:
+    """g * a + x * b + c"""
+    g = p.v.mul(p.number(n.inputs[0]), p.constant(n, "a"))
+    x = p.v.mul(p.number(n.inputs[1]), p.constant(n, "b"))
+    p.put(n.results[0], p.v.add(p.v.add(g, x), p.constant(n, "c")))
+
+
+def batch_norm_eval_grad(p: Point, n: Node) -> None:
+    """g * a"""
+    p.put(n.results[0], p.v.mul(p.number(n.inputs[0]), p.constant(n, "a")))
+
+
+def relu(p: Point, n: Node) -> None:
+    """NaN stays; minus zero becomes zero."""
+    x, zero = p.number(n.inputs[0]), p.v.splat(0.0)
+    p.choose(n.results[0], n.inputs[0], p.v.f(p.v.where(x <= zero, zero, x)))
+
+
+def relu_grad(p: Point, n: Node) -> None:
+    """By the numbers of the ReLU's result, or by a region mask."""
+    g, y = n.inputs
+    coded = p.type(y).format.is_coded
+    passes = p.code(y) != p.v.u(0) if coded else p.number(y) > p.v.splat(0.0)
+    p.choose(n.results[0], g, p.v.f(p.v.where(passes, p.number(g), p.v.splat(0.0))))
+
+
+def binary(operate: Callable[[Vectors, Expr, Expr], Expr]) -> Evaluate:
+    """An op of two whole tensors."""
+
+    def rule(p: Point, n: Node) -> None:
+        a, b = (p.number(i) for i in n.inputs)
+        p.put(n.results[0], operate(p.v, a, b))
+
+    return rule
+
+
+def scale(p: Point, n: Node) -> None:
+    """x * factor"""
+    p.put(n.results[0], p.v.mul(p.number(n.inputs[0]), p.v.splat(n.number("factor"))))
+
+
+def add_bias(p: Point, n: Node) -> None:
+    """b per channel"""
+    x, bias = n.inputs
+    raw = p.along(p.frame.data[bias], 1)
+    b = p.v.f(from_memory(p.v, raw, p.type(bias).format))
+    p.put(n.results[0], p.v.add(p.number(x), b))
+
+
+def clamp_min(p: Point, n: Node) -> None:
+    """NaN stays."""
+    x, low = p.number(n.inputs[0]), p.v.splat(n.number("low"))
+    p.put(n.results[0], p.v.f(p.v.where(x < low, low, x)))
+
+
+def broadcast(p: Point, n: Node) -> None:
+    """The operand has the dimensions ``dims`` with size 1 or lacks them."""
+    (x,) = n.inputs
+    layout, dims = p.frame.spec.layout(x), n.attr("dims")
+    assert isinstance(dims, tuple)
+    strides = memory_strides(layout)
+    shape = p.type(n.results[0]).shape
+    if len(layout.type.shape) < len(shape):
+        kept = [d for d in range(len(shape)) if d not in dims]
+        strides = {d: strides[i] for i, d in enumerate(kept)}
+    offset, step = p.address({d: s for d, s in strides.items() if d not in dims})
+    f = layout.type.format
+    if step:
+        p.put(
+            n.results[0],
+            p.v.f(
+                from_memory(p.v, p.read(p.frame.data[x], layout, ramp(offset, p.v.lanes, step)), f)
+            ),
+        )
+        return
+    one = Vectors(p.v.code, 1)
+    number = one.f(from_memory(one, load(p.frame.data[x], offset), f))
+    p.put(n.results[0], p.v.f(p.v.splat(number)))
+
+
+def cast(p: Point, n: Node) -> None:
+    """To a carrier or to codes."""
+    (y,) = n.results
+    x = p.number(n.inputs[0])
+    if p.type(y).format.is_coded:
+        p.put_code(y, encode(p.v, x, p.type(y).format))
+    else:
+        p.put(y, x)
+
+
+def dequantize(p: Point, n: Node) -> None:
+    """Number times scale."""
+    (q,) = n.inputs
+    if p.frame.spec.layout(q).scales > 1:
+        factor = p.along(p.frame.scales[q], 0)
+    else:
+        factor = p.v.splat(p.frame.scale(q, i32(0)))
+    p.put(n.results[0], p.v.mul(p.number(q), factor))
+
+
+def limit_of(p: Point, n: Node, name: str) -> Expr:
+    """A scalar of ``clip_scalars``; where the clip has one number a channel, made here."""
+    if (n, "limit") in p.frame.scalars:
+        return p.constant(n, name)
+    if (n.results[0], name) not in p.limits:
+        limit = p.v.f(p.along(p.frame.data[n.inputs[-1]], 0))
+        made = {"limit": limit, **_limits(p.v, n, limit, _top(p.frame, n))}
+        p.limits.update({(n.results[0], k): e for k, e in made.items()})
+    return p.limits[n.results[0], name]
+
+
+def quantize(p: Point, n: Node) -> None:
+    """rint(min(max(x, low), limit) * (n / limit)); NaN counts as the lower limit."""
+    (q,), v = n.results, p.v
+    f = p.type(q).format
+    x, limit = p.number(n.inputs[0]), limit_of(p, n, "limit")
+    low = limit_of(p, n, "low") if f.signed else v.splat(0.0)
+    x = v.f(v.where(x > low, x, low))
+    z = v.mul(v.f(v.where(x < limit, x, limit)), limit_of(p, n, "ratio"))
+    if f.midrise:
+        z = v.mul(v.add(z, v.splat(top_number(p.type(q)))), v.splat(0.5))
+    p.put_code(q, integer_bits(v, z, f.bits))
+
+
+def regions(p: Point, n: Node, x: Expr) -> tuple[Expr, Expr]:
+    """Where ``x`` lies below and above the clip."""
+    signed = bool(n.attr("signed"))
+    below = x < limit_of(p, n, "low") if signed else x <= p.v.splat(0.0)
+    return below, x > limit_of(p, n, "limit")
+
+
+def clip_region(p: Point, n: Node) -> None:
+    """0 below, 1 inside, 2 above."""
+    below, above = regions(p, n, p.number(n.inputs[0]))
+    code = p.v.where(above, p.v.u(2), p.v.where(below, p.v.u(0), p.v.u(1)))
+    p.put_code(n.results[0], code)
+
+
+def pact_grad(p: Point, n: Node) -> None:
+    """g where the region mask lets it pass."""
+    g, m = n.inputs
+    code, one, two = p.code(m), p.v.u(1), p.v.u(2)
+    passes = code == one if n.attr("signed") else code != two
+    p.choose(n.results[0], g, p.v.f(p.v.where(passes, p.number(g), p.v.splat(0.0))))
+
+
+def pact_plus_grad(p: Point, n: Node) -> None:
+    """As ``pact_grad``, with the region from x."""
+    g, x = (p.number(i) for i in n.inputs[:2])
+    below, above = regions(p, n, x)
+    zero = p.v.splat(0.0)
+    inside = p.v.f(p.v.where(above, zero, g))
+    dx = p.v.f(p.v.where(below, zero, inside)) if n.attr("signed") else inside
+    p.choose(n.results[0], n.inputs[0], dx)
+
+
+def grad_scale(p: Point, n: Node) -> None:
+    """g * s"""
+    p.put(n.results[0], p.v.mul(p.number(n.inputs[0]), p.constant(n, "s")))
+
+
+def round_log(p: Point, n: Node) -> None:
+    """The largest level L with |g| >= L / up (> where ties go down), by the exponent field."""
+    (q,), v = n.results, p.v
+    f = p.type(q).format
+    g = p.number(n.inputs[0])
+    down = n.attr("tie") == "down"
+    level = v.unsigned(log_level(v, g, f, f32_above(f.smallest / n.number("up"), down)))
+    if n.attr("underflow") == "nearest":
+        level = v.hold(level)
+        half = v.u(f32_above(f.smallest / 2, down))
+        reaches = (v.bits(g) & v.u(0x7FFFFFFF)) >= half
+        level = v.where(reaches, tir.max(level, v.u(1)), v.u(0))
+    p.put_code(q, level | sign_code(v, g, f))
+
+
+def round_stochastic(p: Point, n: Node) -> None:
+    """Up where u (high - low) < g - low; u from Threefry by logical element index."""
+    (q,), v = n.results, p.v
+    keys = [v.bits(p.constant(n, f"key{i}")) for i in range(3)]
+    shape, strides, step = p.frame.space.shape, {}, 1
+    for d in reversed(range(len(shape))):
+        strides[d], step = step, step * shape[d]
+    if p.frame.space.flat:
+        index = ramp(p.row * i32(p.frame.space.channels) + p.first, v.lanes)
+    else:
+        offset, between = p.address(strides)
+        index = ramp(offset, v.lanes, between)
+    salt = int(n.number("salt")) & 0xFFFFFFFF
+    word = threefry(v, keys, v.u(salt), v.hold(v.cast(index, "uint32")))
+    u = v.mul(v.cast(v.signed(word >> v.u(8)), "float32"), v.splat(2.0**-24))
+    p.put_code(q, encode_stochastic(v, p.number(n.inputs[0]), p.type(q).format, u))
+
+
+RULES: dict[str, Evaluate] = {
+    "batch_norm": batch_norm,
+    "batch_norm_input_grad": batch_norm_input_grad,
+    "batch_norm_eval_grad": batch_norm_eval_grad,
+    "relu": relu,
+    "relu_grad": relu_grad,
+    "add": binary(Vectors.add),
+    "sub": binary(Vectors.sub),
+    "mul": binary(Vectors.mul),
+    "scale": scale,
+    "add_bias": add_bias,
+    "clamp_min": clamp_min,
+    "broadcast": broadcast,
+    "cast": cast,
+    "dequantize": dequantize,
+    "quantize": quantize,
+    "clip_region": clip_region,
+    "pact_grad": pact_grad,
+    "pact_plus_grad": pact_plus_grad,
+    "grad_scale": grad_scale,
+    "round_log": round_log,
+    "round_stochastic": round_stochastic,
+}

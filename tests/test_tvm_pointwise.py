@@ -1,0 +1,344 @@
+"""Fused pointwise kernels against the reference: codes and carriers bit for bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from quatrain.compiler.formats import (
+    BF16,
+    F16,
+    F32,
+    FORMATS,
+    FP4_EVEN,
+    FP4_ODD,
+    FP8_152,
+    I64,
+    INT4,
+    INTS,
+    UINT2,
+    UINT4,
+    UINTS,
+    Format,
+)
+from quatrain.compiler.ir import Value
+from quatrain.compiler.types import Scale, Shape, TensorType
+from quatrain.targets.layout import Order
+
+from .one_kernel import Group, close, pointwise, random_inputs, same
+
+pytestmark = pytest.mark.tvm
+
+CHANNELS = [1, 3, 7, 13, 16, 27, 28, 32, 33, 64]
+# Sums of up to 32 f32 numbers before they go to f64: at most 32 half ulps of the sum of sizes.
+SUMS = 32 * 2.0**-24
+
+
+def images(channels: int, batch: int = 3, size: int = 5) -> Shape:
+    return (batch, channels, size, size)
+
+
+def parameters(group: Group, channels: int, names: str) -> list[Value]:
+    return [group.input(n, TensorType((channels,), F32)) for n in names.split()]
+
+
+@pytest.mark.parametrize("channels", CHANNELS)
+def test_norm_relu_quantize(channels: int) -> None:
+    shape, group = images(channels), Group()
+    x = group.input("x", TensorType(shape, BF16))
+    ps = parameters(group, channels, "mean var gamma beta")
+    clip = group.input("clip", TensorType((), F32))
+    (y,) = group.op("batch_norm", (x, *ps), [x.type], eps=1e-5)
+    (r,) = group.op("relu", (y,), [x.type])
+    (q,) = group.op("quantize", (r, clip), [TensorType(shape, UINT4, Scale.TENSOR)])
+    got, want = pointwise(group, (y, q), random_inputs(group.inputs))
+    same(got[q.name], want[q.name])
+    same(got[y.name], want[y.name])
+
+
+@pytest.mark.parametrize("channels", CHANNELS)
+def test_residual_with_mask(channels: int) -> None:
+    shape, group = images(channels, 2, 3), Group()
+    x, z = (group.input(n, TensorType(shape, BF16)) for n in "xz")
+    ps = parameters(group, channels, "mean var gamma beta")
+    clip = group.input("clip", TensorType((), F32))
+    (y,) = group.op("batch_norm", (x, *ps), [x.type], eps=1e-5)
+    (s,) = group.op("add", (y, z), [x.type])
+    (r,) = group.op("relu", (s,), [x.type])
+    (m,) = group.op("clip_region", (r, clip), [TensorType(shape, UINT2)], signed=False)
+    (q,) = group.op("quantize", (r, clip), [TensorType(shape, UINT4, Scale.TENSOR)])
+    got, want = pointwise(group, (r, m, q), random_inputs(group.inputs))
+    for v in (r, m, q):
+        same(got[v.name], want[v.name])
+
+
+@pytest.mark.parametrize("channels", CHANNELS)
+@pytest.mark.parametrize("signed", [False, True])
+def test_backward_with_statistics(channels: int, signed: bool) -> None:
+    shape, group = images(channels, 5, 4), Group()
+    g, x = (group.input(n, TensorType(shape, BF16)) for n in "gx")
+    ps = parameters(group, channels, "mean var gamma beta")
+    clip = group.input("clip", TensorType((), F32))
+    (y,) = group.op("batch_norm", (x, *ps), [x.type], eps=1e-5)
+    (r,) = group.op("relu", (y,), [x.type])
+    (m,) = group.op("clip_region", (r, clip), [TensorType(shape, UINT2)], signed=signed)
+    dx, dclip = group.op(
+        "pact_grad", (g, m), [g.type, TensorType((), F32)], signed=signed
+    )
+    (dr,) = group.op("relu_grad", (dx, y), [g.type])
+    vector = TensorType((channels,), F32)
+    stats = group.op(
+        "batch_norm_grad_stats", (dr, x, ps[0], ps[1]), [vector, vector], eps=1e-5
+    )
+    got, want = pointwise(group, (dr, dclip, *stats), random_inputs(group.inputs))
+    same(got[dr.name], want[dr.name])
+    for v in (dclip, *stats):
+        size = np.abs(want[dr.name].numbers).sum() / (1 if v is dclip else channels)
+        close(got[v.name], want[v.name], 1e-6, 8 * SUMS * float(size))
+
+
+@pytest.mark.parametrize("channels", CHANNELS)
+def test_two_phase_rounding(channels: int) -> None:
+    shape, group = images(channels), Group()
+    g, x = (group.input(n, TensorType(shape, BF16)) for n in "gx")
+    ps = parameters(group, channels, "mean var gamma dgamma dbeta")
+    s = group.input("s", TensorType((), F32))
+    (dx,) = group.op("batch_norm_input_grad", (g, x, *ps), [g.type], eps=1e-5)
+    (gs,) = group.op("grad_scale", (dx, s), [TensorType(shape, BF16, Scale.POW2)])
+    (m,) = group.op("amax", (gs,), [TensorType((), F32)])
+    words = {"tie": "up", "underflow": "uniform", "up": 1.6}
+    (even,) = group.op("round_log", (gs,), [TensorType(shape, FP4_EVEN, Scale.POW2)], **words)
+    (odd,) = group.op("round_log", (gs,), [TensorType(shape, FP4_ODD, Scale.POW2)], **words)
+    got, want = pointwise(group, (m, even, odd), random_inputs(group.inputs, given={"s": 4.0}))
+    for v in (m, even, odd):
+        same(got[v.name], want[v.name])
+
+
+@pytest.mark.parametrize("channels", CHANNELS)
+def test_fp8_gradient(channels: int) -> None:
+    shape, group = images(channels), Group()
+    g, x = (group.input(n, TensorType(shape, F32)) for n in "gx")
+    ps = parameters(group, channels, "mean var gamma dgamma dbeta")
+    s = group.input("s", TensorType((), F32))
+    (dx,) = group.op("batch_norm_input_grad", (g, x, *ps), [g.type], eps=1e-5)
+    (gs,) = group.op("grad_scale", (dx, s), [TensorType(shape, F32, Scale.POW2)])
+    (q,) = group.op("cast", (gs,), [TensorType(shape, FP8_152, Scale.POW2)])
+    (m,) = group.op("amax", (gs,), [TensorType((), F32)])
+    got, want = pointwise(group, (q, m), random_inputs(group.inputs, given={"s": 1024.0}))
+    for v in (q, m):
+        same(got[v.name], want[v.name])
+
+
+@pytest.mark.parametrize("channels", [1, 3, 16, 33])
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+def test_batch_stats(channels: int, offset: float) -> None:
+    shape, group = images(channels, 7, 9), Group()
+    x = group.input("x", TensorType(shape, F32))
+    vector = TensorType((channels,), F32)
+    mean, var = group.op("batch_stats", (x,), [vector, vector])
+    given = {"x": np.random.default_rng(1).normal(offset, 1, shape).astype(np.float32)}
+    got, want = pointwise(group, (mean, var), random_inputs(group.inputs, given=given))
+    close(got[mean.name], want[mean.name], 1e-6, 1e-7)
+    close(got[var.name], want[var.name], 1e-6)
+
+
+def test_statistics_do_not_depend_on_the_number_of_rows_of_other_blocks() -> None:
+    # 4000 rows are several blocks and stripes, the last of each not full.
+    shape, group = (10, 16, 20, 20), Group()
+    x = group.input("x", TensorType(shape, BF16))
+    vector = TensorType((16,), F32)
+    mean, var = group.op("batch_stats", (x,), [vector, vector])
+    (total,) = group.op("sum_channels", (x,), [vector])
+    got, want = pointwise(group, (mean, var, total), random_inputs(group.inputs))
+    close(got[var.name], want[var.name], 1e-6)
+    close(got[mean.name], want[mean.name], 1e-6, 1e-7)
+    close(got[total.name], want[total.name], 1e-6, 1e-3)
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 5, 8])
+@pytest.mark.parametrize("kind", ["int", "uint", "midrise"])
+def test_quantize_formats(bits: int, kind: str) -> None:
+    table = {"int": INTS, "uint": UINTS}.get(kind)
+    f = table[bits] if table else Format(f"int{bits}.midrise", bits, midrise=True)
+    shape, group = (2, 28, 3, 3), Group()
+    x = group.input("x", TensorType(shape, F32))
+    clip = group.input("clip", TensorType((), F32))
+    (q,) = group.op("quantize", (x, clip), [TensorType(shape, f, Scale.TENSOR)])
+    got, want = pointwise(group, (q,), random_inputs(group.inputs))
+    same(got[q.name], want[q.name])
+
+
+@pytest.mark.parametrize("shape", [(8, 3, 3, 3), (5, 16, 1, 1), (4, 33, 3, 3), (7, 13)])
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_weights_from_rows_to_pixels(shape: Shape, per_channel: bool) -> None:
+    group = Group()
+    w = group.input("w", TensorType(shape, F32))
+    clip = group.input("clip", TensorType(shape[:1] if per_channel else (), F32))
+    scale = Scale.CHANNEL if per_channel else Scale.TENSOR
+    (q,) = group.op("quantize", (w, clip), [TensorType(shape, INT4, scale)])
+    order = lambda v: Order.ROWS if v is w else Order.PIXELS  # noqa: E731
+    got, want = pointwise(group, (q,), random_inputs(group.inputs), order)
+    same(got[q.name], want[q.name])
+
+
+@pytest.mark.parametrize("name", sorted(n for n, f in FORMATS.items() if f.is_coded))
+def test_cast_and_back(name: str) -> None:
+    f = FORMATS[name]
+    levels = np.array(f.levels(), np.float32)
+    middles = (levels[:-1] + levels[1:]) / 2
+    near = [np.nextafter(middles, np.float32(side)) for side in (-np.inf, np.inf)]
+    edges = [np.inf, -np.inf, np.nan, -np.nan, 0.0, -0.0, 1e30, -1e30, 1e-30, -1e-30]
+    x = np.concatenate([levels, middles, *near, np.array(edges, np.float32)]).astype(np.float32)
+    group = Group()
+    v = group.input("x", TensorType((1, len(x)), F32))
+    (q,) = group.op("cast", (v,), [TensorType(v.type.shape, f, Scale.TENSOR)])
+    (y,) = group.op("dequantize", (q,), [v.type])
+    got, want = pointwise(group, (q, y), random_inputs(group.inputs, given={"x": x[None]}))
+    same(got[q.name], want[q.name])
+    same(got[y.name], want[y.name])
+
+
+@pytest.mark.parametrize("a", [F32, BF16, F16])
+@pytest.mark.parametrize("b", [F32, BF16, F16])
+def test_cast_of_carriers(a: Format, b: Format) -> None:
+    shape, group = (3, 7, 5), Group()
+    x = group.input("x", TensorType(shape, a))
+    (y,) = group.op("cast", (x,), [TensorType(shape, b)])
+    wide = np.random.default_rng(0).normal(size=shape) * np.exp2(
+        np.random.default_rng(1).integers(-30, 20, shape)
+    )
+    order = lambda v: Order.ROWS if v is x else Order.PIXELS  # noqa: E731
+    got, want = pointwise(group, (y,), random_inputs(group.inputs, given={"x": wide}), order)
+    same(got[y.name], want[y.name])
+
+
+@pytest.mark.parametrize("f", [FP4_EVEN, FP4_ODD, FORMATS["fp4.odd_low"]])
+@pytest.mark.parametrize("up", [1.6, 2.5, 2.0])
+@pytest.mark.parametrize("tie", ["up", "down"])
+@pytest.mark.parametrize("underflow", ["uniform", "nearest"])
+def test_round_log(f: Format, up: float, tie: str, underflow: str) -> None:
+    levels = np.array([v for v in f.levels() if v > 0])
+    edges = np.concatenate([levels, levels / up, levels / 2]).astype(np.float32)
+    near = [np.nextafter(edges, np.float32(side)) for side in (0, np.inf)]
+    x = np.concatenate([edges, *near, np.array([0, 1e-40, 1e30, np.inf, np.nan], np.float32)])
+    x = np.concatenate([x, -x]).astype(np.float32)
+    group = Group()
+    g = group.input("g", TensorType((1, len(x)), F32, Scale.POW2))
+    (q,) = group.op(
+        "round_log",
+        (g,),
+        [TensorType(g.type.shape, f, Scale.POW2)],
+        up=up,
+        tie=tie,
+        underflow=underflow,
+    )
+    got, want = pointwise(group, (q,), random_inputs(group.inputs, given={"g": x[None]}))
+    same(got[q.name], want[q.name])
+
+
+@pytest.mark.parametrize("name", sorted(n for n, f in FORMATS.items() if f.is_coded))
+@pytest.mark.parametrize("shape", [(2, 16, 3, 3), (3, 13, 2, 1), (5, 7)])
+def test_round_stochastic(name: str, shape: Shape) -> None:
+    f, group = FORMATS[name], Group()
+    g = group.input("g", TensorType(shape, F32, Scale.POW2))
+    seed, step = (group.input(n, TensorType((), I64)) for n in ("seed", "step"))
+    (q,) = group.op(
+        "round_stochastic", (g, seed, step), [TensorType(shape, f, Scale.POW2)], salt=77
+    )
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=shape) * f.max * rng.choice([0.01, 0.1, 1], shape)).astype(np.float32)
+    given = {"g": x, "seed": 2**40 + 5, "step": 9}
+    got, want = pointwise(group, (q,), random_inputs(group.inputs, given=given))
+    same(got[q.name], want[q.name])
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (5,), (3, 7), (2, 3, 4, 5), (70, 17)])
+@pytest.mark.parametrize("order", list(Order))
+def test_flat_ops(shape: Shape, order: Order) -> None:
+    group = Group()
+    a, b = (group.input(n, TensorType(shape, F32)) for n in "ab")
+    s = group.input("s", TensorType((), F32))
+    (p,) = group.op("mul", (a, b), [a.type])
+    (d,) = group.op("add", (p, b), [a.type])
+    (e,) = group.op("sub", (d, a), [a.type])
+    (f,) = group.op("scale", (e,), [a.type], factor=0.3)
+    (h,) = group.op("clamp_min", (f,), [TensorType(shape, BF16)], low=-0.1)
+    (gs,) = group.op("grad_scale", (f, s), [TensorType(shape, F32, Scale.POW2)])
+    (m,) = group.op("amax", (gs,), [TensorType((), F32)])
+    inputs = random_inputs(group.inputs, given={"s": 0.5})
+    got, want = pointwise(group, (d, h, gs, m), inputs, lambda v: order)
+    for v in (d, h, gs, m):
+        same(got[v.name], want[v.name])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
+def test_amax_of_odd_numbers(value: float) -> None:
+    x = np.zeros((3, 40), np.float32)
+    x[1, 30] = value
+    group = Group()
+    g = group.input("g", TensorType(x.shape, F32))
+    (m,) = group.op("amax", (g,), [TensorType((), F32)])
+    got, want = pointwise(group, (m,), random_inputs(group.inputs, given={"g": x}))
+    same(got[m.name], want[m.name])
+
+
+@pytest.mark.parametrize(
+    ("small", "dims"),
+    [((3, 13), (2, 3)), ((3, 13, 1, 1), (2, 3)), ((), (0, 1, 2, 3)), ((13, 5), (0, 2))],
+)
+def test_broadcast_inside(small: Shape, dims: Shape) -> None:
+    shape, group = (3, 13, 4, 5), Group()
+    p = group.input("p", TensorType(small, F32))
+    y = group.input("y", TensorType(shape, BF16))
+    (b,) = group.op("broadcast", (p,), [TensorType(shape, F32)], dims=dims)
+    (s,) = group.op("scale", (b,), [TensorType(shape, BF16)], factor=1 / 20)
+    (d,) = group.op("relu_grad", (s, y), [y.type])
+    got, want = pointwise(group, (d,), random_inputs(group.inputs))
+    same(got[d.name], want[d.name])
+
+
+@pytest.mark.parametrize("channels", [1, 13, 32])
+@pytest.mark.parametrize("signed", [False, True])
+def test_pact_plus(channels: int, signed: bool) -> None:
+    shape, group = images(channels), Group()
+    g, x = (group.input(n, TensorType(shape, BF16)) for n in "gx")
+    clip = group.input("clip", TensorType((), F32))
+    dx, dclip = group.op(
+        "pact_plus_grad",
+        (g, x, clip),
+        [g.type, TensorType((), F32)],
+        top=7 if signed else 15,
+        signed=signed,
+    )
+    got, want = pointwise(group, (dx, dclip), random_inputs(group.inputs))
+    same(got[dx.name], want[dx.name])
+    size = float(np.abs(want["g"].numbers).sum())
+    close(got[dclip.name], want[dclip.name], 1e-6, 8 * SUMS * size)
+
+
+def test_eval_gradient_and_bias() -> None:
+    shape, group = images(27), Group()
+    g = group.input("g", TensorType(shape, BF16))
+    var, gamma, bias = parameters(group, 27, "var gamma bias")
+    (dx,) = group.op("batch_norm_eval_grad", (g, var, gamma), [g.type], eps=1e-3)
+    (y,) = group.op("add_bias", (dx, bias), [TensorType(shape, F32)])
+    (s,) = group.op("sum_channels", (y,), [TensorType((27,), F32)])
+    got, want = pointwise(group, (dx, y, s), random_inputs(group.inputs))
+    same(got[dx.name], want[dx.name])
+    same(got[y.name], want[y.name])
+    close(got[s.name], want[s.name], 1e-6, 1e-4)
+
+
+def test_equal_groups_have_equal_specs() -> None:
+    from quatrain.targets.cpu_info import detect
+    from quatrain.targets.tvm_pointwise import pointwise_kernel
+
+    def spec(shape: Shape) -> object:
+        group = Group()
+        x = group.input("x", TensorType(shape, BF16))
+        (y,) = group.op("relu", (x,), [x.type])
+        orders = dict.fromkeys((x, y), Order.PIXELS)
+        return pointwise_kernel(tuple(group.ops), (y,), orders, detect()).spec
+
+    assert spec((2, 3)) == spec((2, 3)) and repr(spec((2, 3))) == repr(spec((2, 3)))
+    assert spec((2, 3)) != spec((3, 2))

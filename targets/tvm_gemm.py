@@ -20,7 +20,7 @@ from ..compiler.types import Scale
 from .cpu_info import CpuInfo
 from .kernel import Kernel, Slot, slots_of
 from .layout import Layout, Order
-from .tvm_gemm_numbers import Dot, choose_dot, choose_pair_dot
+from .tvm_gemm_numbers import Dot, choose_dot, choose_lane_dot, choose_pair_dot
 from .tvm_gemm_shapes import shape4
 
 if TYPE_CHECKING:
@@ -80,7 +80,22 @@ class GemmSpec:
             return choose_pair_dot(a, b, shape4(self.a)[3], self.cpu)
         if self.scaled_rows:
             a = F32
+        if self.depthwise:
+            return choose_lane_dot(a, b, self.length)
         return choose_dot(a, b, self.length, self.cpu)
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether every channel is a group: channels then lie in the lanes of both operands."""
+        channels = {shape4(x)[1] for x in (self.a, self.out)}
+        if self.direction == "weight_grad":
+            channels = {shape4(x)[1] for x in (self.a, self.b)}
+        return self.groups > 1 and channels == {self.groups}
+
+    @property
+    def lane_groups(self) -> int:
+        """Groups whose channels are worked on apart from the others."""
+        return 1 if self.depthwise else self.groups
 
     @property
     def scaled_rows(self) -> bool:

@@ -15,8 +15,8 @@ from .tvm_gemm_geometry import LATENCY, LOAD, TURN
 from .tvm_gemm_numbers import fits_int32, integers
 from .tvm_gemm_shapes import channels_last, shape4
 
-PRIVATE_BYTES, SHARED_BYTES = 384 << 10, 4 << 20
-PARTITIONS, PARTIAL_BYTES, CHUNK_PIXELS = 16, 8 << 20, 1024
+PRIVATE_BYTES, SHARED_BYTES = 384 << 10, 1 << 20
+PARTITIONS, PARTIAL_BYTES, CHUNK_PIXELS = 16, 8 << 20, 256
 FLAT_LEAST, FLAT_MOST, FLAT_WHOLE = 16, 1024, 8192
 
 

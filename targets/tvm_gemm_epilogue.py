@@ -114,12 +114,12 @@ def scalar_factor(spec: GemmSpec, buffers: Buffers) -> Expr | None:
 def epilogue(code: Code, spec: GemmSpec, buffers: Buffers, lanes: int) -> Iterator[Epilogue]:
     """The epilogue, with its tables of channels in scratch memory."""
     channels = shape4(spec.out)[1]
-    group = channels // spec.groups
+    group = channels // spec.lane_groups
     pitch = max(group, lanes)
     by_channel = spec.b.type.scale is Scale.CHANNEL and not spec.scaled_rows
     with (
-        code.workspace("float32", spec.groups * pitch if by_channel else 1) as factors,
-        code.workspace("float32", spec.groups * pitch if spec.bias else 1) as biases,
+        code.workspace("float32", spec.lane_groups * pitch if by_channel else 1) as factors,
+        code.workspace("float32", spec.lane_groups * pitch if spec.bias else 1) as biases,
     ):
         made = Epilogue(
             code,
@@ -139,7 +139,7 @@ def _tables(e: Epilogue, group: int) -> None:
     code, spec, buffers = e.code, e.spec, e.buffers
     if e.factors is None and e.biases is None:
         return
-    with code.loop(spec.groups) as g, code.loop(group) as k:
+    with code.loop(spec.lane_groups) as g, code.loop(group) as k:
         to, channel = g * e.pitch + k, g * group + k
         if e.factors is not None:
             unit = tir.const(unit_of(spec.b.type.format), "float32")

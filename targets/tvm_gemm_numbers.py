@@ -91,6 +91,14 @@ def choose_dot(a: Format, b: Format, length: int, cpu: CpuInfo) -> Dot:
     return INT16
 
 
+def choose_lane_dot(a: Format, b: Format, length: int) -> Dot:
+    """The unit where neither operand is broadcast and sums have one product a tap."""
+    x, y = integers(a), integers(b)
+    if x is None or y is None:
+        return FLOAT
+    return INT32 if fits_int32(x, y, length) else INT64
+
+
 def choose_pair_dot(a: Format, b: Format, row: int, cpu: CpuInfo) -> Dot:
     """The unit for weight gradients; int32 sums of rows of ``row`` pixels are added in int64."""
     x, y = integers(a), integers(b)

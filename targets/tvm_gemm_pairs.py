@@ -82,7 +82,7 @@ class WordWriter:
 
     def _pairs(self, to: Expr, start: Index, at: tuple[Index, Index, Index], run: Run) -> None:
         image, h, w = at
-        n, step, cell = run.end - run.start, self.words.step, self.source.layout.cell
+        n, step, cell = run.end - run.start, self.words.step, self.source.cell
         if not self.source.pixels:
             self._planes(to, start, at, run)
             return
@@ -119,7 +119,7 @@ class WordWriter:
 
     def _channels(self, to: Expr, start: Index, raw: Index, run: Run) -> None:
         """One pixel with its channels in order."""
-        f, cell, channels = self.source.format, self.source.layout.cell, self.source.shape[1]
+        f, cell, channels = self.source.format, self.source.cell, self.source.shape[1]
         for part in range(self.unpacker.parts):
             first = part * cell
 
@@ -150,7 +150,7 @@ class WordWriter:
 
     def _stored(self, raw: Index, lanes: int) -> list[Expr]:
         """The bytes of a pixel and of its partner, to be used where they exist."""
-        offsets = (0, self.words.partner * self.source.layout.cell)
+        offsets = (0, self.words.partner * self.source.cell)
         return [load(self.source.buffer, raw + offset, lanes) for offset in offsets]
 
     def _join(self, codes: list[Expr], lanes: int, run: Run) -> Expr:

@@ -11,7 +11,7 @@ from tvm import tirx as tir
 
 from .tvm_expr import Code, Expr, Index, i32
 from .tvm_gemm_ir import cast, least, load, parallel, split
-from .tvm_gemm_numbers import Dot
+from .tvm_gemm_numbers import Dot, unit_of
 from .tvm_gemm_unpack import Operand, Unpacker
 
 # Below this many elements starting threads costs more than it saves.
@@ -97,7 +97,8 @@ class Panel:
             k = g * self.lanes + lane
             number = self.weights.number((k, channel, *tap), wide)
         if self.row_scale is not None:
-            number = number * load(self.row_scale, k)
+            unit = tir.const(unit_of(self.weights.format), "float32")
+            number = number * (load(self.row_scale, k) * unit)
         value = number if wide == self.dot.b else cast(number, self.dot.b)
         return tir.Select(inside, value, tir.const(0, self.dot.b))
 

@@ -23,7 +23,7 @@ from .tvm_gemm_ir import Registers, fill, least, load, parallel, splat, split
 from .tvm_gemm_numbers import Dot
 from .tvm_gemm_panel import Panel
 from .tvm_gemm_shapes import shape4
-from .tvm_gemm_units import multiply_add, word
+from .tvm_gemm_units import multiply_add, repeated, word
 from .tvm_gemm_unpack import Operand, Unpacker
 
 BYTES = {"uint8": 1, "int8": 1, "int16": 2, "int32": 4, "float32": 4, "int64": 8}
@@ -69,10 +69,12 @@ class _Taps:
         self.bands = self._bands()
 
     def _panel(self) -> Panel:
-        groups = self.spec.groups
+        groups = self.spec.lane_groups
         lanes = shape4(self.spec.out)[1] // groups
         length = self.source.shape[1] // groups
         slots = self.unpacker.slots if groups == 1 else length
+        if self.spec.depthwise:
+            length = slots = 1
         tile = choose_tile(self.geo.columns.places, lanes, self.vector)
         return Panel(
             self.code,
@@ -83,7 +85,7 @@ class _Taps:
             length,
             tile.vectors * self.vector,
             -(-slots // self.dot.block),
-            self.spec.direction == "input_grad",
+            self.spec.direction == "input_grad" and not self.spec.depthwise,
             self.unpacker,
             self.buffers.b_scale if self.spec.scaled_rows else None,
         )
@@ -269,15 +271,24 @@ class _Taps:
             at = panel.at(
                 group, block, rows.first + i * rows.step, columns.first + j * columns.step, turn
             )
+            lanes = self.vector * dot.block
             for m in range(tile.pixels):
                 step = m * (self.geo.columns.stride // self.skip[1])
-                offset = group * panel.length + turn * dot.block
-                a = word(dot, scratch, (pixel + step) * self.pitch + offset)
+                start = (pixel + step) * self.pitch
                 for v in range(tile.vectors):
-                    lanes = self.vector * dot.block
+                    a = self._first(scratch, start, (group, block, turn), v)
                     b = load(weights, at + v * lanes, lanes)
                     sums.set(multiply_add(dot, sums.get(m, v), a, b, self.vector), m, v)
         return sums
+
+    def _first(self, scratch: Expr, start: Index, what: tuple[Index, Index, Index], v: int) -> Expr:
+        """The first operand at a pixel: a block of its channels, or lanes of them."""
+        group, block, turn = what
+        if self.spec.depthwise:
+            lane = self.panel.first_lane(block) + v * self.vector
+            return load(scratch, start + lane, self.vector)
+        offset = group * self.panel.length + turn * self.dot.block
+        return repeated(self.dot, word(self.dot, scratch, start + offset), self.vector)
 
     def _scratch_pixel(
         self, axes: tuple[Axis, Axis], place: tuple[Index, Index], tap: tuple[Index, Index]

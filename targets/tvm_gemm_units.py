@@ -22,14 +22,17 @@ def word(dot: Dot, buffer: Expr, index: Index) -> Expr:
     return block if dot.block == 1 else bits(block, "int32")
 
 
-def multiply_add(dot: Dot, acc: Expr, a: Expr, b: Expr, lanes: int) -> Expr:
-    """``acc + a * b``: ``a`` a scalar word, ``b`` a vector of ``lanes`` blocks."""
+def repeated(dot: Dot, a: Expr, lanes: int) -> Expr:
+    """A word in every lane, as the dot takes it."""
     if dot.unit in INTRINSICS:
-        repeated = bits(splat(a, "int32", lanes), dot.a, lanes * dot.block)
-        return tir.call_llvm_pure_intrin(
-            typed("int32", lanes), INTRINSICS[dot.unit], acc, repeated, b
-        )
-    x = splat(a, dot.a, lanes)
+        return bits(splat(a, "int32", lanes), dot.a, lanes * dot.block)
+    return splat(a, dot.a, lanes)
+
+
+def multiply_add(dot: Dot, acc: Expr, a: Expr, b: Expr, lanes: int) -> Expr:
+    """``acc + a * b`` on vectors of ``lanes`` blocks."""
+    if dot.unit in INTRINSICS:
+        return tir.call_llvm_pure_intrin(typed("int32", lanes), INTRINSICS[dot.unit], acc, a, b)
     if dot.wide:
-        return acc + cast(x, "int64", lanes) * cast(b, "int64", lanes)
-    return acc + x * b
+        return acc + cast(a, "int64", lanes) * cast(b, "int64", lanes)
+    return acc + a * b

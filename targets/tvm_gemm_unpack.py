@@ -40,6 +40,11 @@ class Operand:
         """Whether the channels of a pixel lie together, one pixel after the other."""
         return channels_last(self.layout)
 
+    @property
+    def cell(self) -> int:
+        """Stored elements of a pixel, or of a row of one channel where channels lie apart."""
+        return -(-self.shape[1] // self.layout.parts) if self.pixels else self.layout.cell
+
     def pixel(self, n: Index, h: Index, w: Index) -> Index:
         """Number of a pixel in channels-last order."""
         _, _, height, width = self.shape
@@ -48,7 +53,7 @@ class Operand:
     def number(self, place: tuple[Index, Index, Index, Index], dtype: str) -> Expr:
         """The decoded element at (n, c, h, w) as ``dtype``: int32 or float32."""
         row, column = self._row(place)
-        cell, f = self.layout.cell, self.format
+        cell, f = self.cell, self.format
         if not f.is_coded:
             return carrier(f, load(self.buffer, row * cell + column), 1)
         if self.layout.parts == 1:
@@ -94,13 +99,13 @@ class Unpacker:
     def slots(self) -> int:
         """Scratch elements that a pixel's channels take, with those of unused codes."""
         side_by_side = self.side_by_side
-        return self.parts * self.source.layout.cell if side_by_side else self.source.shape[1]
+        return self.parts * self.source.cell if side_by_side else self.source.shape[1]
 
     def slot(self, c: Index) -> Index:
         """Where channel ``c`` lies among a pixel's slots."""
         if not self.side_by_side or self.parts == 1:
             return c
-        cell = self.source.layout.cell
+        cell = self.source.cell
         if isinstance(c, int):
             return c % cell * self.parts + c // cell
         return tir.floormod(c, cell) * self.parts + tir.floordiv(c, cell)
@@ -109,7 +114,7 @@ class Unpacker:
         """The channel at a slot; at least the number of channels where there is none."""
         if not self.side_by_side or self.parts == 1:
             return slot
-        cell = self.source.layout.cell
+        cell = self.source.cell
         channel = tir.floordiv(slot, self.parts) + tir.floormod(slot, self.parts) * cell
         return tir.Select(slot < self.slots, channel, i32(self.slots))
 
@@ -118,7 +123,7 @@ class Unpacker:
     ) -> None:
         """Unpack ``n`` pixels, from (n, h, w) on, ``step`` apart, to ``start + i * pitch``."""
         image, h, w = at
-        cell = self.source.layout.cell
+        cell = self.source.cell
         if not self.source.pixels:
             self._planes(to, start, pitch, at, n, step)
         elif self.side_by_side and step == 1 and pitch == self.slots:

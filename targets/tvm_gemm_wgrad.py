@@ -1,30 +1,29 @@
 """Weight gradients: sums over pixels of g times x, by chunks of pixels and tiles of the result.
 
-    for each chunk:
-        unpack x and g of its pixels into words (pairs of pixels for the int16 dot)
-        for each tile of the result: accumulators over the chunk's pixels, added to the partial sums
-    add the partitions in order, apply the factor, round and store
-
-The partial sums lie as [partition][group][tap row][tap column][channel of x][channel of g].
+for each chunk:
+    unpack x and g of its pixels into words (pairs of pixels for the int16 dot)
+    for each tile of the result: accumulators over the chunk's pixels, added to the partial sums
+add the partitions in order, apply the factor, round and store
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from tvm import tirx as tir
 
-from ..compiler.formats import Format
-from .tvm_expr import Code, Expr, Index, function, i32, typed
+from .tvm_expr import Code, Expr, Index, function, i32
 from .tvm_gemm import GemmSpec
 from .tvm_gemm_chunks import choose_chunks, choose_weight_tile, pixels
-from .tvm_gemm_epilogue import Buffers, narrow, scalar_factor
+from .tvm_gemm_epilogue import Buffers
+from .tvm_gemm_finish import Finish, Partial
 from .tvm_gemm_ir import Registers, cast, fill, least, load, parallel, splat, split, store
 from .tvm_gemm_numbers import fits_int32, integers
 from .tvm_gemm_pairs import Words, WordWriter, as_operand
 from .tvm_gemm_shapes import shape4
-from .tvm_gemm_units import multiply_add
+from .tvm_gemm_units import multiply_add, repeated
 from .tvm_gemm_unpack import Operand, Unpacker
 
 
@@ -47,14 +46,15 @@ class _WeightGrad:
         self.grid = pixels(spec)
         out_channels, channels, *taps = shape4(spec.out)
         self.taps = (taps[0], taps[1])
-        self.groups = spec.groups
+        self.groups = spec.lane_groups
         self.g, self.x = self._writers()
         whole = self.groups == 1
         self.lanes = self.g.unpacker.slots if whole else out_channels // self.groups
-        self.channels = self.x.unpacker.slots if whole else channels
+        self.channels = self.x.unpacker.slots if whole and not spec.depthwise else channels
         self.tile = choose_weight_tile(self.taps[1], self.channels, self.lanes, self.vector)
-        self.sums = self._sum_type()
-        self.chunks = choose_chunks(spec, self.grid, self._row_bytes(), self._partial() * 4)
+        one = Partial(1, self.groups, self.taps, *self._extent, self._sum_type())
+        self.chunks = choose_chunks(spec, self.grid, self._row_bytes(), one.elements * 4)
+        self.partial = replace(one, partitions=self.chunks.partitions)
 
     @property
     def word(self) -> str:
@@ -107,18 +107,6 @@ class _WeightGrad:
         _, channels, lanes = self._blocks
         return channels * self.tile.channels, lanes * self.tile.vectors * self.vector
 
-    def _partial(self) -> int:
-        """Elements of one partition's sums."""
-        channels, lanes = self._extent
-        return self.groups * self.taps[0] * self.taps[1] * channels * lanes
-
-    def _at(
-        self, partition: Index, g: Index, tap: tuple[Index, Index], c: Index, lane: Index
-    ) -> Index:
-        channels, lanes = self._extent
-        place = ((partition * self.groups + g) * self.taps[0] + tap[0]) * self.taps[1] + tap[1]
-        return (place * channels + c) * lanes + lane
-
     def _x_rows(self) -> int:
         """Rows of x in scratch for a chunk's rows of one image."""
         rows, taps = self.chunks.rows, self.taps[0]
@@ -128,9 +116,8 @@ class _WeightGrad:
 
     def emit(self) -> None:
         """The whole kernel."""
-        code, chunks = self.code, self.chunks
-        elements = self._partial()
-        with code.workspace(self.sums, chunks.partitions * elements) as partial:
+        code, chunks, elements = self.code, self.chunks, self.partial.elements
+        with code.workspace(self.partial.dtype, chunks.partitions * elements) as partial:
             if chunks.shared:
                 fill(code, partial, 0, elements, 0, self.vector)
                 with self._scratch() as memory, code.loop(chunks.count) as chunk:
@@ -145,7 +132,9 @@ class _WeightGrad:
                         chunk = p * chunks.each + i
                         with code.when(chunk < chunks.count):
                             self._chunk(memory, partial, p, chunk)
-            self._finish(partial)
+            g, x = self.g.unpacker, self.x.unpacker
+            finish = Finish(code, self.spec, self.buffers, self.partial, g, x, self.vector)
+            finish.emit(partial)
 
     @contextmanager
     def _scratch(self) -> Iterator[tuple[Expr, Expr]]:
@@ -156,7 +145,7 @@ class _WeightGrad:
         channels, lanes = self._extent
         with (
             self.code.workspace(self.word, g + lanes) as gs,
-            self.code.workspace(self.word, x + channels) as xs,
+            self.code.workspace(self.word, x + max(channels, lanes)) as xs,
         ):
             yield gs, xs
 
@@ -237,13 +226,14 @@ class _WeightGrad:
         for i, j, v in places:
             tap = (r, s * t.taps + i)
             lane = (k * t.vectors + v) * lanes
-            at = self._at(partition, g, tap, c * t.channels + j, lane)
+            at = self.partial.at(partition, g, tap, c * t.channels + j, lane)
             total = load(partial, at, lanes) + self._widen(sums.get(i, j, v))
             store(code, partial, at, total, lanes)
 
     def _widen(self, total: Expr) -> Expr:
         """A vector of sums as the partial sums are kept."""
-        return total if self.dot.acc == self.sums else cast(total, self.sums, self.vector)
+        wide = self.partial.dtype
+        return total if self.dot.acc == wide else cast(total, wide, self.vector)
 
     def _multiply(
         self,
@@ -256,63 +246,23 @@ class _WeightGrad:
         t, spec, lanes = self.tile, self.spec, self.vector
         line = (image * self.chunks.rows + row) * self.g.words.count + word
         first = g * self.lanes + k * (t.vectors * lanes)
-        vectors = [
-            as_operand(
-                load(gs, line * self.g.pitch + first + v * lanes, lanes), self.pair == 2, lanes
-            )
-            for v in range(t.vectors)
-        ]
+        start = line * self.g.pitch + first
+        vectors = [self._words(gs, start + v * lanes) for v in range(t.vectors)]
         down = row if self.taps[0] == 1 else row * spec.stride[0] + r * spec.dilation[0]
         across = word * (1 if self.taps[1] == 1 else self.pair * spec.stride[1])
         line = (image * self._x_rows() + down) * self.x.words.count + across
         for i in range(t.taps):
             pixel = line + (s * t.taps + i) * spec.dilation[1]
             for j in range(t.channels):
-                channel = g * self.channels + c * t.channels + j
-                a = load(xs, pixel * self.x.pitch + channel)
+                start = pixel * self.x.pitch + (g * self.channels + c * t.channels + j)
                 for v, b in enumerate(vectors):
+                    if spec.depthwise:
+                        a = self._words(xs, pixel * self.x.pitch + first + v * lanes)
+                    else:
+                        a = repeated(self.dot, load(xs, start), lanes)
                     total = multiply_add(self.dot, sums.get(i, j, v), a, b, lanes)
                     sums.set(total, i, j, v)
 
-    def _finish(self, partial: Expr) -> None:
-        """Add the partitions, scale, round, and put every element in its place."""
-        code, lanes = self.code, self.vector
-        channels, wide = self._extent
-        jobs = (self.groups, channels, wide // lanes)
-        f: Format = self.spec.out.type.format
-        factor = scalar_factor(self.spec, self.buffers)
-        with parallel(code, jobs[0] * jobs[1] * jobs[2]) as job:
-            g, c, v = split(job, *jobs)
-            with code.loop(self.taps[0]) as r, code.loop(self.taps[1]) as s:
-                total = Registers(code, (1,), self.sums, lanes)
-                total.set(splat(0, self.sums, lanes), 0)
-                with code.loop(self.chunks.partitions) as p:
-                    at = self._at(p, g, (r, s), c, v * lanes)
-                    total.set(total.get(0) + load(partial, at, lanes), 0)
-                y = total.get(0)
-                y = y if self.sums == "float32" else cast(y, "float32", lanes)
-                if factor is not None:
-                    y = code.fence(y * splat(factor, "float32", lanes), typed("float32", lanes))
-                self._scatter(narrow(code, f, y, lanes), (g, c, v), (r, s))
-
-    def _scatter(self, values: Expr, what: tuple[Expr, Expr, Expr], tap: tuple[Expr, Expr]) -> None:
-        code, lanes, (g, c, v) = self.code, self.vector, what
-        out_channels, channels, rows, columns = shape4(self.spec.out)
-        aside = code.local(self.spec.out.dtype, lanes)
-        store(code, aside, 0, values, lanes)
-        channel = self.x.unpacker.channel(c)
-        with code.loop(lanes) as i:
-            lane = self.g.unpacker.channel(v * lanes + i)
-            inside = tir.all(lane < out_channels // self.groups, channel < channels)
-            with code.when(inside):
-                k = g * (out_channels // self.groups) + lane
-                if self.out_pixels:
-                    to = ((k * rows + tap[0]) * columns + tap[1]) * channels + channel
-                else:
-                    to = ((k * channels + channel) * rows + tap[0]) * columns + tap[1]
-                code.store(self.buffers.out, to, load(aside, i))
-
-    @property
-    def out_pixels(self) -> bool:
-        """Whether the result's channels lie together."""
-        return Operand(self.buffers.out, self.spec.out).pixels
+    def _words(self, scratch: Expr, start: Index) -> Expr:
+        """A vector of words as the dot takes it."""
+        return as_operand(load(scratch, start, self.vector), self.pair == 2, self.vector)

@@ -38,6 +38,7 @@ class Code:
 
     def __init__(self) -> None:
         self._open: list[list[st.Stmt]] = [[]]
+        self._scratches: list[dict[tuple[str, int], Expr]] = [{}]
         self._names = 0
 
     def add(self, statement: st.Stmt) -> None:
@@ -50,19 +51,30 @@ class Code:
         return f"{prefix}{self._names}"
 
     def let(self, value: Expr, dtype: str, prefix: str = "v") -> Expr:
-        """Bind ``value`` to a name; TVM may still copy a pure value into its readers."""
+        """Bind a value that is loaded from memory to a name."""
         var = tir.Var(self.name(prefix), dtype)
         self.add(st.Bind(var, value))
         return var
 
-    def fence(self, value: Expr, dtype: str, prefix: str = "v") -> Expr:
-        """Bind a float so that TVM does not copy it and LLVM does not fuse it with its reader.
+    def fence(self, value: Expr, dtype: str, lanes: int) -> Expr:
+        """Name a float so that TVM does not copy it and LLVM does not fuse it with its reader.
 
-        LLVM may contract a product with the addition that reads it, TVM's simplifier puts pure
-        values into their readers; ``llvm.arithmetic.fence``, called as if impure, stops both.
+        TVM's passes put the values of names into their readers, over and over; a value that went
+        through a local array they leave alone, and LLVM sees that the array is a register. LLVM
+        may contract a product with the addition that reads it, but not across the intrinsic.
         """
-        call = tir.call_llvm_intrin(dtype, "llvm.arithmetic.fence", value)
-        return self.let(call, dtype, prefix)
+        place = self._scratch(dtype, lanes)
+        vector = typed(dtype, lanes)
+        fenced = tir.call_llvm_pure_intrin(vector, "llvm.arithmetic.fence", value)
+        self.store(place, ramp(0, lanes), fenced)
+        return self.let(load(place, ramp(0, lanes)), vector)
+
+    def _scratch(self, dtype: str, lanes: int) -> Expr:
+        """The array of the innermost block that values of a type pass through."""
+        table = self._scratches[-1]
+        if (dtype, lanes) not in table:
+            table[dtype, lanes] = self.local(dtype, lanes)
+        return table[dtype, lanes]
 
     def store(self, buffer: Expr, index: Expr, value: Expr) -> None:
         """Write one element or, with a ramp as index, a vector."""
@@ -72,18 +84,26 @@ class Code:
     def loop(self, extent: Index, kind: int = SERIAL) -> Iterator[Expr]:
         """A loop over 0 .. extent - 1 around what is appended inside the ``with``."""
         var = tir.Var(self.name("i"), "int32")
-        self._open.append([])
+        self._enter()
         yield var
-        body = _sequence(self._open.pop())
+        body = self._leave()
         extent = i32(extent) if isinstance(extent, int) else extent
         self.add(st.For(var, i32(0), extent, kind, body))
 
     @contextmanager
     def when(self, condition: Expr) -> Iterator[None]:
         """Run what is appended inside the ``with`` only where the scalar ``condition`` holds."""
-        self._open.append([])
+        self._enter()
         yield
-        self.add(st.IfThenElse(condition, _sequence(self._open.pop()), None))
+        self.add(st.IfThenElse(condition, self._leave(), None))
+
+    def _enter(self) -> None:
+        self._open.append([])
+        self._scratches.append({})
+
+    def _leave(self) -> st.Stmt:
+        self._scratches.pop()
+        return _sequence(self._open.pop())
 
     def local(self, dtype: str, size: int) -> Expr:
         """A small array that LLVM keeps in registers or on the stack."""
@@ -177,7 +197,7 @@ class Vectors:
 
     def f(self, value: Expr) -> Expr:
         """Bind a float expression, fenced."""
-        return self.code.fence(value, typed(self.dtype, self.lanes))
+        return self.code.fence(value, self.dtype, self.lanes)
 
     def add(self, a: Expr, b: Expr) -> Expr:
         """a + b"""

@@ -10,7 +10,7 @@ from tvm import tirx as tir
 
 from ..compiler.formats import F16, F32, Format
 from ..compiler.types import Scale
-from .tvm_expr import Code, Expr, Index, typed
+from .tvm_expr import Code, Expr, Index
 from .tvm_gemm import GemmSpec
 from .tvm_gemm_decode import carrier
 from .tvm_gemm_ir import bits, cast, load, powers, splat, store
@@ -50,7 +50,7 @@ def narrow(code: Code, f: Format, x: Expr, lanes: int) -> Expr:
     def k(value: int) -> Expr:
         return splat(value, "uint32", lanes)
 
-    u = bits(code.fence(x, typed("float32", lanes)), "uint32", lanes)
+    u = bits(code.fence(x, "float32", lanes), "uint32", lanes)
     odd = tir.bitwise_and(tir.shift_right(u, k(16)), k(1))
     rounded = tir.shift_right(u + k(0x7FFF) + odd, k(16))
     nan = tir.bitwise_and(u, k(0x7FFFFFFF)) > k(0x7F800000)
@@ -84,7 +84,7 @@ class Epilogue:
         y = cast(total, "float32", lanes) if spec.dot.acc != "float32" else total
         factor = self._factor(first)
         if factor is not None:
-            y = code.fence(y * factor, typed("float32", lanes))
+            y = code.fence(y * factor, "float32", lanes)
         if self.biases is None:
             return narrow(code, spec.out.type.format, y, lanes)
         y = carrier(spec.made, narrow(code, spec.made, y, lanes), lanes)

@@ -16,6 +16,7 @@ from .tvm_gemm_unpack import Operand, Unpacker
 
 # Below this many elements starting threads costs more than it saves.
 PARALLEL_ELEMENTS = 1 << 15
+RUN_TURNS = 16
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -76,13 +77,22 @@ class Panel:
         jobs = (self.groups, self.blocks, r, s)
         count = self.groups * self.blocks * r * s
         outer = parallel(code, count) if self.elements > PARALLEL_ELEMENTS else code.loop(count)
-        with outer as job, code.loop(self.turns) as turn:
+        # Turns of one lane are neighbours in memory unless the weights are read transposed;
+        # the narrow elements of the integer dots share cache lines anyway.
+        alone = self.transposed or self.dot.block > 1
+        some = 1 if alone else min(RUN_TURNS, self.turns)
+        with outer as job, code.loop(-(-self.turns // some)) as run:
             g, block, tap_r, tap_s = split(job, *jobs)
-            to = self.at(g, block, tap_r, tap_s, turn)
-            with code.loop(self.width) as lane, code.loop(self.dot.block) as b:
-                slot = turn * self.dot.block + b
+            first = least(run * some, self.turns - some)
+            with (
+                code.loop(self.width) as lane,
+                code.loop(some) as i,
+                code.loop(self.dot.block) as b,
+            ):
+                slot = (first + i) * self.dot.block + b
                 value = self._weight(g, self.first_lane(block) + lane, slot, (tap_r, tap_s))
-                code.store(panel, to + lane * self.dot.block + b, value)
+                to = self.at(g, block, tap_r, tap_s, first + i) + lane * self.dot.block + b
+                code.store(panel, to, value)
 
     def _weight(self, g: Index, lane: Index, slot: Index, tap: tuple[Index, Index]) -> Expr:
         """The element for an output channel and a slot; 0 outside."""

@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import tvm
 from tvm import tirx as tir
+from tvm.ir import Expr as Expr  # exported
 from tvm.ir import PointerType, PrimType
 from tvm.tirx import stmt as st
 from tvm.tirx.op import TVMBackendFreeWorkspace, call_intrin
 
-Expr = tvm.ir.Expr
-Index = Expr | int
+Index: TypeAlias = Expr | int
 SERIAL, PARALLEL, UNROLLED = 0, 1, 3
 # Larger local arrays would be taken from the heap by TVM; vectors in registers are far smaller.
 LARGEST_LOCAL = 512
@@ -155,7 +156,9 @@ def function(
     body(code, buffers)
     code.add(st.Return(i32(0)))
     made = tir.PrimFunc(pointers, code.done(), ret_type=PrimType("int32"))
-    return made.with_attr({"s_tir": True, "tirx.noalias": True})
+    # Not "tirx.noalias": TVM then tags memory by variable, and LLVM, which inlines kernels into
+    # the step, would move reads of a buffer ahead of the writes of the kernel before.
+    return made.with_attr("s_tir", True)
 
 
 def load(buffer: Expr, index: Expr) -> Expr:

@@ -7,7 +7,7 @@ the byte and joining the codes. Else: packed values are unpacked and packed a ro
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
@@ -18,7 +18,7 @@ from .tvm_formats import from_memory
 from .tvm_pointwise_ops import CHANNELS, RULES, SCALARS
 from .tvm_pointwise_point import Frame, Point
 from .tvm_pointwise_reduce import STRIPE, Reductions, each_channel
-from .tvm_pointwise_space import PointwiseSpec
+from .tvm_pointwise_space import Node, PointwiseSpec
 from .tvm_pointwise_tails import channel_tails, lane_tails
 
 BLOCK = 16384  # elements that make a block worth a thread's while
@@ -118,7 +118,7 @@ class _Builder:
                 each_channel(self.code, channels, self.lanes, self._constants_of(node))
             yield
 
-    def _constants_of(self, node):  # type: ignore[no-untyped-def]
+    def _constants_of(self, node: Node) -> Callable[[Vectors, Expr], None]:
         frame, (_, make) = self.frame, CHANNELS[node.kind]
 
         def body(v: Vectors, first: Expr) -> None:

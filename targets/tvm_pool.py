@@ -1,177 +1,148 @@
-"""Kernels of pooling: every result gathers from its window, or from the windows around it.
+"""Kernels of pooling with sliding windows; vectors lie along the channels.
 
-Vectors of channels where the channels lie last and fill them; sums in f32 in the order of taps and
-windows row by row, adaptive averages in f64.
+Each element of a result gathers what belongs to it, so that no order of threads can change a sum.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tvm import tirx as tir
 
-from .layout import Layout, Order
-from .tvm_expr import PARALLEL, SERIAL, Expr, Vectors, i32, load, ramp, typed
-from .tvm_pool_window import Adaptive, Sliding, Window
-from .tvm_shape import offset
-from .tvm_single_frame import CHUNK, Builder, Frame
+from .tvm_expr import Expr, Vectors, load, ramp, typed
+from .tvm_formats import is_nan
+from .tvm_grid import Buffers, Single, Spot, over
+from .tvm_pointwise_space import memory_strides
+from .tvm_window import Windows
 
-Pixel = tuple[Expr, Expr]
+PIXELS = (0, 2, 3, 1)
 
 
-@dataclass(frozen=True, eq=False)
-class Place:
-    """An element of the result under construction: image, first channel, pixel."""
+@dataclass(eq=False, slots=True)
+class Best:
+    """The largest number seen by each lane, and where; NaN is larger than all before it."""
 
-    frame: Frame
     v: Vectors
-    image: Expr
-    channel: Expr
-    pixel: Pixel
+    number: Expr
+    where: Expr
 
-    def at(self, layout: Layout, pixel: Pixel) -> Expr:
-        """Place in memory of this image's channel at another pixel."""
-        return ramp(offset(layout, [self.image, self.channel, *pixel]), self.v.lanes)
+    @classmethod
+    def none(cls, v: Vectors) -> Best:
+        """Nothing seen yet."""
+        made = cls(v, v.code.local("float32", v.lanes), v.code.local("int32", v.lanes))
+        v.code.store(made.number, ramp(0, v.lanes), v.splat(float("-inf")))
+        v.code.store(made.where, ramp(0, v.lanes), v.i(-1))
+        return made
 
-    def read(self, i: int, pixel: Pixel) -> Expr:
-        """f32 numbers of operand ``i``."""
-        first = offset(self.frame.inputs[i], [self.image, self.channel, *pixel])
-        return self.frame.read(self.v, i, first)
+    def see(self, x: Expr, place: Expr) -> None:
+        """The first of equal numbers wins."""
+        v, everything = self.v, ramp(0, self.v.lanes)
+        best = v.code.let(load(self.number, everything), typed("float32", v.lanes))
+        where = v.code.let(load(self.where, everything), typed("int32", v.lanes))
+        wins = tir.Or(tir.Or(where < v.i(0), x > best), is_nan(v, x))
+        v.code.store(self.number, everything, v.where(wins, x, best))
+        v.code.store(self.where, everything, v.where(wins, v.splat(place), where))
 
-    def where(self, i: int, pixel: Pixel) -> Expr:
-        """Winners' places of operand ``i``, as i32."""
-        raw = load(self.frame.sources[i], self.at(self.frame.inputs[i], pixel))
-        return self.v.cast(raw, "int32")
-
-    def write(self, x: Expr) -> None:
-        """The first result at this place."""
-        first = offset(self.frame.outputs[0], [self.image, self.channel, *self.pixel])
-        self.frame.write(self.v, 0, first, x)
-
-    @contextmanager
-    def sum(self, dtype: str = "float32") -> Iterator[Expr]:
-        """A zeroed accumulator, one a lane."""
-        total = self.frame.code.local(dtype, self.v.lanes)
-        self.frame.code.store(total, self.everywhere, self.v.splat(0.0, dtype))
-        yield total
-
-    @property
-    def everywhere(self) -> Expr:
-        """Index of all lanes of an accumulator."""
-        return ramp(0, self.v.lanes)
+    def store(self, s: Spot, b: Buffers, spec: Single) -> None:
+        """Write both results."""
+        y, where = spec.outputs
+        everything = ramp(0, self.v.lanes)
+        s.put(b.outputs[0], y, self.v.f(load(self.number, everything)))
+        place = tir.max(load(self.where, everything), self.v.i(0))
+        index = s.index(memory_strides(where))
+        self.v.code.store(b.outputs[1], index, self.v.cast(place, where.dtype))
 
 
-def _places(frame: Frame, body: Callable[[Place], None]) -> None:
-    """Run ``body`` for every place of the first result."""
-    code, (n, c, h, w) = frame.code, frame.outputs[0].type.shape
-    last = all(x.order is Order.PIXELS for x in (*frame.inputs, *frame.outputs) if x.type.shape)
-    lanes = frame.lanes if last and c % frame.lanes == 0 else 1
-    kind = PARALLEL if n * c * h * w > CHUNK else SERIAL
-    with (
-        code.loop(n * h, kind) as row,
-        code.loop(w) as x,
-        code.loop(c // lanes) as k,
-    ):
-        image, y = tir.floordiv(row, i32(h)), tir.floormod(row, i32(h))
-        body(Place(frame, Vectors(code, lanes), image, k * i32(lanes), (y, x)))
+@dataclass(eq=False, slots=True)
+class Sum:
+    """A sum in f32, one term after another."""
+
+    v: Vectors
+    buffer: Expr
+
+    @classmethod
+    def zero(cls, v: Vectors) -> Sum:
+        """An empty sum."""
+        made = cls(v, v.code.local("float32", v.lanes))
+        v.code.store(made.buffer, ramp(0, v.lanes), v.splat(0.0))
+        return made
+
+    def add(self, x: Expr) -> None:
+        """One more term, an f32 name."""
+        everything = ramp(0, self.v.lanes)
+        self.v.code.store(self.buffer, everything, load(self.buffer, everything) + x)
+
+    def value(self) -> Expr:
+        """The sum as a name."""
+        return self.v.f(load(self.buffer, ramp(0, self.v.lanes)))
 
 
-def _max(frame: Frame, window: Window) -> None:
-    """A tap wins if it is larger or NaN, as in torch; ``where`` is its place."""
-    code = frame.code
+def max_pool2d(b: Buffers, spec: Single) -> None:
+    """``where`` is the winner's tap, row by row."""
+    (x,), y = spec.inputs, spec.outputs[0]
+    windows = Windows.of(spec.op, x.type.shape, y.type.shape)
 
-    def body(p: Place) -> None:
-        v = p.v
-        best, where = code.local("float32", v.lanes), code.local("int32", v.lanes)
-        code.store(best, p.everywhere, v.splat(float("-inf")))
-        code.store(where, p.everywhere, v.i(-1))
-        with window.taps(code, p.pixel) as (pixel, tap):
-            x = p.read(0, pixel)
-            old, old_where = load(best, p.everywhere), load(where, p.everywhere)
-            nan = (v.bits(x) & v.u(0x7FFFFFFF)) > v.u(0x7F800000)
-            wins = (
-                tir.any((old_where < v.i(0)), x > old, nan)
-                if v.lanes == 1
-                else ((old_where < v.i(0)) | (x > old) | nan)
-            )
-            taken = code.let(v.where(wins, v.splat(tap), old_where), typed("int32", v.lanes))
-            code.store(best, p.everywhere, v.where(wins, x, old))
-            code.store(where, p.everywhere, taken)
-        p.write(v.f(load(best, p.everywhere)))
-        places = v.where(load(where, p.everywhere) < v.i(0), v.i(0), load(where, p.everywhere))
-        code.store(
-            frame.results[1],
-            p.at(frame.outputs[1], p.pixel),
-            v.cast(places, frame.outputs[1].dtype),
-        )
+    def body(s: Spot) -> None:
+        best = Best.none(s.v)
+        with windows.taps(b.code, s.at[2], s.at[3]) as (tap, h, w):
+            inside = Spot(s.v, {**s.at, 2: h, 3: w}, s.side)
+            best.see(inside.number(b.inputs[0], x), tap)
+        best.store(s, b, spec)
 
-    _places(frame, body)
+    over(b.code, y.type.shape, PIXELS, spec.lanes, body)
 
 
-def _max_grad(frame: Frame, window: Window) -> None:
+def max_pool2d_grad(b: Buffers, spec: Single) -> None:
     """Each window sends its gradient to its winner."""
-    code = frame.code
+    (g, where), (dx,) = spec.inputs, spec.outputs
+    windows = Windows.of(spec.op, dx.type.shape, g.type.shape)
 
-    def body(p: Place) -> None:
-        with p.sum() as total:
-            with window.around(code, p.pixel) as (place, tap):
-                won = p.where(1, place) == p.v.splat(tap)
-                share = p.v.f(p.v.where(won, p.read(0, place), p.v.splat(0.0)))
-                sum_ = p.v.add(load(total, p.everywhere), share)
-                code.store(total, p.everywhere, sum_)
-            p.write(p.v.f(load(total, p.everywhere)))
+    def body(s: Spot) -> None:
+        sum_ = Sum.zero(s.v)
+        with windows.around(b.code, s.at[2], s.at[3]) as (tap, i, j):
+            at = Spot(s.v, {**s.at, 2: i, 3: j}, s.side)
+            winner = s.v.cast(at.raw(b.inputs[1], where.dtype, memory_strides(where)), "int32")
+            number = at.number(b.inputs[0], g)
+            won = s.v.where(winner == s.v.splat(tap), number, s.v.splat(0.0))
+            sum_.add(s.v.f(won))
+        s.put(b.outputs[0], dx, sum_.value())
 
-    _places(frame, body)
-
-
-def _average(frame: Frame, window: Window, dtype: str) -> None:
-    """The sum over the window, divided by what counts."""
-    code = frame.code
-
-    def body(p: Place) -> None:
-        with p.sum(dtype) as total:
-            with window.taps(code, p.pixel) as (pixel, _):
-                x = p.v.cast(p.read(0, pixel), dtype)
-                code.store(total, p.everywhere, load(total, p.everywhere) + x)
-            divisor = p.v.splat(tir.Cast(dtype, window.divisor(p.pixel)))
-            made = tir.div(load(total, p.everywhere), divisor)
-            p.write(p.v.f(p.v.cast(made, "float32")))
-
-    _places(frame, body)
+    over(b.code, dx.type.shape, PIXELS, spec.lanes, body)
 
 
-def _average_grad(frame: Frame, window: Window) -> None:
-    """Each window sends gradient / divisor to its elements."""
-    code = frame.code
+def avg_pool2d(b: Buffers, spec: Single) -> None:
+    """The sum over the divisor."""
+    (x,), (y,) = spec.inputs, spec.outputs
+    windows = Windows.of(spec.op, x.type.shape, y.type.shape)
 
-    def body(p: Place) -> None:
-        with p.sum() as total:
-            with window.around(code, p.pixel) as (place, _):
-                divisor = p.v.splat(tir.Cast("float32", window.divisor(place)))
-                share = p.v.div(p.read(0, place), divisor)
-                code.store(total, p.everywhere, p.v.add(load(total, p.everywhere), share))
-            p.write(p.v.f(load(total, p.everywhere)))
+    def body(s: Spot) -> None:
+        sum_ = Sum.zero(s.v)
+        with windows.taps(b.code, s.at[2], s.at[3]) as (_, h, w):
+            sum_.add(Spot(s.v, {**s.at, 2: h, 3: w}, s.side).number(b.inputs[0], x))
+        divisor = windows.divisor(spec.op, s.at[2], s.at[3])
+        s.put(b.outputs[0], y, s.v.div(sum_.value(), s.v.splat(divisor)))
 
-    _places(frame, body)
-
-
-def _sliding(frame: Frame, plane: Layout, places: Layout) -> Sliding:
-    return Sliding.of(frame.attrs, plane.type.shape[2:], places.type.shape[2:])
+    over(b.code, y.type.shape, PIXELS, spec.lanes, body)
 
 
-def _adaptive(plane: Layout, places: Layout) -> Adaptive:
-    return Adaptive(plane.type.shape[2:], places.type.shape[2:])
+def avg_pool2d_grad(b: Buffers, spec: Single) -> None:
+    """Each window sends gradient / divisor to its taps."""
+    (g,), (dx,) = spec.inputs, spec.outputs
+    windows = Windows.of(spec.op, dx.type.shape, g.type.shape)
+
+    def body(s: Spot) -> None:
+        sum_ = Sum.zero(s.v)
+        with windows.around(b.code, s.at[2], s.at[3]) as (_, i, j):
+            number = Spot(s.v, {**s.at, 2: i, 3: j}, s.side).number(b.inputs[0], g)
+            sum_.add(s.v.div(number, s.v.splat(windows.divisor(spec.op, i, j))))
+        s.put(b.outputs[0], dx, sum_.value())
+
+    over(b.code, dx.type.shape, PIXELS, spec.lanes, body)
 
 
-POOL: dict[str, Builder] = {
-    "max_pool2d": lambda f: _max(f, _sliding(f, f.inputs[0], f.outputs[0])),
-    "max_pool2d_grad": lambda f: _max_grad(f, _sliding(f, f.outputs[0], f.inputs[0])),
-    "avg_pool2d": lambda f: _average(f, _sliding(f, f.inputs[0], f.outputs[0]), "float32"),
-    "avg_pool2d_grad": lambda f: _average_grad(f, _sliding(f, f.outputs[0], f.inputs[0])),
-    "adaptive_avg_pool2d": lambda f: _average(f, _adaptive(f.inputs[0], f.outputs[0]), "float64"),
-    "adaptive_avg_pool2d_grad": lambda f: _average_grad(f, _adaptive(f.outputs[0], f.inputs[0])),
-    "adaptive_max_pool2d": lambda f: _max(f, _adaptive(f.inputs[0], f.outputs[0])),
-    "adaptive_max_pool2d_grad": lambda f: _max_grad(f, _adaptive(f.outputs[0], f.inputs[0])),
+POOL = {
+    "max_pool2d": max_pool2d,
+    "max_pool2d_grad": max_pool2d_grad,
+    "avg_pool2d": avg_pool2d,
+    "avg_pool2d_grad": avg_pool2d_grad,
 }

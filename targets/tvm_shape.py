@@ -1,210 +1,222 @@
-"""Kernels that move elements, and those that add along dimensions: index arithmetic only.
+"""Kernels that move elements: view, permute, cat, slice, slice_grad, pad, constant.
 
-Each walks the result in memory order and finds for every element where its operand lies.
+Nearly all are copies of a box whose addresses are sums of place times stride on both sides.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import prod
 
 from tvm import tirx as tir
 
-from ..compiler.types import Shape
 from .layout import Layout
-from .tvm_expr import PARALLEL, SERIAL, Expr, Vectors, i32, load
-from .tvm_single_frame import CHUNK, Builder, Frame
+from .tvm_expr import Code, Expr, Vectors, i32, load
+from .tvm_formats import round_carrier, to_memory
+from .tvm_grid import Buffers, Single, Spot, over
+from .tvm_pointwise_space import memory_dims, memory_strides
 
-Coordinates = list[Expr]
-
-
-def coordinates(flat: Expr, shape: Shape) -> Coordinates:
-    """Coordinates of a row-major index."""
-    out: Coordinates = []
-    for d in reversed(shape):
-        out.append(tir.floormod(flat, i32(d)))
-        flat = tir.floordiv(flat, i32(d))
-    return out[::-1]
+Strides = Mapping[int, int]
 
 
-def logical(layout: Layout, physical: Coordinates) -> Coordinates:
-    """Logical coordinates of an element of memory."""
-    if layout.physical_shape == layout.type.shape and len(layout.type.shape) < 3:
-        return physical
-    if layout.order.value == "rows":
-        return physical
-    return [physical[0], physical[-1], *physical[1:-1]]
+def copy_box(
+    code: Code,
+    lanes: int,
+    shape: tuple[int, ...],
+    source: tuple[Expr, Layout, Strides, int],
+    target: tuple[Expr, Layout, Strides, int],
+) -> None:
+    """Copy a box: buffer, layout (for the format), strides and first element on both sides."""
+    (a, from_, from_strides, from_start), (b, to, to_strides, to_start) = source, target
+
+    def body(s: Spot) -> None:
+        if from_.type.format == to.type.format:
+            raw = s.raw(a, from_.dtype, from_strides, from_start)
+            code.store(b, s.index(to_strides, to_start), raw)
+        else:
+            x = s.number(a, from_, from_strides, from_start)
+            s.put(b, to, x, to_strides, to_start)
+
+    # Sizes of 1 first, then from the largest stride to the smallest.
+    dims = sorted(range(len(shape)), key=lambda d: (shape[d] > 1, -to_strides.get(d, 0)))
+    over(code, shape, dims, lanes, body)
 
 
-def offset(layout: Layout, at: Coordinates) -> Expr:
-    """Place in memory of the element at logical coordinates."""
-    if layout.order.value == "pixels" and len(at) > 2:
-        at = [at[0], *at[2:], at[1]]
-    flat: Expr = i32(0)
-    for d, c in zip(layout.physical_shape, at, strict=True):
-        flat = flat * i32(d) + c
-    return flat
+def fill(code: Code, lanes: int, buffer: Expr, layout: Layout, value: float) -> None:
+    """The same number everywhere."""
+
+    def body(s: Spot) -> None:
+        x = s.v.f(s.v.splat(value))
+        number = to_memory(s.v, round_carrier(s.v, x, layout.type.format), layout.type.format)
+        code.store(buffer, s.index({0: 1}), number)
+
+    over(code, (layout.type.elements,), (0,), lanes, body)
 
 
-def each(frame: Frame, layout: Layout, body: Callable[[Expr, Coordinates], None]) -> None:
-    """Run ``body`` for every element of ``layout``: its place and its logical coordinates."""
-    code, shape = frame.code, layout.physical_shape or (1,)
-    outer, inner = prod(shape[:-1]), shape[-1]
-    kind = PARALLEL if outer * inner > CHUNK else SERIAL
-    with code.loop(outer, kind) as row:
-        rest = coordinates(row, shape[:-1])
-        with code.loop(inner) as last:
-            at = logical(layout, [*rest, last]) if layout.type.shape else []
-            body(row * i32(inner) + last, at)
+def row_strides(shape: tuple[int, ...]) -> dict[int, int]:
+    """Strides of the logical row-major order."""
+    return {d: prod(shape[d + 1 :]) for d in range(len(shape))}
 
 
-def _gather(frame: Frame, source: Callable[[Coordinates], Coordinates]) -> None:
-    """The result's element at x is the operand's at ``source(x)``."""
-
-    def body(place: Expr, at: Coordinates) -> None:
-        _move(frame, 0, offset(frame.inputs[0], source(at)), place)
-
-    each(frame, frame.outputs[0], body)
+def row_major(layout: Layout) -> bool:
+    """Whether the memory order is the logical one."""
+    big = [d for d in memory_dims(layout) if layout.type.shape[d] > 1]
+    return big == sorted(big)
 
 
-def _move(frame: Frame, i: int, source: Expr, place: Expr) -> None:
-    """Copy an element of operand ``i``, between carriers by way of f32."""
-    if frame.inputs[i].type.format == frame.outputs[0].type.format:
-        frame.code.store(frame.results[0], place, load(frame.sources[i], source))
+def permute(b: Buffers, spec: Single) -> None:
+    """Dimension i of the result is dimension ``dims[i]`` of x."""
+    (x,), (y,) = spec.inputs, spec.outputs
+    strides, dims = memory_strides(x), spec.op.ints_attr("dims")
+    source = {i: strides[d] for i, d in enumerate(dims)}
+    copy_box(
+        b.code,
+        spec.lanes,
+        y.type.shape,
+        (b.inputs[0], x, source, 0),
+        (b.outputs[0], y, memory_strides(y), 0),
+    )
+
+
+def cat(b: Buffers, spec: Single) -> None:
+    """One operand after another along ``dim``."""
+    (y,), dim, start = spec.outputs, spec.op.int_attr("dim"), 0
+    strides = memory_strides(y)
+    for buffer, x in zip(b.inputs, spec.inputs, strict=True):
+        source = (buffer, x, memory_strides(x), 0)
+        target = (b.outputs[0], y, strides, start * strides[dim])
+        copy_box(b.code, spec.lanes, x.type.shape, source, target)
+        start += x.type.shape[dim]
+
+
+def _stepped(spec: Single, whole: Layout) -> tuple[Strides, int]:
+    strides = memory_strides(whole)
+    dim, start, step = (spec.op.int_attr(k) for k in ("dim", "start", "step"))
+    return {**strides, dim: strides[dim] * step}, start * strides[dim]
+
+
+def slice_(b: Buffers, spec: Single) -> None:
+    """start, start + step, ... along ``dim``."""
+    (x,), (y,) = spec.inputs, spec.outputs
+    source = (b.inputs[0], x, *_stepped(spec, x))
+    target = (b.outputs[0], y, memory_strides(y), 0)
+    copy_box(b.code, spec.lanes, y.type.shape, source, target)
+
+
+def slice_grad(b: Buffers, spec: Single) -> None:
+    """Zeros but for the slice."""
+    (g,), (dx,) = spec.inputs, spec.outputs
+    fill(b.code, spec.lanes, b.outputs[0], dx, 0.0)
+    source = (b.inputs[0], g, memory_strides(g), 0)
+    target = (b.outputs[0], dx, *_stepped(spec, dx))
+    copy_box(b.code, spec.lanes, g.type.shape, source, target)
+
+
+def pad(b: Buffers, spec: Single) -> None:
+    """A border of ``value`` around x."""
+    (x,), (y,) = spec.inputs, spec.outputs
+    fill(b.code, spec.lanes, b.outputs[0], y, spec.op.float_attr("value"))
+    strides = memory_strides(y)
+    start = sum(n * strides[d] for d, n in enumerate(spec.op.ints_attr("before")))
+    source = (b.inputs[0], x, memory_strides(x), 0)
+    target = (b.outputs[0], y, strides, start)
+    copy_box(b.code, spec.lanes, x.type.shape, source, target)
+
+
+def constant(b: Buffers, spec: Single) -> None:
+    """``value`` everywhere."""
+    fill(b.code, spec.lanes, b.outputs[0], spec.outputs[0], spec.op.float_attr("value"))
+
+
+def view(b: Buffers, spec: Single) -> None:
+    """The same elements in logical order; the scale stays."""
+    (x,), (y,) = spec.inputs, spec.outputs
+    if x.scales:
+        with b.code.loop(x.scales) as k:
+            b.code.store(b.output_scales[0], k, load(b.input_scales[0], k))
+    if max(x.parts, y.parts) > 1:
+        _view_packed(b, x, y)
+        return
+    source, target = memory_strides(x), memory_strides(y)
+    a, c = (b.inputs[0], x), (b.outputs[0], y)
+    if row_major(y):
+        linear = row_strides(x.type.shape)
+        copy_box(b.code, spec.lanes, x.type.shape, (*a, source, 0), (*c, linear, 0))
+    elif row_major(x):
+        linear = row_strides(y.type.shape)
+        copy_box(b.code, spec.lanes, y.type.shape, (*a, linear, 0), (*c, target, 0))
     else:
-        v = Vectors(frame.code, 1)
-        frame.write(v, 0, place, frame.read(v, i, source))
+        over(b.code, y.type.shape, memory_dims(y), 1, _one_by_one(b, x, y))
 
 
-def view(frame: Frame) -> None:
-    """The same elements in row-major order."""
-    before, after = frame.inputs[0].type.shape, frame.outputs[0].type.shape
+def _one_by_one(b: Buffers, x: Layout, y: Layout) -> Callable[[Spot], None]:
+    def body(s: Spot) -> None:
+        places = unravel(s.index(row_strides(y.type.shape)), x.type.shape)
+        raw = Spot(s.v, places, -1).raw(b.inputs[0], x.dtype, memory_strides(x))
+        b.code.store(b.outputs[0], s.index(memory_strides(y)), raw)
 
-    def source(at: Coordinates) -> Coordinates:
-        flat: Expr = i32(0)
-        for d, c in zip(after, at, strict=True):
-            flat = flat * i32(d) + c
-        return coordinates(flat, before)
-
-    _gather(frame, source)
+    return body
 
 
-def permute(frame: Frame) -> None:
-    """Dimension i of the result is dimension dims[i] of the operand."""
-    dims = frame.attrs["dims"]
-    assert isinstance(dims, tuple)
-    _gather(frame, lambda at: [at[dims.index(d)] for d in range(len(at))])
+def unravel(index: Expr, shape: tuple[int, ...]) -> dict[int, Expr]:
+    """The place along each dimension of a row-major index."""
+    strides = row_strides(shape)
+    return {
+        d: tir.floormod(tir.floordiv(index, i32(strides[d])), i32(max(n, 1)))
+        for d, n in enumerate(shape)
+    }
 
 
-def slice_(frame: Frame) -> None:
-    """Elements start, start + step, ... of one dimension."""
-    dim, start, step = (int(frame.number(k)) for k in ("dim", "start", "step"))
-    _gather(frame, lambda at: [*at[:dim], at[dim] * i32(step) + i32(start), *at[dim + 1 :]])
+def _view_packed(b: Buffers, x: Layout, y: Layout) -> None:
+    """Byte by byte of the result, each code fetched from where it lies."""
+    code, bits = b.code, y.type.format.storage_bits
+
+    def body(s: Spot) -> None:
+        row, j = s.at[0], s.at[1]
+        byte = code.local("uint8", 1)
+        code.store(byte, i32(0), tir.const(0, "uint8"))
+        for part in range(y.parts):
+            channel = j + i32(part * y.cell)
+            with code.when(channel < i32(y.channels)):
+                found = _code_at(b, x, _logical(y, row, channel))
+                shifted = found << tir.const(part * bits, "uint8")
+                code.store(byte, i32(0), load(byte, i32(0)) | shifted)
+        code.store(b.outputs[0], row * i32(y.cell) + j, load(byte, i32(0)))
+
+    over(code, (y.rows, y.cell), (0, 1), 1, body)
 
 
-def broadcast(frame: Frame) -> None:
-    """Repeats along dims."""
-    dims = frame.attrs["dims"]
-    assert isinstance(dims, tuple)
-    kept = len(frame.inputs[0].type.shape) == len(frame.outputs[0].type.shape)
-
-    def source(at: Coordinates) -> Coordinates:
-        if kept:
-            return [i32(0) if i in dims else c for i, c in enumerate(at)]
-        return [c for i, c in enumerate(at) if i not in dims]
-
-    _gather(frame, source)
+def _logical(y: Layout, row: Expr, channel: Expr) -> Expr:
+    """The row-major index of an element of a row of memory."""
+    dims, shape = memory_dims(y), y.type.shape
+    if not dims:
+        return i32(0)
+    outer = unravel(row, tuple(shape[d] for d in dims[:-1]))
+    places = {**{dims[i]: place for i, place in outer.items()}, dims[-1]: channel}
+    return Spot(Vectors(Code(), 1), places, -1).index(row_strides(shape))
 
 
-def cat(frame: Frame) -> None:
-    """One operand after the other along a dimension."""
-    dim, start = int(frame.number("dim")), 0
-    for i, operand in enumerate(frame.inputs):
-
-        def body(place: Expr, at: Coordinates, i: int = i, start: int = start) -> None:
-            to = [*at[:dim], at[dim] + i32(start), *at[dim + 1 :]]
-            _move(frame, i, place, offset(frame.outputs[0], to))
-
-        each(frame, operand, body)
-        start += operand.type.shape[dim]
-
-
-def _fill(frame: Frame, value: float) -> None:
-    size = frame.outputs[0].rows * frame.outputs[0].cell
-    frame.flat(size, lambda v, first: frame.write(v, 0, first, v.f(v.splat(value))))
+def _code_at(b: Buffers, x: Layout, index: Expr) -> Expr:
+    """The code of the element with a row-major index."""
+    dims, places = memory_dims(x), unravel(index, x.type.shape)
+    shape = tuple(x.type.shape[d] for d in dims)
+    strides = row_strides(shape[:-1])
+    row: Expr = i32(0)
+    for i, d in enumerate(dims[:-1]):
+        row = row + places[d] * i32(strides[i])
+    channel = places[dims[-1]] if dims else i32(0)
+    byte = load(b.inputs[0], row * i32(x.cell) + tir.floormod(channel, i32(x.cell)))
+    bits = x.type.format.storage_bits
+    shift = tir.Cast("uint8", tir.floordiv(channel, i32(x.cell)) * i32(bits))
+    return (byte >> shift) & tir.const((1 << bits) - 1, "uint8")
 
 
-def _scatter(frame: Frame, target: Callable[[Coordinates], Coordinates]) -> None:
-    """The operand's element at x goes to ``target(x)``."""
-
-    def body(place: Expr, at: Coordinates) -> None:
-        _move(frame, 0, place, offset(frame.outputs[0], target(at)))
-
-    each(frame, frame.inputs[0], body)
-
-
-def slice_grad(frame: Frame) -> None:
-    """Zeros but for the elements that the slice took."""
-    dim, start, step = (int(frame.number(k)) for k in ("dim", "start", "step"))
-    _fill(frame, 0.0)
-    _scatter(frame, lambda at: [*at[:dim], at[dim] * i32(step) + i32(start), *at[dim + 1 :]])
-
-
-def pad(frame: Frame) -> None:
-    """A constant border."""
-    before = frame.attrs["before"]
-    assert isinstance(before, tuple)
-    _fill(frame, frame.number("value"))
-    _scatter(frame, lambda at: [c + i32(b) for c, b in zip(at, before, strict=True)])
-
-
-def _along(frame: Frame, divide: bool) -> None:
-    """Sums along dims in f64, over their length for the mean."""
-    code, x, y = frame.code, frame.inputs[0], frame.outputs[0]
-    dims = frame.attrs["dims"]
-    assert isinstance(dims, tuple)
-    summed = tuple(x.type.shape[d] for d in dims)
-    keeps = frame.flag("keepdim")
-
-    def body(place: Expr, at: Coordinates) -> None:
-        total = code.local("float64", 1)
-        code.store(total, i32(0), tir.const(0.0, "float64"))
-        with code.loop(prod(summed)) as k:
-            inner = dict(zip(dims, coordinates(k, summed), strict=True))
-            outer = [c for i, c in enumerate(at) if not keeps or i not in dims]
-            where = [
-                inner[i] if i in inner else outer[i - sum(d < i for d in dims)]
-                for i in range(len(x.type.shape))
-            ]
-            number = frame.read(Vectors(code, 1), 0, offset(x, where))
-            code.store(total, i32(0), load(total, i32(0)) + tir.Cast("float64", number))
-        made = load(total, i32(0))
-        if divide:
-            made = made / tir.const(float(prod(summed)), "float64")
-        v = Vectors(code, 1)
-        frame.write(v, 0, place, v.f(tir.Cast("float32", made)))
-
-    each(frame, y, body)
-
-
-def sum_(frame: Frame) -> None:
-    """Sums along dims."""
-    _along(frame, divide=False)
-
-
-def mean(frame: Frame) -> None:
-    """Means along dims."""
-    _along(frame, divide=True)
-
-
-SHAPE: dict[str, Builder] = {
+SHAPE = {
     "view": view,
     "permute": permute,
+    "cat": cat,
     "slice": slice_,
     "slice_grad": slice_grad,
     "pad": pad,
-    "cat": cat,
-    "broadcast": broadcast,
-    "sum": sum_,
-    "mean": mean,
+    "constant": constant,
 }

@@ -1,73 +1,62 @@
-"""Kernels of the update: the optimizer, running statistics, counters."""
+"""The optimizer's step, in f32 and in the written order."""
 
 from __future__ import annotations
 
 from tvm import tirx as tir
 
 from .tvm_expr import Expr, Vectors, i32, load
-from .tvm_formats import SIGN
-from .tvm_single_frame import Builder, Frame
+from .tvm_formats import from_memory
+from .tvm_grid import Buffers, Single, Spot, flat, over
+from .tvm_pointwise_space import memory_dims, memory_strides
 
 
-def sgd(frame: Frame) -> None:
-    """SGD as torch orders it; the first step takes the gradient undamped."""
-    one = Vectors(frame.code, 1)
-    lr, momentum, dampening, decay = (frame.scalar(i) for i in range(4, 8))
-    kept = one.sub(one.splat(1.0), dampening)
-    begun = load(frame.sources[3], i32(0)) != tir.const(0, "int64")
-    carries = tir.all(begun, momentum != one.splat(0.0))
-    carried = one.f(one.where(carries, one.splat(1.0), one.splat(0.0)))
+def sgd(b: Buffers, spec: Single) -> None:
+    """See ``reference_update.sgd``; one parameter."""
+    one = Vectors(b.code, 1)
+    lr, momentum, dampening, decay = (one.f(load(b.inputs[i], i32(0))) for i in range(4, 8))
+    fresh = one.sub(one.splat(1.0), dampening)
+    first = tir.any(
+        load(b.inputs[3], i32(0)).equal(tir.const(0, spec.inputs[3].dtype)),
+        momentum.equal(one.splat(0.0)),
+    )
+    # 1 in the first step, else 0; a mask that all lanes share.
+    begins = one.f(tir.Cast("float32", first))
+    w, dw, m = spec.inputs[:3]
 
-    def body(v: Vectors, first: Expr) -> None:
-        w, dw, m = (frame.read(v, i, first) for i in range(3))
-        if frame.flag("maximize"):
-            dw = v.f(v.to_f(v.bits(dw) ^ v.u(SIGN)))
-        d = v.add(dw, v.mul(v.splat(decay), w))
-        mixed = v.add(v.mul(v.splat(momentum), m), v.mul(v.splat(kept), d))
-        buffer = v.f(v.where(v.splat(carried) > v.splat(0.0), mixed, d))
-        step = v.add(d, v.mul(v.splat(momentum), buffer)) if frame.flag("nesterov") else buffer
-        frame.write(v, 0, first, v.sub(w, v.mul(v.splat(lr), step)))
-        frame.write(v, 1, first, buffer)
+    def body(s: Spot) -> None:
+        v = s.v
+        strides = [memory_strides(x) for x in (w, dw, m)]
+        weight, grad, old = (_read(s, b.inputs[i], spec, i, strides[i]) for i in range(3))
+        if spec.op.bool_attr("maximize"):
+            grad = v.f(v.splat(-1.0) * grad)
+        d = v.add(grad, v.mul(v.splat(decay), weight))
+        kept = v.add(v.mul(v.splat(momentum), old), v.mul(v.splat(fresh), d))
+        new = v.f(v.where(v.splat(begins) > v.splat(0.0), d, kept))
+        nesterov = spec.op.bool_attr("nesterov")
+        used = v.add(d, v.mul(v.splat(momentum), new)) if nesterov else new
+        step = v.sub(weight, v.mul(v.splat(lr), used))
+        for i, x in enumerate((step, new)):
+            layout = spec.outputs[i]
+            s.put(b.outputs[i], layout, x, _strides(spec, memory_strides(layout)))
 
-    frame.flat(frame.inputs[0].type.elements, body)
-
-
-def running_stats(frame: Frame) -> None:
-    """(1 - momentum) * old + momentum * (new * correction)"""
-    momentum = frame.number("momentum")
-
-    def body(v: Vectors, first: Expr) -> None:
-        old, new = (frame.read(v, i, first) for i in range(2))
-        share = v.mul(v.splat(momentum), v.mul(new, v.splat(frame.number("correction"))))
-        frame.write(v, 0, first, v.add(v.mul(v.splat(1.0 - momentum), old), share))
-
-    frame.flat(frame.inputs[0].type.elements, body)
-
-
-def running_average(frame: Frame) -> None:
-    """The same with momentum 1 / count."""
-    one = Vectors(frame.code, 1)
-    count = one.f(tir.Cast("float32", load(frame.sources[2], i32(0))))
-    momentum = one.div(one.splat(1.0), count)
-    rest = one.sub(one.splat(1.0), momentum)
-
-    def body(v: Vectors, first: Expr) -> None:
-        old, new = (frame.read(v, i, first) for i in range(2))
-        share = v.mul(v.splat(momentum), v.mul(new, v.splat(frame.number("correction"))))
-        frame.write(v, 0, first, v.add(v.mul(v.splat(rest), old), share))
-
-    frame.flat(frame.inputs[0].type.elements, body)
+    if _flat(spec):
+        over(b.code, (w.type.elements,), (0,), spec.lanes, body)
+    else:
+        over(b.code, w.type.shape, memory_dims(w), spec.lanes, body)
 
 
-def increment(frame: Frame) -> None:
-    """n + 1"""
-    n = load(frame.sources[0], i32(0))
-    frame.code.store(frame.results[0], i32(0), n + tir.const(1, frame.inputs[0].dtype))
+def _flat(spec: Single) -> bool:
+    return flat([*spec.inputs[:3], *spec.outputs])
 
 
-UPDATE: dict[str, Builder] = {
-    "sgd": sgd,
-    "running_stats": running_stats,
-    "running_average": running_average,
-    "increment": increment,
-}
+def _strides(spec: Single, strides: dict[int, int]) -> dict[int, int]:
+    return {0: 1} if _flat(spec) else strides
+
+
+def _read(s: Spot, buffer: Expr, spec: Single, i: int, strides: dict[int, int]) -> Expr:
+    layout = spec.inputs[i]
+    raw = s.raw(buffer, layout.dtype, _strides(spec, strides))
+    return s.v.f(from_memory(s.v, raw, layout.type.format))
+
+
+UPDATE = {"sgd": sgd}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -92,22 +91,15 @@ def reference(ops: Sequence[Op], inputs: Mapping[str, Tensor]) -> Values:
     return env
 
 
-@cache
-def _compiled(spec: object, holder: _Holder) -> Compiled:
-    return compile_kernel(holder.kernel, detect())
+COMPILED: dict[str, Compiled] = {}
 
 
-class _Holder:
-    """Carries a kernel to ``_compiled`` without being part of the key."""
-
-    def __init__(self, kernel: Kernel) -> None:
-        self.kernel = kernel
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Holder)
-
-    def __hash__(self) -> int:
-        return 0
+def compiled(kernel: Kernel) -> Compiled:
+    """The kernel as a function; equal specs are compiled once."""
+    key = repr(kernel.spec)
+    if key not in COMPILED:
+        COMPILED[key] = compile_kernel(kernel, detect())
+    return COMPILED[key]
 
 
 def run_kernel(
@@ -131,7 +123,7 @@ def run_kernel(
         made[slot.value, slot.scale] = garbage.view(
             np.float32 if slot.scale else layout.dtype
         ).copy()[:size]
-    _compiled(kernel.spec, _Holder(kernel))(*arrays, *made.values())
+    compiled(kernel)(*arrays, *made.values())
     result: Values = {}
     for (value, scale), array in made.items():
         if not scale:

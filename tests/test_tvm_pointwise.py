@@ -21,7 +21,7 @@ from quatrain.compiler.formats import (
     UINTS,
     Format,
 )
-from quatrain.compiler.ir import Value
+from quatrain.compiler.ir import Attr, Value
 from quatrain.compiler.types import Scale, Shape, TensorType
 from quatrain.targets.layout import Order
 
@@ -82,14 +82,10 @@ def test_backward_with_statistics(channels: int, signed: bool) -> None:
     (y,) = group.op("batch_norm", (x, *ps), [x.type], eps=1e-5)
     (r,) = group.op("relu", (y,), [x.type])
     (m,) = group.op("clip_region", (r, clip), [TensorType(shape, UINT2)], signed=signed)
-    dx, dclip = group.op(
-        "pact_grad", (g, m), [g.type, TensorType((), F32)], signed=signed
-    )
+    dx, dclip = group.op("pact_grad", (g, m), [g.type, TensorType((), F32)], signed=signed)
     (dr,) = group.op("relu_grad", (dx, y), [g.type])
     vector = TensorType((channels,), F32)
-    stats = group.op(
-        "batch_norm_grad_stats", (dr, x, ps[0], ps[1]), [vector, vector], eps=1e-5
-    )
+    stats = group.op("batch_norm_grad_stats", (dr, x, ps[0], ps[1]), [vector, vector], eps=1e-5)
     got, want = pointwise(group, (dr, dclip, *stats), random_inputs(group.inputs))
     same(got[dr.name], want[dr.name])
     for v in (dclip, *stats):
@@ -106,7 +102,7 @@ def test_two_phase_rounding(channels: int) -> None:
     (dx,) = group.op("batch_norm_input_grad", (g, x, *ps), [g.type], eps=1e-5)
     (gs,) = group.op("grad_scale", (dx, s), [TensorType(shape, BF16, Scale.POW2)])
     (m,) = group.op("amax", (gs,), [TensorType((), F32)])
-    words = {"tie": "up", "underflow": "uniform", "up": 1.6}
+    words: dict[str, Attr] = {"tie": "up", "underflow": "uniform", "up": 1.6}
     (even,) = group.op("round_log", (gs,), [TensorType(shape, FP4_EVEN, Scale.POW2)], **words)
     (odd,) = group.op("round_log", (gs,), [TensorType(shape, FP4_ODD, Scale.POW2)], **words)
     got, want = pointwise(group, (m, even, odd), random_inputs(group.inputs, given={"s": 4.0}))

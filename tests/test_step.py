@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ torch = pytest.importorskip("torch")
 
 from torch import Tensor, nn  # noqa: E402
 from torch.nn.functional import cross_entropy  # noqa: E402
+from torch.optim import SGD  # noqa: E402
 
 import quatrain  # noqa: E402
 from quatrain.compiler.errors import FileError, InputError, RecipeError, TargetError  # noqa: E402
@@ -24,7 +26,7 @@ TARGETS = ("reference", "cpu")
 CLASSES = 5
 
 
-def network() -> nn.Module:
+def network() -> nn.Sequential:
     """Three inner layers, an odd number of channels, a branch, a linear layer."""
     torch.manual_seed(0)
     return nn.Sequential(
@@ -49,8 +51,8 @@ def batch(size: int = 4, seed: int = 0) -> tuple[Tensor, Tensor]:
     return x, torch.randint(CLASSES, (size,), generator=generator)
 
 
-def sgd(model: nn.Module, lr: float = 0.1) -> torch.optim.SGD:
-    return torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=5e-4)
+def sgd(model: nn.Module, lr: float = 0.1) -> SGD:
+    return SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=5e-4)
 
 
 def compiled(recipe: str = "ultra_low_4bit", target: str = "reference") -> Step:
@@ -136,7 +138,7 @@ def test_hyper_parameters_are_read_at_every_call_and_schedulers_do_not_warn() ->
     assert not torch.equal(step.state["3.weight"], weight)
 
 
-WRONG = {
+WRONG: dict[str, Callable[[Tensor, Tensor], tuple[Any, ...]]] = {
     "x has shape [4, 3, 8, 8]; the step was compiled for [4, 3, 9, 9]": lambda x, y: (
         x[:, :, :8, :8],
         y,

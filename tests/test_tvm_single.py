@@ -188,7 +188,7 @@ def test_sgd(shape: str, step: int, momentum: float) -> None:
     types = dict.fromkeys(("x", "dw", "m"), f"f32[{shape}]")
     types |= {"n": "i64[]", **dict.fromkeys(("lr", "momentum", "dampening"), "f32[]")}
     fixed = {"n": step, "lr": 0.1, "momentum": momentum, "dampening": 0.25}
-    run(body, "w0, m0, w1, m1", types, **fixed)
+    run(body, "w0, m0, w1, m1", types, 0, **fixed)
 
 
 def test_statistics_and_counters() -> None:

@@ -21,7 +21,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from fakequant import clips, fake_quantize, keep_clips_positive
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import SGD
@@ -30,6 +29,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 import quatrain
 from quatrain.tools.batches import accuracy, batches_per_epoch, train_batches
 from quatrain.tools.data import Dataset, load_data
+from quatrain.tools.fakequant import clips, fake_quantize, keep_clips_positive
 from quatrain.tools.models import resnet20
 
 RATE, MOMENTUM, DECAY, CLIP_DECAY = 0.2, 0.9, 5e-4, 5e-4

@@ -22,6 +22,8 @@ IMAGE, DIGIT = (3, 32, 32), (1, 8, 8)
         (models.resnet20, IMAGE, 269_722 + 2_560 + 192),
         (models.resnet18, IMAGE, 11_173_962),  # the usual count of the 3x3-stem variant
         (models.vgg11_bn, IMAGE, 9_228_362),
+        # torchvision's count with ten classes; strides do not change it.
+        (models.mobilenetv2, IMAGE, 2_236_682),
         (models.bottleneck_resnet, IMAGE, None),
         (models.digits_cnn, DIGIT, None),
         (models.mlp, DIGIT, 64 * 128 + 128 + 128 * 128 + 128 + 128 * 10 + 10),

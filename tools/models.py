@@ -101,16 +101,92 @@ def bottleneck_resnet(width: int = 16, num_classes: int = 10, in_channels: int =
     )
 
 
-def vgg11_bn(num_classes: int = 10, in_channels: int = 3) -> nn.Sequential:
-    """VGG-11 with batch norm (arXiv 1409.1556, configuration A) and one linear layer, for 32x32."""
+VGG11 = ((64,), (128,), (256, 256), (512, 512), (512, 512))
+
+
+def vgg11_bn(
+    num_classes: int = 10, in_channels: int = 3, groups: Sequence[Sequence[int]] = VGG11
+) -> nn.Sequential:
+    """VGG-11 with batch norm (arXiv 1409.1556, configuration A) and one linear layer, for 32x32.
+
+    ``groups`` lists the channels of the convolutions between two poolings; five of them leave one
+    pixel of 32x32.
+    """
     layers: list[nn.Module] = []
     channels = in_channels
-    for group in ((64,), (128,), (256, 256), (512, 512), (512, 512)):
+    for group in groups:
         for width in group:
             layers += [*_conv_bn(channels, width, 3), nn.ReLU()]
             channels = width
         layers.append(nn.MaxPool2d(2))
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels, num_classes))
+
+
+class _Inverted(nn.Module):
+    """Expand by a 1x1, filter each channel, project by a 1x1 without ReLU; plus the input where
+    shapes allow it."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, factor: int) -> None:
+        super().__init__()
+        inner = factor * inputs
+        expand = (*_conv_bn(inputs, inner, 1), nn.ReLU()) if factor > 1 else ()
+        self.expand = nn.Sequential(*expand)
+        depthwise = nn.Conv2d(inner, inner, 3, stride, 1, groups=inner, bias=False)
+        self.filter = nn.Sequential(depthwise, nn.BatchNorm2d(inner), nn.ReLU())
+        self.project = _conv_bn(inner, outputs, 1)
+        self.same = stride == 1 and inputs == outputs
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.project(self.filter(self.expand(x)))
+        return x + y if self.same else y
+
+
+class MobileNetV2(nn.Module):
+    """MobileNetV2 (arXiv 1801.04381, table 2) for 32x32: three of its five halvings, and ReLU for
+    ReLU6, whose upper bound the learned clips of a 4-bit recipe take over.
+
+    ``width`` scales the channels, ``depth`` the number of blocks of each stage (at least one).
+    """
+
+    # Expansion, channels, blocks, stride of the first block.
+    STAGES = (
+        (1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2),
+        (6, 320, 1, 1),
+    )  # fmt: skip
+
+    def __init__(
+        self, width: float = 1.0, num_classes: int = 10, in_channels: int = 3, depth: float = 1.0
+    ) -> None:
+        super().__init__()
+        channels = _eights(32 * width)
+        self.stem = nn.Sequential(*_conv_bn(in_channels, channels, 3), nn.ReLU())
+        blocks: list[nn.Module] = []
+        for factor, outputs, count, stride in self.STAGES:
+            for i in range(max(1, round(count * depth))):
+                outputs_ = _eights(outputs * width)
+                blocks.append(_Inverted(channels, outputs_, 1 if i else stride, factor))
+                channels = outputs_
+        self.blocks = nn.Sequential(*blocks)
+        last = _eights(1280 * max(1.0, width))
+        self.head = nn.Sequential(*_conv_bn(channels, last, 1), nn.ReLU())
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(last, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(torch.flatten(self.pool(self.head(self.blocks(self.stem(x)))), 1))  # type: ignore[no-any-return]
+
+
+def _eights(channels: float) -> int:
+    """The nearest multiple of eight, at least 8 and at least nine tenths of ``channels``."""
+    near = max(8, int(channels + 4) // 8 * 8)
+    return near if near >= 0.9 * channels else near + 8
+
+
+def mobilenetv2(
+    width: float = 1.0, num_classes: int = 10, in_channels: int = 3, depth: float = 1.0
+) -> MobileNetV2:
+    """MobileNetV2 with the stem for 32x32 images."""
+    return MobileNetV2(width, num_classes, in_channels, depth)
 
 
 def mlp(sizes: Sequence[int] = (64, 128, 128, 10)) -> nn.Sequential:

@@ -37,13 +37,14 @@ def load_step(plan: Plan, state_bytes: int, cpu: CpuInfo, cache_dir: Path | None
     names = kernel_names(plan)
     if cache_dir is None:
         return _function(_compile(plan, names, state_bytes, cpu))
-    key = _key(plan, names, state_bytes, cpu)
-    for path in (cache_dir / f"{key}.so", cache_dir / f"{key}.ll"):
-        if path.exists():
-            return _function(tvm.runtime.load_module(str(path)))
+    stem = cache_dir / _key(plan, names, state_bytes, cpu)
+    for path in (stem.with_suffix(".so"), stem.with_suffix(".ll")):
+        if module := _load(path):
+            return _function(module)
     module = _compile(plan, names, state_bytes, cpu)
-    _store(module, cache_dir, key)
-    return _function(module)
+    stored = _store(module, stem)
+    # A shared library is machine code already; running ``module`` would generate it a second time.
+    return _function((stored and _load(stored)) or module)
 
 
 def kernel_names(plan: Plan) -> dict[KernelSpec, str]:
@@ -144,20 +145,30 @@ def _generator() -> str:
     return digest.hexdigest()
 
 
-def _store(module: tvm.runtime.Executable, folder: Path, key: str) -> None:
-    """Write the module beside its final name and move it there, so that no reader sees half of it.
-
-    A shared library loads at once but needs a linker; LLVM's text form needs none.
-    """
-    suffix = "so" if shutil.which("g++") or shutil.which("gcc") or shutil.which("clang") else "ll"
+def _load(path: Path) -> tvm.runtime.Module | None:
+    """The module in a file of the cache; None where there is none or it is damaged."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            path = Path(scratch) / f"{key}.{suffix}"
-            if suffix == "so":
-                module.export_library(str(path))
+        return tvm.runtime.load_module(str(path)) if path.exists() else None
+    except (RuntimeError, OSError, ValueError):
+        return None
+
+
+def _store(module: tvm.runtime.Executable, stem: Path) -> Path | None:
+    """Write a shared library, or without a linker LLVM's text form; None where neither works.
+
+    The file is written beside its final name and moved there: no reader sees half of it.
+    """
+    linker = any(map(shutil.which, ("g++", "gcc", "clang")))
+    path = stem.with_suffix(".so" if linker else ".ll")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+            draft = Path(scratch) / path.name
+            if linker:
+                module.export_library(str(draft))
             else:
-                module.mod.write_to_file(str(path), "ll")
-            path.replace(folder / path.name)
-    except OSError:
-        return  # a cache that cannot be written costs time, not the result
+                module.mod.write_to_file(str(draft), "ll")
+            draft.replace(path)
+    except (OSError, RuntimeError):
+        return None  # a cache that cannot be written costs time, not the result
+    return path if linker else None

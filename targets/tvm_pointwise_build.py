@@ -62,7 +62,7 @@ class _Builder:
         self.parts = max((spec.layout(i).parts for i in self.packed), default=1)
         self.cell = self.space.channels // self.parts
         widest = largest_divisor(self.cell, spec.lanes)
-        self.by_parts = self.parts > 1 and not self.space.channels % self.parts and widest >= 8
+        self.by_parts = self.parts > 1 and not self.space.channels % self.parts and widest >= 4
         self.lanes = widest if self.by_parts else width(self.space.channels, spec.lanes)
         self.block_rows, self.blocks = blocks(self.space.rows, self.space.channels)
 

@@ -1,5 +1,7 @@
 """The fake-quantized PyTorch version that studies are compared with: its levels and gradients."""
 
+from typing import Any
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -10,7 +12,7 @@ from torch.nn.functional import conv2d, cross_entropy, linear  # noqa: E402
 import quatrain  # noqa: E402
 from quatrain.targets.reference import evaluate  # noqa: E402
 from quatrain.targets.tensor import Tensor as Stored  # noqa: E402
-from quatrain.tools import fakequant as fake  # noqa: E402
+from quatrain.tools import fakequant  # noqa: E402
 from quatrain.tools.models import (  # noqa: E402
     bottleneck_resnet,
     mlp,
@@ -20,6 +22,7 @@ from quatrain.tools.models import (  # noqa: E402
 )
 
 pytestmark = pytest.mark.torch
+fake: Any = fakequant  # torch leaves the calls of its own functions untyped
 
 
 # x, even, odd: arithmetic midpoints with ties up, zero below L_min / 1.6, saturation at the top.

@@ -1,0 +1,60 @@
+"""The kernels that measure the machine: what they compute, and the instructions they consist of."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tvm")
+
+from quatrain.targets.cpu_info import CpuInfo, detect, named  # noqa: E402
+from quatrain.targets.kernel import Kernel, Unit  # noqa: E402
+from quatrain.targets.tvm_build import compile_kernel  # noqa: E402
+from quatrain.targets.tvm_peaks import (  # noqa: E402
+    BLOCK,
+    CHAINS,
+    DOTS,
+    DotLoop,
+    Triad,
+    measure_peaks,
+)
+
+pytestmark = pytest.mark.tvm
+TURNS = 7
+INSTRUCTION = {Unit.INT8_DOT: "vpdpbusd", Unit.INT16_DOT: "vpdpwssd", Unit.F32: "vfmadd"}
+
+
+def cpus() -> list[CpuInfo]:
+    """This machine's, and a plain one that every x86-64 of today runs."""
+    return [detect(), named("x86-64-v3")]
+
+
+@pytest.mark.parametrize("cpu", cpus(), ids=lambda c: c.mcpu)
+@pytest.mark.parametrize("unit", list(DOTS), ids=lambda u: u.value)
+def test_every_product_is_added(unit: Unit, cpu: CpuInfo) -> None:
+    if unit not in cpu.units:
+        pytest.skip(f"{cpu.mcpu} has no {unit.value}")
+    loop = DotLoop(DOTS[unit], cpu.lanes, 3, TURNS)
+    compiled = compile_kernel(Kernel(loop, (), (), ()), cpu)
+    arrays = compiled.tensors(*(np.ones(n, dtype) for dtype, n in loop.sizes))
+    compiled.run(*arrays)
+    sums = arrays[2].numpy()
+    # Each lane adds one product of ones for each number of a block, in every turn.
+    assert sums.shape == (3 * CHAINS * cpu.lanes,)
+    assert (sums == TURNS * loop.dot.block).all()
+    assert loop.operations == 2 * sums.sum()
+    assert compiled.assembly.count(INSTRUCTION[unit]) >= CHAINS
+
+
+def test_triad() -> None:
+    triad = Triad(detect().lanes, 3 * BLOCK)
+    compiled = compile_kernel(Kernel(triad, (), (), ()), detect())
+    a, b = np.arange(3.0 * BLOCK, dtype=np.float32), np.full(3 * BLOCK, 2, np.float32)
+    arrays = compiled.tensors(a, b, np.zeros_like(a))
+    compiled.run(*arrays)
+    np.testing.assert_array_equal(arrays[2].numpy(), a + 1)
+
+
+def test_peaks_of_the_units_that_the_cpu_has() -> None:
+    for cpu in cpus():
+        found = measure_peaks(cpu, 1, repeats=1, turns=100, floats=BLOCK)
+        assert set(found) == {u.value for u in cpu.units if u in DOTS} | {"memory"}
+        assert all(value > 0 for value in found.values())

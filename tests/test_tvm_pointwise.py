@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from itertools import permutations
+
 import numpy as np
 import pytest
 
@@ -23,13 +26,15 @@ from quatrain.compiler.formats import (
 )
 from quatrain.compiler.ir import Attr, Value
 from quatrain.compiler.types import Scale, Shape, TensorType
+from quatrain.targets.cpu_info import detect
 from quatrain.targets.layout import Order
+from quatrain.targets.tvm_pointwise import pointwise_kernel
 
-from .one_kernel import Group, close, pointwise, random_inputs, same
+from .one_kernel import Group, close, compiled, pointwise, random_inputs, same
 
 pytestmark = pytest.mark.tvm
 
-CHANNELS = [1, 3, 7, 13, 16, 27, 28, 32, 33, 64]
+CHANNELS = [1, 3, 13, 16, 28, 33, 64]
 # Sums of up to 32 f32 numbers before they go to f64: at most 32 half ulps of the sum of sizes.
 SUMS = 32 * 2.0**-24
 
@@ -72,8 +77,7 @@ def test_residual_with_mask(channels: int) -> None:
         same(got[v.name], want[v.name])
 
 
-@pytest.mark.parametrize("channels", CHANNELS)
-@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize(("channels", "signed"), [*((c, c % 2 > 0) for c in CHANNELS), (16, True)])
 def test_backward_with_statistics(channels: int, signed: bool) -> None:
     shape, group = images(channels, 5, 4), Group()
     g, x = (group.input(n, TensorType(shape, BF16)) for n in "gx")
@@ -194,8 +198,7 @@ def test_cast_and_back(name: str) -> None:
     same(got[y.name], want[y.name])
 
 
-@pytest.mark.parametrize("a", [F32, BF16, F16])
-@pytest.mark.parametrize("b", [F32, BF16, F16])
+@pytest.mark.parametrize(("a", "b"), list(permutations([F32, BF16, F16], 2)))
 def test_cast_of_carriers(a: Format, b: Format) -> None:
     shape, group = (3, 7, 5), Group()
     x = group.input("x", TensorType(shape, a))
@@ -209,9 +212,15 @@ def test_cast_of_carriers(a: Format, b: Format) -> None:
 
 
 @pytest.mark.parametrize("f", [FP4_EVEN, FP4_ODD, FORMATS["fp4.odd_low"]])
-@pytest.mark.parametrize("up", [1.6, 2.5, 2.0])
-@pytest.mark.parametrize("tie", ["up", "down"])
-@pytest.mark.parametrize("underflow", ["uniform", "nearest"])
+@pytest.mark.parametrize(
+    ("up", "tie", "underflow"),
+    [
+        (1.6, "up", "uniform"),
+        (1.6, "down", "nearest"),
+        (2.5, "down", "uniform"),
+        (2.5, "up", "nearest"),
+    ],
+)
 def test_round_log(f: Format, up: float, tie: str, underflow: str) -> None:
     levels = np.array([v for v in f.levels() if v > 0])
     edges = np.concatenate([levels, levels / up, levels / 2]).astype(np.float32)
@@ -232,8 +241,15 @@ def test_round_log(f: Format, up: float, tie: str, underflow: str) -> None:
     same(got[q.name], want[q.name])
 
 
-@pytest.mark.parametrize("name", sorted(n for n, f in FORMATS.items() if f.is_coded))
-@pytest.mark.parametrize("shape", [(2, 16, 3, 3), (3, 13, 2, 1), (5, 7)])
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        *((n, (2, 16, 3, 3)) for n, f in sorted(FORMATS.items()) if f.is_coded),
+        ("fp4.even", (3, 13, 2, 1)),
+        ("fp8.152", (5, 7)),
+        ("int4", (3, 13, 2, 1)),
+    ],
+)
 def test_round_stochastic(name: str, shape: Shape) -> None:
     f, group = FORMATS[name], Group()
     g = group.input("g", TensorType(shape, F32, Scale.POW2))
@@ -248,8 +264,16 @@ def test_round_stochastic(name: str, shape: Shape) -> None:
     same(got[q.name], want[q.name])
 
 
-@pytest.mark.parametrize("shape", [(), (1,), (5,), (3, 7), (2, 3, 4, 5), (70, 17)])
-@pytest.mark.parametrize("order", list(Order))
+@pytest.mark.parametrize(
+    ("shape", "order"),
+    [
+        ((), Order.ROWS),
+        ((5,), Order.ROWS),
+        ((70, 17), Order.ROWS),
+        ((2, 3, 4, 5), Order.ROWS),
+        ((2, 3, 4, 5), Order.PIXELS),
+    ],
+)
 def test_flat_ops(shape: Shape, order: Order) -> None:
     group = Group()
     a, b = (group.input(n, TensorType(shape, F32)) for n in "ab")
@@ -293,8 +317,7 @@ def test_broadcast_inside(small: Shape, dims: Shape) -> None:
     same(got[d.name], want[d.name])
 
 
-@pytest.mark.parametrize("channels", [1, 13, 32])
-@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize(("channels", "signed"), [(1, True), (13, False), (32, True)])
 def test_pact_plus(channels: int, signed: bool) -> None:
     shape, group = images(channels), Group()
     g, x = (group.input(n, TensorType(shape, BF16)) for n in "gx")
@@ -325,10 +348,21 @@ def test_eval_gradient_and_bias() -> None:
     close(got[s.name], want[s.name], 1e-6, 1e-4)
 
 
-def test_equal_groups_have_equal_specs() -> None:
-    from quatrain.targets.cpu_info import detect
-    from quatrain.targets.tvm_pointwise import pointwise_kernel
+def test_nothing_is_fused_or_approximated() -> None:
+    group = Group()
+    g, x = (group.input(n, TensorType(images(32), BF16)) for n in "gx")
+    ps = parameters(group, 32, "mean var gamma dgamma dbeta")
+    (dx,) = group.op("batch_norm_input_grad", (g, x, *ps), [g.type], eps=1e-5)
+    orders = dict.fromkeys((g, x, *ps, dx), Order.PIXELS)
+    assembly = compiled(pointwise_kernel(tuple(group.ops), (dx,), orders, detect())).assembly
+    if "vmulps" not in assembly:
+        pytest.skip("no x86 with AVX")
+    # A fused product differs in the last bit from the reference, and so does an estimate.
+    assert not re.search(r"vfn?m(add|sub)\w*ps|rsqrt|vrcp", assembly)
+    assert re.search(r"vsqrtps", assembly) and re.search(r"vdivps", assembly)
 
+
+def test_equal_groups_have_equal_specs() -> None:
     def spec(shape: Shape) -> object:
         group = Group()
         x = group.input("x", TensorType(shape, BF16))

@@ -14,7 +14,6 @@ from quatrain.compiler.formats import (
     INT4,
     UINT2,
     UINT8,
-    UINTS,
     Format,
 )
 from quatrain.compiler.ir import Attr
@@ -44,8 +43,7 @@ def f32(*shape: int) -> TensorType:
 
 
 @pytest.mark.parametrize("shape", PLANES)
-@pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("f", [F32, BF16])
+@pytest.mark.parametrize(("order", "f"), [(Order.ROWS, F32), (Order.PIXELS, BF16)])
 def test_max_pool(shape: Shape, order: Order, f: Format) -> None:
     settings: dict[str, Shape] = {
         "kernel": (3, 2),
@@ -95,8 +93,7 @@ def test_max_pool_of_nan_and_dilation() -> None:
 
 
 @pytest.mark.parametrize("shape", PLANES)
-@pytest.mark.parametrize("include", [False, True])
-@pytest.mark.parametrize("divisor", [0, 3])
+@pytest.mark.parametrize(("include", "divisor"), [(False, 0), (True, 0), (False, 3)])
 def test_avg_pool(shape: Shape, include: bool, divisor: int) -> None:
     pools: dict[str, Shape] = {"kernel": (3, 2), "stride": (2, 2), "padding": (1, 0)}
     if shape[2] == 1:
@@ -117,7 +114,7 @@ def test_avg_pool(shape: Shape, include: bool, divisor: int) -> None:
 
 
 @pytest.mark.parametrize("shape", PLANES)
-@pytest.mark.parametrize("places", [(1, 1), (3, 2), (5, 7)])
+@pytest.mark.parametrize("places", [(1, 1), (5, 2)])
 @pytest.mark.parametrize("kind", ["avg", "max"])
 def test_adaptive_pools(shape: Shape, places: Shape, kind: str) -> None:
     out = TensorType((*shape[:2], *places), F32)
@@ -183,7 +180,7 @@ def test_moves(case: str, order: Order) -> None:
     ("a", "b"),
     [((2, 13, 1, 1), (2, 13)), ((2, 3, 2, 3), (2, 18)), ((4, 7), (2, 2, 7)), ((2, 5, 3, 1), (30,))],
 )
-@pytest.mark.parametrize("f", [INT4, UINT2, UINT8, UINTS[1]])
+@pytest.mark.parametrize("f", [INT4, UINT2, UINT8])
 def test_view_of_codes(a: Shape, b: Shape, f: Format) -> None:
     group = Group()
     x = group.input("x", TensorType(a, f, Scale.TENSOR))
@@ -205,8 +202,8 @@ def test_view_of_codes(a: Shape, b: Shape, f: Format) -> None:
         ((5,), (0,)),
     ],
 )
-@pytest.mark.parametrize("keepdim", [False, True])
-def test_sums(kind: str, order: Order, shape: Shape, dims: Shape, keepdim: bool) -> None:
+def test_sums(kind: str, order: Order, shape: Shape, dims: Shape) -> None:
+    keepdim = (kind == "mean") == (order is Order.ROWS)
     left = [1 if d in dims else n for d, n in enumerate(shape) if keepdim or d not in dims]
     group = Group()
     x = group.input("x", TensorType(shape, F32))
@@ -250,8 +247,8 @@ def test_log_softmax_of_odd_numbers(value: float) -> None:
 
 @pytest.mark.parametrize("shape", [(1, 1), (7, 10), (2, 5, 3, 3)])
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
-@pytest.mark.parametrize("ignored", [-100, 0])
-def test_nll_loss(shape: Shape, reduction: str, ignored: int) -> None:
+def test_nll_loss(shape: Shape, reduction: str) -> None:
+    ignored = -100 if reduction == "sum" or shape == (1, 1) else 0
     words: dict[str, Attr] = {"reduction": reduction, "ignore_index": ignored}
     labels = TensorType((shape[0], *shape[2:]), I64)
     target = np.random.default_rng(0).integers(0, shape[1], labels.shape)
@@ -364,8 +361,8 @@ def test_grad_scale_init(s: float, always: bool, largest: float) -> None:
     same(got[y.name], want[y.name])
 
 
-@pytest.mark.parametrize("m", [0.0, 1.0, 32.0, 33.0, 64.0, 65.0, np.inf, np.nan])
 @pytest.mark.parametrize("s", [1.0, 2.0**-100, 2.0**100])
+@pytest.mark.parametrize("m", [0.0, 1.0, 32.0, 33.0, 64.0, 65.0, np.inf, np.nan])
 def test_grad_scale_step(m: float, s: float) -> None:
     group = Group()
     scale, largest = group.input("s", f32()), group.input("m", f32())

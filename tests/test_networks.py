@@ -1,0 +1,110 @@
+"""Whole networks: kernels against the reference, units in the assembly, steps against eager."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("tvm")
+
+import torch
+from torch.nn.functional import cross_entropy
+
+import quatrain
+from quatrain.compiler.ops import GEMMS
+from quatrain.targets.cpu import plan_cpu
+from quatrain.targets.cpu_info import detect
+from quatrain.targets.kernel import Kernel, Unit
+from quatrain.targets.state_layout import state_layout
+from quatrain.targets.tvm_build import compile_kernel
+
+from .exactness import compare, example
+from .parity import batches, parity
+from .saved_bytes import planned
+
+pytestmark = [pytest.mark.torch, pytest.mark.tvm]
+INSTRUCTION = {
+    Unit.INT8_DOT: "vpdpbusd",
+    Unit.INT16_DOT: "vpdpwssd",
+    Unit.INT32: "vpmulld",
+    Unit.F32: "vfmadd",
+}
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("QUATRAIN_CACHE", str(tmp_path / "cache"))
+    yield
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("network", "recipe", "options"),
+    [
+        ("resnet20", "ultra_low_4bit", {}),
+        ("resnet20", "ultra_low_4bit", {"recompute": "bn_input", "carrier": "f32"}),
+        ("bottleneck_resnet", "ultra_low_4bit", {"sr": True}),
+        ("vgg11_bn", "fp32", {}),
+    ],
+)
+def test_every_kernel_equals_the_reference(
+    network: str, recipe: str, options: dict[str, object]
+) -> None:
+    for program, values in example(network, 3, recipe, options):
+        found = [str(m) for m in compare(program, values, detect())]
+        assert not found, "\n".join(found)
+
+
+def gemm_kernels(network: str, recipe: str) -> list[Kernel]:
+    """The GEMM kernels of a network's step, each distinct one once."""
+    ((program, _), *_) = example(network, 1, recipe, {})
+    plan = plan_cpu(program, state_layout(program), detect())
+    gemms = [p.kernel for p in plan.kernels if p.kernel.ops[0].kind in GEMMS]
+    return list({k.spec: k for k in gemms}.values())
+
+
+@pytest.mark.slow
+def test_every_gemm_kernel_has_the_instruction_of_its_unit() -> None:
+    kernels = gemm_kernels("bottleneck_resnet", "ultra_low_4bit")
+    assert {k.unit for k in kernels} >= {Unit.F32}
+    for kernel in kernels:
+        text = compile_kernel(kernel, detect()).assembly
+        assert INSTRUCTION[kernel.unit] in text, f"{kernel.spec.name} declares {kernel.unit.value}"
+
+
+def test_a_step_is_one_call_into_compiled_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(72, 4)
+    )
+    batch = torch.randn(2, 3, 5, 5), torch.tensor([0, 3])
+    sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+    step = quatrain.compile(model, cross_entropy, batch, sgd)
+    calls: list[int] = []
+    compiled = step.executable._step  # type: ignore[attr-defined]
+    monkeypatch.setattr(
+        step.executable, "_step", lambda *args: (calls.append(len(args)), compiled(*args))
+    )
+    step(*batch)
+    assert len(calls) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", ["resnet20", "bottleneck_resnet"])
+def test_fp32_follows_eager_step_by_step(network: str) -> None:
+    """1e-4 is the bound of a single step; a ReLU that flips between two f32 sums stays below it.
+
+    After a few free steps rounding has grown, alike in both: three times eager's own distance.
+    """
+    made = parity(network, True, batches(4, 8, None), 2, "cpu")
+    assert made.single <= 1e-4, made.worst
+    assert made.ours <= 3 * made.eager
+
+
+@pytest.mark.parametrize(("recompute", "limit"), [("masks", 0.36), ("bn_input", 1 / 6)])
+def test_bytes_kept_for_backward(recompute: str, limit: float) -> None:
+    plan, kept = planned("resnet20", 32, {"recompute": recompute})
+    assert plan.saved_bytes() <= limit * sum(s.bytes for s in kept)

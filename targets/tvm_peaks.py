@@ -73,7 +73,8 @@ class DotLoop:
             with code.loop(self.threads, PARALLEL) as thread:
                 sums = Registers(code, (CHAINS,), self.dot.acc, lanes)
                 for i in range(CHAINS):
-                    sums.set(splat(0, self.dot.acc, lanes), i)
+                    # Different from the start, or LLVM would find that all are one sum.
+                    sums.set(splat(i, self.dot.acc, lanes), i)
                 with code.loop(self.turns):
                     a, b = (load(slot, 0, n) for slot in slots[:2])
                     for i in range(CHAINS):

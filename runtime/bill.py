@@ -15,6 +15,7 @@ from ..compiler.types import Shape
 from ..passes.select import selected
 from ..targets.kernel import Unit
 from ..targets.layout import Layout, Order, orders
+from ..targets.waive import waived
 from .torch_saved import Kept, torch_saved
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ def make_bill(source: Source, program: Program, plan: Plan | None) -> Bill:
     return bill_of(
         program,
         source.train,
-        making=making_of(source.recipe, source.target, program, source.allow),
+        making=making_of(source.recipe, source.target, program, source.allow, plan),
         units=None if plan is None else plan_units(plan),
         exempt=exempt_layers(source.recipe, source.train),
         planned_bytes=None if plan is None else plan.saved_bytes(),
@@ -208,15 +209,17 @@ def exempt_layers(recipe: Recipe, captured: Program) -> frozenset[str]:
     return frozenset().union(*(selected(captured, t) for t in terms))
 
 
-def making_of(recipe: Recipe, target: str, program: Program, allow: Sequence[str]) -> Making:
-    """How ``program`` was made, for its bill."""
+def making_of(
+    recipe: Recipe, target: str, program: Program, allow: Sequence[str], plan: Plan | None
+) -> Making:
+    """How ``program`` was made; without a plan the waivers are what was allowed, not what came."""
     return Making(
         recipe.name,
         tuple((key, str(value)) for key, value in recipe.options.items()),
         recipe.digest,
         target,
         program.history,
-        tuple(allow),
+        tuple(allow) if plan is None else waived(plan.program),
     )
 
 

@@ -12,13 +12,14 @@ from .cpu_info import CpuInfo, detect, named
 from .fuse import Group, fuse
 from .kernel import Kernel, Slot
 from .layout import Layout, Order, orders
-from .plan import Plan, PlannedKernel, plan
+from .plan import Plan, PlannedKernel, place_slots
 from .registry import BindOptions, Block
 from .state_layout import StateLayout, aligned_bytes
-from .tvm_gemm import gemm_kernel
+from .tvm_gemm import check_gemm, gemm_kernel
 from .tvm_module import Step, load_step, tensor, use_threads
 from .tvm_pointwise import POINTWISE, TAILS, pointwise_kernel
 from .tvm_single import single_kernel
+from .waive import waive
 
 
 class CpuExecutable:
@@ -41,13 +42,21 @@ class CpuExecutable:
         return raw.view(layout.dtype).reshape(layout.physical_shape)
 
 
+def plan(program: Program, state: StateLayout, options: BindOptions) -> Plan:
+    """Choose kernels for the CPU of this machine, or for ``options.mcpu``."""
+    return plan_cpu(waive(program, check_gemm, options.allow), state, _cpu(options))
+
+
 def bind(program: Program, state: StateLayout, options: BindOptions) -> CpuExecutable:
-    """Plan and compile ``program`` for the CPU of this machine, or for ``options.mcpu``."""
-    cpu = named(options.mcpu) if options.mcpu else detect()
+    """Plan and compile ``program``."""
     if options.threads is not None:
         use_threads(options.threads)
-    made = plan_cpu(program, state, cpu)
-    return CpuExecutable(made, load_step(made, state.bytes, cpu, options.cache_dir))
+    made = plan(program, state, options)
+    return CpuExecutable(made, load_step(made, state.bytes, _cpu(options), options.cache_dir))
+
+
+def _cpu(options: BindOptions) -> CpuInfo:
+    return named(options.mcpu) if options.mcpu else detect()
 
 
 def plan_cpu(program: Program, state: StateLayout, cpu: CpuInfo) -> Plan:
@@ -65,7 +74,7 @@ def plan_cpu(program: Program, state: StateLayout, cpu: CpuInfo) -> Plan:
             aliases[first.result] = first.inputs[0]
         else:
             kernels.append(PlannedKernel(_kernel(group, order, cpu), group.region))
-    return plan(program, kernels, order, aliases, state)
+    return place_slots(program, kernels, order, aliases, state)
 
 
 def _kernel(group: Group, order: Mapping[Value, Order], cpu: CpuInfo) -> Kernel:

@@ -36,6 +36,10 @@ def _stored(type_: TensorType, array: np.ndarray) -> Tensor:
     return Tensor(type_, array, None)
 
 
+def plan(program: Program, state: StateLayout, options: BindOptions) -> None:
+    """An interpreter chooses no kernels."""
+
+
 def bind(program: Program, state: StateLayout, options: BindOptions) -> Interpreter:
     """Bind ``program``; nothing is built, so the options do not matter."""
     return Interpreter(program, state)

@@ -82,7 +82,7 @@ def slot_bytes(slot: Slot, layouts: Mapping[Value, Layout]) -> int:
     return layout.scales * 4 if slot.scale else layout.bytes
 
 
-def plan(
+def place_slots(
     program: Program,
     kernels: Sequence[PlannedKernel],
     orders: Mapping[Value, Order],

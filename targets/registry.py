@@ -46,6 +46,9 @@ class BindOptions:
 class TargetModule(Protocol):
     """What the module of a target offers."""
 
+    def plan(self, program: Program, state: StateLayout, options: BindOptions) -> Plan | None:
+        """Choose kernels without building them; None where the target interprets."""
+
     def bind(self, program: Program, state: StateLayout, options: BindOptions) -> Executable:
         """Bind ``program``; NoKernelError names op and layer where a kernel is missing."""
 
@@ -61,10 +64,16 @@ class Target:
     about: str
     module: str
 
+    def plan(self, program: Program, state: StateLayout, options: BindOptions) -> Plan | None:
+        """See ``TargetModule.plan``."""
+        return self._module().plan(program, state, options)
+
     def bind(self, program: Program, state: StateLayout, options: BindOptions) -> Executable:
         """See ``TargetModule.bind``."""
-        module = cast(TargetModule, import_module(self.module, __package__))
-        return module.bind(program, state, options)
+        return self._module().bind(program, state, options)
+
+    def _module(self) -> TargetModule:
+        return cast(TargetModule, import_module(self.module, __package__))
 
 
 TARGETS = {

@@ -128,7 +128,7 @@ def gemm_kernel(ops: tuple[Op, ...], orders: Mapping[Value, Order], cpu: CpuInfo
     Raises NoKernelError for a scale per channel where it is no factor of the result.
     """
     gemm, out = ops[0], ops[-1].result
-    _check(gemm)
+    check_gemm(gemm)
     operands = (*gemm.inputs, *(v for op in ops[1:] for v in op.inputs[1:]))
     a, b, *bias = (Layout(v.type, orders[v]) for v in operands)
     conv = gemm.kind.startswith("conv2d")
@@ -153,7 +153,8 @@ def _pair(op: Op, name: str) -> Pair:
     return first, second
 
 
-def _check(gemm: Op) -> None:
+def check_gemm(gemm: Op) -> None:
+    """Raise NoKernelError for a GEMM that has no kernel of its formats."""
     scales = [v.type.scale for v in gemm.inputs]
     weight_grad = gemm.kind.endswith("weight_grad")
     if scales[0] is Scale.CHANNEL or (weight_grad and scales[1] is Scale.CHANNEL):

@@ -196,11 +196,14 @@ def cast(p: Point, n: Node) -> None:
 
 def dequantize(p: Point, n: Node) -> None:
     """Number times scale."""
-    (q,) = n.inputs
-    if p.frame.spec.layout(q).scales > 1:
-        factor = p.along(p.frame.scales[q], 0)
-    else:
+    (q,), spec = n.inputs, p.frame.spec
+    if spec.layout(q).scales == 1:
         factor = p.v.splat(p.frame.scale(q, i32(0)))
+    elif q in spec.inputs:
+        factor = p.along(p.frame.scales[q], 0)
+    else:  # a clip a channel, made to codes in this kernel
+        clip = p.along(p.frame.data[spec.makers[q].inputs[1]], 0)
+        factor = p.v.div(clip, p.v.splat(top_number(p.type(q))))
     p.put(n.results[0], p.v.mul(p.number(q), factor))
 
 

@@ -23,14 +23,14 @@ from quatrain.compiler.ops import GEMMS
 from quatrain.runtime.step import Step
 from quatrain.targets.cpu import plan_cpu
 from quatrain.targets.cpu_info import CpuInfo
-from quatrain.targets.kernel import Kernel, Slot
+from quatrain.targets.kernel import Kernel, KernelSpec, Slot
 from quatrain.targets.layout import Layout
 from quatrain.targets.packing import from_memory, to_memory
 from quatrain.targets.plan import Plan
 from quatrain.targets.reference import evaluate
 from quatrain.targets.state_layout import state_layout
 from quatrain.targets.tensor import Tensor
-from quatrain.targets.tvm_build import compile_kernel
+from quatrain.targets.tvm_build import Compiled, compile_kernel
 
 # Sums of floats, and exp and log: the order of summation is the kernel's own.
 FLOAT_SUMS = frozenset(
@@ -60,6 +60,8 @@ BF16_STEP = 2.0**-7
 # Where the terms cancel, the sum of their magnitudes bounds the error: 32 terms in f32, the rest
 # in f64.
 SUM_TOLERANCE = 32 * 2.0**-24
+# Equal specs give equal code; the programs of two steps share all of theirs.
+COMPILED: dict[tuple[KernelSpec, CpuInfo], Compiled] = {}
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,9 @@ def compare_kernel(
     """One kernel, run alone."""
     inputs = [_memory(values, plan, s) for s in kernel.inputs]
     outputs = [np.zeros_like(_memory(values, plan, s)) for s in kernel.outputs]
-    compile_kernel(kernel, cpu)(*inputs, *outputs)
+    if (kernel.spec, cpu) not in COMPILED:
+        COMPILED[kernel.spec, cpu] = compile_kernel(kernel, cpu)
+    COMPILED[kernel.spec, cpu](*inputs, *outputs)
     makers = {r: op for op in kernel.ops for r in op.results}
     scales = {s.value: o for s, o in zip(kernel.outputs, outputs, strict=True) if s.scale}
     for slot, made in zip(kernel.outputs, outputs, strict=True):

@@ -12,7 +12,7 @@ from quatrain.runtime.bill import plan_units
 from quatrain.runtime.bill_tables import size
 from quatrain.targets.kernel import Kernel, Unit, slots_of
 from quatrain.targets.layout import orders
-from quatrain.targets.plan import Plan, PlannedKernel, plan
+from quatrain.targets.plan import Plan, PlannedKernel, place_slots
 from quatrain.targets.state_layout import state_layout
 from quatrain.tools.plan_tables import tables
 from quatrain.tools.plan_view import PlanView, view_plan
@@ -42,7 +42,7 @@ def made() -> Plan:
         spec = Spec("_".join(o.kind for o in group), lambda: None)
         kernel = Kernel(spec, tuple(group), inputs, outputs, unit)
         kernels.append(PlannedKernel(kernel, region.name))
-    return plan(program, kernels, orders(program), {}, state_layout(program))
+    return place_slots(program, kernels, orders(program), {}, state_layout(program))
 
 
 @pytest.fixture

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from quatrain.compiler import parse, show, verify
 from quatrain.compiler.errors import NoKernelError
 from quatrain.compiler.ir import Op
+from quatrain.targets.registry import BindOptions, find_target
+from quatrain.targets.state_layout import aligned_bytes, state_layout
 from quatrain.targets.waive import waive, waived
 
 PROGRAM = """\
@@ -54,3 +57,41 @@ def test_a_program_without_a_refusal_is_left_alone() -> None:
     program = parse(PROGRAM)
     assert waive(program, lambda op: None, ()) is program
     assert waived(program) == ()
+
+
+CHANNELS = """\
+program p
+input x : f32[4x6]
+state w : f32[5x6]
+state c : f32[4]
+state d : f32[]
+
+forward:
+  # fc
+  xq = quantize(x, c) : uint4*c[4x6]
+  wq = quantize(w, d) : int4*t[5x6]
+  y = linear(xq, wq) : f32[4x5]
+
+return y
+"""
+
+
+@pytest.mark.tvm
+def test_the_cpu_refuses_what_it_has_no_kernel_for_and_runs_it_where_allowed() -> None:
+    program = verify(parse(CHANNELS))
+    state = state_layout(program)
+    cpu = find_target("cpu")
+    with pytest.raises(NoKernelError, match=r"layer fc: linear of uint4\*c by int4\*t"):
+        cpu.bind(program, state, BindOptions())
+    waived_step = cpu.bind(program, state, BindOptions(allow=("f*",)))
+    block = state.block()
+    state.views(block)["w"][...] = np.arange(30).reshape(5, 6) - 15
+    state.views(block)["c"][...] = [1, 2, 3, 4]
+    state.views(block)["d"][...] = 14
+    x = aligned_bytes(96).view(np.float32).reshape(4, 6)
+    x[...] = np.linspace(0, 4, 24).reshape(4, 6)
+    (made,) = waived_step.run((x,), block, block)
+    (wanted,) = find_target("reference").bind(program, state, BindOptions()).run((x,), block, block)
+    # Six products in f32, each rounded.
+    np.testing.assert_allclose(made, wanted, rtol=6 * 2.0**-24)
+    assert waived(waived_step.program) == ("fc",)

@@ -40,9 +40,9 @@ def bill_of_file(opened: Opened, *, planned: bool) -> Bill:
     """The bill of an opened file; ``planned`` asks the target what multiplies."""
     plan = opened.plan() if planned and _can_plan() else None
     return bill_of(
-        opened.final,
+        opened.final if plan is None else plan.program,
         opened.bundle.train,
-        making=making_of(opened.recipe, opened.target, opened.final, opened.allow),
+        making=making_of(opened.recipe, opened.target, opened.final, opened.allow, plan),
         exempt=exempt_layers(opened.recipe, opened.bundle.train),
         units=None if plan is None else plan_units(plan),
         planned_bytes=None if plan is None else plan.saved_bytes(),

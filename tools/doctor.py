@@ -132,7 +132,7 @@ def cpu() -> Finding:
     """The processor: its name, and the features that kernels use."""
     have = flags()
     listed = " ".join(f for f in SHOWN_FEATURES if f in have or f.replace("avx", "avx_") in have)
-    return Finding("CPU", Mark.GOOD, f"{_cpu_name()}; {listed or 'no vector features known'}")
+    return Finding("CPU", Mark.GOOD, f"{cpu_name()}; {listed or 'no vector features known'}")
 
 
 def units() -> Finding:
@@ -245,7 +245,7 @@ def _installed(package: str) -> bool:
     return True
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
     path = Path("/proc/cpuinfo")
     if path.exists():
         for line in path.read_text().splitlines():

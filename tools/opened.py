@@ -41,7 +41,7 @@ class Opened:
 
     def plan(self) -> Plan:
         """The kernels of the target; UsageError for a target that has none."""
-        made = plan_program(self.target, self.final)
+        made = plan_program(self.target, self.final, self.allow)
         if made is None:
             raise UsageError(f"{self.target} interprets and has no plan; try --target cpu")
         return made

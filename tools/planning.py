@@ -8,16 +8,11 @@ from ..targets.registry import BindOptions, find_target
 from ..targets.state_layout import state_layout
 
 
-def plan_program(target: str, program: Program) -> Plan | None:
+def plan_program(target: str, program: Program, allow: tuple[str, ...] = ()) -> Plan | None:
     """The plan of ``program`` on ``target``; None for a target that interprets.
 
-    Raises NoKernelError, with op and layer, where no kernel of the asked formats exists, and
-    ImportError where what the target builds with is not installed.
+    Raises NoKernelError, with op and layer, where no kernel of the asked formats exists and no
+    pattern of ``allow`` waives it; ImportError where what the target builds with is missing.
     """
-    found, layout = find_target(target), state_layout(program)
-    if target != "cpu":
-        return found.bind(program, layout, BindOptions()).plan
-    from ..targets.cpu import plan_cpu
-    from ..targets.cpu_info import detect
-
-    return plan_cpu(program, layout, detect())
+    options = BindOptions(allow=allow)
+    return find_target(target).plan(program, state_layout(program), options)

@@ -246,6 +246,7 @@ def _installed(package: str) -> bool:
 
 
 def cpu_name() -> str:
+    """The processor in its maker's words."""
     path = Path("/proc/cpuinfo")
     if path.exists():
         for line in path.read_text().splitlines():

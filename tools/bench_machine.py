@@ -1,0 +1,85 @@
+"""The machine of a benchmark: CPU, threads, versions, and what it can do at most."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+
+from . import env
+from .bench_process import ContenderFailed, Worker
+from .doctor import cpu_name
+
+PACKAGES = ("torch", "apache-tvm", "numpy")
+PEAKS_SECONDS = 120.0
+BUSY = 0.5
+# Products on these count against the measured peak of the same name.
+INTEGER, FLOAT, MEMORY = "int8 dot", "f32", "memory"
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Facts that a reader needs to judge a number; ``peaks`` in Gop/s, of memory in GB/s.
+
+    ``load`` is the system's average of the last minute when the benchmark began.
+    """
+
+    cpu: str
+    mcpu: str
+    units: tuple[str, ...]
+    cpus: int
+    threads: int
+    omp_wait_policy: str
+    load: float
+    versions: Mapping[str, str]
+    peaks: Mapping[str, float] = field(default_factory=dict)
+    without_peaks: str = ""
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain data."""
+        return asdict(self)
+
+
+def look() -> Machine:
+    """The facts of this machine; the peaks are measured in a process of their own."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    found: dict[str, object] = {}
+    why = ""
+    try:
+        with Worker() as worker:
+            found = worker.ask("peaks", PEAKS_SECONDS)
+    except ContenderFailed as failure:
+        why = str(failure)
+    units, peaks = found.get("units", ()), found.get("peaks", {})
+    assert isinstance(units, list | tuple) and isinstance(peaks, dict)
+    return Machine(
+        cpu=cpu_name(),
+        mcpu=str(found.get("mcpu", "")),
+        units=tuple(units),
+        cpus=env.available_threads(),
+        threads=env.threads(),
+        omp_wait_policy=os.environ.get("OMP_WAIT_POLICY", "default"),
+        load=round(load, 2),
+        versions=_versions(),
+        peaks=peaks,
+        without_peaks=why,
+    )
+
+
+def _versions() -> dict[str, str]:
+    from .. import __version__
+
+    found = {"quatrain": __version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def share(operations: float, seconds: float, peak: float | None) -> float | None:
+    """The share 0..1 of a peak (Gop/s or GB/s) that ``operations`` (or bytes) in a time are."""
+    return operations / seconds / 1e9 / peak if peak else None

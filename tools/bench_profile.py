@@ -1,0 +1,102 @@
+"""Where the time of a compiled step goes: each distinct kernel alone, times how often it runs.
+
+A kernel runs again and again on buffers of its own, so what fits in cache stays there: the sum is
+what the step would take if its kernels did not push each other's data out.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from statistics import median
+from typing import Any
+
+from ..compiler.analysis import macs
+from ..compiler.errors import UsageError
+from ..compiler.ops import GEMMS
+from ..targets.kernel import Kernel, KernelSpec, Unit
+from ..targets.plan import Plan
+from . import env
+from .bench_buffers import Alone
+from .bench_plan import Workload
+from .bench_tasks import task
+from .driver import compile as compile_step
+
+FEWEST, SECONDS = 5, 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One distinct kernel: how often it runs, in which layers, seconds a call, its work.
+
+    ``operations`` are the products and additions of its GEMM (0 without one), ``bytes`` all that it
+    reads and writes once.
+    """
+
+    kernel: str
+    ops: tuple[str, ...]
+    regions: tuple[str, ...]
+    layers: tuple[str, ...]
+    count: int
+    unit: str
+    seconds: float
+    operations: int
+    bytes: int
+
+
+def profile(request: Mapping[str, Any]) -> dict[str, object]:
+    """The parts of a step, slowest first, the seconds of the whole step, and the peaks."""
+    from ..targets.cpu_info import detect
+    from ..targets.tvm_peaks import measure_peaks
+
+    job = task(Workload(**request["workload"]), fused=False)
+    step = compile_step(
+        job.model, job.loss, job.example, job.optimizer,
+        recipe=request["recipe"], options=request["options"],
+    )  # fmt: skip
+    plan = step.executable.plan
+    if plan is None:
+        raise UsageError(f"target {env.target()} has no kernels to look at; use --target cpu")
+    whole = typical(lambda: step(*job.example))
+    parts = [_part(spec, uses, plan) for spec, uses in _distinct(plan).items()]
+    parts.sort(key=lambda p: -p.seconds * p.count)
+    peaks = measure_peaks(detect(), env.threads())
+    return {"step_seconds": whole, "peaks": peaks, "parts": [asdict(p) for p in parts]}
+
+
+def typical(call: Callable[[], object]) -> float:
+    """Median seconds of a call, after one that does not count."""
+    call()
+    took: list[float] = []
+    while len(took) < FEWEST or sum(took) < SECONDS:
+        start = time.perf_counter()
+        call()
+        took.append(time.perf_counter() - start)
+    return median(took)
+
+
+def _distinct(plan: Plan) -> dict[KernelSpec, list[tuple[Kernel, str]]]:
+    found: dict[KernelSpec, list[tuple[Kernel, str]]] = {}
+    for planned in plan.kernels:
+        found.setdefault(planned.kernel.spec, []).append((planned.kernel, planned.region))
+    return found
+
+
+def _part(spec: KernelSpec, uses: list[tuple[Kernel, str]], plan: Plan) -> Part:
+    from ..targets.cpu_info import detect
+
+    kernel, _ = uses[0]
+    orders = {s.value: plan.layouts[s.value].order for s in kernel.slots}
+    alone = Alone(kernel, orders, detect())
+    return Part(
+        kernel=spec.name,
+        ops=tuple(op.kind for op in kernel.ops),
+        regions=tuple(dict.fromkeys(region for _, region in uses)),
+        layers=tuple(dict.fromkeys(op.origin for k, _ in uses for op in k.ops if op.origin)),
+        count=len(uses),
+        unit="" if kernel.unit is Unit.NONE else kernel.unit.value,
+        seconds=typical(alone.run),
+        operations=sum(2 * macs(op) for op in kernel.ops if op.kind in GEMMS),
+        bytes=alone.bytes,
+    )

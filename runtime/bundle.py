@@ -12,9 +12,8 @@ byte for byte.
 
 from __future__ import annotations
 
+import io
 import json
-import os
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -31,6 +30,7 @@ from ..compiler.ir import Program
 from ..compiler.text import parse, show
 from ..compiler.verify import verify
 from ..passes.recipe import Recipe
+from .files import write_bytes
 
 LAYOUT_VERSION = 1
 ENTRIES = ("manifest.json", "train.qt", "evaluation.qt", "recipe.json", "state.safetensors")
@@ -63,18 +63,11 @@ def write(bundle: Bundle, path: Path) -> None:
             {k: np.asarray(v, order="C") for k, v in bundle.state.items()}
         ),
     }
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file, zipfile.ZipFile(file, "w") as archive:
-                for entry, data in contents.items():
-                    archive.writestr(zipfile.ZipInfo(entry, EPOCH), data)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-    except OSError as e:
-        raise FileError(f"{path} cannot be written: {e.strerror or e}") from None
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for entry, data in contents.items():
+            archive.writestr(zipfile.ZipInfo(entry, EPOCH), data)
+    write_bytes(path, buffer.getvalue())
 
 
 def read(path: Path | str, *, state: bool = True) -> Bundle:

@@ -1,5 +1,8 @@
 """Fixtures shared by all tests."""
 
+import os
+from collections.abc import Iterator
+
 import pytest
 
 
@@ -11,3 +14,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def update_golden(request: pytest.FixtureRequest) -> bool:
     """Whether the golden files are to be rewritten with what the code says now."""
     return bool(request.config.getoption("--update-golden"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def kernel_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One cache of compiled kernels for the session: not the user's, and empty at first."""
+    before = os.environ.get("QUATRAIN_CACHE")
+    os.environ["QUATRAIN_CACHE"] = str(tmp_path_factory.mktemp("kernels"))
+    yield
+    del os.environ["QUATRAIN_CACHE"]
+    if before is not None:
+        os.environ["QUATRAIN_CACHE"] = before

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 pytest.importorskip("torch")
@@ -32,12 +29,6 @@ INSTRUCTION = {
     Unit.INT32: "vpmulld",
     Unit.F32: "vfmadd",
 }
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("QUATRAIN_CACHE", str(tmp_path / "cache"))
-    yield
 
 
 @pytest.mark.slow

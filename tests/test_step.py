@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +58,6 @@ def sgd(model: nn.Module, lr: float = 0.1) -> SGD:
 def compiled(recipe: str = "ultra_low_4bit", target: str = "reference") -> Step:
     model = network()
     return quatrain.compile(model, cross_entropy, batch(), sgd(model), recipe=recipe, target=target)
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("QUATRAIN_CACHE", str(tmp_path / "cache"))
-    yield
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -70,6 +70,12 @@ class Step:
         self._variants: dict[tuple[tuple[int, ...], ...], _Bound] = {}
         self._evaluation: _Evaluation | None = None
 
+    def __repr__(self) -> str:
+        """Network, recipe, target and the batch that the step is made for."""
+        batch = ", ".join("x".join(map(str, v.type.shape)) or "scalar" for v in self._main.batch)
+        s = self.source
+        return f"<Step {s.train.name}: {s.recipe.name} on {s.target}, batch {batch}>"
+
     def __call__(self, *batch: torch.Tensor) -> torch.Tensor:
         """Run one step on ``(x, y)``; return the loss, a 0-d float32 tensor.
 

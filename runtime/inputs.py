@@ -61,7 +61,18 @@ def _check(given: object, value: Value) -> torch.Tensor:
         shapes = f"{list(given.shape)}; the step was compiled for {list(want.shape)}"
         raise InputError(f"{name} has shape {shapes}")
     ready = given.detach().contiguous()
+    if ready.is_floating_point() and not _finite(ready.numpy()):
+        raise InputError(f"{name} holds NaN or infinity, which would destroy the weights; drop it")
     return ready.clone() if ready.data_ptr() % ALIGNMENT else ready
+
+
+def _finite(array: np.ndarray) -> bool:
+    """Whether all numbers are finite: their sum says so, but for one that overflows.
+
+    NumPy, because torch would wake threads that then spin while the step's kernels run.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(array.sum()) or np.isfinite(array).all())
 
 
 def check_labels(batch: Sequence[torch.Tensor], wanted: Sequence[Value], labels: Labels) -> None:

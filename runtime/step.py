@@ -63,6 +63,7 @@ class Step:
     ) -> None:
         self.source, self.options = source, options
         self.hyper: dict[str, float] = source.optimizer.initial()
+        self.skipped = 0
         self._optimizer, self._recapture = optimizer, recapture
         self._main = _Bound(source, options)
         seeds = {SEED: np.asarray(source.seed)} if SEED in self._main.state_names else {}
@@ -81,7 +82,8 @@ class Step:
 
         ``x`` and ``y`` have the shapes of the example batch; another batch size compiles once more
         where the step was made from a model. Raises InputError, and changes nothing, for a batch
-        that does not fit.
+        that does not fit or holds NaN or infinity. A step whose loss is not finite is not applied:
+        the state stays, ``skipped`` counts it, and the loss is returned as it came out.
         """
         bound = self._for_batch(batch)
         ready = check_batch(batch, bound.batch)
@@ -89,7 +91,10 @@ class Step:
             check_labels(ready, bound.batch, labels)
         self._read_hyper(bound)
         loss, *_ = bound.executable.run((*ready, *bound.hyper), self._state.old, self._state.new)
-        self._state.commit()
+        if np.isfinite(loss):
+            self._state.commit()
+        else:
+            self.skipped += 1
         return to_torch(loss, bound.program.outputs[0])
 
     def predict(self, x: torch.Tensor) -> torch.Tensor:

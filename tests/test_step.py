@@ -140,6 +140,10 @@ WRONG: dict[str, Callable[[Tensor, Tensor], tuple[Any, ...]]] = {
     "x is torch.float64; the step was compiled for torch.float32": lambda x, y: (x.double(), y),
     "the step takes 2 tensors (x, y), not 1": lambda x, y: (x,),
     "y holds the label 5; labels are 0 .. 4": lambda x, y: (x, y.clone().fill_(5)),
+    "x holds NaN or infinity, which would destroy the weights; drop it": lambda x, y: (
+        x / x.new_zeros(()),
+        y,
+    ),
     "y is a list; give a torch tensor": lambda x, y: (x, y.tolist()),
 }
 
@@ -152,6 +156,18 @@ def test_a_batch_that_does_not_fit_changes_nothing(message: str) -> None:
         step(*WRONG[message](*batch()))
     assert str(e.value) == message
     assert all(torch.equal(v, before[k]) for k, v in step.state.items())
+
+
+def test_a_step_with_an_infinite_loss_is_not_applied() -> None:
+    step = compiled("fp32")
+    whole = step.state
+    step.load_state({"11.weight": torch.full_like(whole["11.weight"], float("inf"))})
+    before = step.state
+    assert not torch.isfinite(step(*batch()))
+    assert step.skipped == 1
+    assert all(torch.equal(v, before[k]) for k, v in step.state.items())
+    step.load_state(whole)
+    assert torch.isfinite(step(*batch()))
 
 
 @pytest.mark.parametrize("target", TARGETS)

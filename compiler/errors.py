@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
+
+# More known names than this are not listed whole.
+MANY, NEAREST = 20, 10
 
 
 class QuatrainError(Exception):
@@ -23,7 +26,15 @@ class ParseError(QuatrainError):
 
 
 class VerifyError(QuatrainError):
-    """A program breaks an invariant of the IR."""
+    """A program breaks an invariant of the IR.
+
+    ``at`` is the part that breaks it (an op, a declared value, a region, a pair of ``next`` or
+    "return"), by which a reader of text finds the line.
+    """
+
+    def __init__(self, message: str, at: Hashable = None) -> None:
+        super().__init__(message)
+        self.at = at
 
 
 class RecipeError(QuatrainError):
@@ -55,8 +66,15 @@ class UsageError(QuatrainError):
 
 
 def closest(name: str, known: Iterable[str]) -> str:
-    """The end of a sentence about an unknown ``name``: the closest known one, and all of them."""
+    """The end of a sentence about an unknown ``name``: the closest known one, and the others.
+
+    Of more than 20 known names the ten nearest and the number of the rest.
+    """
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"{hint}known: {', '.join(known)}"
+    shown, rest = known, ""
+    if len(known) > MANY:
+        shown = difflib.get_close_matches(name, known, n=NEAREST, cutoff=0.0)
+        rest = f" and {len(known) - len(shown)} more"
+    return f"{hint}known: {', '.join(shown)}{rest}"

@@ -12,7 +12,7 @@ Nothing is aligned across lines, so that a pass that changes one op changes one 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from types import MappingProxyType
 
 from .errors import ParseError, closest
@@ -64,24 +64,34 @@ def show_attr(value: Attr) -> str:
 
 def parse(text: str) -> Program:
     """Read a program back from its text; ParseError names the line."""
-    reader = _Reader()
+    return parse_lines(text)[0]
+
+
+def parse_lines(text: str) -> tuple[Program, Mapping[Hashable, int]]:
+    """A program, and the line of each of its parts: see ``VerifyError.at``."""
+    reader = _Reader(text)
     for number, raw in enumerate(text.splitlines(), 1):
+        reader.number = number
         try:
             reader.line(raw.strip())
         except ParseError as e:
             raise ParseError(f"line {number}: {e}\n  {number:3} | {raw.strip()[:200]}") from None
-    return reader.program()
+    return reader.program(), reader.lines
 
 
+RETURN = "return"
 NAME = re.compile(r"\w[\w.#']*")  # '0.weight' too: nn.Sequential
 OP = re.compile(
     r"(?P<names>[^=(]+) = (?P<kind>\w+)\((?P<args>[^)]*)\)"
     r"(?: \{(?P<attrs>[^}]*)\})? : (?P<types>.+)"
 )
+DEFINED = re.compile(r"^\s*(?:(?:input|state) )?([^=(:\n]+?) (?:= \w+\(|: )", re.MULTILINE)
 
 
 class _Reader:
-    def __init__(self) -> None:
+    def __init__(self, text: str) -> None:
+        self.text, self.number = text, 0
+        self.lines: dict[Hashable, int] = {}
         self.name = self.origin = ""
         self.env: dict[str, Value] = {}
         self.inputs: list[Value] = []
@@ -106,11 +116,16 @@ class _Reader:
             case "input" | "state":
                 self.declare(word, rest)
             case "return":
+                if RETURN in self.lines:
+                    raise ParseError(f"a second return; the first is line {self.lines[RETURN]}")
                 self.outputs = self.uses(rest)
+                self.lines[RETURN] = self.number
             case "next":
                 self.next.append(self.pair(rest))
+                self.lines[self.next[-1]] = self.number
             case _ if line.endswith(":"):
                 self.regions.append((line[:-1], []))
+                self.lines[line[:-1]] = self.number
                 self.origin = ""
             case _:
                 self.op(line)
@@ -126,7 +141,7 @@ class _Reader:
     def op(self, line: str) -> None:
         m = OP.fullmatch(line)
         if not m:
-            raise ParseError("not a declaration, a region, an op, return or next")
+            raise ParseError(_malformed(line))
         if not self.regions:
             raise ParseError("an op stands outside of a region; put 'forward:' ahead of it")
         if m["kind"] not in OPS:
@@ -138,20 +153,32 @@ class _Reader:
         results = tuple(map(self.define, names, types))
         pairs = dict(map(_attr, _split(m["attrs"] or "")))
         attrs = MappingProxyType(pairs) if pairs else NO_ATTRS
-        self.regions[-1][1].append(Op(m["kind"], inputs, results, attrs, self.origin))
+        op = Op(m["kind"], inputs, results, attrs, self.origin)
+        self.regions[-1][1].append(op)
+        self.lines[op] = self.number
 
     def define(self, name: str, type_: str) -> Value:
         if not NAME.fullmatch(name):
             raise ParseError(f"{name!r} is no name; names are letters, digits, '_', '.' and '#'")
         if name in self.env:
             raise ParseError(f"{name} is defined twice")
-        return self.env.setdefault(name, Value(name, parse_type(type_)))
+        value = self.env[name] = Value(name, parse_type(type_))
+        self.lines[value] = self.number
+        return value
 
     def uses(self, names: str) -> tuple[Value, ...]:
         try:
             return tuple(self.env[n] for n in _split(names))
         except KeyError as e:
-            raise ParseError(f"{e.args[0]} is read before it is defined") from None
+            raise ParseError(self.unknown(e.args[0])) from None
+
+    def unknown(self, name: str) -> str:
+        """What is wrong with a name that no line so far defines."""
+        for m in DEFINED.finditer(self.text):
+            if name in _split(m[1]):
+                line = self.text.count("\n", 0, m.start(1)) + 1
+                return f"{name} is read before it is defined, in line {line}"
+        return f"no value is called {name!r}; {closest(name, self.env)}"
 
     def pair(self, rest: str) -> tuple[Value, Value]:
         pair = self.uses(rest.replace(" = ", ", ", 1))
@@ -162,6 +189,8 @@ class _Reader:
     def program(self) -> Program:
         if not self.name:
             raise ParseError("the text has no line 'program NAME'; it is no IR or cut short")
+        if RETURN not in self.lines:
+            raise ParseError("the text has no line 'return NAMES'; it is cut short")
         regions = tuple(Region(name, tuple(ops)) for name, ops in self.regions)
         return Program(
             self.name,
@@ -203,6 +232,20 @@ def parse_attr(text: str) -> Attr:
         if re.fullmatch(r"[A-Za-z_]\w*", text):
             return text
         raise ParseError(f"{text!r} is no attribute value") from None
+
+
+def _malformed(line: str) -> str:
+    """What is wrong with a line that is nothing known."""
+    for opening, closing in ("()", "[]", "{}"):
+        more = line.count(opening) - line.count(closing)
+        if more:
+            lost, kept = (closing, opening) if more > 0 else (opening, closing)
+            return f"a {kept!r} has no {lost!r}; an op reads NAMES = KIND(NAMES) {{ATTRS}} : TYPES"
+    if " = " not in line or "(" not in line:
+        return "not a declaration, a region, an op, return or next"
+    if " : " not in line:
+        return "the op has no ' : TYPE' at its end; an op reads NAMES = KIND(NAMES) : TYPES"
+    return "not an op; one reads NAMES = KIND(NAMES) {KEY=VALUE, ...} : TYPES"
 
 
 def _names(values: Iterable[Value]) -> str:

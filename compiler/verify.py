@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping
 
 from .errors import VerifyError, closest
 from .formats import I32, UINT2, UINT8
 from .ir import REGIONS, Attr, Op, Program, Region, Value
 from .ops import OPS, OpDef
 from .shapes import ShapeMismatch, expected_shapes
-from .text import show_op
+from .text import RETURN, parse_lines, show_op
 from .types import Scale, TensorType
 
 
@@ -46,11 +46,26 @@ ATTRS: dict[str, Callable[[Attr], bool]] = {
 }
 
 
+def read_program(text: str) -> Program:
+    """The verified program that ``text`` spells; ParseError or VerifyError with the line."""
+    program, lines = parse_lines(text)
+    try:
+        return verify(program)
+    except VerifyError as e:
+        raise VerifyError(f"{_line(lines, e.at)}{e}", e.at) from None
+
+
+def _line(lines: Mapping[Hashable, int], at: Hashable) -> str:
+    return f"line {lines[at]}: " if at in lines else ""
+
+
 def verify(program: Program) -> Program:
     """Return ``program`` unchanged, or raise VerifyError at the first broken invariant."""
     order = [r.name for r in program.regions]
     if order != [name for name in REGIONS if name in order]:
-        raise VerifyError(f"regions are {', '.join(order)}; the order is {', '.join(REGIONS)}")
+        wrong = next((n for n in order if n not in REGIONS), order[0])
+        text = f"regions are {', '.join(order)}; the order is {', '.join(REGIONS)}"
+        raise VerifyError(text, wrong)
     seen: dict[Value, str] = dict.fromkeys((*program.inputs, *program.state), "")
     names: set[str] = set()
     for v in seen:
@@ -65,7 +80,8 @@ def verify(program: Program) -> Program:
 
 def _define(value: Value, names: set[str], place: str) -> None:
     if value.name in names:
-        raise VerifyError(f"{place}: {value.name} is defined twice; give one another name")
+        text = f"{place}: {value.name} is defined twice; give one another name"
+        raise VerifyError(text, value)
     names.add(value.name)
 
 
@@ -77,7 +93,7 @@ def _check_op(region: Region, i: int, op: Op, seen: dict[Value, str], names: set
             for j, o in enumerate(region.ops[max(0, i - 3) : i + 4], max(0, i - 3))
         ]
         where = f"{region.name}, layer {op.origin or '-'}"
-        raise VerifyError(f"{where}: {fact}\n" + "\n".join(lines))
+        raise VerifyError(f"{where}: {fact}\n" + "\n".join(lines), op)
     names.update(r.name for r in op.results)
 
 
@@ -141,21 +157,44 @@ def _attributes(op: Op, definition: OpDef) -> str:
 
 
 def _check_ends(program: Program, seen: dict[Value, str]) -> None:
+    if not program.outputs:
+        raise VerifyError("the program returns nothing; name its outputs: return NAMES", RETURN)
     for v in program.outputs:
         if v not in seen:
-            raise VerifyError(f"{v.name} is returned but never defined")
-    made = program.producers()
-    bound: set[Value] = set()
-    for s, v in program.next:
-        if s not in program.state:
-            raise VerifyError(f"next {s.name}: there is no such state; declare it")
-        if v not in seen:
-            raise VerifyError(f"next {s.name} = {v.name}: {v.name} is never defined")
-        if v not in made or v in bound:
-            raise VerifyError(f"next {s.name} = {v.name}: bind a value of its own, made by an op")
-        bound.add(v)
-        if v.type != s.type:
-            raise VerifyError(f"next {s.name} is {v.type}, the state is {s.type}")
+            raise VerifyError(f"{v.name} is returned but never defined", RETURN)
+    _check_next(program, seen)
     for name in program.initial:
         if name not in {s.name for s in program.state}:
             raise VerifyError(f"{name} has an initial value but is no state")
+    _check_update(program)
+
+
+def _check_next(program: Program, seen: dict[Value, str]) -> None:
+    made = program.producers()
+    bound: set[Value] = set()
+    for pair in program.next:
+        s, v = pair
+        if s not in program.state:
+            raise VerifyError(f"next {s.name}: there is no such state; declare it", pair)
+        if v not in seen:
+            raise VerifyError(f"next {s.name} = {v.name}: {v.name} is never defined", pair)
+        if v not in made or v in bound:
+            fact = f"next {s.name} = {v.name}: bind a value of its own, made by an op"
+            raise VerifyError(fact, pair)
+        if s in bound:
+            raise VerifyError(f"next {s.name} stands twice; a state has one next value", pair)
+        bound |= {s, v}
+        if v.type != s.type:
+            raise VerifyError(f"next {s.name} is {v.type}, the state is {s.type}", pair)
+
+
+def _check_update(program: Program) -> None:
+    """What the update makes serves something, or the text has lost a line."""
+    used = {*program.outputs, *(v for _, v in program.next)}
+    used.update(v for _, op in program.ops() for v in op.inputs)
+    for op in program.region("update").ops:
+        for v in op.results:
+            if v not in used:
+                fact = f"nothing reads {v.name} and no state takes it"
+                where = f"update, layer {op.origin or '-'}"
+                raise VerifyError(f"{where}: {fact}; add 'next STATE = {v.name}'", op)

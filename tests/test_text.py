@@ -101,7 +101,13 @@ def test_attributes_parse_back_with_their_type(value: object) -> None:
 
 
 REFUSALS = {
-    "x = relu(z) : f32[1]": "z is read before it is defined",
+    "x = relu(z) : f32[1]": "no value is called 'z'; known: a",
+    "x = relu(late) : f32[1]": "late is read before it is defined, in line 5",
+    "x = relu(a : f32[1]": "a '(' has no ')'; an op reads NAMES = KIND(NAMES)",
+    "x = relu a) : f32[1]": "a ')' has no '('",
+    "x = relu(a) {k=[1} : f32[1]": "'[1' is no attribute value",
+    "x = relu(a)": "the op has no ' : TYPE' at its end",
+    "x = relu(a) k=1 : f32[1]": "not an op; one reads NAMES = KIND(NAMES)",
     "x = relv(a) : f32[1]": "no op is called 'relv'; did you mean 'relu'?",
     "x = relu(a) : f23[1]": "no format is called 'f23'; did you mean 'f32'?",
     "x = relu(a) : f32(1)": "'f32(1)' is no type; a type reads like int4*t[128x64x3x3]",
@@ -118,7 +124,7 @@ REFUSALS = {
 @pytest.mark.parametrize("line", REFUSALS, ids=list(REFUSALS.values()))
 def test_refusals_name_the_line(line: str) -> None:
     with pytest.raises(ParseError) as e:
-        parse(f"program p\ninput a : f32[1]\nforward:\n  {line}\n")
+        parse(f"program p\ninput a : f32[1]\nforward:\n  {line}\n  late = relu(a) : f32[1]\n")
     assert REFUSALS[line] in str(e.value)
     assert str(e.value).startswith("line 4: ")
 
@@ -126,6 +132,24 @@ def test_refusals_name_the_line(line: str) -> None:
 def test_an_op_outside_of_a_region_is_refused() -> None:
     with pytest.raises(ParseError, match="put 'forward:' ahead of it"):
         parse("program p\ninput a : f32[1]\nx = relu(a) : f32[1]\n")
+
+
+def test_text_that_was_cut_short_is_refused() -> None:
+    lines = STEP.splitlines()
+    for count in range(1, len(lines)):
+        with pytest.raises(ParseError, match="no line 'return NAMES'; it is cut short"):
+            parse("\n".join(lines[:count]))
+    with pytest.raises(ParseError, match="line 19: a second return; the first is line 18"):
+        parse(f"{STEP}return y\n")
+
+
+def test_an_unknown_name_among_many_is_answered_with_the_nearest() -> None:
+    many = "".join(f"input layer{i}.weight : f32[1]\n" for i in range(27))
+    with pytest.raises(ParseError) as e:
+        parse(f"program p\n{many}forward:\n  x = relu(layer7.wieght) : f32[1]\n")
+    first = str(e.value).splitlines()[0]
+    assert "no value is called 'layer7.wieght'; did you mean 'layer7.weight'? known: " in first
+    assert first.endswith(" and 17 more") and first.count("layer") == 12
 
 
 def test_text_without_a_program_is_refused() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from quatrain.compiler import parse, verify
 from quatrain.compiler.errors import VerifyError
+from quatrain.compiler.verify import read_program
 
 GOOD = """\
 program p
@@ -50,6 +51,10 @@ BROKEN = {
     "conv2d_weight_grad(d, q)|conv2d_weight_grad(g, w)": "a forward gives",
     "next w = w1|next w = m1": "bind a value of its own",
     "next n = n1|next n = w1": "bind a value of its own",
+    "next n = n1\n|": "update, layer conv: nothing reads n1 and no state takes it; add 'next STATE",
+    "next m = m1\n|": "nothing reads m1 and no state takes it",
+    "next n = n1|next m = n1": "next m stands twice; a state has one next value",
+    "return a|return ": "the program returns nothing; name its outputs",
 }
 
 
@@ -79,3 +84,21 @@ def test_the_failing_line_stands_among_its_neighbours() -> None:
     lines = str(e.value).splitlines()
     assert lines[0].startswith("forward, layer conv: ")
     assert [line[2] for line in lines[1:]] == [" ", " ", ">"]
+
+
+@pytest.mark.parametrize(
+    ("change", "mark"),
+    [
+        ("relu(y) : f32[2x3x4x4]|relu(y) : f32[1]", "a = relu"),
+        ("next w = w1|next w = m1", "next m = m1"),
+        ("next n = n1\n|", "n1 = increment"),
+        ("return a|return ", "return"),
+        ("backward:|sideways:", "sideways:"),
+    ],
+)
+def test_errors_of_a_text_name_the_line(change: str, mark: str) -> None:
+    text = GOOD.replace(*change.split("|"))
+    line = next(i for i, t in enumerate(text.splitlines(), 1) if t.strip().startswith(mark))
+    with pytest.raises(VerifyError) as e:
+        read_program(text)
+    assert str(e.value).startswith(f"line {line}: ")

@@ -135,7 +135,9 @@ def test_a_value_of_a_pass_option_may_hold_commas() -> None:
         (("inspect", "{net}", "--diff", "lower"), "is the first stage"),
         (("inspect", "{net}", "--layer", "cov"), "did you mean 'conv'?"),
         (("inspect", "{net}", "--after", "lower", "--diff", "lower"), "give one"),
-        (("inspect", "{net}", "--diff", "canonicalize", "--layer", "fc"), "--after"),
+        (("inspect", "{net}", "--diff", "canonicalize", "--layer", "flt"), "'flat'?"),
+        (("inspect", "{net}", "--diff", "lower", "--layer", "fc"), "is the first stage"),
+        (("inspect", "{net}", "--buffers"), "--plan"),
         (("inspect", "{net}", "--json"), "--plan"),
         (("inspect", "{net}", "--plan"), "try --target cpu"),
         (("inspect", "{net}", "--plan", "--target", "cpo"), "did you mean 'cpu'?"),
@@ -207,6 +209,13 @@ def test_inspect_one_layer(quatrain: Quatrain, network: Path) -> None:
         "  dfcw = linear_weight_grad(df, e) : f32[3x13]",
         "      reads df : f32[3x3], e : f32[3x13]",
     ]
+
+
+def test_inspect_a_pattern_of_layers(quatrain: Quatrain, network: Path) -> None:
+    text = quatrain("inspect", network, "--layer", "[cf]*")
+    assert "# conv\n" in text and "# fc\n" in text
+    assert "kept for backward: a\n" in text
+    assert quatrain("inspect", network, "--diff", "canonicalize", "--layer", "fc").strip() == ""
 
 
 def test_report(quatrain: Quatrain, network: Path) -> None:

@@ -2,19 +2,18 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
 from quatrain.compiler.text import parse
 from quatrain.compiler.verify import verify
 from quatrain.runtime.bill import plan_units
-from quatrain.runtime.bill_tables import size
 from quatrain.targets.kernel import Kernel, Unit, slots_of
 from quatrain.targets.layout import orders
 from quatrain.targets.plan import Plan, PlannedKernel, place_slots
 from quatrain.targets.state_layout import state_layout
-from quatrain.tools.plan_tables import tables
+from quatrain.tools.plan_tables import overview, tables
 from quatrain.tools.plan_view import PlanView, view_plan
 from quatrain.tools.terminal import show
 
@@ -55,7 +54,7 @@ def test_rows_follow_the_plan(made: Plan, view: PlanView) -> None:
     fused = next(k for k in view.kernels if k.kernel == "conv2d_relu")
     assert fused.ops == ("conv2d", "relu") and fused.unit == "int8 dot"
     assert fused.layer == "body.conv, body.relu" and fused.region == "forward"
-    assert [b.name for b in fused.inputs] == ["xq", "xq (scale)", "wq", "wq (scale)"]
+    assert [b.name for b in fused.inputs] == ["xq", "scale(xq)", "wq", "scale(wq)"]
     assert fused.inputs[0].format == "uint4*t[2x3x7x7]" and fused.inputs[0].bytes == 2 * 49 * 2
     assert fused.inputs[1].format == "f32[1]" and fused.inputs[1].bytes == 4
     assert {b.where for b in fused.outputs} == {"arena"}
@@ -71,7 +70,17 @@ def test_buffers_lie_in_the_arena(view: PlanView) -> None:
 def test_only_one_layer(view: PlanView) -> None:
     kernels = view.of_layer("body.relu").kernels
     assert [k.kernel for k in kernels] == ["conv2d_relu", "relu_grad"]
-    assert view.of_layer("body").kernels == ()
+    assert view.of_layer("*relu").kernels == kernels
+    body = view.of_layer("body")
+    assert {name.partition(".")[0] for k in body.kernels for name in k.layers} == {"body"}
+    assert body.total == len(view.kernels) > len(body.kernels) > len(kernels)
+    assert view.of_layer("bod").kernels == ()
+
+
+def test_what_is_kept_is_marked(made: Plan, view: PlanView) -> None:
+    marked = {b.name for k in view.kernels for b in k.outputs if b.kept}
+    slots = {f"scale({s.value.name})" if s.scale else s.value.name for s, _ in made.saved()}
+    assert marked == slots and {"xq", "scale(xq)", "wq"} <= marked
 
 
 def test_units_of_ops(made: Plan) -> None:
@@ -89,6 +98,18 @@ def test_as_text(
 ) -> None:
     monkeypatch.setattr("quatrain.tools.terminal.FILE_WIDTH", width)
     show(tables(view))
-    text = capsys.readouterr().out
-    assert max(map(len, text.splitlines())) <= width
-    assert "conv2d_relu" in text and size(view.arena) in text and "int8 dot" in text
+    for text in (capsys.readouterr().out, overview(view, width)):
+        assert max(map(len, text.splitlines())) <= width
+        flat = "".join(text.split())
+        for word in ("conv2d+relu", "arena10.8KiB", "int8dot", "xq!", "keptforbackward"):
+            # The table breaks words into pieces where it is narrower than a row.
+            assert width < 80 or word in flat
+
+
+def test_kernels_of_the_update_that_are_alike_share_a_line(view: PlanView) -> None:
+    last = view.kernels[-1]
+    alike = tuple(replace(last, index=last.index + i, region="update") for i in range(3))
+    lines = overview(replace(view, kernels=alike), 100).splitlines()
+    (line,) = (t for t in lines[lines.index("update:") + 1 :] if t.startswith("   "))
+    assert line.split()[0] == str(last.index)
+    assert f"3 x {' + '.join(last.ops)}" in line

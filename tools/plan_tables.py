@@ -1,10 +1,12 @@
-"""The plan of a compiled program for a person to read: one block per kernel."""
+"""The plan for a person to read: one line a kernel, or a block with all buffers of each."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -12,29 +14,110 @@ from rich.text import Text
 from ..runtime.bill_tables import size, table
 from .plan_view import BufferRow, KernelRow, PlanView
 
+NO_UNIT = "-"
+LEGEND = (
+    "unit     what multiplies; - where nothing does (no GEMM)",
+    "layer    whose ops the kernel covers; +2: and two layers more",
+    "place    arena+N: byte N of the memory between kernels, used again and again; old+N, new+N:",
+    "         byte N of the state before and after the step; NAME+0: an input of the step",
+    "NAME!    kept for backward",
+    "83 x     so many kernels alike; the number is the first one's",
+)
+ORDERS = (
+    "order    how elements follow each other: rows as in PyTorch (N, C, H, W), pixels with the",
+    "         channels of a pixel side by side (N, H, W, C)",
+)
+
+
+def overview(view: PlanView, width: int) -> str:
+    """One line a kernel, folded between words at ``width`` columns.
+
+    Kernels of the update that do alike share a line.
+    """
+    rows = list(_folded(view.kernels))
+    layers = max((len(_layer(k, n)) for k, n in rows), default=0)
+    units = max((len(k.unit) for k, _ in rows), default=0)
+    lines = _fold(_head(view), width, 0)
+    lines += [*(line for part in LEGEND for line in _fold(part, width, 9)), ""]
+    for region, group in groupby(rows, key=lambda row: row[0].region):
+        lines.append(f"{region}:")
+        for k, alike in group:
+            start = f"{k.index:5}  {k.unit:{units}}  {_layer(k, alike):{layers}}  "
+            # On a narrow terminal the layer's column is worth less than the words behind it.
+            indent = len(start) if len(start) < width // 2 else 7
+            lines += _fold(f"{start}{_words(k, alike)}", width, indent)
+    rest = "--plan --layer NAME shows all buffers of a layer's kernels, --plan --buffers of all"
+    return "\n".join([*lines, "", *_fold(rest, width, 0)])
+
 
 def tables(view: PlanView) -> Group:
-    """All kernels in order, with the arena's size first."""
-    first = Text(
-        f"{view.program} on {view.target}: {len(view.kernels)} kernels, "
-        f"arena {size(view.arena)}, {size(view.saved_bytes)} of it kept for backward"
-    )
-    return Group(first, *(block for k in view.kernels for block in _kernel(k)))
+    """A block for each kernel: its ops, its unit, and every buffer with its place."""
+    parts: list[RenderableType] = [Text(_head(view))]
+    parts += [Text(part) for part in (*LEGEND[2:5], *ORDERS)]
+    return Group(*parts, *(block for k in view.kernels for block in _kernel(k)))
+
+
+def _head(view: PlanView) -> str:
+    shown = f"{view.total} kernels"
+    if len(view.kernels) < view.total:
+        shown = f"{len(view.kernels)} of {shown}; in the whole step"
+    memory = f"arena {size(view.arena)}, {size(view.saved_bytes)} of it kept for backward"
+    return f"{view.program} on {view.target}: {shown}, {memory}"
+
+
+def _folded(kernels: Sequence[KernelRow]) -> Iterator[tuple[KernelRow, int]]:
+    """Kernels with how many they stand for: those of the update by what they do, others alone."""
+    alike: dict[object, list[KernelRow]] = {}
+    for k in kernels:
+        alike.setdefault((k.region, k.ops) if k.region == "update" else k.index, []).append(k)
+    return ((group[0], len(group)) for group in alike.values())
+
+
+def _layer(k: KernelRow, alike: int) -> str:
+    if alike > 1:
+        return ""
+    first, *more = k.layers
+    return f"{first or '-'} +{len(more)}" if more else first or "-"
+
+
+def _words(k: KernelRow, alike: int) -> str:
+    ops = " + ".join(k.ops)
+    if alike > 1:
+        return f"{alike} x {ops}"
+    made = (f"{_name(b)} {b.format} {_place(b)}" for b in _data(k.outputs))
+    return f"{ops} -> {', '.join(made)}"
+
+
+def _data(rows: Sequence[BufferRow]) -> list[BufferRow]:
+    return [b for b in rows if not b.name.startswith("scale(")]
+
+
+def _name(b: BufferRow) -> str:
+    return f"{b.name}{'!' if b.kept else ''}"
+
+
+def _place(b: BufferRow) -> str:
+    return f"{b.where}+{b.offset}"
+
+
+def _fold(text: str, width: int, indent: int) -> list[str]:
+    space = " " * min(indent, width // 2)
+    return textwrap.wrap(text, width, subsequent_indent=space, break_on_hyphens=False) or [""]
 
 
 def _kernel(row: KernelRow) -> tuple[Text, Padding]:
     title = Text("\n").append(f"{row.index:3}  ", "dim").append(row.kernel, "bold")
     title.append(f"  {row.layer or '-'}  ({row.region})", "cyan")
-    title.append(f"\n     {', '.join(row.ops)}; multiplied in: {row.unit}")
+    unit = "" if row.unit == NO_UNIT else f"; multiplied in {row.unit}"
+    title.append(f"\n     {' + '.join(row.ops)}{unit}")
     return title, Padding(_buffers(row.inputs, row.outputs), (0, 0, 0, 5))
 
 
 def _buffers(inputs: Sequence[BufferRow], outputs: Sequence[BufferRow]) -> Table:
-    made = table("", "", "value", "type", "order", "place", "bytes", right=("bytes",))
+    made = table("", "", "value", "type", "order", "place", "size", right=("size",))
     made.title = None
     for word, rows in (("reads", inputs), ("makes", outputs)):
         for b in rows:
-            place = f"{b.where}+{b.offset}"
-            made.add_row(word, b.name, b.format, b.order, place, str(b.bytes))
+            made.add_row(word, _name(b), b.format, b.order, _place(b), size(b.bytes))
             word = ""
     return made

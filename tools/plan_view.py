@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from ..targets.kernel import Slot
 from ..targets.plan import Plan
+from .layer_view import matches
 
 
 @dataclass(frozen=True, slots=True)
 class BufferRow:
-    """One buffer of a kernel: the value (or its scale), how it is stored, where and how large."""
+    """One buffer of a kernel: the value (or its scale), how it is stored, where and how large.
+
+    ``kept`` marks what a forward kernel makes and a later region reads.
+    """
 
     name: str
     format: str
@@ -18,6 +22,7 @@ class BufferRow:
     where: str
     offset: int
     bytes: int
+    kept: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,21 +38,31 @@ class KernelRow:
     inputs: tuple[BufferRow, ...]
     outputs: tuple[BufferRow, ...]
 
+    @property
+    def layers(self) -> list[str]:
+        """The layers whose ops it covers."""
+        return self.layer.split(", ")
+
 
 @dataclass(frozen=True, slots=True)
 class PlanView:
-    """All kernels of a step in order, and the bytes of the arena that lies between them."""
+    """Kernels of a step in order; ``arena``, ``saved_bytes`` and ``total`` are of the whole step.
+
+    ``arena`` is the size in bytes of the memory between kernels, ``saved_bytes`` what of it holds
+    values from forward to backward, ``total`` the number of kernels.
+    """
 
     program: str
     target: str
     arena: int
     saved_bytes: int
+    total: int
     kernels: tuple[KernelRow, ...]
 
     def of_layer(self, layer: str) -> PlanView:
-        """The same plan with only the kernels that cover an op of ``layer``."""
-        kept = tuple(k for k in self.kernels if layer in k.layer.split(", "))
-        return PlanView(self.program, self.target, self.arena, self.saved_bytes, kept)
+        """The same plan with only the kernels that cover an op of ``layer`` (see ``matches``)."""
+        kept = tuple(k for k in self.kernels if any(matches(name, layer) for name in k.layers))
+        return replace(self, kernels=kept)
 
     def to_dict(self) -> dict[str, object]:
         """Plain numbers, words, lists and dictionaries."""
@@ -57,6 +72,7 @@ class PlanView:
 def view_plan(plan: Plan, target: str) -> PlanView:
     """The rows of a target's plan."""
     rows = []
+    kept = _kept(plan)
     for index, planned in enumerate(plan.kernels):
         kernel = planned.kernel
         layers = dict.fromkeys(op.origin for op in kernel.ops if op.origin)
@@ -68,17 +84,32 @@ def view_plan(plan: Plan, target: str) -> PlanView:
                 ", ".join(layers),
                 tuple(op.kind for op in kernel.ops),
                 kernel.unit.value,
-                tuple(_row(plan, slot) for slot in kernel.inputs),
-                tuple(_row(plan, slot) for slot in kernel.outputs),
+                tuple(_row(plan, slot, kept) for slot in kernel.inputs),
+                tuple(_row(plan, slot, kept) for slot in kernel.outputs),
             )
         )
-    return PlanView(plan.program.name, target, plan.arena, plan.saved_bytes(), tuple(rows))
+    name, saved = plan.program.name, plan.saved_bytes()
+    return PlanView(name, target, plan.arena, saved, len(rows), tuple(rows))
 
 
-def _row(plan: Plan, slot: Slot) -> BufferRow:
+def _kept(plan: Plan) -> set[Slot]:
+    """Slots that kernels of the forward region make and that later regions read.
+
+    A view shares its source's memory and no kernel makes it, so this asks for the memory's writer.
+    """
+    writers = {
+        plan.places[slot]: slot
+        for planned in plan.kernels
+        if planned.region == "forward"
+        for slot in planned.kernel.outputs
+    }
+    return {writers[place] for _, place in plan.saved() if place in writers}
+
+
+def _row(plan: Plan, slot: Slot, kept: set[Slot]) -> BufferRow:
     place, layout = plan.places[slot], plan.layouts[slot.value]
+    name, format_ = slot.value.name, str(slot.value.type)
     if slot.scale:
-        name, format_ = f"{slot.value.name} (scale)", f"f32[{layout.scales}]"
-    else:
-        name, format_ = slot.value.name, str(slot.value.type)
-    return BufferRow(name, format_, layout.order.value, place.where, place.offset, place.bytes)
+        name, format_ = f"scale({name})", f"f32[{layout.scales}]"
+    order = layout.order.value
+    return BufferRow(name, format_, order, place.where, place.offset, place.bytes, slot in kept)

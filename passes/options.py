@@ -50,8 +50,9 @@ class Option:
     def refuse(self, raw: object, owner: str) -> RecipeError:
         """The error about a wrong value."""
         right = {bool: "true or false", int: "an integer", float: "a finite number"}
-        wanted = " or ".join(map(show, self.choices)) or right.get(self.type, "text")
-        return RecipeError(f"option {self.name} of {owner} is {wanted}, not {raw!r}")
+        *some, last = map(show, self.choices or (right.get(self.type, "text"),))
+        wanted = f"{', '.join(some)} or {last}" if some else last
+        return RecipeError(f"option {self.name} of {owner} must be {wanted}, not {raw!r}")
 
 
 def options_of(function: Pass) -> dict[str, Option]:

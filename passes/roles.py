@@ -14,7 +14,7 @@ from ..compiler.text import parse
 from ..compiler.verify import verify
 from .recipe import Recipe
 from .roles_example import EXAMPLE, LAYERS
-from .select import is_name, split
+from .select import SIZE, is_name, kernel_sizes, split
 
 # Role: end of the op's kind, operand.
 ROLES = {
@@ -38,9 +38,12 @@ class Roles:
 
 
 def roles(recipe: Recipe) -> Roles:
-    """The table of a recipe. Terms that name layers are left out, since the example has others."""
+    """The table of a recipe.
+
+    Terms that name layers or kernel sizes which the example lacks are left out.
+    """
     program = verify(parse(EXAMPLE))
-    stages = _without_names(recipe).apply(program)
+    stages = _general(recipe, program).apply(program)
     final = stages[-1][1] if stages else program
     columns = (*COLUMNS, *(layer for layer in LAYERS if layer not in COLUMNS))
     rows = [
@@ -51,11 +54,13 @@ def roles(recipe: Recipe) -> Roles:
     return Roles(("role", *(COLUMNS.get(c, c) for c in columns)), tuple(rows))
 
 
-def _without_names(recipe: Recipe) -> Recipe:
+def _general(recipe: Recipe, program: Program) -> Recipe:
+    sizes = {"x".join(map(str, size)) for size in kernel_sizes(program).values()}
     changes = {}
     for label, step in zip(recipe.labels, recipe.steps, strict=True):
         for key in {"exempt", "fp8_on"} & step.settings.keys():
             words = [w for w in split(str(step.settings[key])) if not is_name(w)]
+            words = [w for w in words if w in sizes or not SIZE.fullmatch(w)]
             changes[f"{label}.{key}"] = ",".join(words) or "none"
     return recipe.with_options(changes)
 

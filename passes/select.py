@@ -7,7 +7,8 @@ training and the evaluation program. A selection is a list of terms separated by
     first     every GEMM with no GEMM ahead of its data: it reads the program's inputs
     last      every GEMM with no GEMM behind it: the one nearest to the loss or the output
     shortcut  the convolutions on a branch that meets an ``add`` with fewer GEMMs than the other one
-    1x1       the convolutions with kernels of that size
+    1x1       the convolutions with kernels of that size; a training program must have some, but
+              for 1x1, which recipes name for all networks
     layer2.*  the layers with such a name (* ? [..] as in file names)
     !NAME     not the layers with such a name, whatever the other terms say
     none      no layer
@@ -27,6 +28,7 @@ from ..compiler.ops import GEMMS
 
 EXEMPT = "first,last,shortcut"
 SIZE = re.compile(r"(\d+)x(\d+)")
+POINTWISE = (1, 1)
 
 
 def layers(program: Program) -> dict[str, Op]:
@@ -40,7 +42,10 @@ def quantized(program: Program, exempt: str) -> frozenset[str]:
 
 
 def selected(program: Program, terms: str) -> frozenset[str]:
-    """The layers that ``terms`` (see above) choose; RecipeError for a name that fits no layer."""
+    """The layers that ``terms`` (see above) choose.
+
+    RecipeError for a name or a size that fits no layer of a training program.
+    """
     words = split(terms)
     if "none" in words and len(words) > 1:
         raise RecipeError(f"'none' in {terms!r} contradicts the other terms; give it alone")
@@ -52,7 +57,7 @@ def selected(program: Program, terms: str) -> frozenset[str]:
         elif word in ANSWERS:
             chosen |= ANSWERS[word](program)
         elif size := SIZE.fullmatch(word):
-            chosen |= _of_size(known, (int(size[1]), int(size[2])))
+            chosen |= _of_size(program, (int(size[1]), int(size[2])))
     for word in words:  # a name outranks a class, so exclusions come last
         if word.startswith("!"):
             chosen -= _named(program, known, word[1:])
@@ -117,9 +122,20 @@ def _gemms(ops: set[Op]) -> list[Op]:
     return [op for op in ops if op.kind in GEMMS]
 
 
-def _of_size(known: dict[str, Op], size: tuple[int, int]) -> set[str]:
-    weights = {name: op.inputs[1].type.shape for name, op in known.items() if op.kind == "conv2d"}
-    return {name for name, shape in weights.items() if shape[2:] == size}
+def kernel_sizes(program: Program) -> dict[str, tuple[int, ...]]:
+    """The kernel size of each convolution, by layer."""
+    known = layers(program).items()
+    return {name: op.inputs[1].type.shape[2:] for name, op in known if op.kind == "conv2d"}
+
+
+def _of_size(program: Program, size: tuple[int, int]) -> set[str]:
+    sizes = kernel_sizes(program)
+    found = {name for name, s in sizes.items() if s == size}
+    if not found and size != POINTWISE and program.region("backward").ops:
+        there = ", ".join(sorted({"x".join(map(str, s)) for s in sizes.values()})) or "none"
+        text = "x".join(map(str, size))
+        raise RecipeError(f"no convolution has a {text} kernel; sizes of this program: {there}")
+    return found
 
 
 def _named(program: Program, known: dict[str, Op], pattern: str) -> set[str]:

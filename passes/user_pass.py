@@ -28,6 +28,9 @@ class Origin:
 
 # What recipes of this process have loaded, by pass name and content.
 LOADED: dict[tuple[str, str], Pass] = {}
+# The content that a pass was last loaded with, by pass name and the file's own name.
+LATEST: dict[tuple[str, str], str] = {}
+SHOWN = 8  # hex digits of a hash, enough to tell two files apart
 
 
 def load_pass(reference: str, folder: Path) -> tuple[str, Origin]:
@@ -43,19 +46,27 @@ def load_pass(reference: str, folder: Path) -> tuple[str, Origin]:
     key = name, origin.sha256
     if key not in LOADED:
         LOADED[key] = _function(_run(path, source), name, path)
+    LATEST[name, path.name] = origin.sha256
     return name, origin
 
 
 def loaded_pass(name: str, origin: Origin) -> Pass:
     """The user's pass of that name and content; RecipeError if no recipe has loaded it."""
-    try:
-        return LOADED[name, origin.sha256]
-    except KeyError:
+    key = name, origin.sha256
+    if key in LOADED:
+        return LOADED[key]
+    now = LATEST.get((name, Path(origin.file).name), origin.sha256)
+    if now != origin.sha256:
         raise RecipeError(
-            f"the pass {name!r} is from {origin.file} (sha256 {origin.sha256[:12]}..), and opening "
-            "a saved step runs no code; first call quatrain.passes.recipe.load_recipe with the "
-            "recipe file that names it"
-        ) from None
+            f"{origin.file} has changed since the step was saved with its pass {name!r} (saved "
+            f"sha256 {origin.sha256[:SHOWN]}.., now {now[:SHOWN]}..); bring the saved content back "
+            "or compile again"
+        )
+    raise RecipeError(
+        f"the pass {name!r} is from {origin.file}, and opening a saved step runs no code; name the "
+        "recipe that has it: --recipe FILE.toml on the command line, in Python first call "
+        'quatrain.passes.recipe.load_recipe("FILE.toml")'
+    )
 
 
 def run_pass(name: str, origin: Origin, program: Program, settings: dict[str, Setting]) -> Program:
@@ -93,9 +104,14 @@ def _run(path: Path, source: bytes) -> ModuleType:
 
 def _function(module: ModuleType, name: str, path: Path) -> Pass:
     found = vars(module).get(name)
-    functions = [n for n, f in vars(module).items() if callable(f) and not n.startswith("_")]
+    own = [
+        n
+        for n, f in vars(module).items()
+        if callable(f) and getattr(f, "__module__", "") == module.__name__ and n[0] != "_"
+    ]
     if not callable(found):
-        raise RecipeError(f"{path} defines no function {name!r}; {closest(name, functions)}")
+        hint = closest(name, own) if own else "it defines none"
+        raise RecipeError(f"{path} defines no function {name!r}; {hint}")
     options_of(found)
     function: Pass = found
     return function

@@ -109,13 +109,13 @@ def test_plain_data_and_back() -> None:
     ("options", "message"),
     [
         ({"carier": "f32"}, "ultra_low_4bit has no option 'carier'; did you mean 'carrier'?"),
-        ({"carrier": "fp32"}, "option carrier of carrier is bf16 or f32 or f16, not 'fp32'"),
+        ({"carrier": "fp32"}, "option carrier of carrier must be bf16, f32 or f16, not 'fp32'"),
         ({"two_phase_rounding.fase": "x"}, "did you mean 'two_phase_rounding.phase'?"),
-        ({"sr": "maybe"}, "option sr of two_phase_rounding is true or false, not 'maybe'"),
-        ({"bits": 3}, "option bits of sawb_weights is 2 or 4 or 7 or 8, not 3"),
+        ({"sr": "maybe"}, "option sr of two_phase_rounding must be true or false, not 'maybe'"),
+        ({"bits": 3}, "option bits of sawb_weights must be 2, 4, 7 or 8, not 3"),
         ({"bits": True}, "not True"),
         ({"bits": 8, "grid": 16}, "grid=16 is a grid of 4 bits, not of 8"),
-        ({"clip_init": "nan"}, "is a finite number, not 'nan'"),
+        ({"clip_init": "nan"}, "must be a finite number, not 'nan'"),
         ({"clip_init": 0}, "clip_init=0 must be positive"),
         ({"clip_floor": -1}, "clip_floor=-1 must be positive"),
         ({"pact_decay": -0.1}, "pact_decay=-0.1 must not be negative"),
@@ -141,7 +141,7 @@ def test_wrong_options_are_one_sentence(options: dict[str, object], message: str
         ("[[passes]]\npass = 'carier'", "no pass is called 'carier'; did you mean 'carrier'?"),
         ("[[passes]]\npass = 'carrier'\ncarier = 'f32'", "carrier has no option 'carier'"),
         ("[[passes]]\npass = 'subsample'\nx = 1", "subsample has no option 'x'; it has none"),
-        ("[[passes]]\npass = 'carrier'\ncarrier = 16", "is bf16 or f32 or f16, not 16"),
+        ("[[passes]]\npass = 'carrier'\ncarrier = 16", "must be bf16, f32 or f16, not 16"),
         ("[options]\nbits = 4\n[[passes]]\npass = 'carrier'", "has no option 'bits'"),
         ("passes =", "is no TOML"),
         ("[[passes]]\npass = 'gone.py:f'", "gone.py"),
@@ -237,8 +237,21 @@ def test_a_saved_recipe_runs_no_code(tmp_path: Path) -> None:
     assert mine.digest != load_recipe("fp32").digest
     assert mine.steps[0].origin is not None
     del LOADED["widen", mine.steps[0].origin.sha256]
-    with pytest.raises(RecipeError, match="runs no code"):
+    with pytest.raises(RecipeError, match=r"runs no code; .*--recipe FILE\.toml .*load_recipe"):
         Recipe.from_dict(data)
+
+
+def test_a_pass_file_that_changed_since_is_named_with_both_hashes(tmp_path: Path) -> None:
+    saved = load_recipe(user_recipe(tmp_path, f"{MY_PASS}\n# as it was saved\n"))
+    data = saved.to_dict()
+    (then,) = (s.origin for s in saved.steps)
+    now = load_recipe(user_recipe(tmp_path, f"{MY_PASS}\n# as it is now\n")).steps[0].origin
+    assert then is not None and now is not None
+    del LOADED["widen", then.sha256]
+    with pytest.raises(RecipeError) as caught:
+        Recipe.from_dict(data)
+    hashes = f"(saved sha256 {then.sha256[:8]}.., now {now.sha256[:8]}..)"
+    assert "mine.py has changed since" in str(caught.value) and hashes in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -246,7 +259,8 @@ def test_a_saved_recipe_runs_no_code(tmp_path: Path) -> None:
     [
         ("def", "f", "cannot be loaded: SyntaxError"),
         ("import no_such_module", "f", "cannot be loaded: ModuleNotFoundError"),
-        (MY_PASS, "wide", "defines no function 'wide'; did you mean 'widen'?"),
+        (MY_PASS, "wide", "defines no function 'wide'; did you mean 'widen'? known: widen"),
+        ("x = 1", "f", "defines no function 'f'; it defines none"),
         ("def f(a, b): pass", "f", "f is no pass; a pass is 'def f(program, *, option=default)'"),
         ("def f(p, *, n): pass", "f", "option n of f needs a default"),
         ("def f(p, *, n=()): pass", "f", "option n of f needs a default"),
@@ -284,7 +298,7 @@ def test_options_come_from_the_signature() -> None:
 
 
 def test_roles_are_read_from_the_programs() -> None:
-    table = roles(FULL.with_options({"fp8_on": "1x1,layer7.*", "exempt": "first,last,stem.*"}))
+    table = roles(FULL.with_options({"fp8_on": "1x1,5x5,layer7.*", "exempt": "first,last,stem.*"}))
     assert table.columns == ("role", "ordinary", "1x1 convolution", "first", "shortcut", "last")
     rows = {row[0]: row[1:] for row in table.rows}
     assert rows["activation into forward"] == ("uint4*t", "uint4*t", "bf16", "uint4*t", "bf16")

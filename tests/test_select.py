@@ -7,7 +7,15 @@ from quatrain.compiler.ir import Program
 from quatrain.compiler.text import parse
 from quatrain.compiler.verify import verify
 from quatrain.passes.recipe import load_recipe
-from quatrain.passes.select import first, last, layers, quantized, selected, shortcut
+from quatrain.passes.select import (
+    first,
+    kernel_sizes,
+    last,
+    layers,
+    quantized,
+    selected,
+    shortcut,
+)
 from tests.residual import resnet
 
 GEOMETRY = {1: "padding=[0,0]", 3: "padding=[1,1]"}
@@ -149,6 +157,8 @@ def test_terms(terms: str, want: str) -> None:
             "!layer1.0.conv9",
             "no layer with a GEMM is called 'layer1.0.conv9'; did you mean 'layer1",
         ),
+        ("5x5", "no convolution has a 5x5 kernel; sizes of this program: 1x1, 3x3"),
+        ("first,03x3,7x7", "no convolution has a 7x7 kernel"),
         ("none,first", "'none' in 'none,first' contradicts the other terms"),
     ],
 )
@@ -156,6 +166,12 @@ def test_terms_that_choose_nothing_are_refused(terms: str, message: str) -> None
     with pytest.raises(RecipeError) as caught:
         selected(resnet(), terms)
     assert message in str(caught.value)
+
+
+def test_pointwise_layers_may_be_missing() -> None:
+    program = resnet(widths=(3,))
+    assert "1x1" not in {"x".join(map(str, s)) for s in kernel_sizes(program).values()}
+    assert selected(program, "1x1") == set()
 
 
 def test_an_evaluation_program_may_lack_a_named_layer() -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .step import Source
 
 NO_UNIT = "-"
-FOUR_BITS = 4
+FOUR_BITS, EIGHT_BITS = 4, 8
 # Ops that turn numbers of one format into numbers of another; each costs a read and a write.
 CONVERSIONS = frozenset({"quantize", "round_log", "round_stochastic", "cast", "dequantize"})
 
@@ -51,6 +51,11 @@ class GemmLine:
     def four_bit(self) -> bool:
         """Whether both operands are stored in at most four bits."""
         return max(self.bits) <= FOUR_BITS
+
+    @property
+    def eight_bit(self) -> bool:
+        """Whether both operands are stored in at most eight bits, and not both in four."""
+        return FOUR_BITS < max(self.bits) <= EIGHT_BITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +135,11 @@ class Bill:
         return sum(g.macs for g in self.gemms if g.four_bit) / max(self.macs, 1)
 
     @property
+    def eight_bit_share(self) -> float:
+        """Share (0..1) of all MACs whose wider operand has 5..8 bits, such as those in FP8."""
+        return sum(g.macs for g in self.gemms if g.eight_bit) / max(self.macs, 1)
+
+    @property
     def exempt_share(self) -> float:
         """Share (0..1) of all MACs in layers that the recipe leaves in the carrier."""
         return sum(g.macs for g in self.gemms if g.exempt) / max(self.macs, 1)
@@ -172,6 +182,7 @@ class Bill:
             "waivers": list(self.making.waivers),
             "macs": self.macs,
             "four_bit_share": self.four_bit_share,
+            "eight_bit_share": self.eight_bit_share,
             "exempt_share": self.exempt_share,
             "classes": [asdict(c) for c in self.classes],
             "gemms": [{**asdict(g), "formats": g.formats} for g in self.gemms],

@@ -16,6 +16,8 @@ FILE_WIDTH = 100
 DIRECTIONS = ("forward", "dX", "dW")
 # Below this many columns each GEMM takes a line of its own.
 WIDE = 92
+# A smaller rest of all MACs is the rounding of a sum, or shows as 0.0 %.
+LEAST_SHARE = 5e-5
 COUNTS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 BYTES = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
@@ -83,13 +85,29 @@ def _summary(bill: Bill) -> Table:
     made.add_row("passes", ", ".join(making.passes) or "none")
     made.add_row("waivers", ", ".join(making.waivers) or "none")
     made.add_row("MACs a step", count(bill.macs))
-    made.add_row(
-        "on 4 bits", f"{percent(bill.four_bit_share)}  (both operands stored in at most 4 bits)"
-    )
-    made.add_row("exempt", f"{percent(bill.exempt_share)}  (counted in the share above)")
+    for name, value, what in _shares(bill):
+        made.add_row(name, f"{percent(value)} of them  ({what})")
     made.add_row("kept for backward", _kept(bill))
     made.add_row("converted", f"{count(sum(c.elements for c in bill.conversions))} elements a step")
     return made
+
+
+def _shares(bill: Bill) -> list[tuple[str, float, str]]:
+    """Parts of all MACs: they add up to one."""
+    wide = [g for g in bill.gemms if g.eight_bit]
+    names = {o.partition("*")[0] for g in wide for o in g.operands}
+    units = ", ".join(sorted({g.unit for g in wide} - {NO_UNIT}))
+    four, exempt = bill.four_bit_share, bill.exempt_share
+    rows = [("on 4 bits", four, "both operands stored in at most 4 bits")]
+    if wide:
+        floats_first = sorted(names, key=lambda name: (not name.startswith("fp8"), name))
+        what = ", ".join(floats_first) + (f"; multiplied in {units}" if units else "")
+        rows.append(("on 8 bits", bill.eight_bit_share, what))
+    rows.append(("exempt", exempt, "layers that the recipe leaves in plain floats"))
+    other = 1 - four - bill.eight_bit_share - exempt
+    if other > LEAST_SHARE:
+        rows.append(("other", other, "plain floats or wider codes"))
+    return rows
 
 
 def _kept(bill: Bill) -> str:

@@ -61,9 +61,18 @@ def test_named_exemptions_replace_the_guess() -> None:
 
 def test_five_bits_are_not_four() -> None:
     text = QUANTIZED.replace("int4*t[13x3", "int5*t[13x3")
-    assert bill_of(verify(parse(text))).four_bit_share == pytest.approx(
-        CONV_MACS / (3 * CONV_MACS + LAST_MACS)
-    )
+    bill = bill_of(verify(parse(text)))
+    total = 3 * CONV_MACS + LAST_MACS
+    assert bill.four_bit_share == pytest.approx(CONV_MACS / total)
+    assert bill.eight_bit_share == pytest.approx(2 * CONV_MACS / total)
+    assert "of them (fp4.even, int5, uint4)" in " ".join(str(bill).split())
+
+
+def test_the_shares_of_the_summary_are_all(low: Bill, captured: Program) -> None:
+    for bill in (low, bill_of(captured), bill_of(verify(parse(QUANTIZED)), exempt=frozenset())):
+        # Four quotients are added in another order: a few roundings of double precision.
+        assert sum(v for _, v, _ in bill_tables._shares(bill)) == pytest.approx(1, abs=1e-12)
+    assert "on 8 bits" not in str(low)
 
 
 def test_saved_values_are_listed_as_stored(low: Bill) -> None:

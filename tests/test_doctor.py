@@ -4,6 +4,7 @@ import json
 import subprocess
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -97,3 +98,25 @@ def test_self_test_of_the_reference() -> None:
 def test_self_test_of_the_cpu() -> None:
     pytest.importorskip("tvm")
     assert "built for cpu equals the reference" in self_test.self_test("cpu")
+
+
+def test_a_library_for_gpus_may_fail_to_load(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "lib").mkdir()
+    for name in ("libtvm.so", "libtvm_runtime_cuda.so"):
+        (tmp_path / "lib" / name).touch()
+    spec = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    monkeypatch.setattr(doctor, "find_spec", lambda name: spec)
+    fails = {"libtvm_runtime_cuda.so"}
+
+    def child(*words: str) -> subprocess.CompletedProcess[str]:
+        failed = Path(words[-1]).name in fails
+        return subprocess.CompletedProcess(words, int(failed), "", "OSError: libx.so: missing\n")
+
+    monkeypatch.setattr(doctor, "_child", child)
+    found = doctor.shared_libraries()
+    assert found.mark is Mark.GOOD and "libtvm_runtime_cuda.so" in found.text
+    fails.add("libtvm.so")
+    found = doctor.shared_libraries()
+    assert found == Finding("shared libraries", Mark.BAD, "libtvm.so: libx.so: missing")

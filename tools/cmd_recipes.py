@@ -47,11 +47,13 @@ def _list(recipes: list[Recipe], as_json: bool) -> None:
 def _show(recipe: Recipe, found: Roles) -> None:
     terminal.show(Text(f"{recipe.name}: {recipe.title}", "bold"))
     terminal.show(recipe.paper or "no paper named")
-    terminal.show(f"hash {recipe.digest[:12]}\n")
+    terminal.show(f"hash {recipe.digest[:12]}")
+    terminal.line("")
     by_role = table("Formats by role and layer", *found.columns)
     for row in found.rows:
         by_role.add_row(*row)
     terminal.show(by_role)
+    terminal.line("")
     passes = table("Passes and options", "pass", "option", "value")
     for label, step in zip(recipe.labels, recipe.steps, strict=True):
         options = [(k, show(v)) for k, v in step.settings.items()] or [("", "")]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from rich.console import Group
+from rich.table import Table
 
 from ..runtime.bill_tables import table
 from ..targets.registry import TARGETS, find_target
@@ -47,5 +49,14 @@ def _show(name: str, as_json: bool) -> None:
         return
     made = table(f"Multiplications on {name}", "ops", "multiplied in", "operands")
     for ops, unit, words in summary(found):
-        made.add_row("\n".join(ops), unit, "\n".join(words))
+        made.add_row(", ".join(ops), unit, Group(*(_hanging(w) for w in words)))
+        made.add_section()
     terminal.show(made)
+    terminal.show("each op of a block with each pair of its lines: A x B, of every A with every B")
+
+
+def _hanging(text: str) -> Table:
+    """A line that starts with a point, so that its own folds are told from the next line."""
+    made = Table.grid(padding=(0, 1))
+    made.add_row("·", text)
+    return made

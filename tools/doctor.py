@@ -115,17 +115,20 @@ def shared_libraries() -> Finding:
     if spec is None or not spec.submodule_search_locations:
         return Finding("shared libraries", Mark.BAD, "TVM is not installed")
     folder = Path(next(iter(spec.submodule_search_locations))) / "lib"
-    missing, broken = [], False
+    missing, for_cuda = [], []
     for path in sorted(folder.glob("*.so")):
         done = _child("-c", LOAD, str(path))
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["crashed"])[-1]
-            missing.append(f"{path.name}: {last.removeprefix('OSError: ')}")
-            broken |= "cuda" not in path.name
-    if not missing:
-        return Finding("shared libraries", Mark.GOOD, f"all in {folder} load")
-    note = "" if broken else " (only the target cuda needs it)"
-    return Finding("shared libraries", Mark.BAD if broken else Mark.NOTE, "; ".join(missing) + note)
+        if not done.returncode:
+            continue
+        if "cuda" in path.name:
+            for_cuda.append(path.name)
+            continue
+        last = (done.stderr.strip().splitlines() or ["crashed"])[-1]
+        missing.append(f"{path.name}: {last.removeprefix('OSError: ')}")
+    if missing:
+        return Finding("shared libraries", Mark.BAD, "; ".join(missing))
+    but = f" but {', '.join(for_cuda)}, for GPUs only" if for_cuda else ""
+    return Finding("shared libraries", Mark.GOOD, f"all load{but}")
 
 
 def cpu() -> Finding:

@@ -27,6 +27,8 @@ ROLES = {
 }
 COLUMNS = {"ordinary": "ordinary", "pointwise": "1x1 convolution"}
 ABSENT = "-"
+# Options that choose layers; names of a person's own network have no layer in the example.
+LAYER_OPTIONS = frozenset({"exempt", "fp8_on", "layer"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ def _general(recipe: Recipe, program: Program) -> Recipe:
     sizes = {"x".join(map(str, size)) for size in kernel_sizes(program).values()}
     changes = {}
     for label, step in zip(recipe.labels, recipe.steps, strict=True):
-        for key in {"exempt", "fp8_on"} & step.settings.keys():
+        for key in LAYER_OPTIONS & step.settings.keys():
             words = [w for w in split(str(step.settings[key])) if not is_name(w)]
             words = [w for w in words if w in sizes or not SIZE.fullmatch(w)]
             changes[f"{label}.{key}"] = ",".join(words) or "none"

@@ -3,6 +3,9 @@
 import re
 from pathlib import Path
 
+import pytest
+
+from quatrain.compiler.errors import RecipeError
 from quatrain.passes.recipe import load_recipe, recipe_names
 from quatrain.passes.roles import roles
 from tests.residual import resnet
@@ -19,9 +22,10 @@ def block(start: str) -> str:
 
 
 def test_the_users_pass_moves_one_layer_to_fp8(tmp_path: Path) -> None:
-    (tmp_path / "my_pass.py").write_text(block('"""The gradient of one layer'), encoding="utf-8")
+    (tmp_path / "my_pass.py").write_text(block('"""The gradients of some layers'), encoding="utf-8")
     path = tmp_path / "my_recipe.toml"
-    path.write_text(block('title = "4 bits'), encoding="utf-8")
+    text = block('title = "4 bits').replace("stages.1.0.body.0", "layer1.0.conv1")
+    path.write_text(text, encoding="utf-8")
     recipe = load_recipe(path)
     program = recipe.apply(resnet())[-1][1]
     kinds = ("conv2d_input_grad", "conv2d_weight_grad")
@@ -38,6 +42,21 @@ def test_the_users_pass_moves_one_layer_to_fp8(tmp_path: Path) -> None:
     assert roles(recipe).rows
     moved = recipe.with_options({"layer": "layer2.0.conv1"})
     assert moved.digest != recipe.digest
+    with pytest.raises(RecipeError, match=r"did you mean 'layer1\.0\.conv1'"):
+        recipe.with_options({"layer": "layer1.0.conf1"}).apply(resnet())
+
+
+@pytest.mark.torch
+def test_the_layer_of_the_example_exists() -> None:
+    resnet20 = pytest.importorskip("quatrain.tools.models").resnet20
+    names = dict(resnet20().named_modules())
+    assert "stages.1.0.body.0" in names and "stages.1.0.body.0" in block("title")
+
+
+def test_the_recipe_of_the_example_is_ours_with_one_pass_more() -> None:
+    entries = re.findall(r'^pass = "(.*)"', block("title"), flags=re.MULTILINE)
+    own = [e for e in entries if ".py:" not in e]
+    assert own == list(load_recipe("ultra_low_4bit").labels) and len(entries) == len(own) + 1
 
 
 def test_each_recipe_has_a_page_that_lists_its_options() -> None:

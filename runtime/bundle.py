@@ -15,6 +15,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,10 +26,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from ..compiler.errors import FileError, ParseError, QuatrainError
+from ..compiler.errors import FileError, ParseError, VerifyError
 from ..compiler.ir import Program
-from ..compiler.text import parse, show
-from ..compiler.verify import verify
+from ..compiler.text import show
+from ..compiler.verify import read_program
 from ..passes.recipe import Recipe
 from .files import write_bytes
 
@@ -81,8 +82,12 @@ def read(path: Path | str, *, state: bool = True) -> Bundle:
     try:
         with zipfile.ZipFile(path) as archive:
             return _read(archive, path, state)
-    except (zipfile.BadZipFile, OSError, EOFError, ValueError, RuntimeError) as e:
-        raise FileError(f"{path} is no .qtn file or is damaged: {e}") from None
+    except OSError as e:
+        raise FileError(f"cannot read {path}: {e.strerror or type(e).__name__}") from None
+    except (zipfile.BadZipFile, EOFError, ValueError, RuntimeError):
+        raise FileError(
+            f"{path} is no .qtn file or was cut short; make it with: quatrain compile ... -o {path}"
+        ) from None
 
 
 def _read(archive: zipfile.ZipFile, path: Path, state: bool) -> Bundle:
@@ -98,25 +103,39 @@ def _read(archive: zipfile.ZipFile, path: Path, state: bool) -> Bundle:
     tensors: Arrays = {}
     if state:
         try:
-            tensors = load_tensors(archive.read("state.safetensors"))
-        except SafetensorError as e:
-            raise FileError(f"{path}: state.safetensors is damaged: {e}") from None
+            tensors = load_tensors(_entry(archive, "state.safetensors", path))
+        except SafetensorError:
+            raise _damaged(path, "state.safetensors") from None
     return Bundle(programs[0], programs[1], recipe, manifest, tensors)
 
 
 def _program(archive: zipfile.ZipFile, entry: str, path: Path) -> Program:
     try:
-        return verify(parse(archive.read(entry).decode()))
-    except (ParseError, UnicodeDecodeError) as e:
-        raise FileError(f"{path}: {entry} is damaged: {e}") from None
-    except QuatrainError as e:
+        return read_program(_entry(archive, entry, path).decode())
+    except UnicodeDecodeError:
+        raise _damaged(path, entry) from None
+    except (ParseError, VerifyError) as e:
         raise FileError(f"{path}: {entry} is no valid program: {e}") from None
 
 
+def _entry(archive: zipfile.ZipFile, entry: str, path: Path) -> bytes:
+    try:
+        return archive.read(entry)
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError):
+        raise _damaged(path, entry) from None
+
+
+def _damaged(path: Path, entry: str) -> FileError:
+    return FileError(f"{path}: {entry} is damaged; take another copy or compile again")
+
+
 def _object(archive: zipfile.ZipFile, entry: str, path: Path) -> dict[str, object]:
-    data = json.loads(archive.read(entry))
+    try:
+        data = json.loads(_entry(archive, entry, path))
+    except ValueError:
+        raise _damaged(path, entry) from None
     if not isinstance(data, dict):
-        raise FileError(f"{path}: {entry} is no JSON object")
+        raise FileError(f"{path}: {entry} must be a JSON object, not {type(data).__name__}")
     return cast(dict[str, object], data)
 
 

@@ -113,8 +113,9 @@ def test_opt_runs_passes_in_order(quatrain: Quatrain, tmp_path: Path) -> None:
 
 
 def test_a_value_of_a_pass_option_may_hold_commas() -> None:
-    name, options = parse_pass("sawb_weights:exempt=first,last,shortcut,bits=3")
-    assert (name, options) == ("sawb_weights", {"exempt": "first,last,shortcut", "bits": "3"})
+    step = parse_pass("sawb_weights:exempt=first,last,shortcut,bits=2")
+    assert step.name == "sawb_weights"
+    assert step.settings == {"exempt": "first,last,shortcut", "bits": 2, "grid": 15}
 
 
 @pytest.mark.parametrize(
@@ -251,7 +252,8 @@ def test_light_commands_need_neither_torch_nor_tvm(network: Path, program: Path)
         ("--help",),
     ):
         status, out, err = child(*words, forbid=("torch", "tvm"))
-        assert (status, err) == (0, ""), words
+        said = "canonicalize changed nothing\n" if "canonicalize" in words else ""
+        assert (status, err) == (0, said), words
         assert out
 
 

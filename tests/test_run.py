@@ -127,6 +127,9 @@ def test_print_ir(quatrain: Quatrain, source: Path, tmp_path: Path) -> None:
         (("bare", *BARE, "--optimizer", "adam"), "known: sgd"),
         (("bare", *BARE, "--momentum", "0", "--nesterov"), "do not fit together"),
         (("bare", *BARE, "--set", "carier=f32"), "carier"),
+        (("bare", *BARE, "--set", "bits=5"), "must be 2, 4, 7 or 8, not '5'"),
+        (("bare", *BARE, "--set", "fp8_on=5x5"), "no convolution has a 5x5 kernel"),
+        (("bare", *BARE, "--print-ir-after", "carier"), "did you mean 'carrier'?"),
         (("bare", *BARE, "--set", "carrier"), "key=value"),
         (("bare", *BARE, "--target", "gpu"), "no target is called 'gpu'"),
         (("bare", *BARE, "--recipe", "fp64"), "no recipe is called 'fp64'"),
@@ -141,6 +144,47 @@ def test_mistakes_at_compile(
     path = tmp_path / "x.qtn"
     assert hint in quatrain("compile", f"{source}:{words[0]}", *words[1:], "-o", path, status=2)
     assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [("--recipe", "fp64"), ("--set", "carier=f32"), ("--target", "gpu"), ("--print-ir-after", "x")],
+)
+def test_cheap_mistakes_are_found_before_torch_and_the_model_are_loaded(
+    quatrain: Quatrain, tmp_path: Path, word: str, value: str
+) -> None:
+    """The model's file does not even exist, and the mistake is found first."""
+    message = quatrain("compile", "gone.py:f", "-o", tmp_path / "x.qtn", word, value, status=2)
+    assert "gone.py" not in message and value.partition("=")[0] in message
+
+
+def test_compile_names_the_passes_that_changed_nothing(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("compile", f"{source}:task", *FP32, "-o", str(tmp_path / "x.qtn"))
+    assert main(list(words)) == 0
+    assert "canonicalize changed nothing\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (("--data", "digits", "--steps", "1"), "the network takes 1x7x7"),
+        (("--data", "{data}"), "--steps N or --epochs N"),
+        (("--data", "{data}", "--steps", "1", "--resume", "gone.qtn"), "gone.qtn does not exist"),
+    ],
+)
+def test_cheap_mistakes_are_found_before_kernels_are_built(
+    quatrain: Quatrain,
+    network: Path,
+    data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    hint: str,
+) -> None:
+    monkeypatch.setattr(driver, "load", lambda *_, **__: pytest.fail("kernels were built"))
+    filled = [w.format(data=data) for w in words]
+    assert hint in quatrain("run", network, *filled, status=2)
 
 
 def test_run_prints_a_line_an_epoch_and_the_accuracy(

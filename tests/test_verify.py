@@ -97,7 +97,8 @@ def test_the_failing_line_stands_among_its_neighbours() -> None:
     ],
 )
 def test_errors_of_a_text_name_the_line(change: str, mark: str) -> None:
-    text = GOOD.replace(*change.split("|"))
+    before, after = change.split("|")
+    text = GOOD.replace(before, after)
     line = next(i for i, t in enumerate(text.splitlines(), 1) if t.strip().startswith(mark))
     with pytest.raises(VerifyError) as e:
         read_program(text)

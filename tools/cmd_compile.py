@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..compiler.errors import UsageError, closest
-from . import env, factory, terminal
+from ..compiler.text import show
+from ..passes.recipe import Recipe, load_recipe
+from ..targets.registry import find_target
+from . import dump, env, factory, terminal
 from .arguments import CacheDir, DumpDir, Target, Threads, pairs
 from .bare_flags import BareFlags
+from .dump import FIRST
 from .files import check_writable
 from .stages import stage
 
@@ -76,22 +80,33 @@ def command(
 ) -> None:
     """Compile what FACTORY of FILE.py returns: a quatrain.Task, or a bare model with its flags."""
     check_writable(output)
-    options = pairs(settings or (), "--set")
     flags = BareFlags(input_, classes, loss, optimizer, lr, momentum, weight_decay, nesterov)
     with env.chosen(target=target, threads=threads, dump=dump_dir, cache=cache_dir):
-        step = _compile(spec, flags, batch, recipe, options, seed, tuple(allow or ()))
+        chosen = _recipe(recipe, pairs(settings or (), "--set"), print_after)
+        step = _compile(spec, flags, batch, chosen, seed, tuple(allow or ()))
+        texts = {FIRST: show(step.source.train)} | {n: step.ir(after=n) for n in step.passes}
+        dump.remark_idle(texts.items())
         if print_after is not None:
-            print_ir(step, print_after)
+            print_ir(texts, print_after)
         step.save(output)
     terminal.remark(f"{output}: {step.program.name}, {recipe}, for {step.source.target}")
+
+
+def _recipe(name: str, options: Mapping[str, str], print_after: str | None) -> Recipe:
+    """The recipe; what a person may have mistyped is checked ahead of the slow import of torch."""
+    recipe = load_recipe(name).with_options(options)
+    find_target(env.target())
+    if print_after not in (None, ALL, *recipe.labels):
+        hint = closest(str(print_after), recipe.labels)
+        raise UsageError(f"no pass {print_after!r} makes this step; {hint}")
+    return recipe
 
 
 def _compile(
     spec: str,
     flags: BareFlags,
     batch: int | None,
-    recipe: str,
-    options: Mapping[str, str],
+    recipe: Recipe,
     seed: int,
     allow: tuple[str, ...],
 ) -> Step:
@@ -106,17 +121,16 @@ def _compile(
         task.example,
         task.optimizer,
         recipe=recipe,
-        options=options,
         seed=seed,
         allow=allow,
     )
 
 
-def print_ir(step: Step, after: str) -> None:
+def print_ir(texts: Mapping[str, str], after: str) -> None:
     """Print the IR after one pass, or after every pass for ``all``."""
-    if after != ALL and after not in step.passes:
-        raise UsageError(f"no pass {after!r} made this step; {closest(after, step.passes)}")
-    for name in step.passes if after == ALL else (after,):
+    for name in texts if after == ALL else (after,):
+        if name == FIRST:
+            continue
         if after == ALL:
             terminal.line(f"# ---- after {name}")
-        terminal.line(step.ir(after=name))
+        terminal.line(texts[name])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,19 +11,21 @@ import typer
 
 from ..compiler.errors import FileError, QuatrainError, UsageError, closest
 from ..compiler.ir import Program
-from ..compiler.text import parse, show
-from ..compiler.verify import verify
+from ..compiler.text import show
+from ..compiler.verify import read_program
 from ..passes import PASSES
-from ..passes.options import options_of, read_options
-from . import terminal
+from ..passes.recipe import NOTHING, Recipe, Step
+from ..passes.user_pass import load_pass
+from . import dump, terminal
 from .files import check_writable, read_text, write_text
 
 STDIN = Path("-")
+OWN = re.compile(r"(.+\.py:\w+)(?::(.*))?")
 
 Source = Annotated[Path, typer.Argument(metavar="PROGRAM.qt|-", help="IR text, or - for stdin.")]
 Passes = Annotated[
     list[str] | None,
-    typer.Option("--pass", metavar="NAME[:key=value,...]", help="In this order; may repeat."),
+    typer.Option("--pass", metavar="NAME|FILE.py:FUNCTION[:key=value,...]", help="May repeat."),
 ]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Instead of stdout.")]
 ListPasses = Annotated[bool, typer.Option("--list", help="List the passes with their options.")]
@@ -36,27 +39,31 @@ def command(
 ) -> None:
     """Run passes over a program's text; without --pass it is checked and printed in one form."""
     if list_passes:
-        terminal.line("\n".join(signature(name) for name in PASSES))
+        terminal.line("\n".join(signature(name, _step(name)) for name in PASSES))
         return
     if output is not None:
         check_writable(output)
-    steps = [parse_pass(word) for word in passes or ()]
+    steps = Recipe("opt", "", "", tuple(parse_pass(word) for word in passes or ()))
     program = _read(source)
-    for name, options in steps:
-        program = apply_pass(program, name, options)
+    texts = [("", show(program))]
+    texts += [(label, show(made)) for label, made in steps.apply(program)]
+    dump.remark_idle(texts)
     if output is not None:
-        write_text(output, show(program))
+        write_text(output, texts[-1][1])
     else:
-        terminal.line(show(program))
+        terminal.line(texts[-1][1])
 
 
-def parse_pass(word: str) -> tuple[str, dict[str, str]]:
-    """``NAME:key=value,key=value``; a part without ``=`` continues the value ahead of it."""
-    name, _, tail = word.partition(":")
-    if name not in PASSES:
-        raise UsageError(f"no pass is called {name!r}; {closest(name, PASSES)}")
+def parse_pass(word: str) -> Step:
+    """``NAME:key=value,key=value``; a part without ``=`` continues the value ahead of it.
+
+    NAME is a pass of quatrain or ``FILE.py:FUNCTION``, whose file runs to find the function.
+    """
+    own = OWN.fullmatch(word)
+    name, _, tail = (own[1], "", own[2] or "") if own else word.partition(":")
     options: dict[str, str] = {}
     key = ""
+    step = _step(name)
     for part in tail.split(",") if tail else ():
         if "=" in part:
             key, _, value = part.partition("=")
@@ -66,21 +73,23 @@ def parse_pass(word: str) -> tuple[str, dict[str, str]]:
         elif key:
             options[key] += f",{part}"
         else:
-            raise UsageError(f"--pass {word!r}: {part!r} is no key=value; {signature(name)}")
-    return name, options
+            raise UsageError(f"--pass {word!r}: {part!r} is no key=value; {signature(name, step)}")
+    return step.set(options)
 
 
-def apply_pass(program: Program, name: str, raw: dict[str, str]) -> Program:
-    """The verified result of one pass with options as a person typed them."""
-    function = PASSES[name]
-    settings = read_options(name, options_of(function), raw)
-    return verify(function(program, **settings))
+def _step(name: str) -> Step:
+    if OWN.fullmatch(name):
+        function, origin = load_pass(name, Path())
+        return Step(function, NOTHING, origin)
+    if name not in PASSES:
+        hint = closest(name, PASSES)
+        raise UsageError(f"no pass is called {name!r}; one of your own is FILE.py:FUNCTION; {hint}")
+    return Step(name, NOTHING)
 
 
-def signature(name: str) -> str:
+def signature(name: str, step: Step) -> str:
     """A pass with its options and their defaults, as it is typed after ``--pass``."""
-    options = options_of(PASSES[name]).values()
-    pairs = ",".join(f"{o.name}={str(o.default).lower()}" for o in options)
+    pairs = ",".join(f"{o.name}={str(o.default).lower()}" for o in step.options().values())
     return f"{name}:{pairs}" if pairs else name
 
 
@@ -88,7 +97,7 @@ def _read(source: Path) -> Program:
     text = _stdin() if source == STDIN else read_text(source)
     where = "stdin" if source == STDIN else str(source)
     try:
-        return verify(parse(text))
+        return read_program(text)
     except QuatrainError as error:
         raise type(error)(f"{where}: {error}") from None
 

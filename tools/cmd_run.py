@@ -65,17 +65,15 @@ def command(
 
     load_user_passes(recipe)
     factor = find_schedule(schedule)
-    if checkpoint_every is not None and checkpoint is None:
-        raise UsageError("--checkpoint-every needs --checkpoint FILE to write to")
-    if output is not None:
-        check_writable(output)
+    _check_files(checkpoint, checkpoint_every, output)
     with env.chosen(threads=threads, data=data_dir, cache=cache_dir):
         from . import train
         from .data import load_data
 
+        train.check_run(steps, epochs, checkpoint)
         found = load_data(data, data_dir)
+        batch = _check_data(network, found)
         step, first = _open(network, resume, target)
-        batch = train.check_data(step, found)
         run = train.plan_run(
             step, found, batch, first, steps=steps, epochs=epochs, lr=lr, factor=factor,
             checkpoint=checkpoint, every=checkpoint_every,
@@ -85,17 +83,35 @@ def command(
             step.save(output)
 
 
+def _check_files(checkpoint: Path | None, every: int | None, output: Path | None) -> None:
+    if every is not None and checkpoint is None:
+        raise UsageError("--checkpoint-every needs --checkpoint FILE to write to")
+    if output is not None:
+        check_writable(output)
+
+
+def _check_data(network: Path, data: Dataset) -> int:
+    """The batch size of a network whose inputs the data fits; no kernel is built for that."""
+    from ..runtime.bundle import read
+    from .train import check_data
+
+    bundle = read(network, state=False)
+    hyper = bundle.manifest.get("hyper")
+    return check_data(bundle.train, hyper if isinstance(hyper, dict) else (), data)
+
+
 def _open(network: Path, resume: Path | None, target: str | None) -> tuple[Step, int]:
     """The step to train, and the number of steps that the network had before this run."""
     from . import driver
     from .train import steps_done
 
+    if resume is not None:
+        check_same(network, resume)
     with stage(f"load {network}"):
         step = driver.load(network, target=target)
     first = steps_done(step)
     if resume is None:
         return step, first
-    check_same(network, resume)
     with stage(f"load {resume}"):
         return driver.load(resume, target=target), first
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
-from ..compiler.errors import UsageError, closest
+from ..compiler.errors import FileError, UsageError, closest
 from ..compiler.ir import Op, Program, unused
 from ..compiler.text import show, show_op
+from . import terminal
 from .files import make_folder, write_text
 
-FIRST = "lower"
+FIRST, PROGRAM = "lower", b"program "
+HISTORY = re.compile(r"^after .*\n", re.MULTILINE)
+DUMPED = re.compile(r"\d\d+-[A-Za-z0-9_.#-]+\.qt")
 Stages = Sequence[tuple[str, Program]]
 
 
@@ -33,8 +37,10 @@ def find(made: Stages, name: str) -> int:
 def observer(folder: Path, captured: Program) -> Callable[[str, Program], None]:
     """Writes ``captured`` at once, and each stage that it is called with; see ``Recipe.apply``.
 
-    So the files of the passes that ran are there even where a later one fails.
+    So the files of the passes that ran are there even where a later one fails. Those of an earlier
+    compile are removed first.
     """
+    _remove_stages(make_folder(folder))
     written = [write_stage(folder, 0, FIRST, captured)]
 
     def see(name: str, program: Program) -> None:
@@ -48,6 +54,33 @@ def write_stage(folder: Path, index: int, name: str, program: Program) -> Path:
     path = make_folder(folder) / f"{index:02}-{re.sub(r'[^A-Za-z0-9_.#-]', '_', name)}.qt"
     write_text(path, show(program))
     return path
+
+
+def _remove_stages(folder: Path) -> None:
+    """Remove what ``write_stage`` wrote there before, by its name and first word, and no more."""
+    for path in folder.iterdir():
+        try:
+            if DUMPED.fullmatch(path.name) and path.is_file() and _is_program(path):
+                path.unlink()
+        except OSError as error:
+            raise FileError(f"cannot remove {path}: {error.strerror}") from error
+
+
+def _is_program(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(PROGRAM)) == PROGRAM
+
+
+def idle(texts: Iterable[tuple[str, str]]) -> list[str]:
+    """The stages whose text, but for the line ``after``, is that of the stage ahead of them."""
+    bodies = [(name, HISTORY.sub("", text, count=1)) for name, text in texts]
+    return [name for (_, old), (name, new) in pairwise(bodies) if old == new]
+
+
+def remark_idle(texts: Iterable[tuple[str, str]]) -> None:
+    """Say on standard error which passes changed nothing, if any."""
+    if names := idle(texts):
+        terminal.remark(f"{', '.join(names)} changed nothing")
 
 
 def diff(made: Stages, name: str) -> list[str]:

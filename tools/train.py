@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -80,10 +80,12 @@ def step_counter(program: Program) -> Value | None:
     return next((op.inputs[3] for op in program.region("update").ops if op.kind == "sgd"), None)
 
 
-def batch_values(step: Step) -> tuple[Value, Value]:
-    """The two inputs of a program that takes a batch ``(x, y)``; DataError for any other."""
-    names = set(step.source.optimizer.inputs())
-    batch = [v for v in step.program.inputs if v.name not in names]
+def batch_values(program: Program, hyper: Collection[str]) -> tuple[Value, Value]:
+    """The two inputs of a program that takes a batch ``(x, y)``; DataError for any other.
+
+    ``hyper`` names its other inputs, the hyper-parameters.
+    """
+    batch = [v for v in program.inputs if v.name not in hyper]
     if len(batch) != 2:
         raise DataError(
             f"the network takes {len(batch)} tensors a step, a data set has two (x and y); "
@@ -92,9 +94,9 @@ def batch_values(step: Step) -> tuple[Value, Value]:
     return batch[0], batch[1]
 
 
-def check_data(step: Step, data: Dataset) -> int:
+def check_data(program: Program, hyper: Collection[str], data: Dataset) -> int:
     """The batch size, after checking that the data's examples are what the network takes."""
-    x, y = batch_values(step)
+    x, y = batch_values(program, hyper)
     for what, value, array in (("examples", x, data.x_train), ("targets", y, data.y_train)):
         found, wanted = array.shape[1:], value.type.shape[1:]
         if found != wanted:
@@ -157,6 +159,14 @@ def test_accuracy(step: Step, data: Dataset, batch: int) -> float | None:
     return accuracy(lambda x: step.predict(_tensor(x)).numpy(), data, batch)
 
 
+def check_run(steps: int | None, epochs: int | None, checkpoint: Path | None) -> None:
+    """Raise UsageError or FileError where a run has no length or nowhere to save."""
+    if (steps is None) == (epochs is None):
+        raise UsageError("say how long to train: --steps N or --epochs N, one of the two")
+    if checkpoint is not None:
+        check_writable(checkpoint)
+
+
 def plan_run(
     step: Step,
     data: Dataset,
@@ -171,10 +181,7 @@ def plan_run(
     every: int | None,
 ) -> Run:
     """The run that the options describe, beginning at step ``first`` of the network's life."""
-    if (steps is None) == (epochs is None):
-        raise UsageError("say how long to train: --steps N or --epochs N, one of the two")
-    if checkpoint is not None:
-        check_writable(checkpoint)
+    check_run(steps, epochs, checkpoint)
     per_epoch = batches_per_epoch(data, batch)
     count = steps if steps is not None else (epochs or 0) * per_epoch
     peak = step.source.optimizer.initial()

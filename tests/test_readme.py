@@ -1,4 +1,4 @@
-"""What the README shows is run as it stands."""
+"""What the README and the page about Python show is run as it stands."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def blocks(language: str) -> list[str]:
+def blocks(language: str, page: str = "README.md") -> list[str]:
     """Code blocks of one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 
 
 @pytest.mark.torch
@@ -26,6 +26,18 @@ def test_the_python_example(tmp_path: Path) -> None:
     (source,) = blocks("python")
     subprocess.run([sys.executable, "-c", source], cwd=tmp_path, env=_env(), check=True)
     assert (tmp_path / "net.qtn").exists()
+
+
+@pytest.mark.torch
+@pytest.mark.tvm
+def test_the_page_about_python(tmp_path: Path) -> None:
+    (source,) = blocks("python", "docs/python.md")
+    done = subprocess.run(
+        [sys.executable, "-c", source],
+        cwd=tmp_path, env=_env(), check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    shown = re.findall(r"print\(step\)  # (.*)", source)
+    assert done.stdout.splitlines() == shown
 
 
 @pytest.mark.torch

@@ -9,8 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from ..compiler.errors import FileError, UsageError, closest
-from ..compiler.ir import Op, Program, unused
-from ..compiler.text import show, show_op
+from ..compiler.ir import Program, unused
+from ..compiler.text import show
 from . import terminal
 from .files import make_folder, write_text
 
@@ -91,33 +91,3 @@ def diff(made: Stages, name: str) -> list[str]:
     (old_name, old), (new_name, new) = made[after - 1 : after + 1]
     texts = show(old).splitlines(), show(new).splitlines()
     return list(difflib.unified_diff(*texts, old_name, new_name, lineterm=""))
-
-
-def layer_text(program: Program, layer: str) -> str:
-    """The ops of one layer (or of all below it, ``layer1`` for ``layer1.0.conv``), by region.
-
-    Each line is followed by the types of its operands, so that all formats can be seen.
-    """
-    lines = []
-    for region in program.regions:
-        ops = [op for op in region.ops if below(op.origin, layer)]
-        lines += [f"{region.name}:", *_lines(ops), ""] if ops else []
-    if not lines:
-        known = {op.origin for _, op in program.ops() if op.origin}
-        raise UsageError(f"no op belongs to a layer {layer!r}; {closest(layer, known)}")
-    return "\n".join(lines[:-1]) + "\n"
-
-
-def below(origin: str, layer: str) -> bool:
-    """Whether ``origin`` is ``layer``, a further call of it, or a layer inside it."""
-    return origin == layer or origin.startswith((f"{layer}.", f"{layer}#"))
-
-
-def _lines(ops: Sequence[Op]) -> list[str]:
-    lines, origin = [], ""
-    for op in ops:
-        lines += [f"  # {op.origin}"] if op.origin != origin else []
-        origin = op.origin
-        reads = ", ".join(f"{v.name} : {v.type}" for v in dict.fromkeys(op.inputs))
-        lines += [f"  {show_op(op)}", *([f"      reads {reads}"] if reads else [])]
-    return lines

@@ -15,7 +15,6 @@ from .bench_machine import MEMORY, share
 from .bench_tables import NOTHING, milliseconds, percent
 
 Part = Mapping[str, Any]
-LONGEST_NAME = 44
 
 
 def profile_tables(label: str, found: Mapping[str, Any]) -> Group:
@@ -36,24 +35,20 @@ def profile_tables(label: str, found: Mapping[str, Any]) -> Group:
 
 
 def _kernels(parts: Sequence[Part], peaks: Mapping[str, float], total: float) -> Table:
-    right = ("ms", "share", "calls", "us a call", "Gop/s", "GB/s", "of peak")
-    made = table("Kernels", *right[:4], "kernel", "unit", *right[4:], right=right)
+    left = ("ms", "share", "calls", "us")
+    right = ("rate", "of peak")
+    made = table("Kernels", *left, "kernel", "unit", *right, right=left + right)
     for part in parts:
         seconds, n = part["seconds"], part["count"]
-        work = part["operations"]
-        rates = (
-            f"{work / seconds / 1e9:.0f}" if work else NOTHING,
-            f"{part['bytes'] / seconds / 1e9:.1f}",
-            percent(of_peak(part, peaks)),
-        )
         made.add_row(
             milliseconds(seconds * n),
             f"{100 * seconds * n / total:.1f} %",
             str(n),
             f"{1e6 * seconds:.0f}",
-            _name(part),
+            part["kernel"],
             part["unit"] or NOTHING,
-            *rates,
+            _rate(part),
+            percent(of_peak(part, peaks)),
         )
     return made
 
@@ -65,6 +60,7 @@ def of_peak(part: Part, peaks: Mapping[str, float]) -> float | None:
     return share(part["bytes"], part["seconds"], peaks.get(MEMORY))
 
 
-def _name(part: Part) -> str:
-    name: str = part["kernel"]
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 3]}..."
+def _rate(part: Part) -> str:
+    if part["operations"]:
+        return f"{part['operations'] / part['seconds'] / 1e9:.0f} Gop/s"
+    return f"{part['bytes'] / part['seconds'] / 1e9:.1f} GB/s"

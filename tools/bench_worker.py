@@ -18,7 +18,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, TextIO
+from typing import Any, SupportsFloat, TextIO
 
 from . import env
 from .bench_job import Job
@@ -48,13 +48,13 @@ class Session:
     def _build(self, request: Request) -> Reply:
         """Seconds to the end of the first step; libraries are loaded before the clock starts."""
         self._job = None
-        make = _maker(request)
+        make, whole = _maker(request), request["job"] == "step"
         self._start_bytes = peak_bytes()
         start = time.perf_counter()
         self._job = make()
         first = self._job.step()
         seconds = time.perf_counter() - start
-        loss = float(first) if hasattr(first, "item") else None  # type: ignore[arg-type]
+        loss = float(first) if isinstance(first, SupportsFloat) and whole else None
         return {"seconds": seconds, "first_loss": loss}
 
     def _run(self, request: Request) -> Reply:

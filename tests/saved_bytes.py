@@ -9,10 +9,8 @@ excluded; quatrain's from the offsets and lifetimes of the planned arena.
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import quatrain
@@ -21,35 +19,9 @@ from quatrain.targets.cpu import plan_cpu
 from quatrain.targets.cpu_info import detect
 from quatrain.targets.plan import Plan
 from quatrain.targets.state_layout import state_layout
+from quatrain.tools.bench_saved import Storage, kept_by_torch
 
 from .parity import NETWORKS, batches, optimizer
-
-
-@dataclass(frozen=True)
-class Storage:
-    """A tensor's storage that autograd keeps: shape and dtype of its first owner, bytes of it all."""
-
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-    bytes: int
-
-
-def kept_by_torch(model: nn.Module, batch: tuple[Tensor, Tensor]) -> list[Storage]:
-    """What autograd saves in one forward pass of eager float32."""
-    own = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers(), *batch)}
-    found: dict[int, Storage] = {}
-    alive: list[Tensor] = []
-
-    def pack(t: Tensor) -> Tensor:
-        storage = t.untyped_storage()
-        if storage.data_ptr() not in own and storage.nbytes():
-            alive.append(t)  # so that no later storage gets the same address
-            found.setdefault(storage.data_ptr(), Storage(tuple(t.shape), t.dtype, storage.nbytes()))
-        return t
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-        cross_entropy(model(batch[0]), batch[1])
-    return list(found.values())
 
 
 def planned(network: str, size: int, options: dict[str, object]) -> tuple[Plan, list[Storage]]:
@@ -61,7 +33,9 @@ def planned(network: str, size: int, options: dict[str, object]) -> tuple[Plan, 
         model, cross_entropy, batch, optimizer(model, True), options=options, target="reference"
     )
     plan = plan_cpu(step.program, state_layout(step.program), detect())
-    return plan, kept_by_torch(model, batch)
+    owned = (*model.parameters(), *model.buffers(), *batch)
+    kept = kept_by_torch(lambda: cross_entropy(model(batch[0]), batch[1]), owned)
+    return plan, kept
 
 
 def main() -> None:

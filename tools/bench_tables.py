@@ -14,6 +14,9 @@ from .bench_results import Result, Row, shares
 from .bench_stats import Spread
 
 NOTHING = "-"
+# Below this many columns a table leaves the shares of the peaks to --json.
+WIDE = 92
+RATES = ("Gop/s", "of int8", "of f32")
 
 
 def machine_lines(machine: Machine) -> Text:
@@ -38,29 +41,26 @@ def machine_lines(machine: Machine) -> Text:
     return Text("\n".join(lines))
 
 
-def result_tables(result: Result, machine: Machine) -> Group:
-    """Speed, cost, and who did not run."""
-    parts: list[RenderableType] = ["", _speed(result, machine), _cost(result)]
+def result_tables(result: Result, machine: Machine, width: int = WIDE) -> Group:
+    """Speed, cost, and who did not run, for ``width`` columns."""
+    parts: list[RenderableType] = ["", _speed(result, machine, width >= WIDE), _cost(result)]
     failed = [r for r in result.rows if not r.ran]
     return Group(*parts, *([_failed(failed)] if failed else []))
 
 
-def _speed(result: Result, machine: Machine) -> Table:
+def _speed(result: Result, machine: Machine, wide: bool) -> Table:
     base, fastest = result.baseline, result.fastest_torch
     rounds = max((len(r.rounds) for r in result.rows), default=0)
-    right = ("x base", "x torch", "ms", "quartiles", "Gop/s", "of int8", "of f32")
+    right = ("x base", "x torch", "ms", "quartiles", *(RATES if wide else ()))
     made = table(f"{result.workload.label}: medians of {rounds} rounds", "", *right, right=right)
     for row in sorted((r for r in result.rows if r.ran), key=lambda r: r.seconds.median):
-        found = shares(row, machine)
         made.add_row(
             row.name,
             times(result.against(base, row)),
             times(result.against(fastest, row)),
             milliseconds(row.seconds.median),
             f"{milliseconds(row.seconds.low)}..{milliseconds(row.seconds.high)}",
-            NOTHING if found["gops"] is None else f"{found['gops']:.3g}",
-            percent(found["share_of_integer_peak"]),
-            percent(found["share_of_f32_peak"]),
+            *(_rates(row, machine) if wide else ()),
         )
     if base and fastest:
         made.caption = (
@@ -69,6 +69,11 @@ def _speed(result: Result, machine: Machine) -> Table:
         )
         made.caption_justify = "left"
     return made
+
+
+def _rates(row: Row, machine: Machine) -> tuple[str, str, str]:
+    gops, of_integer, of_float = shares(row, machine).values()
+    return NOTHING if gops is None else f"{gops:.3g}", percent(of_integer), percent(of_float)
 
 
 def _cost(result: Result) -> Table:

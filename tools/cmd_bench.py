@@ -105,7 +105,7 @@ def _steps(
     for size, who in chosen:
         results.append(measure(size, who, effort, progress))
         if not as_json:
-            terminal.show(result_tables(results[-1], machine))
+            terminal.show(result_tables(results[-1], machine, terminal.out().width))
     if as_json:
         _write(machine, results=[r.to_dict(machine) for r in results])
     if plot is not None:

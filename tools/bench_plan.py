@@ -133,22 +133,20 @@ SWEPT = (
 def contenders(
     network: str, only: Sequence[str], options: Mapping[str, str], *, swept: bool = False
 ) -> tuple[Contender, ...]:
-    """Who runs for ``network``: those that make sense for it, or whose names fit a pattern.
+    """Who runs for ``network``: those that suit it, or those of them whose names fit a pattern.
 
     ``options`` are set in every 4-bit contender. Raises UsageError for a pattern that fits none.
     """
-    chosen = [c for c in CONTENDERS if _fits(c, network)]
     if only:
+        chosen = [c for c in CONTENDERS if any(_named(c, p, network) for p in only)]
         for pattern in only:
-            if not any(fnmatchcase(c.name, pattern) for c in CONTENDERS):
+            if not any(_named(c, pattern, network) for c in CONTENDERS):
                 names = [c.name for c in CONTENDERS]
                 raise UsageError(f"no contender is called {pattern!r}; {closest(pattern, names)}")
-        chosen = [c for c in CONTENDERS if any(fnmatchcase(c.name, p) for p in only)]
-    elif swept:
-        layout = _images(network)
-        chosen = [
-            c for c in chosen if c.name in SWEPT and c.channels_last == (layout and c.plain_torch)
-        ]
+    else:
+        chosen = [c for c in CONTENDERS if _fits(c, network)]
+        if swept:
+            chosen = [c for c in chosen if c.name in SWEPT and _one_layout(c, network)]
     return tuple(_with(c, options) for c in chosen)
 
 
@@ -161,6 +159,18 @@ def _with(contender: Contender, options: Mapping[str, str]) -> Contender:
 
 def _images(network: str) -> bool:
     return network not in NETWORKS or NETWORKS[network].images
+
+
+def _named(contender: Contender, pattern: str, network: str) -> bool:
+    """Whether a pattern chooses it; one that does not suit the network only by its whole name."""
+    if contender.name == pattern:
+        return True
+    return _fits(contender, network) and fnmatchcase(contender.name, pattern)
+
+
+def _one_layout(contender: Contender, network: str) -> bool:
+    """Whether it is quatrain, or PyTorch in the layout that suits the network."""
+    return not contender.plain_torch or contender.channels_last == _images(network)
 
 
 def _fits(contender: Contender, network: str) -> bool:

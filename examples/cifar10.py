@@ -5,7 +5,7 @@
     python examples/cifar10.py train --contender quatrain --epochs 5 --data-dir DIR -o quatrain.json
     python examples/cifar10.py plot torch.json fake.json quatrain.json -o curves.svg
 
-All contenders see the same initial weights and the same batches, and share the schedule: SGD with
+``--compile`` runs the first two under torch.compile. All contenders see the same initial weights and the same batches, and share the schedule: SGD with
 Nesterov momentum 0.9, weight decay 5e-4, one cycle up to a rate of 0.2.
 """
 
@@ -64,13 +64,14 @@ def sgd(groups: list[dict[str, object]]) -> SGD:
     return SGD(groups, lr=RATE, momentum=MOMENTUM, nesterov=True, weight_decay=DECAY)
 
 
-def in_torch(model: nn.Module, optimizer: SGD) -> Contender:
+def in_torch(model: nn.Module, optimizer: SGD, compiled: bool) -> Contender:
     """Plain PyTorch, also for the fake-quantized model (of which it keeps the clips positive)."""
+    call = torch.compile(model) if compiled else model
 
     def step(x: Tensor, y: Tensor) -> Tensor:
         model.train()
         optimizer.zero_grad()
-        loss = cross_entropy(model(x), y)
+        loss = cross_entropy(call(x), y)
         loss.backward()
         optimizer.step()
         keep_clips_positive(model)
@@ -79,7 +80,7 @@ def in_torch(model: nn.Module, optimizer: SGD) -> Contender:
     def predict(x: Tensor) -> Tensor:
         model.eval()
         with torch.no_grad():
-            output: Tensor = model(x)
+            output: Tensor = call(x)
         return output
 
     return Contender(step, predict, optimizer)
@@ -106,7 +107,7 @@ def contender(args: argparse.Namespace, example: tuple[Tensor, Tensor]) -> Conte
     if args.contender == "fakequant":
         model = fake_quantize(model).to(example[0].device)
         groups.append({"params": clips(model), "weight_decay": CLIP_DECAY})
-    return in_torch(model, sgd(groups))
+    return in_torch(model, sgd(groups), args.compile)
 
 
 def train(args: argparse.Namespace) -> None:
@@ -207,6 +208,7 @@ def parse() -> argparse.Namespace:
     one.add_argument("--seed", type=int, default=0)
     one.add_argument("--target", default="cpu", help="cpu, cuda or, for quatrain, reference")
     one.add_argument("--threads", type=int)
+    one.add_argument("--compile", action="store_true", help="torch, fakequant: torch.compile")
     one.add_argument("--data-dir", help="folder of CIFAR-10 (default: QUATRAIN_DATA)")
     one.add_argument("-o", "--output", type=Path, default=Path("run.json"))
     several = modes.add_parser("plot", help="draw the curves of several runs")
@@ -218,6 +220,8 @@ def parse() -> argparse.Namespace:
         args.recipe = args.recipe or RECIPES[args.contender][0]
         if args.recipe not in RECIPES[args.contender]:
             one.error(f"{args.contender} trains in {RECIPES[args.contender][0]} only")
+        if args.compile and args.contender == "quatrain":
+            one.error("--compile is for torch and fakequant; quatrain always compiles")
     return args
 
 

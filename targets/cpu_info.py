@@ -5,7 +5,10 @@ Importing this file loads no TVM; asking LLVM about a CPU does.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import ctypes
+import platform
+import sys
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -13,20 +16,29 @@ from pathlib import Path
 from ..compiler.errors import TargetError
 from .kernel import Unit
 
-# LLVM's names of features; the operating system writes avx512_vnni.
+# LLVM's names of features; the operating system writes avx512_vnni and amx_int8.
 VNNI512 = frozenset({"avx512f", "avx512bw", "avx512vl", "avx512vnni"})
+# Tiles of 16 x 64 bytes that multiply as matrices. Kernels that fill tiles permute bytes (VBMI).
+AMX = frozenset({"amx-tile", "amx-int8", "amx-bf16", "avx512vbmi", *VNNI512})
 # What a CPU must report before code for its whole family may use it: a virtual machine can hide it.
 MASKABLE = (*VNNI512, "avx2", "fma", "f16c")
 BASELINES = ("x86-64-v4", "x86-64-v3", "x86-64-v2", "x86-64")
+# Linux: ask that this process may use the state of the tiles, and the number of that state.
+ARCH_PRCTL, ARCH_REQ_XCOMP_PERM, XTILEDATA = 158, 0x1023, 18
 
 
 @dataclass(frozen=True, slots=True)
 class CpuInfo:
-    """A CPU to generate code for: LLVM's ``mcpu``, vector bytes, AVX-512 VNNI or not."""
+    """A CPU to generate code for: LLVM's ``mcpu``, vector bytes, AVX-512 VNNI or not, AMX or not.
+
+    ``extra`` are features that the CPU has beyond what ``mcpu`` promises.
+    """
 
     mcpu: str
     vector_bytes: int
     vnni: bool
+    amx: bool = False
+    extra: tuple[str, ...] = ()
 
     @property
     def lanes(self) -> int:
@@ -36,8 +48,9 @@ class CpuInfo:
     @property
     def units(self) -> tuple[Unit, ...]:
         """Multiplying units of this CPU, fastest first."""
+        tiles = (Unit.INT8_TILE, Unit.BF16_TILE) if self.amx else ()
         dots = (Unit.INT8_DOT, Unit.INT16_DOT) if self.vnni else ()
-        return (*dots, Unit.INT32, Unit.F32)
+        return (*tiles, *dots, Unit.INT32, Unit.F32)
 
 
 @cache
@@ -49,8 +62,18 @@ def flags() -> frozenset[str]:
     for line in path.read_text().splitlines():
         key, _, value = line.partition(":")
         if key.strip() == "flags":
-            return frozenset(value.replace("avx512_", "avx512").split())
+            words = value.replace("avx512_", "avx512").replace("amx_", "amx-")
+            return frozenset(words.split())
     return frozenset()
+
+
+@cache
+def tiles_allowed() -> bool:
+    """Whether this process may use AMX: the operating system is asked, once, and must agree."""
+    if not (flags() >= AMX and sys.platform == "linux" and platform.machine() == "x86_64"):
+        return False
+    libc = ctypes.CDLL(None, use_errno=True)
+    return int(libc.syscall(ARCH_PRCTL, ARCH_REQ_XCOMP_PERM, XTILEDATA)) == 0
 
 
 def vector_bytes(features: frozenset[str]) -> int:
@@ -70,8 +93,16 @@ def detect() -> CpuInfo:
     for mcpu in (host, *BASELINES):
         claimed = features(mcpu)
         if not seen or all(f in seen for f in MASKABLE if f in claimed):
-            return _info(mcpu, claimed)
-    return _info(host, features(host))
+            return _with_tiles(mcpu, claimed)
+    return _with_tiles(host, features(host))
+
+
+def _with_tiles(mcpu: str, claimed: frozenset[str]) -> CpuInfo:
+    """AMX by what this machine allows, not by ``mcpu``: a name goes by family and model, which a
+    virtual machine may set to those of another CPU."""
+    allowed = tiles_allowed()
+    found = _info(mcpu, claimed, tuple(sorted(AMX - claimed)) if allowed else ())
+    return replace(found, amx=allowed)
 
 
 @cache
@@ -97,5 +128,6 @@ def features(mcpu: str) -> frozenset[str]:
     return frozenset(map(str, codegen.llvm_get_cpu_features(target)))
 
 
-def _info(mcpu: str, have: frozenset[str]) -> CpuInfo:
-    return CpuInfo(mcpu, vector_bytes(have), have >= VNNI512)
+def _info(mcpu: str, claimed: frozenset[str], extra: tuple[str, ...] = ()) -> CpuInfo:
+    have = claimed | set(extra)
+    return CpuInfo(mcpu, vector_bytes(have), have >= VNNI512, have >= AMX, extra)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 class Unit(Enum):
     """What multiplies: the bill prints it beside the stored formats."""
 
+    INT8_TILE = "int8 tile"  # AMX tdpb*d: 16x64 by 64x16 bytes into 16x16 int32
+    BF16_TILE = "bf16 tile"  # AMX tdpbf16ps: 16x32 by 32x16 bf16 into 16x16 f32
     INT8_DOT = "int8 dot"  # vpdpbusd: uint8 x int8 into int32
     INT16_DOT = "int16 dot"  # vpdpwssd: int16 x int16 into int32
     INT32 = "int32"  # ordinary integer multiplication

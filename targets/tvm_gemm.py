@@ -18,9 +18,9 @@ from ..compiler.formats import F32, Format
 from ..compiler.ir import Op, Value
 from ..compiler.types import Scale
 from .cpu_info import CpuInfo
-from .kernel import Kernel, Slot, slots_of
+from .kernel import Kernel, Slot, Unit, slots_of
 from .layout import Layout, Order
-from .tvm_gemm_numbers import Dot, choose_dot, choose_lane_dot, choose_pair_dot
+from .tvm_gemm_numbers import Dot, choose_dot, choose_lane_dot, choose_pair_dot, choose_tile_dot
 from .tvm_gemm_shapes import shape4
 
 if TYPE_CHECKING:
@@ -76,13 +76,24 @@ class GemmSpec:
     def dot(self) -> Dot:
         """The unit that multiplies."""
         a, b = self.a.type.format, self.b.type.format
-        if self.direction == "weight_grad":
-            return choose_pair_dot(a, b, shape4(self.a)[3], self.cpu)
+        weight_grad = self.direction == "weight_grad"
         if self.scaled_rows:
             a = F32
+        if self.groups == 1:
+            length = 1 if weight_grad else self.length
+            tile_dot = choose_tile_dot(a, b, length, self.cpu)
+            if tile_dot is not None:
+                return tile_dot
+        if weight_grad:
+            return choose_pair_dot(a, b, shape4(self.a)[3], self.cpu)
         if self.depthwise:
             return choose_lane_dot(a, b, self.length)
         return choose_dot(a, b, self.length, self.cpu)
+
+    @property
+    def on_tiles(self) -> bool:
+        """Whether AMX multiplies."""
+        return self.dot.unit in (Unit.INT8_TILE, Unit.BF16_TILE)
 
     @property
     def depthwise(self) -> bool:
@@ -115,10 +126,14 @@ class GemmSpec:
     def build(self) -> PrimFunc:
         """The private function: one typed pointer per slot, inputs first, returning int32 0."""
         # Imported here: a plan can be made and printed without TVM.
+        from .tvm_amx_taps import build_amx_taps
+        from .tvm_amx_wgrad import build_amx_weight_grad
         from .tvm_gemm_taps import build_taps
         from .tvm_gemm_wgrad import build_weight_grad
 
         weight_grad = self.direction == "weight_grad"
+        if self.on_tiles:
+            return build_amx_weight_grad(self) if weight_grad else build_amx_taps(self)
         return build_weight_grad(self) if weight_grad else build_taps(self)
 
 

@@ -6,6 +6,8 @@ u32 -> i32 or f32.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from tvm import tirx as tir
 
 from ..compiler.formats import BF16, F16, F32, Format
@@ -13,7 +15,38 @@ from .tvm_expr import Expr
 from .tvm_gemm_ir import bits, cast, splat
 from .tvm_gemm_numbers import Dot, integers
 
-WIDTHS = {"uint8": 8, "int8": 8, "int16": 16, "int32": 32, "float32": 32}
+WIDTHS = {"uint8": 8, "int8": 8, "int16": 16, "uint16": 16, "int32": 32, "float32": 32}
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """How numbers lie in scratch: elements of ``dtype``, ``zero`` more than the number."""
+
+    dtype: str
+    zero: int = 0
+
+    @property
+    def width(self) -> int:
+        """Bits of an element."""
+        return WIDTHS[self.dtype]
+
+    @property
+    def wide(self) -> str:
+        """The type in which ``of_number`` takes a single number."""
+        return "float32" if self.dtype == "float32" else "int32"
+
+    def of_codes(self, f: Format, codes: Expr, lanes: int) -> Expr:
+        """From codes in unsigned lanes as wide as an element."""
+        return decode(f, codes, self.dtype, lanes, self.zero)
+
+    def of_carrier(self, f: Format, stored: Expr, lanes: int) -> Expr:
+        """From stored elements of a carrier."""
+        assert self.dtype == "float32", f"{f} is no {self.dtype}"
+        return carrier(f, stored, lanes)
+
+    def of_number(self, number: Expr) -> Expr:
+        """From one number of type ``wide``."""
+        return number if self.wide == self.dtype else cast(number + self.zero, self.dtype)
 
 
 def decode(f: Format, codes: Expr, dtype: str, lanes: int, zero: int = 0) -> Expr:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..compiler.formats import Format
+from ..compiler.formats import BF16, Format
 from .cpu_info import CpuInfo
 from .kernel import Unit
 
@@ -53,6 +53,8 @@ class Dot:
 FLOAT = Dot(Unit.F32, "float32", "float32", "float32")
 INT32 = Dot(Unit.INT32, "int32", "int32", "int32")
 INT64 = Dot(Unit.INT32, "int32", "int32", "int64")
+# bf16 by its bits; every format of at most 8 bits has numbers of at most 8 significant bits.
+BF16_TILE = Dot(Unit.BF16_TILE, "uint16", "uint16", "float32", block=2)
 INT16 = Dot(Unit.INT16_DOT, "int16", "int16", "int32", block=2)
 
 
@@ -74,6 +76,29 @@ def unit_of(f: Format) -> float:
 def fits_int32(a: Integers, b: Integers, length: int) -> bool:
     """Whether every sum of ``length`` products is within int32."""
     return length * a.magnitude * b.magnitude < INT32_END
+
+
+def choose_tile_dot(a: Format, b: Format, length: int, cpu: CpuInfo) -> Dot | None:
+    """AMX, where it takes both formats exactly: only ``a`` may need two bytes a number.
+
+    Sums over ``length`` products stay within int32.
+    """
+    if not cpu.amx:
+        return None
+    x, y = integers(a), integers(b)
+    if x is None or y is None:
+        bf16 = all(f is BF16 or f.is_coded for f in (a, b))
+        return BF16_TILE if bf16 else None
+    if not fits_int32(x, y, length) or not _byte(y):
+        return None
+    return Dot(Unit.INT8_TILE, _byte(x) or "int8", _byte(y) or "int8", "int32", block=4)
+
+
+def _byte(numbers: Integers) -> str | None:
+    """The type of byte that holds the numbers."""
+    if -128 <= numbers.low and numbers.high < 128:
+        return "int8"
+    return "uint8" if numbers.low >= 0 and numbers.high < 256 else None
 
 
 def choose_dot(a: Format, b: Format, length: int, cpu: CpuInfo) -> Dot:

@@ -16,12 +16,13 @@ from tvm import tirx as tir
 
 from .tvm_expr import Code, Expr, Index, function
 from .tvm_gemm import GemmSpec
-from .tvm_gemm_decode import zero_of
+from .tvm_gemm_decode import Numbers, zero_of
 from .tvm_gemm_epilogue import Buffers, Epilogue, epilogue, put
 from .tvm_gemm_geometry import Axis, Geometry, Tile, choose_tile, geometry
-from .tvm_gemm_ir import Registers, fill, least, load, parallel, splat, split
+from .tvm_gemm_ir import Registers, least, load, parallel, splat, split
 from .tvm_gemm_numbers import Dot
 from .tvm_gemm_panel import Panel
+from .tvm_gemm_rows import Rows
 from .tvm_gemm_shapes import shape4
 from .tvm_gemm_units import multiply_add, repeated, word
 from .tvm_gemm_unpack import Operand, Unpacker
@@ -61,11 +62,15 @@ class _Taps:
         self.source = Operand(buffers.a, spec.a)
         self.out = Operand(buffers.out, spec.out)
         self.unpacker = Unpacker(
-            code, self.source, self.dot.a, self.dot.zero, spec.cpu.vector_bytes, spec.groups > 1
+            code,
+            self.source,
+            Numbers(self.dot.a, self.dot.zero),
+            spec.cpu.vector_bytes,
+            spec.groups > 1,
         )
         self.panel = self._panel()
         self.pitch = self._pitch()
-        self.skip = tuple(self._skips(i) for i in range(2))
+        self.rows = Rows(code, self.geo, self.unpacker, self.pitch, zero_of(self.dot))
         self.bands = self._bands()
 
     def _panel(self) -> Panel:
@@ -95,11 +100,6 @@ class _Taps:
         p = self.panel
         return max(self.unpacker.slots, (p.groups - 1) * p.length + p.turns * self.dot.block)
 
-    def _skips(self, i: int) -> int:
-        """Input step between neighbours in scratch: the stride where only one tap reads."""
-        side = (self.geo.rows, self.geo.columns)[i]
-        return side.stride if all(p.taps <= 1 for p in side.phases) else 1
-
     def _bands(self) -> Bands:
         geo, pixel = self.geo, self.pitch * BYTES[self.dot.a]
         if geo.flat:
@@ -109,9 +109,9 @@ class _Taps:
             columns = min(geo.width, -(-room // tile.pixels) * tile.pixels)
             return self._parts(1, columns, -(-geo.width // columns))
         low, high = geo.rows.reach
-        line = self._width(geo.columns.places) * pixel
-        halo = (high - low) // self.skip[0]
-        room = max(1, (BAND_BYTES // line - halo) * self.skip[0] // geo.rows.stride)
+        line = self.rows.width(geo.columns.places) * pixel
+        halo = (high - low) // self.rows.skip[0]
+        room = max(1, (BAND_BYTES // line - halo) // self.rows.step[0])
         fair = -(-geo.rows.places // -(-ITEMS // geo.images))
         rows = min(geo.rows.places, room, max(fair, min(4, geo.rows.places)))
         return self._parts(rows, geo.columns.places, -(-geo.rows.places // rows))
@@ -119,16 +119,6 @@ class _Taps:
     def _parts(self, rows: int, columns: int, count: int) -> Bands:
         wanted = -(-ITEMS // (count * self.geo.images))
         return Bands(rows, columns, count, min(self.panel.blocks, wanted))
-
-    def _width(self, places: int) -> int:
-        """Scratch pixels a row."""
-        low, high = self.geo.columns.reach
-        return ((places - 1) * self.geo.columns.stride + high - low) // self.skip[1] + 1
-
-    def _height(self) -> int:
-        """Scratch rows of a band."""
-        low, high = self.geo.rows.reach
-        return ((self.bands.rows - 1) * self.geo.rows.stride + high - low) // self.skip[0] + 1
 
     def _tile(self, axis: Axis) -> Tile:
         vectors = self.panel.width // self.vector
@@ -148,7 +138,8 @@ class _Taps:
             epilogue(code, self.spec, self.buffers, self.vector) as end,
         ):
             items = self.geo.images * self.bands.count * self.bands.parts
-            size = self._height() * self._width(self.bands.columns) * self.pitch
+            bands = self.bands
+            size = self.rows.height(bands.rows) * self.rows.width(bands.columns) * self.pitch
             with parallel(code, items) as item, code.workspace(self.dot.a, size + 64) as rows:
                 image, band, part = split(item, self.geo.images, self.bands.count, self.bands.parts)
                 self._unpack(rows, image, band)
@@ -174,38 +165,15 @@ class _Taps:
         return [(r, c) for r in self.geo.rows.phases for c in self.geo.columns.phases]
 
     def _unpack(self, rows: Expr, image: Expr, band: Expr) -> None:
-        code, geo = self.code, self.geo
-        if geo.flat:
+        if self.geo.flat:
             first = self._flat_start(band)
             self.unpacker.row(rows, 0, self.pitch, (0, 0, first), self.bands.columns, 1)
             return
-        width = self._width(self.bands.columns)
-        top = band * (self.bands.rows * geo.rows.stride) + geo.rows.reach[0]
-        with code.loop(self._height()) as i:
-            h = code.let(top + i * self.skip[0], "int32", "h")
-            inside = tir.all(h >= 0, h < geo.height)
-            start = i * (width * self.pitch)
-            with code.when(inside):
-                self._line(rows, start, image, h, width)
-            with code.when(tir.Not(inside)):
-                self._zero(rows, start, width)
+        size = (self.bands.rows, self.bands.columns)
+        self.rows.unpack(rows, 0, image, band * self.bands.rows, size)
 
     def _flat_start(self, band: Expr) -> Index:
         return least(band * self.bands.columns, self.geo.width - self.bands.columns)
-
-    def _line(self, rows: Expr, start: Index, image: Expr, h: Expr, width: int) -> None:
-        low, step = self.geo.columns.reach[0], self.skip[1]
-        left = min(width, max(0, -(low // step)))
-        right = min(width, max(left, (self.geo.width - 1 - low) // step + 1))
-        self._zero(rows, start, left)
-        if right > left:
-            at = (image, h, low + left * step)
-            self.unpacker.row(rows, start + left * self.pitch, self.pitch, at, right - left, step)
-        self._zero(rows, start + right * self.pitch, width - right)
-
-    def _zero(self, rows: Expr, start: Index, pixels: int) -> None:
-        lanes = self.spec.cpu.vector_bytes // BYTES[self.dot.a]
-        fill(self.code, rows, start, pixels * self.pitch, zero_of(self.dot), lanes)
 
     def _blocks(
         self,
@@ -273,8 +241,7 @@ class _Taps:
             )
             lanes = self.vector * dot.block
             for m in range(tile.pixels):
-                step = m * (self.geo.columns.stride // self.skip[1])
-                start = (pixel + step) * self.pitch
+                start = (pixel + m * self.rows.step[1]) * self.pitch
                 for v in range(tile.vectors):
                     a = self._first(scratch, start, (group, block, turn), v)
                     b = load(weights, at + v * lanes, lanes)
@@ -295,11 +262,11 @@ class _Taps:
     ) -> Index:
         out = []
         for side, axis, p, t, skip in zip(
-            (self.geo.rows, self.geo.columns), axes, place, tap, self.skip, strict=True
+            (self.geo.rows, self.geo.columns), axes, place, tap, self.rows.skip, strict=True
         ):
             shift = (axis.offset - side.reach[0]) // skip + t * (axis.slope // skip)
             out.append(p * (side.stride // skip) + shift)
-        return out[0] * self._width(self.bands.columns) + out[1]
+        return out[0] * self.rows.width(self.bands.columns) + out[1]
 
     def _store(
         self,

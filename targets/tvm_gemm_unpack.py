@@ -13,7 +13,7 @@ from tvm import tirx as tir
 from ..compiler.formats import Format
 from .layout import Layout
 from .tvm_expr import Code, Expr, Index, i32, typed
-from .tvm_gemm_decode import WIDTHS, carrier, decode
+from .tvm_gemm_decode import Numbers, carrier, decode
 from .tvm_gemm_ir import bits, cast, load, splat, store, vectors
 from .tvm_gemm_shapes import channels_last, shape4
 
@@ -75,12 +75,11 @@ class Operand:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Unpacker:
-    """Writes pixels of ``source`` to scratch of ``dtype``, numbers stored plus ``zero``."""
+    """Writes pixels of ``source`` to scratch as ``numbers``."""
 
     code: Code
     source: Operand
-    dtype: str
-    zero: int
+    numbers: Numbers
     vector_bytes: int
     in_order: bool
 
@@ -92,7 +91,7 @@ class Unpacker:
     @property
     def side_by_side(self) -> bool:
         """Whether the codes of a byte become neighbours in scratch."""
-        width = WIDTHS[self.dtype] * self.parts
+        width = self.numbers.width * self.parts
         return self.source.pixels and (self.parts == 1 or (not self.in_order and width <= 64))
 
     @property
@@ -136,25 +135,25 @@ class Unpacker:
 
     def _bytes(self, to: Expr, start: Index, raw: Index, n: int) -> None:
         parts, source = self.parts, self.source
-        widest = max(1, self.vector_bytes * 8 // (WIDTHS[self.dtype] * parts))
+        widest = max(1, self.vector_bytes * 8 // (self.numbers.width * parts))
 
         def write(i: Index, lanes: int) -> None:
             stored = load(source.buffer, raw + i, lanes)
             out = lanes * parts
-            store(self.code, to, start + i * parts, self._numbers(stored, lanes), out)
+            store(self.code, to, start + i * parts, self._decoded(stored, lanes), out)
 
         vectors(self.code, n, widest, write)
 
-    def _numbers(self, stored: Expr, lanes: int) -> Expr:
+    def _decoded(self, stored: Expr, lanes: int) -> Expr:
         f = self.source.format
         if not f.is_coded:
-            return carrier(f, stored, lanes)
-        codes = side_by_side_codes(stored, f, self.parts, WIDTHS[self.dtype], lanes)
-        return decode(f, codes, self.dtype, lanes * self.parts, self.zero)
+            return self.numbers.of_carrier(f, stored, lanes)
+        codes = side_by_side_codes(stored, f, self.parts, self.numbers.width, lanes)
+        return self.numbers.of_codes(f, codes, lanes * self.parts)
 
     def _channels(self, to: Expr, start: Index, raw: Index, cell: int) -> None:
         """One pixel with its channels in order: a run for each part of the bytes."""
-        f, width = self.source.format, WIDTHS[self.dtype]
+        f, width = self.source.format, self.numbers.width
         channels = self.source.shape[1]
         for part in range(self.parts):
             first = part * cell
@@ -162,7 +161,7 @@ class Unpacker:
             def write(i: Index, lanes: int, part: int = part, first: int = first) -> None:
                 stored = load(self.source.buffer, raw + i, lanes)
                 codes = part_codes(stored, f, part, width, lanes)
-                numbers = decode(f, codes, self.dtype, lanes, self.zero)
+                numbers = self.numbers.of_codes(f, codes, lanes)
                 store(self.code, to, start + first + i, numbers, lanes)
 
             count = max(0, min(cell, channels - first))
@@ -173,12 +172,9 @@ class Unpacker:
     ) -> None:
         """Channels apart from each other: one element at a time."""
         image, h, w = at
-        wide = "float32" if self.dtype == "float32" else "int32"
         with self.code.loop(self.source.shape[1]) as c, self.code.loop(n) as i:
-            number = self.source.number((image, c, h, w + i * step), wide)
-            if wide == "int32":
-                number = cast(number + self.zero, self.dtype)
-            store(self.code, to, start + i * pitch + c, number)
+            number = self.source.number((image, c, h, w + i * step), self.numbers.wide)
+            store(self.code, to, start + i * pitch + c, self.numbers.of_number(number))
 
 
 def part_codes(stored: Expr, f: Format, part: int, width: int, lanes: int) -> Expr:

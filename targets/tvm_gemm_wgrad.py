@@ -17,6 +17,7 @@ from tvm import tirx as tir
 from .tvm_expr import Code, Expr, Index, function, i32
 from .tvm_gemm import GemmSpec
 from .tvm_gemm_chunks import choose_chunks, choose_weight_tile, pixels
+from .tvm_gemm_decode import Numbers
 from .tvm_gemm_epilogue import Buffers
 from .tvm_gemm_finish import Finish, Partial
 from .tvm_gemm_ir import Registers, cast, fill, least, load, parallel, splat, split, store
@@ -79,7 +80,7 @@ class _WeightGrad:
 
     def _writer(self, source: Operand, words: Words) -> WordWriter:
         spec, wide = self.spec, self.spec.cpu.vector_bytes
-        unpacker = Unpacker(self.code, source, self.word, 0, wide, spec.groups > 1)
+        unpacker = Unpacker(self.code, source, Numbers(self.word), wide, spec.groups > 1)
         return WordWriter(self.code, source, unpacker, words, unpacker.slots, wide)
 
     def _sum_type(self) -> str:

@@ -64,7 +64,8 @@ def assembly(plan: Plan, state_bytes: int, cpu: CpuInfo) -> str:
 
 def tvm_target(cpu: CpuInfo) -> tvm.target.Target:
     """TVM's words for a CPU."""
-    return tvm.target.Target({"kind": "llvm", "mcpu": cpu.mcpu})
+    extra = {"mattr": [f"+{feature}" for feature in cpu.extra]} if cpu.extra else {}
+    return tvm.target.Target({"kind": "llvm", "mcpu": cpu.mcpu, **extra})
 
 
 def _compile(

@@ -269,7 +269,10 @@ def test_sweep_is_a_line_a_size(bench: Bench, tiny: str, monkeypatch: pytest.Mon
 
 @pytest.mark.torch
 @pytest.mark.tvm
-def test_profile_of_a_step(bench: Bench, tiny: str, tmp_path: Path) -> None:
+def test_profile_of_a_step(
+    bench: Bench, tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cmd_bench, "look", lambda: MACHINE)
     words = ("--profile", "--cache-dir", tmp_path, "--threads", 1, "--json")
     found = json.loads(bench(tiny, *words))["profile"]
     assert found["step_seconds"] > 0 and found["peaks"]["memory"] > 0

@@ -1,0 +1,122 @@
+"""What tiles multiply: which formats become bytes or bf16, and how codes are decoded to them.
+
+An integer beyond a byte is two signed bytes, ``high * 256 + low``: a radix-4 FP4 level is at most
+4096. Sums of the two planes are taken apart, exactly, and put together once. Numbers of at most
+eight significant bits are bf16 exactly; their products are exact in f32.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tvm import tirx as tir
+
+from ..compiler.formats import BF16, Format
+from .tvm_expr import Expr, typed
+from .tvm_gemm_decode import Numbers, decode
+from .tvm_gemm_ir import bits, cast, splat
+from .tvm_gemm_numbers import integers
+from .tvm_amx_ir import shuffle
+
+PLANE_BITS = 8
+# vpshufb looks sixteen bytes up, by the number of lanes.
+LOOKUPS = {
+    16: "llvm.x86.ssse3.pshuf.b.128",
+    32: "llvm.x86.avx2.pshuf.b",
+    64: "llvm.x86.avx512.pshuf.b.512",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Bytes(Numbers):
+    """Bytes in scratch: the numbers, or of numbers beyond a byte one plane (0 low, 1 high)."""
+
+    plane: int | None = None
+
+    def of_codes(self, f: Format, codes: Expr, lanes: int) -> Expr:
+        """See ``Numbers``."""
+        if f.bits <= 4 and lanes in LOOKUPS:
+            table = bits(_table(self._levels(f), lanes), "int8", lanes)
+            found = tir.call_llvm_pure_intrin(
+                typed("int8", lanes), LOOKUPS[lanes], table, bits(codes, "int8", lanes)
+            )
+            return bits(found, self.dtype, lanes)
+        if self.dtype == "uint8" and not f.midrise:
+            return codes
+        wide = decode(f, cast(codes, "uint16", lanes), "int16", lanes)
+        return cast(self._part(wide, "int16", lanes), self.dtype, lanes)
+
+    def of_number(self, number: Expr) -> Expr:
+        """See ``Numbers``."""
+        return cast(self._part(number, "int32", 1), self.dtype)
+
+    def _levels(self, f: Format) -> list[int]:
+        """The byte of each of sixteen codes; formats of fewer bits leave the last at 0."""
+        numbers = integers(f)
+        assert numbers is not None
+        levels = [int(f.decode(c) / numbers.unit) for c in range(1 << f.bits)]
+        found = [level if self.plane is None else split(level)[self.plane] for level in levels]
+        return found + [0] * (16 - len(found))
+
+    def _part(self, number: Expr, dtype: str, lanes: int) -> Expr:
+        if self.plane is None:
+            return number
+        shift, half = (splat(n, dtype, lanes) for n in (PLANE_BITS, 1 << (PLANE_BITS - 1)))
+        high = tir.shift_right(number + half, shift)
+        return high if self.plane else number - tir.shift_left(high, shift)
+
+
+@dataclass(frozen=True, slots=True)
+class Halves(Numbers):
+    """bf16 in scratch, by its bits."""
+
+    dtype: str = "uint16"
+
+    @property
+    def wide(self) -> str:
+        """See ``Numbers``."""
+        return "float32"
+
+    def of_codes(self, f: Format, codes: Expr, lanes: int) -> Expr:
+        """See ``Numbers``."""
+        return _upper(decode(f, cast(codes, "uint32", lanes), "float32", lanes), lanes)
+
+    def of_carrier(self, f: Format, stored: Expr, lanes: int) -> Expr:
+        """See ``Numbers``."""
+        assert f is BF16, f
+        return stored
+
+    def of_number(self, number: Expr) -> Expr:
+        """See ``Numbers``."""
+        return _upper(number, 1)
+
+
+def _upper(number: Expr, lanes: int) -> Expr:
+    """The upper half of an f32 whose lower half is 0."""
+    sixteen = splat(16, "uint32", lanes)
+    return cast(tir.shift_right(bits(number, "uint32", lanes), sixteen), "uint16", lanes)
+
+
+def _table(levels: list[int], lanes: int) -> Expr:
+    """Sixteen bytes, once for every sixteen lanes, as int32 lanes."""
+    raw = bytes(level % 256 for level in levels)
+    words = [int.from_bytes(raw[i : i + 4], "little", signed=True) for i in range(0, 16, 4)]
+    repeated = words * (lanes // 16)
+    return shuffle([tir.const(word, "int32") for word in repeated], range(len(repeated)))
+
+
+def split(number: int) -> tuple[int, int]:
+    """Low and high signed byte of an integer within int16: ``high * 256 + low``."""
+    high = (number + (1 << (PLANE_BITS - 1))) >> PLANE_BITS
+    return number - (high << PLANE_BITS), high
+
+
+def planes(f: Format, unit_type: str) -> tuple[Numbers, ...]:
+    """The scratch forms of a format, low plane first; ``unit_type`` is that of its first plane."""
+    if unit_type == "uint16":
+        return (Halves(),)
+    numbers = integers(f)
+    assert numbers is not None
+    if -128 <= numbers.low and numbers.high < (256 if unit_type == "uint8" else 128):
+        return (Bytes(unit_type),)
+    return Bytes(unit_type, plane=0), Bytes(unit_type, plane=1)

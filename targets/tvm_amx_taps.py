@@ -1,0 +1,360 @@
+"""Forward and dX GEMMs on AMX: convolutions that unpack bands into cache and multiply tiles.
+
+for each block of images and band of rows, in parallel:
+    unpack the rows that the band needs into scratch, one plane of bytes after the other
+    for each phase and block of output channels:
+        for each group of tiles of 16 places: products over taps and channels, sums to scratch
+        for each place: planes put together, then the epilogue
+
+Where neighbouring places are neighbours in scratch, a band is one line of places in which the
+borders between rows take part; their sums are not stored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tvm import tirx as tir
+
+from .tvm_amx_ir import (
+    COLUMNS,
+    ROW_BYTES,
+    ROWS,
+    TILES,
+    TileShape,
+    dot,
+    load_tile,
+    store_tile,
+    tiles,
+    zero_tile,
+)
+from .tvm_amx_numbers import PLANE_BITS, planes
+from .tvm_amx_panel import AmxPanel, Runs
+from .tvm_expr import Code, Expr, Index, function
+from .tvm_gemm import GemmSpec
+from .tvm_gemm_epilogue import Buffers, Epilogue, epilogue, put
+from .tvm_gemm_geometry import Geometry, geometry
+from .tvm_gemm_ir import fill, least, load, parallel, splat, split
+from .tvm_gemm_rows import Rows
+from .tvm_gemm_shapes import shape4
+from .tvm_gemm_unpack import Operand, Unpacker
+
+# Places of one item: their sums for 32 channels, two planes, stay in the second-level cache.
+PLACES, SCRATCH_BYTES, ITEMS = 512, 512 << 10, 16
+MOST = 4  # C tiles at work at once
+
+
+@dataclass(frozen=True, slots=True)
+class Bands:
+    """An item: ``images`` x ``rows`` x ``columns`` places, one of ``parts`` of the channels."""
+
+    images: int
+    rows: int
+    columns: int
+    blocks: int
+    count: int
+    parts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Places of one image of an item as tiles: ``lines`` of ``tiles`` tiles of ``rows`` places.
+
+    Neighbouring places are ``step`` scratch pixels apart, lines ``pitch``; a line holds all rows of
+    places, ``row`` places apart, or one.
+    """
+
+    lines: int
+    tiles: int
+    rows: int
+    step: int
+    pitch: int
+    row: int
+
+    @property
+    def places(self) -> int:
+        """Sums of an image, with those that are not stored."""
+        return self.lines * self.tiles * ROWS
+
+
+def build_amx_taps(spec: GemmSpec) -> tir.PrimFunc:
+    """The function of a forward or dX GEMM."""
+
+    def body(code: Code, slots: list[Expr]) -> None:
+        _AmxTaps(code, spec, Buffers.of(spec, slots)).emit()
+
+    return function(spec.parameters, body)
+
+
+class _AmxTaps:
+    """The pieces of one kernel."""
+
+    def __init__(self, code: Code, spec: GemmSpec, buffers: Buffers) -> None:
+        self.code, self.spec, self.buffers = code, spec, buffers
+        self.dot, self.geo = spec.dot, geometry(spec)
+        self.source, self.out = Operand(buffers.a, spec.a), Operand(buffers.out, spec.out)
+        weights = Operand(buffers.b, spec.b)
+        forms = planes(spec.a.type.format, self.dot.a)
+        in_order = _in_order(self.source, weights)
+        wide = spec.cpu.vector_bytes
+        self.unpackers = [Unpacker(code, self.source, n, wide, in_order) for n in forms]
+        self.pitch = self.unpackers[0].slots
+        self.element_bytes = 4 // self.dot.block
+        self.bands_of = [Rows(code, self.geo, u, self.pitch, 0) for u in self.unpackers]
+        self.phases = [(r, c) for r in self.geo.rows.phases for c in self.geo.columns.phases]
+        self.panel = AmxPanel(
+            code,
+            weights,
+            planes(spec.b.type.format, self.dot.b)[0],
+            shape4(spec.out)[1],
+            self.source.shape[1],
+            spec.direction == "input_grad",
+            self.unpackers[0],
+            tuple(Runs(r, c, self.pitch, self.element_bytes) for r, c in self.phases),
+            wide,
+        )
+        self.bands = _bands(self.geo, self.bands_of[0], self.pitch * self.element_bytes, self._wide)
+        self.lines = self._lines()
+
+    @property
+    def rows(self) -> Rows:
+        """The scratch band of the first plane; all have one shape."""
+        return self.bands_of[0]
+
+    @property
+    def across(self) -> int:
+        """B tiles at work at once."""
+        return 2 if self.panel.tiles % 2 == 0 else 1
+
+    @property
+    def _wide(self) -> int:
+        """Blocks of output channels."""
+        return self.panel.tiles // self.across
+
+    @property
+    def down(self) -> int:
+        """A tiles at work at once."""
+        return min(MOST // self.across, self.bands.images * self.lines.lines * self.lines.tiles)
+
+    def _lines(self) -> Lines:
+        bands, width = self.bands, self.rows.width(self.bands.columns)
+        if self.geo.flat or self.rows.step == (1, 1):
+            places = (bands.rows - 1) * width + bands.columns
+            return Lines(1, -(-places // ROWS), min(ROWS, places), 1, 0, width)
+        tiles_ = -(-bands.columns // ROWS)
+        down, step = self.rows.step
+        rows = min(ROWS, bands.columns)
+        return Lines(bands.rows, tiles_, rows, step, down * width, tiles_ * ROWS)
+
+    @property
+    def _image(self) -> int:
+        """Scratch pixels of an image of an item."""
+        return self.rows.height(self.bands.rows) * self.rows.width(self.bands.columns)
+
+    @property
+    def _plane(self) -> int:
+        """Scratch elements of a plane: tiles and runs may read a little beyond its images."""
+        beyond = (ROWS * self.lines.step + 1) * self.pitch + ROW_BYTES
+        return self.bands.images * self._image * self.pitch + beyond
+
+    @property
+    def _sums(self) -> int:
+        """Sums of a plane."""
+        return self.bands.images * self.lines.places * self.across * COLUMNS
+
+    def emit(self) -> None:
+        """The whole kernel."""
+        code, bands = self.code, self.bands
+        with (
+            code.workspace(self.dot.b, max(1, self.panel.elements)) as panel,
+            epilogue(code, self.spec, self.buffers, COLUMNS) as end,
+        ):
+            self.panel.fill(panel)
+            items = bands.blocks * bands.count * bands.parts
+            with (
+                parallel(code, items) as item,
+                code.workspace(self.dot.a, self._plane * len(self.unpackers)) as rows,
+                code.workspace(self.dot.acc, self._sums * len(self.unpackers)) as sums,
+            ):
+                block, band, part = split(item, bands.blocks, bands.count, bands.parts)
+                images = 1 if self.geo.flat else self.geo.images
+                image = least(block * bands.images, images - bands.images)
+                self._unpack(rows, image, band)
+                for phase in range(len(self.phases)):
+                    self._phase((rows, panel, sums), end, (image, band, part), phase)
+
+    def _unpack(self, rows: Expr, image: Index, band: Index) -> None:
+        code, bands = self.code, self.bands
+        for plane, scratch in enumerate(self.bands_of):
+            start = plane * self._plane
+            # What lies behind the last pixel meets weights of 0, and must be finite.
+            end = start + bands.images * self._image * self.pitch
+            fill(code, rows, end, ROW_BYTES // self.element_bytes, 0, ROW_BYTES)
+            if self.geo.flat:
+                at = (0, 0, self._flat_start(band))
+                scratch.unpacker.row(rows, start, self.pitch, at, bands.columns, 1)
+                continue
+            with code.loop(bands.images) as i:
+                to = start + i * (self._image * self.pitch)
+                first = band * bands.rows
+                scratch.unpack(rows, to, image + i, first, (bands.rows, bands.columns))
+
+    def _flat_start(self, band: Index) -> Index:
+        return least(band * self.bands.columns, self.geo.width - self.bands.columns)
+
+    def _phase(
+        self,
+        memory: tuple[Expr, Expr, Expr],
+        end: Epilogue,
+        item: tuple[Index, Index, Index],
+        phase: int,
+    ) -> None:
+        code, runs = self.code, self.panel.phases[phase]
+        each = -(-self._wide // self.bands.parts)
+        row_bytes = runs.depth * self.element_bytes
+        a = TileShape(self.lines.rows, row_bytes)
+        b = TileShape(max(1, row_bytes // 4), COLUMNS * 4)
+        c = TileShape(self.lines.rows, COLUMNS * 4)
+        shapes = [*[c] * (self.down * self.across), *[b] * self.across]
+        shapes += [a] * min(self.down, TILES - len(shapes))
+        with tiles(code, shapes), code.loop(each) as i:
+            block = least(item[2] * each + i, self._wide - 1)
+            if runs.turns:
+                self._multiply(memory, runs, phase, block)
+            self._store(memory[2], end, item, phase, block)
+
+    def _multiply(
+        self, memory: tuple[Expr, Expr, Expr], runs: Runs, phase: int, block: Index
+    ) -> None:
+        code, lines, images = self.code, self.lines, self.bands.images
+        total = images * lines.lines * lines.tiles
+        with code.loop(-(-total // self.down)) as group:
+            numbers = [least(group * self.down + m, total - 1) for m in range(self.down)]
+            pixels = []
+            for number in numbers:
+                image, line, tile = split(number, images, lines.lines, lines.tiles)
+                pixel = image * self._image + line * lines.pitch + tile * (ROWS * lines.step)
+                pixels.append(code.let(pixel, "int32", "pixel"))
+            for plane in range(len(self.unpackers)):
+                self._tile_sums(memory, runs, (phase, plane, block), pixels)
+                for m, number in enumerate(numbers):
+                    for n in range(self.across):
+                        row = (number * ROWS) * (self.across * COLUMNS) + n * COLUMNS
+                        tile = m * self.across + n
+                        to = plane * self._sums + row
+                        store_tile(code, tile, memory[2], to, self.across * COLUMNS * 4)
+
+    def _tile_sums(
+        self,
+        memory: tuple[Expr, Expr, Expr],
+        runs: Runs,
+        what: tuple[int, int, Index],
+        pixels: list[Expr],
+    ) -> None:
+        code, (rows, panel, _), (phase, plane, block) = self.code, memory, what
+        count = self.down * self.across
+        b_tiles = range(count, count + self.across)
+        a_tiles = range(count + self.across, min(TILES, count + self.across + self.down))
+        for tile in range(count):
+            zero_tile(code, tile)
+        row_bytes = self.lines.step * self.pitch * self.element_bytes
+        with (
+            code.loop(runs.count[0]) as i,
+            code.loop(runs.count[1]) as j,
+            code.loop(runs.chunks) as chunk,
+        ):
+            turn = (i * runs.count[1] + j) * runs.chunks + chunk
+            for n, b in enumerate(b_tiles):
+                tile = (block * self.across + n) * runs.turns + turn
+                start = self.panel.first(phase) + tile * self.panel.tile_elements(phase)
+                load_tile(code, b, panel, start, COLUMNS * 4)
+            shift = self._shift(runs, i, j)
+            for m, pixel in enumerate(pixels):
+                a = a_tiles[m % len(a_tiles)]
+                start = (pixel + shift) * self.pitch + chunk * runs.depth
+                load_tile(code, a, rows, plane * self._plane + start, row_bytes)
+                for n, b in enumerate(b_tiles):
+                    dot(code, self.dot.a, self.dot.b, m * self.across + n, a, b)
+
+    def _shift(self, runs: Runs, i: Index, j: Index) -> Index:
+        """Scratch pixels from a place to the first one of a run."""
+        skip, width = self.rows.skip, self.rows.width(self.bands.columns)
+        rows, columns = runs.rows, runs.columns
+        down = (rows.offset - self.geo.rows.reach[0]) // skip[0] + i * (rows.slope // skip[0])
+        least_tap = (columns.taps - 1) * min(0, columns.slope) if runs.merged else 0
+        first = (columns.offset + least_tap - self.geo.columns.reach[0]) // skip[1]
+        across = first if runs.merged else first + j * (columns.slope // skip[1])
+        return down * width + across
+
+    def _store(
+        self,
+        sums: Expr,
+        end: Epilogue,
+        item: tuple[Index, Index, Index],
+        phase: int,
+        block: Index,
+    ) -> None:
+        code, (image, band, _), lines, geo = self.code, item, self.lines, self.geo
+        rows, columns = self.phases[phase]
+        count: Index = self.bands.rows
+        if not geo.flat and rows.places != self.bands.rows * self.bands.count:
+            left = least(rows.places - band * self.bands.rows, self.bands.rows)
+            count = tir.max(left, 0)
+        width = self.bands.columns if geo.flat else columns.places
+        with code.loop(self.bands.images) as i, code.loop(count) as y, code.loop(width) as x:
+            place = i * lines.places + y * lines.row + x
+            at: tuple[Index, Index, Index] = (0, 0, self._flat_start(band) + x)
+            if not geo.flat:
+                h = rows.origin + (band * self.bands.rows + y) * geo.rows.step
+                at = (image + i, h, columns.origin + x * geo.columns.step)
+            for n in range(self.across):
+                total = self._total(sums, place * (self.across * COLUMNS) + n * COLUMNS, phase)
+                first = self.panel.first_lane(block * self.across + n)
+                some = min(COLUMNS, self.panel.lanes)
+                put(code, self.out, at, first, (end.finish(total, first), COLUMNS, some))
+
+    def _total(self, sums: Expr, at: Index, phase: int) -> Expr:
+        """A vector of sums over both planes."""
+        if not self.panel.phases[phase].turns:
+            return splat(0, self.dot.acc, COLUMNS)
+        low = load(sums, at, COLUMNS)
+        if len(self.unpackers) == 1:
+            return low
+        high = load(sums, self._sums + at, COLUMNS)
+        return low + tir.shift_left(high, splat(PLANE_BITS, "int32", COLUMNS))
+
+
+def _in_order(source: Operand, weights: Operand) -> bool:
+    """Whether channels must lie in their own order in scratch.
+
+    They may lie side by side, as bytes hold them, where both operands do so, and where a slot that
+    no channel fills holds the number 0.
+    """
+    parts = source.layout.parts
+    uneven = source.shape[1] % parts != 0 and source.format.decode(0) != 0
+    return parts != weights.layout.parts or uneven
+
+
+def _bands(geo: Geometry, rows: Rows, pixel_bytes: int, blocks: int) -> Bands:
+    """The items of a kernel; they follow from the shapes alone."""
+    if geo.flat:
+        fair = max(2 * ROWS, -(-geo.width // ITEMS))
+        columns = min(geo.width, PLACES, max(2 * ROWS, SCRATCH_BYTES // pixel_bytes), fair)
+        count = -(-geo.width // columns)
+        return Bands(1, 1, columns, 1, count, min(blocks, -(-ITEMS // count)))
+    width = rows.width(geo.columns.places)
+    line = width * pixel_bytes
+    halo = rows.height(1) - rows.step[0]
+    room = max(1, (SCRATCH_BYTES // line - halo) // rows.step[0])
+    fair = max(-(-geo.rows.places // -(-ITEMS // geo.images)), min(4, geo.rows.places))
+    height = min(geo.rows.places, room, fair, max(1, PLACES // width))
+    count = -(-geo.rows.places // height)
+    images = 1
+    if count == 1:
+        whole = rows.height(height) * line
+        images = max(1, min(PLACES // (height * width), SCRATCH_BYTES // whole))
+        images = min(images, max(1, geo.images // ITEMS))
+    blocks_ = -(-geo.images // images)
+    return Bands(
+        images, height, geo.columns.places, blocks_, count, min(blocks, -(-ITEMS // (blocks_ * count)))
+    )

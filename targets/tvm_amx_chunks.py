@@ -1,8 +1,8 @@
-"""Chunks of an AMX weight gradient: pixels that are unpacked together, and their order in scratch.
+"""Chunks of an AMX weight gradient: blocks of images by rows of pixels that are prepared together.
 
-Output pixel (image, row, column) of a chunk is number ``image * at_image + row * at_row + column *
-at_column``; x lies so too, with the columns and rows that its taps reach beyond the last. Images of
-few pixels are interleaved, so that a run of 64 bytes crosses images rather than borders.
+A row of a tile holds 64 bytes of what is summed over: here one pixel of 64 images (32 in bf16). So
+a tap is another pixel of x, tiles are never read across their borders, and no border between rows
+takes part in a sum. A 1x1 convolution has images of one pixel.
 """
 
 from __future__ import annotations
@@ -10,43 +10,53 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .tvm_gemm import GemmSpec
-from .tvm_gemm_chunks import PARTIAL_BYTES, PARTITIONS, Pixels, pixels
+from .tvm_gemm_chunks import PARTIAL_BYTES, PARTITIONS
 from .tvm_gemm_numbers import INT32_END, integers
-from .tvm_gemm_shapes import shape4
+from .tvm_gemm_shapes import channels_last, shape4
 
-PRIVATE_BYTES, SHARED_BYTES = 1 << 20, 4 << 20
-ENOUGH = 1024  # pixels after which adding to the partial sums costs little
+PRIVATE_BYTES, SHARED_BYTES, TILE_BYTES = 1 << 20, 4 << 20, 1024
+ROWS_LEAST = 4  # rows of a band at least: its rows of x are prepared again by its neighbours
 
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """One dimension of x: ``phases`` of the stride in scratch, ``beyond`` places past the last."""
+    """One dimension of x in scratch: where its outputs and taps lie."""
 
+    taps: int
     stride: int
     dilation: int
     padding: int
-    phases: int
-    beyond: int
 
-    @classmethod
-    def of(cls, taps: int, stride: int, dilation: int, padding: int) -> Reach:
-        """Of ``taps`` taps."""
-        offsets = [tap * dilation for tap in range(taps)]
-        phases = max(offset % stride for offset in offsets) + 1
-        return cls(stride, dilation, padding, phases, offsets[-1] // stride)
+    @property
+    def step(self) -> int:
+        """Between neighbouring outputs; pixels that no tap reads are left out."""
+        return self.stride if self.taps > 1 else 1
+
+    @property
+    def source_step(self) -> int:
+        """Between neighbours in scratch, in pixels of x."""
+        return self.stride // self.step
+
+    def extent(self, outputs: int) -> int:
+        """Pixels that some outputs need."""
+        return (outputs - 1) * self.step + (self.taps - 1) * self.dilation + 1
 
 
 @dataclass(frozen=True, slots=True)
 class AmxChunks:
-    """``images`` x ``rows`` pixels a chunk of a ``grid``; see ``Chunks`` for the last four.
+    """``blocks`` of images by ``rows`` output rows a chunk; see ``Chunks`` for the last four.
 
-    ``width`` columns a row in scratch, ``height`` rows of x.
+    ``images``, ``height``, ``width`` are those of g; ``flat`` says that they count its pixels.
     """
 
-    grid: Pixels
+    images: int
+    height: int
+    width: int
+    flat: bool
+    depth: int
     down: Reach
     across: Reach
-    images: int
+    blocks: int
     rows: int
     count: int
     partitions: int
@@ -56,65 +66,67 @@ class AmxChunks:
     @property
     def bands(self) -> int:
         """Chunks along an image."""
-        return -(-self.grid.rows // self.rows)
-
-    @property
-    def width(self) -> int:
-        """Pixels of a row in scratch."""
-        return self.grid.columns + self.across.beyond
-
-    @property
-    def height(self) -> int:
-        """Rows of x in scratch."""
-        return self.rows + self.down.beyond
-
-    @property
-    def places(self) -> tuple[int, int, int]:
-        """Distance between neighbouring images, rows and columns."""
-        if self.grid.flat:
-            return self.width, self.width * self.images, 1
-        return 1, self.width * self.images, self.images
-
-    @property
-    def pixels(self) -> int:
-        """Pixels that are summed over, those between rows included."""
-        return self.rows * self.width * self.images
-
-    @property
-    def reach(self) -> int:
-        """How far the last tap reads beyond a pixel."""
-        _, row, column = self.places
-        return self.down.beyond * row + self.across.beyond * column
+        return -(-self.height // self.rows)
 
     @property
     def direct(self) -> bool:
         """Whether a partial sum takes one chunk only."""
         return self.each == 1
 
+    @property
+    def size_x(self) -> tuple[int, int, int]:
+        """Blocks, rows and columns of x in scratch."""
+        return self.blocks, self.down.extent(self.rows), self.across.extent(self.width)
 
-def choose_amx_chunks(spec: GemmSpec, pixel_bytes: int, result_bytes: int) -> AmxChunks:
-    """For pixels that take ``pixel_bytes`` of scratch and sums of ``result_bytes``."""
-    grid = pixels(spec)
+    @property
+    def size_g(self) -> tuple[int, int, int]:
+        """Blocks, rows and columns of g in scratch."""
+        return self.blocks, self.rows, self.width
+
+
+def choose_amx_chunks(
+    spec: GemmSpec, depth: int, tiles: tuple[int, int], result_bytes: int
+) -> AmxChunks:
+    """For ``depth`` images a block, tiles of x and of g a pixel, and sums of ``result_bytes``."""
+    images, height, width, flat = _grid(spec)
     _, _, *taps = shape4(spec.out)
-    sides = zip(taps, spec.stride, spec.dilation, spec.padding, strict=True)
-    down, across = (Reach.of(*side) for side in sides)
-    few = min(PARTITIONS, grid.images)
-    private = few * result_bytes <= PARTIAL_BYTES
-    room = PRIVATE_BYTES if private else SHARED_BYTES
-    most = min(room // pixel_bytes, _exact(spec))
-    width = grid.columns + across.beyond
-    rows = max(1, min(grid.rows, most // width))
-    images = 1
-    if rows == grid.rows:
-        images = max(1, min(grid.images, most // (rows * width)))
-        if private:
-            enough = -(-ENOUGH // (rows * width))
-            images = max(1, min(images, enough, grid.images // few))
-    count = -(-grid.images // images) * -(-grid.rows // rows)
-    if not private:
-        return AmxChunks(grid, down, across, images, rows, count, 1, count, True)
-    each = -(-count // min(PARTITIONS, count))
-    return AmxChunks(grid, down, across, images, rows, count, -(-count // each), each, False)
+    down, across = (
+        Reach(*side) for side in zip(taps, spec.stride, spec.dilation, spec.padding, strict=True)
+    )
+    all_blocks = -(-images // depth)
+    private = min(PARTITIONS, all_blocks * height) * result_bytes <= PARTIAL_BYTES
+    room = (PRIVATE_BYTES if private else SHARED_BYTES) // TILE_BYTES
+
+    def tiles_of(rows: int) -> int:
+        return down.extent(rows) * across.extent(width) * tiles[0] + rows * width * tiles[1]
+
+    exact = _exact(spec) // depth
+    most = [n for n in range(1, height + 1) if tiles_of(n) <= room and n * width <= exact]
+    rows = max(most, default=1)
+    if private:
+        fair = -(-height // -(-PARTITIONS // all_blocks))
+        rows = min(rows, max(fair, ROWS_LEAST))
+    rows = -(-height // -(-height // rows))
+    blocks = 1
+    if rows == height:
+        wanted = -(-all_blocks // PARTITIONS) if private else all_blocks
+        blocks = max(1, min(wanted, room // tiles_of(rows), exact // (rows * width)))
+        blocks = -(-all_blocks // -(-all_blocks // blocks))
+    count = -(-all_blocks // blocks) * -(-height // rows)
+    each = -(-count // min(PARTITIONS, count)) if private else count
+    partitions = -(-count // each) if private else 1
+    grid = (images, height, width, flat)
+    return AmxChunks(*grid, depth, down, across, blocks, rows, count, partitions, each, not private)
+
+
+def _grid(spec: GemmSpec) -> tuple[int, int, int, bool]:
+    """Images, rows and columns of output pixels, and whether pixels count as images."""
+    n, _, h, w = shape4(spec.a)
+    _, _, r, s = shape4(spec.out)
+    pointwise = (r, s) == (1, 1) and spec.stride == (1, 1) and spec.padding == (0, 0)
+    if pointwise and channels_last(spec.a) and channels_last(spec.b):
+        return n * h * w, 1, 1, True
+    return n, h, w, False
 
 
 def _exact(spec: GemmSpec) -> int:

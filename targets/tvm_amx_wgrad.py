@@ -1,9 +1,9 @@
-"""Weight gradients on AMX: sums over pixels of g times x, by chunks of pixels.
+"""Weight gradients on AMX: sums over pixels and images of g times x, by chunks.
 
 for each chunk:
-    unpack x and g of its pixels; turn x into rows of pixels (A tiles), g into words (B tiles)
+    unpack rows of x and of g; turn each pixel of a block of images into A tiles (x), B tiles (g)
     for each group of taps and channels of x, and block of channels of g:
-        products over the chunk's pixels; a tap is a shift of x; sums added to the partial ones
+        products over the chunk's pixels; a tap is another pixel; sums added to the partial ones
 add the partitions in order, apply the factor, round and store
 """
 
@@ -11,14 +11,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
+from math import prod
 
 from tvm import tirx as tir
 
 from .tvm_amx_chunks import AmxChunks, choose_amx_chunks
-from .tvm_amx_ir import COLUMNS, ROWS, TILES, TileShape, dot, load_tile, store_tile, tiles, zero_tile
+from .tvm_amx_ir import (
+    COLUMNS,
+    ROWS,
+    TILES,
+    TileShape,
+    dot,
+    load_tile,
+    store_tile,
+    tiles,
+    zero_tile,
+)
 from .tvm_amx_numbers import PLANE_BITS, planes
-from .tvm_amx_words import PixelScratch
+from .tvm_amx_words import LINE, RowsOf, TileMaker
 from .tvm_expr import Code, Expr, Index, function, i32
 from .tvm_gemm import GemmSpec
 from .tvm_gemm_epilogue import Buffers
@@ -28,30 +39,8 @@ from .tvm_gemm_numbers import fits_int32, integers
 from .tvm_gemm_shapes import shape4
 from .tvm_gemm_unpack import Operand, Unpacker
 
-LINE, MOST = 64, 4
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class _Memory:
-    """Scratch of a chunk: unpacked pixels of both operands, and their tiles."""
-
-    x_pixels: Expr
-    g_pixels: Expr
-    x: Expr
-    g: Expr
-
-
-@dataclass(frozen=True, slots=True)
-class _RowsOf:
-    """``count`` rows of a chunk, of which row y is ``place(y)`` of the tensor's ``end``; their
-    pixels lie ``step`` apart from ``column`` on, of ``columns`` in all."""
-
-    count: int
-    end: int
-    place: Callable[[Index], Index]
-    column: int
-    step: int
-    columns: int
+MOST = 4  # C tiles at work at once
+Where = tuple[Index, Index, int]
 
 
 def build_amx_weight_grad(spec: GemmSpec) -> tir.PrimFunc:
@@ -71,25 +60,30 @@ class _AmxWeightGrad:
         g, x = Operand(buffers.a, spec.a), Operand(buffers.b, spec.b)
         wide = spec.cpu.vector_bytes
         forms = planes(g.format, self.dot.a)
-        self.planes = len(forms)
         g_unpackers = [Unpacker(code, g, n, wide, False) for n in forms]
         x_unpacker = Unpacker(code, x, planes(x.format, self.dot.b)[0], wide, False)
+        self.planes = len(forms)
         _, _, r, s = shape4(spec.out)
         self.taps = (r, s)
         x_tiles, g_tiles = (-(-u.slots // COLUMNS) for u in (x_unpacker, g_unpackers[0]))
         partial = Partial(1, 1, self.taps, x_tiles * ROWS, g_tiles * COLUMNS, self._sum_type())
-        bytes_ = (x_tiles * 2 + 2 * g_tiles * self.planes) * COLUMNS * (4 // self.dot.block)
-        self.chunks: AmxChunks = choose_amx_chunks(spec, bytes_, partial.elements * 4)
-        c, step = self.chunks, ROWS * self.dot.block
-        self.room = -(-c.pixels // step) * step
-        room_x = -(-(self.room + c.reach) // step) * step
-        column = c.places[2]
-        self.gs = [PixelScratch(code, u, c.pixels, self.room, column) for u in g_unpackers]
-        pixels_x = c.height * c.width * c.images
-        self.x = PixelScratch(code, x_unpacker, pixels_x, max(room_x, pixels_x), column)
-        self.partial = Partial(
-            c.partitions, 1, self.taps, partial.channels, partial.lanes, partial.dtype
+        depth, kinds = ROWS * self.dot.block, (x_tiles, g_tiles * self.planes)
+        c = choose_amx_chunks(spec, depth, kinds, partial.elements * 4)
+        self.chunks: AmxChunks = c
+        self.partial = replace(partial, partitions=c.partitions)
+        of_g = RowsOf(c.width, 0, 1, c.height, 0, 1, c.width)
+        self.gs = [TileMaker(code, u, of_g, c.images, c.flat) for u in g_unpackers]
+        _, _, height, width = shape4(spec.b)
+        of_x = RowsOf(
+            c.across.extent(c.width),
+            -c.down.padding,
+            c.down.source_step,
+            height,
+            -c.across.padding,
+            c.across.source_step,
+            width,
         )
+        self.x = TileMaker(code, x_unpacker, of_x, c.images, c.flat)
 
     def _sum_type(self) -> str:
         """Type of the partial sums: int64 where int32 could overflow over all pixels."""
@@ -99,24 +93,9 @@ class _AmxWeightGrad:
         return "int32" if fits_int32(a, b, self.spec.length) else "int64"
 
     @property
-    def g(self) -> PixelScratch:
+    def g(self) -> TileMaker:
         """Of the first plane; all have one shape."""
         return self.gs[0]
-
-    @property
-    def _x_pitch(self) -> int:
-        """Elements a slot of x's columns; an odd number of cache lines, so that slots spread."""
-        line = LINE * 8 // self.x.unpacker.numbers.width
-        return (-(-self.x.room // line) | 1) * line
-
-    @property
-    def _phases(self) -> int:
-        return self.chunks.down.phases * self.chunks.across.phases
-
-    @property
-    def _g_tile(self) -> int:
-        """Elements of sixteen channels of g, one plane."""
-        return self.room * COLUMNS
 
     @property
     def _across(self) -> int:
@@ -152,40 +131,71 @@ class _AmxWeightGrad:
             fill(self.code, partial, start, self.partial.elements, 0, COLUMNS)
 
     @contextmanager
-    def _scratch(self) -> Iterator[_Memory]:
-        x = self._phases * self.x.tiles * ROWS * self._x_pitch
-        g = self.planes * self.g.tiles * self._g_tile
+    def _scratch(self) -> Iterator[tuple[Expr, Expr]]:
+        """Memory for the tiles of x and of g of a chunk."""
+        x = prod(self.chunks.size_x) * self.x.tiles * self.x.tile
+        g = prod(self.chunks.size_g) * self.g.tiles * self.planes * self.g.tile
         with (
-            self.code.workspace(self.dot.b, self.x.elements) as x_pixels,
-            self.code.workspace(self.dot.a, self.g.elements) as g_pixels,
             self.code.workspace(self.dot.b, x) as x_tiles,
             self.code.workspace(self.dot.a, g) as g_tiles,
         ):
-            yield _Memory(x_pixels, g_pixels, x_tiles, g_tiles)
+            yield x_tiles, g_tiles
 
     def _loop(self, count: int) -> AbstractContextManager[Expr]:
         """A loop within a chunk: where chunks are worked on one after the other, by all threads."""
         return parallel(self.code, count) if self.chunks.shared else self.code.loop(count)
 
-    def _chunk(self, memory: _Memory, partial: Expr, partition: Index, chunk: Index) -> None:
-        chunks, grid = self.chunks, self.chunks.grid
-        block, band = split(chunk, -(-grid.images // chunks.images), chunks.bands)
-        first = (block * chunks.images, band * chunks.rows)
-        self._prepare_x(memory, first)
-        self._prepare_g(memory, first)
-        combinations = self.taps[0] * self.taps[1] * self.x.tiles
+    def _chunk(
+        self, memory: tuple[Expr, Expr], partial: Expr, partition: Index, chunk: Index
+    ) -> None:
+        chunks = self.chunks
+        block, band = split(chunk, chunks.count // chunks.bands, chunks.bands)
+        first = (block * chunks.blocks, band * chunks.rows)
+        above = (first[0], first[1] * chunks.down.step)
+        self._prepare(self.x, self.x.columns, memory[0], above, chunks.size_x)
+        for plane, g in enumerate(self.gs):
+            start = plane * prod(chunks.size_g) * g.tiles * g.tile
+            self._prepare(g, g.words, memory[1], first, chunks.size_g, start)
+        self._products(memory, partial, partition)
+
+    def _prepare(
+        self,
+        maker: TileMaker,
+        make: Callable[[Expr, Index, Index, Expr, Index], None],
+        to: Expr,
+        first: tuple[Index, Index],
+        size: tuple[int, int, int],
+        start: int = 0,
+    ) -> None:
+        """Tiles [block of slots][block of images][row][column] from block and row ``first`` on."""
+        code, (blocks, rows, columns) = self.code, size
+        dtype = maker.unpacker.numbers.dtype
+        with (
+            self._loop(blocks * rows) as job,
+            code.workspace(dtype, maker.elements) as pixels,
+        ):
+            b, y = split(job, blocks, rows)
+            maker.unpack(pixels, first[0] + b, first[1] + y)
+            with code.loop(maker.tiles) as tile, code.loop(columns) as column:
+                pixel = (tile * (blocks * rows) + job) * columns + column
+                make(pixels, column, tile, to, start + pixel * maker.tile)
+
+    def _products(self, memory: tuple[Expr, Expr], partial: Expr, partition: Index) -> None:
+        """All sums of a chunk."""
+        combinations = prod(self.taps) * self.x.tiles
         whole, rest = divmod(combinations, self._down)
         blocks = self.g.tiles * self.planes // self._across
         for begin, groups, down in ((0, whole, self._down), (whole * self._down, 1, rest)):
             if not groups or not down:
                 continue
-            inner = 1 if chunks.shared else groups
-            with self._loop(blocks * (groups // inner)) as job, self._sums(down) as sums:
-                k, group = split(job, blocks, groups // inner)
-                with self.code.loop(inner) as i:
-                    at = begin + (group * inner + i) * down
-                    self._group(memory, sums, (k, at, down))
-                    self._add(sums, partial, partition, (k, at, down))
+            # Threads take whole rows of groups unless chunks are shared: tiles are set up once.
+            outer = groups if self.chunks.shared else 1
+            with self._loop(blocks * outer) as job, self._sums(down) as sums:
+                k, part = split(job, blocks, outer)
+                with self.code.loop(groups // outer) as i:
+                    what = (k, begin + (part * (groups // outer) + i) * down, down)
+                    self._group(memory, sums, what)
+                    self._add(sums, partial, partition, what)
 
     @contextmanager
     def _sums(self, down: int) -> Iterator[Expr]:
@@ -198,106 +208,56 @@ class _AmxWeightGrad:
         with self.code.workspace(self.dot.acc, size) as sums, tiles(self.code, shapes):
             yield sums
 
-    def _prepare_x(self, memory: _Memory, first: tuple[Index, Index]) -> None:
-        code, chunks, x = self.code, self.chunks, self.x
-        _, _, height, width = shape4(self.spec.b)
-        if chunks.grid.flat:
-            height, width = 1, chunks.grid.columns
-        for phase in range(self._phases):
-            down, across = divmod(phase, chunks.across.phases)
-
-            def place(row: Index, down: int = down) -> Index:
-                return row * chunks.down.stride + (down - chunks.down.padding)
-
-            column = across - chunks.across.padding
-            step = chunks.across.stride
-            rows = _RowsOf(chunks.height, height, place, column, step, width)
-            self._unpack(x, memory.x_pixels, first, rows)
-            with self._loop(x.tiles) as tile:
-                begin = (phase * x.tiles + tile) * (ROWS * self._x_pitch)
-                x.columns(memory.x_pixels, 0, tile, memory.x, lambda i: begin + i * self._x_pitch)
-
-    def _prepare_g(self, memory: _Memory, first: tuple[Index, Index]) -> None:
-        grid = self.chunks.grid
-        rows = _RowsOf(self.chunks.rows, grid.rows, lambda row: row, 0, 1, grid.columns)
-        for plane, g in enumerate(self.gs):
-            self._unpack(g, memory.g_pixels, first, rows)
-            with self._loop(g.tiles) as tile:
-                place = (plane * g.tiles + tile) * self._g_tile
-                g.words(memory.g_pixels, 0, tile, memory.g, place)
-
-    def _unpack(
-        self, scratch: PixelScratch, to: Expr, first: tuple[Index, Index], rows: _RowsOf
-    ) -> None:
-        """The pixels of a chunk; images and rows beyond the last are 0."""
-        code, chunks, grid = self.code, self.chunks, self.chunks.grid
-        at_image, at_row, _ = chunks.places
-        scratch.clear_end(to, 0)
-        with self._loop(chunks.images * rows.count) as job:
-            i, y = split(job, chunks.images, rows.count)
-            image, row = first[0] + i, code.let(rows.place(first[1] + y), "int32", "row")
-            start = (i * at_image + y * at_row) * scratch.slots
-            inside = tir.all(image < grid.images, row >= 0, row < rows.end)
-            with code.when(inside):
-                at: tuple[Index, Index, Index] = (image, row, rows.column)
-                if grid.flat:
-                    at = (0, 0, image * grid.columns)
-                scratch.row(to, start, at, chunks.width, rows.step, rows.columns)
-            with code.when(tir.Not(inside)):
-                scratch.blank(to, start, chunks.width)
-
-    def _group(self, memory: _Memory, sums: Expr, what: tuple[Index, Index, int]) -> None:
-        """Sums of ``down`` combinations of tap and channels of x with a block of g's channels."""
-        code, (k, at, down) = self.code, what
+    def _group(self, memory: tuple[Expr, Expr], sums: Expr, what: Where) -> None:
+        """Sums of ``down`` combinations of channels of x and tap with a block of g's channels."""
+        code, chunks, (k, at, down) = self.code, self.chunks, what
         count = down * self._across
         b_tiles = range(count, count + self._across)
         a_tiles = range(count + self._across, min(TILES, count + self._across + down))
-        starts = [code.let(self._x_start(at + m), "int32", "x") for m in range(down)]
+        starts = [code.let(self._x_pixel(at + m), "int32", "x") for m in range(down)]
         for tile in range(count):
             zero_tile(code, tile)
-        step, element_bytes = self.g.step, 4 // self.dot.block
-        with code.loop(self.room // step) as turn:
+        blocks, rows, columns = chunks.size_g
+        _, high, wide = chunks.size_x
+        with (
+            code.loop(blocks) as block,
+            code.loop(rows) as y,
+            code.loop(columns) as x,
+        ):
+            pixel = (block * rows + y) * columns + x
             for n, b in enumerate(b_tiles):
-                start = self._g_start(k, n) + turn * (step * COLUMNS)
-                load_tile(code, b, memory.g, start, LINE)
+                start = (self._g_block(k, n) * prod(chunks.size_g) + pixel) * self.g.tile
+                load_tile(code, b, memory[1], start, LINE)
+            pixel = (block * high + y * chunks.down.step) * wide + x * chunks.across.step
             for m, start in enumerate(starts):
                 a = a_tiles[m % len(a_tiles)]
-                load_tile(code, a, memory.x, start + turn * step, self._x_pitch * element_bytes)
+                load_tile(code, a, memory[0], (start + pixel) * self.x.tile, LINE)
                 for n, b in enumerate(b_tiles):
                     dot(code, self.dot.b, self.dot.a, m * self._across + n, a, b)
         for tile in range(count):
             store_tile(code, tile, sums, tile * (ROWS * COLUMNS), COLUMNS * 4)
 
-    def _g_start(self, k: Index, n: int) -> Index:
-        if self.planes == 2:
-            return (n * self.g.tiles + k) * self._g_tile
-        return (k * self._across + n) * self._g_tile
+    def _g_block(self, k: Index, n: int) -> Index:
+        """Number of a block of g's channels among those of all planes."""
+        return n * self.g.tiles + k if self.planes == 2 else k * self._across + n
 
     def _combination(self, number: Index) -> list[Expr]:
-        """Tap row, tap column and block of channels of x."""
-        return split(number, *self.taps, self.x.tiles)
+        """Block of channels of x, tap row, tap column: taps of a row are worked on together."""
+        return split(number, self.x.tiles, *self.taps)
 
-    def _x_start(self, number: Index) -> Index:
+    def _x_pixel(self, number: Index) -> Index:
+        """The first tile of a combination, in tiles."""
         chunks = self.chunks
-        r, s, c = self._combination(number)
-        sides = zip((r, s), (chunks.down, chunks.across), chunks.places[1:], strict=True)
-        phase: list[Expr] = []
-        shift: Index = 0
-        for tap, reach, distance in sides:
-            offset = tap * reach.dilation
-            phase.append(tir.floormod(offset, reach.stride))
-            shift = shift + tir.floordiv(offset, reach.stride) * distance
-        block = (phase[0] * chunks.across.phases + phase[1]) * self.x.tiles + c
-        return block * (ROWS * self._x_pitch) + shift
+        c, r, s = self._combination(number)
+        tap = r * (chunks.down.dilation * chunks.size_x[2]) + s * chunks.across.dilation
+        return c * prod(chunks.size_x) + tap
 
-    def _add(
-        self, sums: Expr, partial: Expr, partition: Index, what: tuple[Index, Index, int]
-    ) -> None:
+    def _add(self, sums: Expr, partial: Expr, partition: Index, what: Where) -> None:
         """Add the sums of a group of tiles to the partial ones."""
         code, (k, at, down) = self.code, what
         blocks = 1 if self.planes == 2 else self._across
         for m in range(down):
-            r, s, c = self._combination(at + m)
+            c, r, s = self._combination(at + m)
             for n in range(blocks):
                 with code.loop(min(ROWS, self.x.slots)) as row:
                     tile = (m * self._across + n) * (ROWS * COLUMNS) + row * COLUMNS

@@ -1,33 +1,47 @@
-"""Scratch of an AMX weight gradient: pixels unpacked, then turned into A and B tiles.
+"""Tiles of an AMX weight gradient: from rows of pixels of many images to A tiles and B tiles.
 
-    pixels   [pixel][slot]                         as the unpacker writes them
-    words    [16 slots][pixel / block][slot][block]        B tiles of g: pixels in words
-    columns  [slot][pixel]                         A tiles of x: any 64 bytes of a slot's pixels
+    pixels   [image of a block][column][slot]      a row as the unpacker writes it
+    words    [images / block][16 slots][block]     a B tile of g
+    columns  [16 slots][images]                    an A tile of x
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from .tvm_amx_ir import COLUMNS, ROW_BYTES, ROWS, together, transpose
+from tvm import tirx as tir
+
+from .tvm_amx_ir import COLUMNS, ROWS, together, transpose
 from .tvm_expr import Code, Expr, Index
 from .tvm_gemm_ir import bits, fill, load, store
 from .tvm_gemm_unpack import Unpacker
 
+LINE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class RowsOf:
+    """Rows of ``width`` pixels of an image: pixel c is column ``column + c * step`` of ``columns``,
+    row y is row ``y * down + row`` of ``rows``; what lies outside is 0."""
+
+    width: int
+    row: int
+    down: int
+    rows: int
+    column: int
+    step: int
+    columns: int
+
 
 @dataclass(frozen=True, eq=False, slots=True)
-class PixelScratch:
-    """Unpacked pixels of one operand; ``pixels`` of them count, the rest up to ``room`` is 0.
-
-    ``at_column`` is the distance between neighbouring pixels of a row.
-    """
+class TileMaker:
+    """Makes tiles of one operand; ``images`` in all, ``flat`` where each is one pixel."""
 
     code: Code
     unpacker: Unpacker
-    pixels: int
-    room: int
-    at_column: int
+    of: RowsOf
+    images: int
+    flat: bool
 
     @property
     def slots(self) -> int:
@@ -36,7 +50,7 @@ class PixelScratch:
 
     @property
     def tiles(self) -> int:
-        """Blocks of sixteen slots; the last one may reach into the next pixel."""
+        """Tiles of a pixel: blocks of sixteen slots, the last of which may hold others too."""
         return -(-self.slots // COLUMNS)
 
     @property
@@ -45,75 +59,77 @@ class PixelScratch:
         return 32 // self.unpacker.numbers.width
 
     @property
-    def step(self) -> int:
-        """Pixels of a tile."""
+    def depth(self) -> int:
+        """Images of a tile."""
         return ROWS * self.block
 
     @property
-    def elements(self) -> int:
-        """Elements of the scratch, with what the last tile reads beyond."""
-        return self.room * self.slots + COLUMNS
-
-    def clear_end(self, to: Expr, start: Index) -> None:
-        """Zero what lies behind the last pixel."""
-        n = self.elements - self.pixels * self.slots
-        fill(self.code, to, start + self.pixels * self.slots, n, 0, self._widest)
-
-    def row(
-        self, to: Expr, start: Index, at: tuple[Index, Index, Index], n: int, step: int, end: int
-    ) -> None:
-        """A row of ``n`` pixels ``step`` columns apart; columns outside ``0 .. end`` are 0.
-
-        ``at`` is (image, row, column) of the first; a computed column has all its pixels inside.
-        """
-        image, h, first = at
-        left, right = 0, n
-        if isinstance(first, int):
-            left = min(n, max(0, -(first // step)))
-            right = min(n, max(left, (end - 1 - first) // step + 1))
-        pitch = self.at_column * self.slots
-        self.blank(to, start, left)
-        if right > left:
-            place = (image, h, first + left * step)
-            self.unpacker.row(to, start + left * pitch, pitch, place, right - left, step)
-        self.blank(to, start + right * pitch, n - right)
-
-    def blank(self, to: Expr, start: Index, n: int) -> None:
-        """Zero ``n`` pixels of a row."""
-        if self.at_column == 1:
-            fill(self.code, to, start, n * self.slots, 0, self._widest)
-            return
-        with self.code.loop(n) as i:
-            pixel = start + i * (self.at_column * self.slots)
-            fill(self.code, to, pixel, self.slots, 0, self._widest)
+    def tile(self) -> int:
+        """Elements of a tile."""
+        return self.depth * COLUMNS
 
     @property
-    def _widest(self) -> int:
-        return ROW_BYTES * 8 // self.unpacker.numbers.width
+    def _pitch(self) -> int:
+        """Elements of an image's row; an odd number of cache lines, so that images spread."""
+        line = LINE // (4 // self.block)
+        return (-(-(self.of.width * self.slots + COLUMNS) // line) | 1) * line
 
-    def word(self, scratch: Expr, start: Index, tile: Index, word: Index) -> Expr:
-        """A row of a B tile: the pixels of a word, for sixteen slots."""
-        first = start + word * (self.block * self.slots) + tile * COLUMNS
-        rows = [load(scratch, first + b * self.slots, COLUMNS) for b in range(self.block)]
+    @property
+    def elements(self) -> int:
+        """Elements of a row of all images of a block."""
+        return self.depth * self._pitch
+
+    def unpack(self, to: Expr, block: Index, y: Index) -> None:
+        """Row ``y`` of the images of a block; images and rows beyond the last are 0."""
+        code, of = self.code, self.of
+        row = code.let(y * of.down + of.row, "int32", "row")
+        with code.loop(self.depth) as i:
+            image = block * self.depth + i
+            start = i * self._pitch
+            inside = tir.all(image < self.images, row >= 0, row < of.rows)
+            with code.when(inside):
+                self._row(to, start, (0, 0, image) if self.flat else (image, row, of.column))
+            with code.when(tir.Not(inside)):
+                self._blank(to, start, of.width)
+            # Read by the last tile, beyond the slots; multiplied, but never stored.
+            self._blank(to, start + of.width * self.slots, 1, COLUMNS)
+
+    def _row(self, to: Expr, start: Index, at: tuple[Index, Index, Index]) -> None:
+        of = self.of
+        left, right = 0, of.width
+        if not self.flat:
+            left = min(of.width, max(0, -(of.column // of.step)))
+            right = min(of.width, max(left, (of.columns - 1 - of.column) // of.step + 1))
+        self._blank(to, start, left)
+        if right > left:
+            place = (at[0], at[1], at[2] + left * of.step)
+            first = start + left * self.slots
+            self.unpacker.row(to, first, self.slots, place, right - left, of.step)
+        self._blank(to, start + right * self.slots, of.width - right)
+
+    def _blank(self, to: Expr, start: Index, pixels: int, elements: int = 0) -> None:
+        lanes = LINE * 8 // self.unpacker.numbers.width
+        fill(self.code, to, start, pixels * (elements or self.slots), 0, lanes)
+
+    def _word(self, pixels: Expr, first: Index, word: int) -> Expr:
+        """One pixel of the images of a word, sixteen slots."""
+        rows = [
+            load(pixels, first + (word * self.block + b) * self._pitch, COLUMNS)
+            for b in range(self.block)
+        ]
         return together(rows, COLUMNS)
 
-    def words(self, scratch: Expr, start: Index, tile: Index, to: Expr, place: Index) -> None:
-        """B tiles of sixteen slots, all pixels."""
+    def words(self, pixels: Expr, column: Index, tile: Index, to: Expr, place: Index) -> None:
+        """The B tile of a pixel and block of slots."""
         lanes = COLUMNS * self.block
-        with self.code.loop(self.room // self.block) as word:
-            value = self.word(scratch, start, tile, word)
-            store(self.code, to, place + word * lanes, value, lanes)
+        for i in range(ROWS):
+            value = self._word(pixels, column * self.slots + tile * COLUMNS, i)
+            store(self.code, to, place + i * lanes, value, lanes)
 
-    def columns(
-        self, scratch: Expr, start: Index, tile: Index, to: Expr, place: Callable[[int], Index]
-    ) -> None:
-        """Sixteen slots with their pixels in a row; ``place(i)`` is where slot i begins."""
-        code, dtype, lanes = self.code, self.unpacker.numbers.dtype, COLUMNS * self.block
-        with code.loop(self.room // self.step) as turn:
-            words = [
-                bits(self.word(scratch, start, tile, turn * ROWS + i), "int32", COLUMNS)
-                for i in range(ROWS)
-            ]
-            for i, column in enumerate(transpose(code, words)):
-                value = bits(column, dtype, lanes)
-                store(code, to, place(i) + turn * self.step, value, lanes)
+    def columns(self, pixels: Expr, column: Index, tile: Index, to: Expr, place: Index) -> None:
+        """The A tile of a pixel and block of slots."""
+        lanes, dtype = COLUMNS * self.block, self.unpacker.numbers.dtype
+        first = column * self.slots + tile * COLUMNS
+        words = [bits(self._word(pixels, first, i), "int32", COLUMNS) for i in range(ROWS)]
+        for i, row in enumerate(transpose(self.code, words)):
+            store(self.code, to, place + i * lanes, bits(row, dtype, lanes), lanes)

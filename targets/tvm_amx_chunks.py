@@ -14,7 +14,7 @@ from .tvm_gemm_chunks import PARTIAL_BYTES, PARTITIONS
 from .tvm_gemm_numbers import INT32_END, integers
 from .tvm_gemm_shapes import channels_last, shape4
 
-PRIVATE_BYTES, SHARED_BYTES, TILE_BYTES = 1 << 20, 4 << 20, 1024
+PRIVATE_BYTES, SHARED_BYTES, TILE_BYTES = 3 << 19, 4 << 20, 1024
 ROWS_LEAST = 4  # rows of a band at least: its rows of x are prepared again by its neighbours
 
 

@@ -17,6 +17,7 @@ from math import prod
 from tvm import tirx as tir
 
 from .tvm_amx_chunks import AmxChunks, choose_amx_chunks
+from .tvm_amx_finish import TileFinish
 from .tvm_amx_ir import (
     COLUMNS,
     ROWS,
@@ -40,7 +41,7 @@ from .tvm_gemm_shapes import shape4
 from .tvm_gemm_unpack import Operand, Unpacker
 
 MOST = 4  # C tiles at work at once
-Where = tuple[Index, Index, int]
+Where = tuple[Index, Index, Index]
 
 
 def build_amx_weight_grad(spec: GemmSpec) -> tir.PrimFunc:
@@ -104,13 +105,14 @@ class _AmxWeightGrad:
 
     @property
     def _down(self) -> int:
-        """A tiles at work at once."""
-        return MOST // self._across
+        """A tiles at work at once: blocks of channels of x and taps."""
+        return min(MOST // self._across, prod(self.taps) * self.x.tiles)
 
     def emit(self) -> None:
         """The whole kernel."""
         code, chunks, elements = self.code, self.chunks, self.partial.elements
-        with code.workspace(self.partial.dtype, chunks.partitions * elements) as partial:
+        kept = 1 if self._whole else chunks.partitions * elements
+        with code.workspace(self.partial.dtype, kept) as partial:
             if chunks.shared:
                 self._clear(partial, 0)
                 with self._scratch() as memory, code.loop(chunks.count) as chunk:
@@ -122,12 +124,14 @@ class _AmxWeightGrad:
                         chunk = p * chunks.each + i
                         with code.when(chunk < chunks.count):
                             self._chunk(memory, partial, p, chunk)
+            if self._whole:
+                return
             g, x = self.g.unpacker, self.x.unpacker
             Finish(code, self.spec, self.buffers, self.partial, g, x, COLUMNS).emit(partial)
 
     def _clear(self, partial: Expr, start: Index) -> None:
         """Set the sums of a partition to 0, unless its only chunk writes them."""
-        if not self.chunks.direct:
+        if not (self.chunks.direct or self._whole):
             fill(self.code, partial, start, self.partial.elements, 0, COLUMNS)
 
     @contextmanager
@@ -180,41 +184,54 @@ class _AmxWeightGrad:
                 pixel = (tile * (blocks * rows) + job) * columns + column
                 make(pixels, column, tile, to, start + pixel * maker.tile)
 
+    @property
+    def _whole(self) -> bool:
+        """Whether the sums of a chunk are the result's."""
+        return self.chunks.count == 1
+
+    @property
+    def _each(self) -> int:
+        """Blocks of channels of x in a job: with one tap, as many as make a group."""
+        some = self._down if prod(self.taps) == 1 else 1
+        return some if self.x.tiles % some == 0 else 1
+
     def _products(self, memory: tuple[Expr, Expr], partial: Expr, partition: Index) -> None:
-        """All sums of a chunk."""
-        combinations = prod(self.taps) * self.x.tiles
-        whole, rest = divmod(combinations, self._down)
-        blocks = self.g.tiles * self.planes // self._across
-        for begin, groups, down in ((0, whole, self._down), (whole * self._down, 1, rest)):
-            if not groups or not down:
-                continue
-            # Threads take whole rows of groups unless chunks are shared: tiles are set up once.
-            outer = groups if self.chunks.shared else 1
-            with self._loop(blocks * outer) as job, self._sums(down) as sums:
-                k, part = split(job, blocks, outer)
-                with self.code.loop(groups // outer) as i:
-                    what = (k, begin + (part * (groups // outer) + i) * down, down)
-                    self._group(memory, sums, what)
-                    self._add(sums, partial, partition, what)
+        """All sums of a chunk; a job is some channels of x, all taps, and some channels of g."""
+        down, combinations = self._down, prod(self.taps) * self._each
+        whole, rest = divmod(combinations, down)
+        blocks, jobs = self.g.tiles * self.planes // self._across, self.x.tiles // self._each
+        # Tiles are set up once for all jobs of a thread that works alone.
+        outer = blocks * jobs if self.chunks.shared else 1
+        with self._loop(outer) as part, self._sums(combinations) as sums:
+            with self.code.loop(blocks * jobs // outer) as i:
+                k, c = split(part + i, blocks, jobs)
+                with self.code.loop(whole) as group:
+                    self._group(memory, sums, (k, c, group * down), down)
+                if rest:
+                    self._group(memory, sums, (k, c, i32(whole * down)), rest)
+                if self._whole:
+                    self._finish(sums, k, c)
+                else:
+                    self._add(sums, partial, partition, (k, c))
 
     @contextmanager
-    def _sums(self, down: int) -> Iterator[Expr]:
-        """Memory for the sums of a group of tiles, and the tile registers."""
+    def _sums(self, combinations: int) -> Iterator[Expr]:
+        """Memory for the sums of a job, and the tile registers: sums, then g, then x."""
         rows = min(ROWS, self.x.slots)
         c, b = TileShape(rows), TileShape()
-        shapes = [*[c] * (down * self._across), *[b] * self._across]
-        shapes += [c] * min(down, TILES - len(shapes))
-        size = down * self._across * ROWS * COLUMNS
+        shapes = [*[c] * (self._down * self._across), *[b] * self._across]
+        shapes += [c] * min(self._down, TILES - len(shapes))
+        size = combinations * self._across * ROWS * COLUMNS
         with self.code.workspace(self.dot.acc, size) as sums, tiles(self.code, shapes):
             yield sums
 
-    def _group(self, memory: tuple[Expr, Expr], sums: Expr, what: Where) -> None:
-        """Sums of ``down`` combinations of channels of x and tap with a block of g's channels."""
-        code, chunks, (k, at, down) = self.code, self.chunks, what
-        count = down * self._across
-        b_tiles = range(count, count + self._across)
-        a_tiles = range(count + self._across, min(TILES, count + self._across + down))
-        starts = [code.let(self._x_pixel(at + m), "int32", "x") for m in range(down)]
+    def _group(self, memory: tuple[Expr, Expr], sums: Expr, what: Where, down: int) -> None:
+        """Sums of ``down`` of a job's combinations of channels of x and tap, from ``at`` on."""
+        code, chunks, (k, c, at) = self.code, self.chunks, what
+        count, most = down * self._across, self._down * self._across
+        b_tiles = range(most, most + self._across)
+        a_tiles = range(most + self._across, min(TILES, most + self._across + self._down))
+        starts = [code.let(self._x_pixel(c, at + m), "int32", "x") for m in range(down)]
         for tile in range(count):
             zero_tile(code, tile)
         blocks, rows, columns = chunks.size_g
@@ -235,42 +252,64 @@ class _AmxWeightGrad:
                 for n, b in enumerate(b_tiles):
                     dot(code, self.dot.b, self.dot.a, m * self._across + n, a, b)
         for tile in range(count):
-            store_tile(code, tile, sums, tile * (ROWS * COLUMNS), COLUMNS * 4)
+            to = (at * self._across + tile) * (ROWS * COLUMNS)
+            store_tile(code, tile, sums, to, COLUMNS * 4)
 
     def _g_block(self, k: Index, n: int) -> Index:
         """Number of a block of g's channels among those of all planes."""
         return n * self.g.tiles + k if self.planes == 2 else k * self._across + n
 
-    def _combination(self, number: Index) -> list[Expr]:
+    def _combination(self, c: Index, number: Index) -> list[Expr]:
         """Block of channels of x, tap row, tap column: taps of a row are worked on together."""
-        return split(number, self.x.tiles, *self.taps)
+        channels, r, s = split(i32(0) + number, self._each, *self.taps)
+        return [c * self._each + channels, r, s]
 
-    def _x_pixel(self, number: Index) -> Index:
+    def _x_pixel(self, c: Index, number: Index) -> Index:
         """The first tile of a combination, in tiles."""
         chunks = self.chunks
-        c, r, s = self._combination(number)
+        block, r, s = self._combination(c, number)
         tap = r * (chunks.down.dilation * chunks.size_x[2]) + s * chunks.across.dilation
-        return c * prod(chunks.size_x) + tap
+        return block * prod(chunks.size_x) + tap
 
-    def _add(self, sums: Expr, partial: Expr, partition: Index, what: Where) -> None:
-        """Add the sums of a group of tiles to the partial ones."""
-        code, (k, at, down) = self.code, what
-        blocks = 1 if self.planes == 2 else self._across
-        for m in range(down):
-            c, r, s = self._combination(at + m)
-            for n in range(blocks):
-                with code.loop(min(ROWS, self.x.slots)) as row:
-                    tile = (m * self._across + n) * (ROWS * COLUMNS) + row * COLUMNS
-                    lane = (k * blocks + n) * COLUMNS
-                    to = self.partial.at(partition, 0, (r, s), c * ROWS + row, lane)
-                    total = self._total(sums, tile)
-                    if not self.chunks.direct:
-                        total = load(partial, to, COLUMNS) + total
-                    store(code, partial, to, total, COLUMNS)
+    @property
+    def _g_blocks(self) -> int:
+        """Blocks of channels of g in a job."""
+        return 1 if self.planes == 2 else self._across
 
-    def _total(self, sums: Expr, at: Index) -> Expr:
+    def _add(
+        self, sums: Expr, partial: Expr, partition: Index, job: tuple[Index, Index]
+    ) -> None:
+        """Add the sums of a job to the partial ones."""
+        code, (k, c), rows = self.code, job, min(ROWS, self.x.slots)
+        with code.loop(prod(self.taps) * self._each) as number, code.loop(rows) as row:
+            block, r, s = self._combination(c, number)
+            for n in range(self._g_blocks):
+                lane = (k * self._g_blocks + n) * COLUMNS
+                to = self.partial.at(partition, 0, (r, s), block * ROWS + row, lane)
+                total = self._total(sums, number, n, row)
+                if not self.chunks.direct:
+                    total = load(partial, to, COLUMNS) + total
+                store(code, partial, to, total, COLUMNS)
+
+    def _finish(self, sums: Expr, k: Index, c: Index) -> None:
+        """Store the sums of a job as the result."""
+        code, taps = self.code, prod(self.taps)
+        g, x = self.g.unpacker, self.x.unpacker
+        end = TileFinish(code, self.spec, self.buffers, g, x)
+        with code.workspace(self.spec.out.dtype, end.elements) as block:
+            for n in range(self._g_blocks):
+                kept = k * self._g_blocks + n
+                with code.loop(self._each) as i:
+                    with code.loop(taps) as tap:
+                        number = i * taps + tap
+                        rows = [end.value(self._total(sums, number, n, r)) for r in range(ROWS)]
+                        end.tap(block, tap, rows, kept, c * self._each + i)
+                    end.place(block, kept, c * self._each + i)
+
+    def _total(self, sums: Expr, number: Index, n: int, row: Index) -> Expr:
         """A vector of sums over both planes, as the partial sums are kept."""
         wide = self.partial.dtype
+        at = (number * self._across + n) * (ROWS * COLUMNS) + row * COLUMNS
         total = self._widened(load(sums, at, COLUMNS))
         if self.planes == 1:
             return total

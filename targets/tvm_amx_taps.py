@@ -12,6 +12,7 @@ borders between rows take part; their sums are not stored.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from tvm import tirx as tir
@@ -30,10 +31,10 @@ from .tvm_amx_ir import (
 )
 from .tvm_amx_numbers import PLANE_BITS, planes
 from .tvm_amx_panel import AmxPanel, Runs
-from .tvm_expr import Code, Expr, Index, function
+from .tvm_expr import Code, Expr, Index, function, i32
 from .tvm_gemm import GemmSpec
 from .tvm_gemm_epilogue import Buffers, Epilogue, epilogue, put
-from .tvm_gemm_geometry import Geometry, geometry
+from .tvm_gemm_geometry import Axis, Geometry, geometry
 from .tvm_gemm_ir import fill, least, load, parallel, splat, split
 from .tvm_gemm_rows import Rows
 from .tvm_gemm_shapes import shape4
@@ -41,7 +42,7 @@ from .tvm_gemm_unpack import Operand, Unpacker
 
 # Places of one item: their sums for 32 channels, two planes, stay in the second-level cache.
 PLACES, SCRATCH_BYTES, ITEMS = 512, 512 << 10, 16
-MOST = 4  # C tiles at work at once
+MOST, LESS = 4, 0.85  # C tiles at work at once; see _lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +61,8 @@ class Bands:
 class Lines:
     """Places of one image of an item as tiles: ``lines`` of ``tiles`` tiles of ``rows`` places.
 
-    Neighbouring places are ``step`` scratch pixels apart, lines ``pitch``; a line holds all rows of
-    places, ``row`` places apart, or one.
+    Neighbouring places are ``step`` scratch pixels apart, lines ``pitch``. A line is a row of places
+    or, where ``row`` is not 0, all of them, ``row`` places apart.
     """
 
     lines: int
@@ -70,11 +71,6 @@ class Lines:
     step: int
     pitch: int
     row: int
-
-    @property
-    def places(self) -> int:
-        """Sums of an image, with those that are not stored."""
-        return self.lines * self.tiles * ROWS
 
 
 def build_amx_taps(spec: GemmSpec) -> tir.PrimFunc:
@@ -138,13 +134,13 @@ class _AmxTaps:
 
     def _lines(self) -> Lines:
         bands, width = self.bands, self.rows.width(self.bands.columns)
-        if self.geo.flat or self.rows.step == (1, 1):
-            places = (bands.rows - 1) * width + bands.columns
-            return Lines(1, -(-places // ROWS), min(ROWS, places), 1, 0, width)
-        tiles_ = -(-bands.columns // ROWS)
         down, step = self.rows.step
-        rows = min(ROWS, bands.columns)
-        return Lines(bands.rows, tiles_, rows, step, down * width, tiles_ * ROWS)
+        tiles_ = -(-bands.columns // ROWS)
+        places = (bands.rows - 1) * width + bands.columns
+        # One line costs a division a place; it must spare a good part of the tiles.
+        if (down, step) == (1, 1) and -(-places // ROWS) < LESS * bands.rows * tiles_:
+            return Lines(1, -(-places // ROWS), min(ROWS, places), 1, 0, width)
+        return Lines(bands.rows, tiles_, min(ROWS, bands.columns), step, down * width, 0)
 
     @property
     def _image(self) -> int:
@@ -159,22 +155,22 @@ class _AmxTaps:
 
     @property
     def _sums(self) -> int:
-        """Sums of a plane."""
-        return self.bands.images * self.lines.places * self.across * COLUMNS
+        """Sums of a group of tiles, all planes."""
+        return len(self.unpackers) * self.down * self.across * ROWS * COLUMNS
 
     def emit(self) -> None:
         """The whole kernel."""
         code, bands = self.code, self.bands
         with (
             code.workspace(self.dot.b, max(1, self.panel.elements)) as panel,
-            epilogue(code, self.spec, self.buffers, COLUMNS) as end,
+            epilogue(code, self.spec, self.buffers, COLUMNS, tables=True) as end,
         ):
             self.panel.fill(panel)
             items = bands.blocks * bands.count * bands.parts
             with (
                 parallel(code, items) as item,
                 code.workspace(self.dot.a, self._plane * len(self.unpackers)) as rows,
-                code.workspace(self.dot.acc, self._sums * len(self.unpackers)) as sums,
+                code.workspace(self.dot.acc, self._sums) as sums,
             ):
                 block, band, part = split(item, bands.blocks, bands.count, bands.parts)
                 images = 1 if self.geo.flat else self.geo.images
@@ -217,32 +213,39 @@ class _AmxTaps:
         c = TileShape(self.lines.rows, COLUMNS * 4)
         shapes = [*[c] * (self.down * self.across), *[b] * self.across]
         shapes += [a] * min(self.down, TILES - len(shapes))
-        with tiles(code, shapes), code.loop(each) as i:
+        total = self.bands.images * self.lines.lines * self.lines.tiles
+        with (
+            tiles(code, shapes),
+            code.loop(each) as i,
+            code.loop(-(-total // self.down)) as group,
+        ):
             block = least(item[2] * each + i, self._wide - 1)
+            numbers = [least(group * self.down + m, total - 1) for m in range(self.down)]
             if runs.turns:
-                self._multiply(memory, runs, phase, block)
-            self._store(memory[2], end, item, phase, block)
+                self._multiply(memory, (phase, block), numbers)
+            for m, number in enumerate(numbers):
+                self._store(memory[2], end, item, (phase, block), (m, number))
 
     def _multiply(
-        self, memory: tuple[Expr, Expr, Expr], runs: Runs, phase: int, block: Index
+        self, memory: tuple[Expr, Expr, Expr], what: tuple[int, Index], numbers: list[Index]
     ) -> None:
-        code, lines, images = self.code, self.lines, self.bands.images
-        total = images * lines.lines * lines.tiles
-        with code.loop(-(-total // self.down)) as group:
-            numbers = [least(group * self.down + m, total - 1) for m in range(self.down)]
-            pixels = []
-            for number in numbers:
-                image, line, tile = split(number, images, lines.lines, lines.tiles)
-                pixel = image * self._image + line * lines.pitch + tile * (ROWS * lines.step)
-                pixels.append(code.let(pixel, "int32", "pixel"))
-            for plane in range(len(self.unpackers)):
-                self._tile_sums(memory, runs, (phase, plane, block), pixels)
-                for m, number in enumerate(numbers):
-                    for n in range(self.across):
-                        row = (number * ROWS) * (self.across * COLUMNS) + n * COLUMNS
-                        tile = m * self.across + n
-                        to = plane * self._sums + row
-                        store_tile(code, tile, memory[2], to, self.across * COLUMNS * 4)
+        """The sums of a group of tiles of places, one plane after the other."""
+        code, lines, (phase, block) = self.code, self.lines, what
+        pixels = []
+        for number in numbers:
+            image, line, tile = self._place(number)
+            pixel = image * self._image + line * lines.pitch + tile * (ROWS * lines.step)
+            pixels.append(code.let(pixel, "int32", "pixel"))
+        for plane in range(len(self.unpackers)):
+            self._tile_sums(memory, self.panel.phases[phase], (phase, plane, block), pixels)
+            for tile in range(self.down * self.across):
+                to = (plane * self.down * self.across + tile) * (ROWS * COLUMNS)
+                store_tile(code, tile, memory[2], to, COLUMNS * 4)
+
+    def _place(self, number: Index) -> list[Expr]:
+        """Image, line and tile of a tile of places."""
+        lines = self.lines
+        return split(i32(0) + number, self.bands.images, lines.lines, lines.tiles)
 
     def _tile_sums(
         self,
@@ -291,36 +294,52 @@ class _AmxTaps:
         sums: Expr,
         end: Epilogue,
         item: tuple[Index, Index, Index],
-        phase: int,
-        block: Index,
+        what: tuple[int, Index],
+        tile: tuple[int, Index],
     ) -> None:
-        code, (image, band, _), lines, geo = self.code, item, self.lines, self.geo
+        """Finish and store a tile of places: the ``tile[0]``-th of a group, number ``tile[1]``."""
+        code, (_, band, _), lines, geo = self.code, item, self.lines, self.geo
+        (phase, block), (m, number) = what, tile
         rows, columns = self.phases[phase]
+        width = self.bands.columns if geo.flat else columns.places
         count: Index = self.bands.rows
         if not geo.flat and rows.places != self.bands.rows * self.bands.count:
-            left = least(rows.places - band * self.bands.rows, self.bands.rows)
-            count = tir.max(left, 0)
-        width = self.bands.columns if geo.flat else columns.places
-        with code.loop(self.bands.images) as i, code.loop(count) as y, code.loop(width) as x:
-            place = i * lines.places + y * lines.row + x
-            at: tuple[Index, Index, Index] = (0, 0, self._flat_start(band) + x)
-            if not geo.flat:
-                h = rows.origin + (band * self.bands.rows + y) * geo.rows.step
-                at = (image + i, h, columns.origin + x * geo.columns.step)
-            for n in range(self.across):
-                total = self._total(sums, place * (self.across * COLUMNS) + n * COLUMNS, phase)
-                first = self.panel.first_lane(block * self.across + n)
-                some = min(COLUMNS, self.panel.lanes)
-                put(code, self.out, at, first, (end.finish(total, first), COLUMNS, some))
+            count = least(rows.places - band * self.bands.rows, self.bands.rows)
+        image, line, first = self._place(number)
+        with code.loop(lines.rows) as row:
+            place = first * ROWS + row
+            y, x = line, place
+            if lines.row:
+                y, x = tir.floordiv(place, lines.row), tir.floormod(place, lines.row)
+            border = [x < width] if lines.row or width % ROWS else []
+            border += [y < count] if lines.row or not isinstance(count, int) else []
+            with code.when(tir.all(*border)) if border else nullcontext():
+                at = self._at((item[0] + image, band, y, x), rows, columns)
+                for n in range(self.across):
+                    total = self._total(sums, m * self.across + n, row, phase)
+                    channel = self.panel.first_lane(block * self.across + n)
+                    some = min(COLUMNS, self.panel.lanes)
+                    put(code, self.out, at, channel, (end.finish(total, channel), COLUMNS, some))
 
-    def _total(self, sums: Expr, at: Index, phase: int) -> Expr:
+    def _at(
+        self, place: tuple[Index, Index, Index, Index], rows: Axis, columns: Axis
+    ) -> tuple[Index, Index, Index]:
+        """Image, row and column of the result at a place of a phase."""
+        image, band, y, x = place
+        if self.geo.flat:
+            return 0, 0, self._flat_start(band) + x
+        h = rows.origin + (band * self.bands.rows + y) * self.geo.rows.step
+        return image, h, columns.origin + x * self.geo.columns.step
+
+    def _total(self, sums: Expr, tile: int, row: Index, phase: int) -> Expr:
         """A vector of sums over both planes."""
         if not self.panel.phases[phase].turns:
             return splat(0, self.dot.acc, COLUMNS)
-        low = load(sums, at, COLUMNS)
+        low = load(sums, (tile * ROWS + row) * COLUMNS, COLUMNS)
         if len(self.unpackers) == 1:
             return low
-        high = load(sums, self._sums + at, COLUMNS)
+        tile += self.down * self.across
+        high = load(sums, (tile * ROWS + row) * COLUMNS, COLUMNS)
         return low + tir.shift_left(high, splat(PLANE_BITS, "int32", COLUMNS))
 
 
@@ -347,8 +366,8 @@ def _bands(geo: Geometry, rows: Rows, pixel_bytes: int, blocks: int) -> Bands:
     halo = rows.height(1) - rows.step[0]
     room = max(1, (SCRATCH_BYTES // line - halo) // rows.step[0])
     fair = max(-(-geo.rows.places // -(-ITEMS // geo.images)), min(4, geo.rows.places))
-    height = min(geo.rows.places, room, fair, max(1, PLACES // width))
-    count = -(-geo.rows.places // height)
+    count = -(-geo.rows.places // min(geo.rows.places, room, fair, max(1, PLACES // width)))
+    height = -(-geo.rows.places // count)
     images = 1
     if count == 1:
         whole = rows.height(height) * line

@@ -111,12 +111,18 @@ def scalar_factor(spec: GemmSpec, buffers: Buffers) -> Expr | None:
 
 
 @contextmanager
-def epilogue(code: Code, spec: GemmSpec, buffers: Buffers, lanes: int) -> Iterator[Epilogue]:
-    """The epilogue, with its tables of channels in scratch memory."""
+def epilogue(
+    code: Code, spec: GemmSpec, buffers: Buffers, lanes: int, *, tables: bool = False
+) -> Iterator[Epilogue]:
+    """The epilogue, with its tables of channels in scratch memory.
+
+    ``tables`` asks for one of factors even if all are the same: a kernel whose instructions may
+    touch any memory would compute the factor anew for each vector.
+    """
     channels = shape4(spec.out)[1]
     group = channels // spec.lane_groups
     pitch = max(group, lanes)
-    by_channel = spec.b.type.scale is Scale.CHANNEL and not spec.scaled_rows
+    by_channel = tables or (spec.b.type.scale is Scale.CHANNEL and not spec.scaled_rows)
     with (
         code.workspace("float32", spec.lane_groups * pitch if by_channel else 1) as factors,
         code.workspace("float32", spec.lane_groups * pitch if spec.bias else 1) as biases,
@@ -142,14 +148,20 @@ def _tables(e: Epilogue, group: int) -> None:
     with code.loop(spec.lane_groups) as g, code.loop(group) as k:
         to, channel = g * e.pitch + k, g * group + k
         if e.factors is not None:
-            unit = tir.const(unit_of(spec.b.type.format), "float32")
-            other = scalar_factor(spec, buffers)
-            factor = load(buffers.b_scale, channel) * unit
-            code.store(e.factors, to, factor if other is None else other * factor)
+            code.store(e.factors, to, _factor_of(spec, buffers, channel))
         if e.biases is not None:
             assert spec.bias is not None
             f = spec.bias.type.format
             code.store(e.biases, to, carrier(f, load(buffers.bias, channel), 1))
+
+
+def _factor_of(spec: GemmSpec, buffers: Buffers, channel: Index) -> Expr:
+    """The factor of one channel's sums."""
+    other = scalar_factor(spec, buffers)
+    if spec.b.type.scale is not Scale.CHANNEL:
+        return tir.const(1, "float32") if other is None else other
+    factor = load(buffers.b_scale, channel) * tir.const(unit_of(spec.b.type.format), "float32")
+    return factor if other is None else other * factor
 
 
 def put(

@@ -42,6 +42,7 @@ from quatrain.targets.reference_gemm import GEMM
 from quatrain.targets.tensor import Tensor
 from quatrain.targets.tvm_build import compile_kernel
 from quatrain.targets.tvm_gemm import GemmSpec, gemm_kernel
+from quatrain.targets.tvm_gemm_numbers import integers
 from quatrain.targets.tvm_module import use_threads
 
 pytestmark = pytest.mark.tvm
@@ -192,7 +193,7 @@ def check(case: Case, cpu: CpuInfo, unit: Unit | None = None) -> None:
     want = expected(case, operands)
     if unit is not None:
         assert kernel.unit is unit
-    if kernel.unit is Unit.F32:
+    if kernel.unit in FLOAT_UNITS:
         difference = np.abs(got.numbers.astype(np.float64) - want.numbers.astype(np.float64))
         column = operands[2].numbers if case.bias else np.zeros(1)
         assert np.all(difference <= bound(case, operands) + np.abs(column).max() * 2.0**-7)
@@ -200,6 +201,12 @@ def check(case: Case, cpu: CpuInfo, unit: Unit | None = None) -> None:
         assert np.array_equal(got.numbers, want.numbers)
 
 
+FLOAT_UNITS = (Unit.F32, Unit.BF16_TILE)
+TILES = (Unit.INT8_TILE, Unit.BF16_TILE)
+WITHOUT_TILES = replace(detect(), amx=False, extra=())
+# What this machine runs: its own kernels and, where those are AMX, what a CPU without it would run.
+CPUS = [detect(), WITHOUT_TILES] if detect().amx else [detect()]
+EACH_CPU = pytest.mark.parametrize("cpu", CPUS, ids=lambda c: "tiles" if c.amx else "vectors")
 PORTABLE = pytest.param(
     "x86-64-v3", marks=pytest.mark.skipif("avx2" not in flags(), reason="no AVX2")
 )
@@ -242,10 +249,11 @@ DOTS = [
 ]
 
 
+@EACH_CPU
 @pytest.mark.parametrize("case", DOTS, ids=lambda c: f"{c.kind}-{DOTS.index(c)}")
-def test_integer_gemms_equal_the_reference(case: Case) -> None:
-    assert case.kernel_on(detect())[0].unit is not Unit.F32
-    check(case, detect())
+def test_integer_gemms_equal_the_reference(case: Case, cpu: CpuInfo) -> None:
+    assert case.kernel_on(cpu)[0].unit not in FLOAT_UNITS
+    check(case, cpu)
 
 
 @pytest.mark.parametrize("mcpu", [PORTABLE])
@@ -255,15 +263,46 @@ def test_other_cpus_give_the_same_integers(kind: str, mcpu: str) -> None:
     check(Case(kind, formats=formats[kind.partition("_")[2]]), named(mcpu), Unit.INT32)
 
 
+@EACH_CPU
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("f", [f for f in FORMATS.values() if f.is_coded], ids=lambda f: f.name)
-def test_every_format_is_decoded(f: Format) -> None:
-    check(Case("conv2d", formats=(f, f), c=7, k=3, kernel=(1, 1), size=(5, 5)), detect())
+def test_every_format_is_decoded(f: Format, kind: str, cpu: CpuInfo) -> None:
+    other = f if integers(f) is None else INT4
+    check(Case(kind, formats=(f, other), c=7, k=3, kernel=(1, 1), size=(5, 5)), cpu)
 
 
 @pytest.mark.parametrize("f", [UINT2, INT4, FP8_143], ids=lambda f: f.name)
 def test_groups_are_decoded_in_channel_order(f: Format) -> None:
     for kind in KINDS:
         check(Case(kind, formats=(f, f), c=6, k=10, groups=2, size=(5, 5)), detect())
+
+
+TILE_FORMATS = {
+    "": [(UINT4, INT4), (INT8, UINT8), (BF16, BF16), (UINT8, INT4_MIDRISE), (FP8_143, UINT4)],
+    "input_grad": [(FP4_EVEN, INT4), (INT8, INT8), (BF16, BF16), (FP8_152, INT4)],
+    "weight_grad": [(FP4_ODD, UINT4), (INT4, INT4), (BF16, BF16), (FP8_152, UINT4)],
+}
+# Sizes that fill tiles, and that do not: channels, images, rows and columns, phases, blocks.
+TILE_SIZES = [
+    Case("", n=70, c=32, k=48, size=(8, 8)),
+    Case("", n=3, c=64, k=32, size=(16, 16), stride=(2, 2)),
+    Case("", n=2, c=96, k=17, size=(5, 33), kernel=(3, 1), padding=(1, 0)),
+    Case("", n=17, c=16, k=16, size=(4, 4), dilation=(2, 2), padding=(2, 2)),
+    Case("", n=1, c=1, k=1, size=(1, 1), kernel=(1, 1), padding=(0, 0)),
+    Case("", n=5, c=128, k=64, size=(9, 7), kernel=(1, 1), padding=(0, 0), stride=(2, 2)),
+    Case("", n=33, c=64, k=32, size=(3, 5), kernel=(1, 1), padding=(0, 0)),
+    Case("", n=2, c=3, k=20, size=(27, 28), kernel=(7, 7), padding=(3, 3), stride=(2, 2)),
+]
+
+
+@pytest.mark.skipif(not detect().amx, reason="this machine has no AMX")
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", TILE_SIZES, ids=lambda c: f"{c.n}x{c.c}x{c.size}->{c.k}")
+def test_tiles_of_all_sizes_and_formats(kind: str, size: Case) -> None:
+    for formats in TILE_FORMATS[kind.partition("_")[2]]:
+        case = replace(size, kind=kind, formats=formats)
+        assert case.kernel_on(detect())[0].unit in TILES
+        check(case, detect())
 
 
 FLOATS = [
@@ -284,8 +323,10 @@ FLOATS = [
 
 
 @pytest.mark.parametrize("case", FLOATS, ids=lambda c: f"{c.kind}-{FLOATS.index(c)}")
-def test_float_gemms_are_near_the_reference(case: Case) -> None:
-    check(case, detect(), Unit.F32)
+@EACH_CPU
+def test_float_gemms_are_near_the_reference(case: Case, cpu: CpuInfo) -> None:
+    assert case.kernel_on(cpu)[0].unit in FLOAT_UNITS
+    check(case, cpu)
 
 
 def test_sums_beyond_int32_are_exact() -> None:
@@ -294,9 +335,10 @@ def test_sums_beyond_int32_are_exact() -> None:
     check(Case("linear", n=1, c=36000, k=2, formats=(FP4_ODD, FP4_EVEN)), detect(), Unit.INT32)
 
 
+@pytest.mark.parametrize("f", [F32, BF16], ids=lambda f: f.name)
 @pytest.mark.parametrize("kind", KINDS)
-def test_results_do_not_depend_on_threads(kind: str) -> None:
-    case = Case(kind, n=5, formats=(F32, F32))
+def test_results_do_not_depend_on_threads(kind: str, f: Format) -> None:
+    case = Case(kind, n=5, formats=(f, f))
     first, _, _ = run(case, detect())
     use_threads(1)
     try:
@@ -307,6 +349,8 @@ def test_results_do_not_depend_on_threads(kind: str) -> None:
 
 
 WORDS = {
+    Unit.INT8_TILE: "tdpb",
+    Unit.BF16_TILE: "tdpbf16ps",
     Unit.INT8_DOT: "vpdpbusd",
     Unit.INT16_DOT: "vpdpwssd",
     Unit.INT32: "vpmulld",
@@ -318,7 +362,9 @@ WORDS = {
     ("kind", "formats", "mcpu", "unit"),
     [
         ("conv2d", (UINT4, INT4), "znver4", Unit.INT8_DOT),
-        ("linear", (INT4, INT4), "sapphirerapids", Unit.INT8_DOT),
+        ("linear", (INT4, INT4), "icelake-server", Unit.INT8_DOT),
+        *((kind, (INT4, INT4), "sapphirerapids", Unit.INT8_TILE) for kind in (*KINDS, *LINEAR)),
+        *((kind, (BF16, BF16), "sapphirerapids", Unit.BF16_TILE) for kind in (*KINDS, *LINEAR)),
         ("conv2d_input_grad", (FP4_EVEN, INT4), "znver4", Unit.INT16_DOT),
         ("linear_input_grad", (FP4_EVEN, INT4_MIDRISE), "znver4", Unit.INT16_DOT),
         ("conv2d_weight_grad", (FP4_ODD, UINT4), "znver4", Unit.INT16_DOT),
@@ -337,6 +383,7 @@ def test_the_declared_unit_is_in_the_assembly(
     present = {u for u, word in WORDS.items() if word in assembly}
     assert unit in present
     assert not present & ({Unit.INT8_DOT, Unit.INT16_DOT} - {unit})
+    assert (unit in TILES) == ("ldtilecfg" in assembly)
 
 
 def test_a_scale_per_image_is_refused() -> None:

@@ -1,11 +1,13 @@
 """What this machine can do at most: small kernels that do nothing but multiply, or move memory.
 
-    int8 dot    vpdpbusd, 64 products an instruction     Gop/s (a product and its addition are two)
+    int8 tile   AMX tdpbusd, 16384 products an instruction   Gop/s (a product and its addition: two)
+    bf16 tile   AMX tdpbf16ps, 8192 products an instruction  Gop/s
+    int8 dot    vpdpbusd, 64 products an instruction     Gop/s
     int16 dot   vpdpwssd, 32 products an instruction     Gop/s
     f32         fused multiply-add                       Gop/s
     memory      c[i] = a[i] + s * b[i] beyond all caches, three arrays counted      GB/s
 
-Operands of the first three stay in registers and their chains hide the latency, so no kernel can
+Operands of all but the last stay in registers and their chains hide the latency, so no kernel can
 be faster. A unit that the CPU lacks is left out.
 """
 
@@ -25,18 +27,38 @@ from .tvm_module import use_threads  # isort: skip
 
 from tvm import tirx as tir
 
+from .tvm_amx_ir import (
+    COLUMNS,
+    ROW_BYTES,
+    ROWS,
+    TILES,
+    TileShape,
+    dot,
+    load_tile,
+    store_tile,
+    tiles,
+    zero_tile,
+)
 from .tvm_build import compile_kernel
 from .tvm_expr import PARALLEL, Code, Expr, function, typed
 from .tvm_gemm_ir import Registers, load, splat, store
-from .tvm_gemm_numbers import FLOAT, INT16, Dot
+from .tvm_gemm_numbers import BF16_TILE, FLOAT, INT16, Dot
 from .tvm_gemm_units import multiply_add
 
 MEMORY = "memory"
 INT8 = Dot(Unit.INT8_DOT, "uint8", "int8", "int32", block=4)
-DOTS = {Unit.INT8_DOT: INT8, Unit.INT16_DOT: INT16, Unit.F32: FLOAT}
+INT8_TILE = Dot(Unit.INT8_TILE, "uint8", "int8", "int32", block=4)
+DOTS = {
+    Unit.INT8_TILE: INT8_TILE,
+    Unit.BF16_TILE: BF16_TILE,
+    Unit.INT8_DOT: INT8,
+    Unit.INT16_DOT: INT16,
+    Unit.F32: FLOAT,
+}
 # Independent sums: more than latency times instructions a cycle, and less than there are registers.
 CHAINS = 12
 TURNS, FLOATS, BLOCK = 1 << 20, 1 << 24, 1 << 14
+TILE_TURNS = 8  # turns of the vector units that take as long as one of the tiles
 GIGA = 1e9
 
 
@@ -93,6 +115,48 @@ class DotLoop:
 
 
 @dataclass(frozen=True, slots=True)
+class TileLoop:
+    """Each thread multiplies two A tiles by two B tiles into four C tiles, ``turns`` times."""
+
+    dot: Dot
+    threads: int
+    turns: int
+
+    @property
+    def name(self) -> str:
+        """The unit."""
+        return f"peak_{self.dot.unit.name.lower()}"
+
+    @property
+    def operations(self) -> int:
+        """Products and additions of one call."""
+        return 2 * self.threads * self.turns * 4 * ROWS * COLUMNS * ROWS * self.dot.block
+
+    @property
+    def sizes(self) -> list[tuple[str, int]]:
+        """Element type and count of both operands and of the result."""
+        n = ROWS * COLUMNS * self.dot.block
+        return [(self.dot.a, n), (self.dot.b, n), (self.dot.acc, self.threads * ROWS * COLUMNS)]
+
+    def build(self) -> tir.PrimFunc:
+        """The function: operands, then the sums of one tile."""
+
+        def body(code: Code, slots: list[Expr]) -> None:
+            with code.loop(self.threads, PARALLEL) as thread, tiles(code, [TileShape()] * TILES):
+                for tile in range(4):
+                    zero_tile(code, tile)
+                    load_tile(code, 4 + tile, slots[tile // 2], 0, ROW_BYTES)
+                with code.loop(self.turns):
+                    for tile in range(4):
+                        a, b = 4 + tile // 2, 6 + tile % 2
+                        dot(code, self.dot.a, self.dot.b, tile, a, b)
+                place = thread * (ROWS * COLUMNS)
+                store_tile(code, 0, slots[2], place, COLUMNS * 4)
+
+        return function(self.sizes, body)
+
+
+@dataclass(frozen=True, slots=True)
 class Triad:
     """``c = a + s * b`` over ``floats`` f32 numbers, a multiple of ``BLOCK``."""
 
@@ -135,7 +199,9 @@ def measure_peaks(
     use_threads(threads)
     found = {}
     for unit in (u for u in cpu.units if u in DOTS):
-        loop = DotLoop(DOTS[unit], cpu.lanes, threads, turns)
+        loop: DotLoop | TileLoop = DotLoop(DOTS[unit], cpu.lanes, threads, turns)
+        if unit in (Unit.INT8_TILE, Unit.BF16_TILE):
+            loop = TileLoop(DOTS[unit], threads, max(1, turns // TILE_TURNS))
         found[unit.value] = loop.operations / GIGA / _best(loop, cpu, repeats)
     triad = Triad(cpu.lanes, floats)
     moved = sum(np.dtype(dtype).itemsize * n for dtype, n in triad.sizes)
@@ -143,7 +209,7 @@ def measure_peaks(
     return found
 
 
-def _best(spec: DotLoop | Triad, cpu: CpuInfo, repeats: int) -> float:
+def _best(spec: DotLoop | TileLoop | Triad, cpu: CpuInfo, repeats: int) -> float:
     """Seconds of the fastest run; the first, which starts the threads, does not count."""
     compiled = compile_kernel(Kernel(spec, (), (), ()), cpu)
     arrays = compiled.tensors(*(np.ones(n, dtype) for dtype, n in spec.sizes))

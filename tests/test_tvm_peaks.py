@@ -13,12 +13,14 @@ from quatrain.targets.tvm_peaks import (
     CHAINS,
     DOTS,
     DotLoop,
+    TileLoop,
     Triad,
     measure_peaks,
 )
 
 pytestmark = pytest.mark.tvm
 TURNS = 7
+TILES = {Unit.INT8_TILE: "tdpbusd", Unit.BF16_TILE: "tdpbf16ps"}
 INSTRUCTION = {Unit.INT8_DOT: "vpdpbusd", Unit.INT16_DOT: "vpdpwssd", Unit.F32: "vfmadd"}
 
 
@@ -28,7 +30,7 @@ def cpus() -> list[CpuInfo]:
 
 
 @pytest.mark.parametrize("cpu", cpus(), ids=lambda c: c.mcpu)
-@pytest.mark.parametrize("unit", list(DOTS), ids=lambda u: u.value)
+@pytest.mark.parametrize("unit", INSTRUCTION, ids=lambda u: u.value)
 def test_every_product_is_added(unit: Unit, cpu: CpuInfo) -> None:
     if unit not in cpu.units:
         pytest.skip(f"{cpu.mcpu} has no {unit.value}")
@@ -42,6 +44,22 @@ def test_every_product_is_added(unit: Unit, cpu: CpuInfo) -> None:
     assert (added == TURNS * loop.dot.block).all()
     assert loop.operations == 2 * added.sum()
     assert compiled.assembly.count(INSTRUCTION[unit]) >= CHAINS
+
+
+@pytest.mark.parametrize("unit", TILES, ids=lambda u: u.value)
+def test_every_product_of_tiles_is_added(unit: Unit) -> None:
+    cpu = detect()
+    if unit not in cpu.units:
+        pytest.skip("this machine has no AMX")
+    loop = TileLoop(DOTS[unit], 3, TURNS)
+    compiled = compile_kernel(Kernel(loop, (), (), ()), cpu)
+    one = 0x3F80 if unit is Unit.BF16_TILE else 1
+    arrays = compiled.tensors(*(np.full(n, one, dtype) for dtype, n in loop.sizes))
+    compiled.run(*arrays)
+    # A row of 64 bytes in every turn; three of four tiles are not stored.
+    assert (arrays[2].numpy() == TURNS * 16 * loop.dot.block).all()
+    assert loop.operations == 2 * 4 * arrays[2].numpy().sum()
+    assert compiled.assembly.count(TILES[unit]) >= 4
 
 
 def test_triad() -> None:

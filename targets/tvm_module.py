@@ -64,7 +64,9 @@ def assembly(plan: Plan, state_bytes: int, cpu: CpuInfo) -> str:
 
 def tvm_target(cpu: CpuInfo) -> tvm.target.Target:
     """TVM's words for a CPU."""
-    extra = {"mattr": [f"+{feature}" for feature in cpu.extra]} if cpu.extra else {}
+    # For Intel's CPUs LLVM may take vpdpwssd apart into a product and an addition.
+    wanted = [*cpu.extra, *(["fast-dpwssd"] if cpu.vnni else [])]
+    extra = {"mattr": [f"+{feature}" for feature in wanted]} if wanted else {}
     return tvm.target.Target({"kind": "llvm", "mcpu": cpu.mcpu, **extra})
 
 

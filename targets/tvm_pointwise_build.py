@@ -1,8 +1,9 @@
 """The loops of a pointwise kernel: blocks of rows in parallel, rows, vectors of channels.
 
-Three ways to walk a row. Without packed values: vectors, then single elements. Where the bytes of
+Four ways to walk a row. Without packed values: vectors, then single elements. Where the bytes of
 packed values come in whole vectors: byte by byte, evaluating the expression once for each part of
-the byte and joining the codes. Else: packed values are unpacked and packed a row at a time.
+the byte and joining the codes. Where whole vectors of channels share bytes: vector by vector. Else:
+packed values are unpacked and packed a row at a time.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from tvm import tirx as tir
 
 from .tvm_expr import PARALLEL, SERIAL, Code, Expr, Vectors, function, i32, load, ramp, typed
 from .tvm_formats import from_memory
+from .tvm_pointwise_lanes import RowCodes, fits, store_row
 from .tvm_pointwise_ops import CHANNELS, RULES, SCALARS
 from .tvm_pointwise_point import Frame, Point
 from .tvm_pointwise_reduce import STRIPE, Reductions, each_channel
@@ -62,7 +64,10 @@ class _Builder:
         self.parts = max((spec.layout(i).parts for i in self.packed), default=1)
         self.cell = self.space.channels // self.parts
         widest = largest_divisor(self.cell, spec.lanes)
-        self.by_parts = self.parts > 1 and not self.space.channels % self.parts and widest >= 4
+        layouts = [spec.layout(i) for i in self.packed]
+        self.by_lanes = self.parts > 1 and widest < spec.lanes and fits(layouts, spec.lanes)
+        whole = self.parts > 1 and not self.space.channels % self.parts and widest >= 4
+        self.by_parts = whole and not self.by_lanes
         self.lanes = widest if self.by_parts else width(self.space.channels, spec.lanes)
         self.block_rows, self.blocks = blocks(self.space.rows, self.space.channels)
 
@@ -136,7 +141,7 @@ class _Builder:
     @contextmanager
     def row_buffers(self) -> Iterator[Expr | None]:
         """Memory for one unpacked row of each packed value and block, where rows are unpacked."""
-        if not self.packed or self.by_parts:
+        if not self.packed or self.by_parts or self.by_lanes:
             yield None
             return
         with self.code.workspace("uint8", self.row_bytes * self.blocks) as buffer:
@@ -210,6 +215,9 @@ class _Builder:
             with self.code.loop(self.cell // self.lanes) as j:
                 self.parts_of(row, j * i32(self.lanes), tails)
             return
+        if self.by_lanes:
+            self.vectors_of(row, tails)
+            return
         for i in self.packed:
             if i in self.frame.spec.inputs:
                 self.unpack(i, row)
@@ -237,6 +245,18 @@ class _Builder:
         for i in self.stored:
             if i in self.packed:
                 self.join(i, points, row, j)
+
+    def vectors_of(self, row: Expr, tails: Sequence[tuple[Reductions, Expr, Expr]]) -> None:
+        """All vectors of a row whose packed values have few channels."""
+        points: list[Point] = []
+        for first in range(0, self.space.channels, self.lanes):
+            p = self.point(self.lanes, row, i32(first))
+            p.part = RowCodes(self.frame, row, first, self.lanes)
+            self.finish_point(p, tails)
+            points.append(p)
+        for i in self.stored:
+            if i in self.packed:
+                store_row(i, points, row)
 
     def join(self, value: int, points: Sequence[Point], row: Expr, j: Expr) -> None:
         """Store the bytes of a packed output, from the codes of all parts."""

@@ -34,7 +34,7 @@ from .one_kernel import Group, close, compiled, pointwise, random_inputs, same
 
 pytestmark = pytest.mark.tvm
 
-CHANNELS = [1, 3, 13, 16, 28, 33, 64]
+CHANNELS = [1, 3, 13, 16, 28, 32, 33, 48, 64]
 # Sums of up to 32 f32 numbers before they go to f64: at most 32 half ulps of the sum of sizes.
 SUMS = 32 * 2.0**-24
 

@@ -40,8 +40,12 @@ class Buffers:
         return cls(a, a_scale, b, b_scale, bias, next(rest))
 
 
-def narrow(code: Code, f: Format, x: Expr, lanes: int) -> Expr:
-    """f32 to stored elements of a carrier, to nearest even."""
+def narrow(code: Code, f: Format, x: Expr, lanes: int, *, scaled: bool = False) -> Expr:
+    """f32 to stored elements of a carrier, to nearest even.
+
+    ``scaled`` numbers are integers times a factor. A NaN among them was made by that product, so
+    the lower half of its bits is 0 and rounding leaves it a NaN.
+    """
     if f is F32:
         return x
     if f is F16:
@@ -53,6 +57,8 @@ def narrow(code: Code, f: Format, x: Expr, lanes: int) -> Expr:
     u = bits(code.fence(x, "float32", lanes), "uint32", lanes)
     odd = tir.bitwise_and(tir.shift_right(u, k(16)), k(1))
     rounded = tir.shift_right(u + k(0x7FFF) + odd, k(16))
+    if scaled:
+        return cast(rounded, "uint16", lanes)
     nan = tir.bitwise_and(u, k(0x7FFFFFFF)) > k(0x7F800000)
     quiet = tir.bitwise_or(tir.shift_right(u, k(16)), k(0x40))
     return cast(tir.Select(nan, quiet, rounded), "uint16", lanes)
@@ -86,7 +92,8 @@ class Epilogue:
         if factor is not None:
             y = code.fence(y * factor, "float32", lanes)
         if self.biases is None:
-            return narrow(code, spec.out.type.format, y, lanes)
+            scaled = spec.dot.acc != "float32"
+            return narrow(code, spec.out.type.format, y, lanes, scaled=scaled)
         y = carrier(spec.made, narrow(code, spec.made, y, lanes), lanes)
         return narrow(code, spec.out.type.format, y + load(self.biases, first, lanes), lanes)
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from rich.table import Table
 
 from ..runtime.bill_tables import table
-from .bench_machine import INTEGER, Machine, share
+from .bench_machine import GRADIENT_UNITS, INTEGER_UNITS, Machine, share
 from .bench_process import ContenderFailed, Worker
 from .bench_progress import Progress
 from .bench_rounds import Racer, race
@@ -20,8 +20,7 @@ from .bench_tables import NOTHING, percent, times
 OURS = "quatrain"
 KERNELS = (OURS, "oneDNN fp32", "oneDNN bf16")
 DIRECTIONS = ("forward", "dX", "dW")
-# Forward multiplies on one unit, the gradients (of more bits) on another.
-UNITS = {"forward": INTEGER, "dX": "int16 dot", "dW": "int16 dot"}
+UNITS = {"forward": INTEGER_UNITS, "dX": GRADIENT_UNITS, "dW": GRADIENT_UNITS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +120,7 @@ def layers_table(results: Sequence[LayerResult], machine: Machine) -> Table:
     for result in results:
         ours = result.gops(OURS)
         layer = result.layer
-        peak = machine.peaks.get(UNITS[layer.direction])
+        peak = machine.peak(UNITS[layer.direction])
         others = [result.gops(name) for name in KERNELS[1:]]
         made.add_row(
             layer.label if layer.direction == DIRECTIONS[0] else "",

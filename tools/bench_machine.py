@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 
@@ -15,8 +15,11 @@ from .doctor import cpu_name
 PACKAGES = ("torch", "apache-tvm", "numpy")
 PEAKS_SECONDS = 120.0
 BUSY = 0.5
-# Products on these count against the measured peak of the same name.
-INTEGER, FLOAT, MEMORY = "int8 dot", "f32", "memory"
+FLOAT, MEMORY = "f32", "memory"
+# Units for 4-bit operands, fastest first, and for the 16-bit numbers that FP4 gradients become.
+# On tiles those are two planes of bytes, so at most half of the peak is within reach.
+INTEGER_UNITS = ("int8 tile", "int8 dot")
+GRADIENT_UNITS = ("int8 tile", "int16 dot")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,10 @@ class Machine:
     def to_dict(self) -> dict[str, object]:
         """Plain data."""
         return asdict(self)
+
+    def peak(self, units: Sequence[str]) -> float | None:
+        """The measured peak of the first of ``units`` that this machine has."""
+        return next((self.peaks[unit] for unit in units if unit in self.peaks), None)
 
 
 def look() -> Machine:

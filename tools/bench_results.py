@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from .bench_machine import FLOAT, INTEGER, Machine, share
+from .bench_machine import FLOAT, INTEGER_UNITS, Machine, share
 from .bench_plan import BASELINES, Contender, Workload
 from .bench_stats import Spread, ratio, spread
 
@@ -107,7 +107,7 @@ def shares(row: Row, machine: Machine) -> dict[str, float | None]:
     if not row.ran or row.operations is None:
         return dict.fromkeys(names)
     n, seconds = row.operations, row.seconds.median
-    peaks = (machine.peaks.get(INTEGER), machine.peaks.get(FLOAT))
+    peaks = (machine.peak(INTEGER_UNITS), machine.peak((FLOAT,)))
     return dict(
         zip(names, (n / seconds / 1e9, *(share(n, seconds, p) for p in peaks)), strict=True)
     )

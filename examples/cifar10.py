@@ -5,8 +5,9 @@
     python examples/cifar10.py train --contender quatrain --epochs 5 --data-dir DIR -o quatrain.json
     python examples/cifar10.py plot torch.json fake.json quatrain.json -o curves.svg
 
-``--compile`` runs the first two under torch.compile. All contenders see the same initial weights and the same batches, and share the schedule: SGD with
-Nesterov momentum 0.9, weight decay 5e-4, one cycle up to a rate of 0.2.
+``--compile`` runs the first two under torch.compile. All contenders see the same initial weights
+and the same batches, and share the schedule: SGD with Nesterov momentum 0.9, weight decay 5e-4, one
+cycle up to a rate of 0.2.
 """
 
 from __future__ import annotations

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from tvm import tirx as tir
 
 from ..compiler.formats import BF16, Format
+from .tvm_amx_ir import shuffle
 from .tvm_expr import Expr, typed
 from .tvm_gemm_decode import Numbers, decode
 from .tvm_gemm_ir import bits, cast, splat
 from .tvm_gemm_numbers import integers
-from .tvm_amx_ir import shuffle
 
 PLANE_BITS = 8
 # vpshufb looks sixteen bytes up, by the number of lanes.
@@ -117,6 +117,6 @@ def planes(f: Format, unit_type: str) -> tuple[Numbers, ...]:
         return (Halves(),)
     numbers = integers(f)
     assert numbers is not None
-    if -128 <= numbers.low and numbers.high < (256 if unit_type == "uint8" else 128):
+    if numbers.low >= -128 and numbers.high < (256 if unit_type == "uint8" else 128):
         return (Bytes(unit_type),)
     return Bytes(unit_type, plane=0), Bytes(unit_type, plane=1)

@@ -61,8 +61,8 @@ class Bands:
 class Lines:
     """Places of one image of an item as tiles: ``lines`` of ``tiles`` tiles of ``rows`` places.
 
-    Neighbouring places are ``step`` scratch pixels apart, lines ``pitch``. A line is a row of places
-    or, where ``row`` is not 0, all of them, ``row`` places apart.
+    Neighbouring places are ``step`` scratch pixels apart, lines ``pitch``. A line is a row of
+    places or, where ``row`` is not 0, all of them, ``row`` places apart.
     """
 
     lines: int
@@ -375,5 +375,10 @@ def _bands(geo: Geometry, rows: Rows, pixel_bytes: int, blocks: int) -> Bands:
         images = min(images, max(1, geo.images // ITEMS))
     blocks_ = -(-geo.images // images)
     return Bands(
-        images, height, geo.columns.places, blocks_, count, min(blocks, -(-ITEMS // (blocks_ * count)))
+        images,
+        height,
+        geo.columns.places,
+        blocks_,
+        count,
+        min(blocks, -(-ITEMS // (blocks_ * count))),
     )

@@ -202,17 +202,20 @@ class _AmxWeightGrad:
         blocks, jobs = self.g.tiles * self.planes // self._across, self.x.tiles // self._each
         # Tiles are set up once for all jobs of a thread that works alone.
         outer = blocks * jobs if self.chunks.shared else 1
-        with self._loop(outer) as part, self._sums(combinations) as sums:
-            with self.code.loop(blocks * jobs // outer) as i:
-                k, c = split(part + i, blocks, jobs)
-                with self.code.loop(whole) as group:
-                    self._group(memory, sums, (k, c, group * down), down)
-                if rest:
-                    self._group(memory, sums, (k, c, i32(whole * down)), rest)
-                if self._whole:
-                    self._finish(sums, k, c)
-                else:
-                    self._add(sums, partial, partition, (k, c))
+        with (
+            self._loop(outer) as part,
+            self._sums(combinations) as sums,
+            self.code.loop(blocks * jobs // outer) as i,
+        ):
+            k, c = split(part + i, blocks, jobs)
+            with self.code.loop(whole) as group:
+                self._group(memory, sums, (k, c, group * down), down)
+            if rest:
+                self._group(memory, sums, (k, c, i32(whole * down)), rest)
+            if self._whole:
+                self._finish(sums, k, c)
+            else:
+                self._add(sums, partial, partition, (k, c))
 
     @contextmanager
     def _sums(self, combinations: int) -> Iterator[Expr]:
@@ -276,9 +279,7 @@ class _AmxWeightGrad:
         """Blocks of channels of g in a job."""
         return 1 if self.planes == 2 else self._across
 
-    def _add(
-        self, sums: Expr, partial: Expr, partition: Index, job: tuple[Index, Index]
-    ) -> None:
+    def _add(self, sums: Expr, partial: Expr, partition: Index, job: tuple[Index, Index]) -> None:
         """Add the sums of a job to the partial ones."""
         code, (k, c), rows = self.code, job, min(ROWS, self.x.slots)
         with code.loop(prod(self.taps) * self._each) as number, code.loop(rows) as row:

@@ -1,8 +1,8 @@
 """Tiles of an AMX weight gradient: from rows of pixels of many images to A tiles and B tiles.
 
-    pixels   [image of a block][column][slot]      a row as the unpacker writes it
-    words    [images / block][16 slots][block]     a B tile of g
-    columns  [16 slots][images]                    an A tile of x
+pixels   [image of a block][column][slot]      a row as the unpacker writes it
+words    [images / block][16 slots][block]     a B tile of g
+columns  [16 slots][images]                    an A tile of x
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ def choose_tile_dot(a: Format, b: Format, length: int, cpu: CpuInfo) -> Dot | No
 
 def _byte(numbers: Integers) -> str | None:
     """The type of byte that holds the numbers."""
-    if -128 <= numbers.low and numbers.high < 128:
+    if numbers.low >= -128 and numbers.high < 128:
         return "int8"
     return "uint8" if numbers.low >= 0 and numbers.high < 256 else None
 

@@ -1,0 +1,54 @@
+"""GEMM kernels on AMX tiles: sizes that fill tiles and that do not, all pairs of number forms."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+pytest.importorskip("tvm")
+
+from quatrain.compiler.formats import (
+    BF16,
+    FP4_EVEN,
+    FP4_ODD,
+    FP8_143,
+    FP8_152,
+    INT4,
+    INT4_MIDRISE,
+    INT8,
+    UINT4,
+    UINT8,
+)
+from quatrain.targets.cpu_info import detect
+
+from .gemm_case import KINDS, TILES, Case, check
+
+pytestmark = pytest.mark.tvm
+
+TILE_FORMATS = {
+    "": [(UINT4, INT4), (INT8, UINT8), (BF16, BF16), (UINT8, INT4_MIDRISE), (FP8_143, UINT4)],
+    "input_grad": [(FP4_EVEN, INT4), (INT8, INT8), (BF16, BF16), (FP8_152, INT4)],
+    "weight_grad": [(FP4_ODD, UINT4), (INT4, INT4), (BF16, BF16), (FP8_152, UINT4)],
+}
+# Sizes that fill tiles, and that do not: channels, images, rows and columns, phases, blocks.
+TILE_SIZES = [
+    Case("", n=70, c=32, k=48, size=(8, 8)),
+    Case("", n=3, c=64, k=32, size=(16, 16), stride=(2, 2)),
+    Case("", n=2, c=96, k=17, size=(5, 33), kernel=(3, 1), padding=(1, 0)),
+    Case("", n=17, c=16, k=16, size=(4, 4), dilation=(2, 2), padding=(2, 2)),
+    Case("", n=1, c=1, k=1, size=(1, 1), kernel=(1, 1), padding=(0, 0)),
+    Case("", n=5, c=128, k=64, size=(9, 7), kernel=(1, 1), padding=(0, 0), stride=(2, 2)),
+    Case("", n=33, c=64, k=32, size=(3, 5), kernel=(1, 1), padding=(0, 0)),
+    Case("", n=2, c=3, k=20, size=(27, 28), kernel=(7, 7), padding=(3, 3), stride=(2, 2)),
+]
+
+
+@pytest.mark.skipif(not detect().amx, reason="this machine has no AMX")
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", TILE_SIZES, ids=lambda c: f"{c.n}x{c.c}x{c.size}->{c.k}")
+def test_tiles_of_all_sizes_and_formats(kind: str, size: Case) -> None:
+    for formats in TILE_FORMATS[kind.partition("_")[2]]:
+        case = replace(size, kind=kind, formats=formats)
+        assert case.kernel_on(detect())[0].unit in TILES
+        check(case, detect())

@@ -20,6 +20,7 @@ from .kernel import Unit
 VNNI512 = frozenset({"avx512f", "avx512bw", "avx512vl", "avx512vnni"})
 # Tiles of 16 x 64 bytes that multiply as matrices. Kernels that fill tiles permute bytes (VBMI).
 AMX = frozenset({"amx-tile", "amx-int8", "amx-bf16", "avx512vbmi", *VNNI512})
+BF16 = frozenset({"avx512bf16", *VNNI512})  # dots of bf16
 # What a CPU must report before code for its whole family may use it: a virtual machine can hide it.
 MASKABLE = (*VNNI512, "avx2", "fma", "f16c")
 BASELINES = ("x86-64-v4", "x86-64-v3", "x86-64-v2", "x86-64")
@@ -29,7 +30,8 @@ ARCH_PRCTL, ARCH_REQ_XCOMP_PERM, XTILEDATA = 158, 0x1023, 18
 
 @dataclass(frozen=True, slots=True)
 class CpuInfo:
-    """A CPU to generate code for: LLVM's ``mcpu``, vector bytes, AVX-512 VNNI or not, AMX or not.
+    """A CPU to generate code for: LLVM's ``mcpu``, vector bytes, and which units it has: dots of
+    AVX-512 VNNI, dots of bf16, tiles of AMX.
 
     ``extra`` are features that the CPU has beyond what ``mcpu`` promises.
     """
@@ -37,6 +39,7 @@ class CpuInfo:
     mcpu: str
     vector_bytes: int
     vnni: bool
+    bf16: bool = False
     amx: bool = False
     extra: tuple[str, ...] = ()
 
@@ -50,7 +53,8 @@ class CpuInfo:
         """Multiplying units of this CPU, fastest first."""
         tiles = (Unit.INT8_TILE, Unit.BF16_TILE) if self.amx else ()
         dots = (Unit.INT8_DOT, Unit.INT16_DOT) if self.vnni else ()
-        return (*tiles, *dots, Unit.INT32, Unit.F32)
+        floats = (Unit.BF16_DOT,) if self.bf16 else ()
+        return (*tiles, *dots, *floats, Unit.INT32, Unit.F32)
 
 
 @cache
@@ -93,16 +97,16 @@ def detect() -> CpuInfo:
     for mcpu in (host, *BASELINES):
         claimed = features(mcpu)
         if not seen or all(f in seen for f in MASKABLE if f in claimed):
-            return _with_tiles(mcpu, claimed)
-    return _with_tiles(host, features(host))
+            return _as_seen(mcpu, claimed)
+    return _as_seen(host, features(host))
 
 
-def _with_tiles(mcpu: str, claimed: frozenset[str]) -> CpuInfo:
-    """AMX by what this machine allows, not by ``mcpu``: a name goes by family and model, which a
-    virtual machine may set to those of another CPU."""
-    allowed = tiles_allowed()
-    found = _info(mcpu, claimed, tuple(sorted(AMX - claimed)) if allowed else ())
-    return replace(found, amx=allowed)
+def _as_seen(mcpu: str, claimed: frozenset[str]) -> CpuInfo:
+    """AMX and bf16 by what this machine reports and allows, not by ``mcpu``: a name goes by family
+    and model, which a virtual machine may set to those of another CPU."""
+    here = (AMX if tiles_allowed() else frozenset()) | (BF16 if flags() >= BF16 else frozenset())
+    found = _info(mcpu, claimed, tuple(sorted(here - claimed)))
+    return replace(found, amx=here >= AMX, bf16=here >= BF16)
 
 
 @cache
@@ -130,4 +134,4 @@ def features(mcpu: str) -> frozenset[str]:
 
 def _info(mcpu: str, claimed: frozenset[str], extra: tuple[str, ...] = ()) -> CpuInfo:
     have = claimed | set(extra)
-    return CpuInfo(mcpu, vector_bytes(have), have >= VNNI512, have >= AMX, extra)
+    return CpuInfo(mcpu, vector_bytes(have), have >= VNNI512, have >= BF16, have >= AMX, extra)

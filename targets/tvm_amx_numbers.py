@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from tvm import tirx as tir
 
-from ..compiler.formats import BF16, Format
+from ..compiler.formats import Format
 from .tvm_amx_ir import shuffle
 from .tvm_expr import Expr, typed
-from .tvm_gemm_decode import Numbers, decode
+from .tvm_gemm_decode import Halves, Numbers, decode
 from .tvm_gemm_ir import bits, cast, splat
 from .tvm_gemm_numbers import integers
 
@@ -64,37 +64,6 @@ class Bytes(Numbers):
         shift, half = (splat(n, dtype, lanes) for n in (PLANE_BITS, 1 << (PLANE_BITS - 1)))
         high = tir.shift_right(number + half, shift)
         return high if self.plane else number - tir.shift_left(high, shift)
-
-
-@dataclass(frozen=True, slots=True)
-class Halves(Numbers):
-    """bf16 in scratch, by its bits."""
-
-    dtype: str = "uint16"
-
-    @property
-    def wide(self) -> str:
-        """See ``Numbers``."""
-        return "float32"
-
-    def of_codes(self, f: Format, codes: Expr, lanes: int) -> Expr:
-        """See ``Numbers``."""
-        return _upper(decode(f, cast(codes, "uint32", lanes), "float32", lanes), lanes)
-
-    def of_carrier(self, f: Format, stored: Expr, lanes: int) -> Expr:
-        """See ``Numbers``."""
-        assert f is BF16, f
-        return stored
-
-    def of_number(self, number: Expr) -> Expr:
-        """See ``Numbers``."""
-        return _upper(number, 1)
-
-
-def _upper(number: Expr, lanes: int) -> Expr:
-    """The upper half of an f32 whose lower half is 0."""
-    sixteen = splat(16, "uint32", lanes)
-    return cast(tir.shift_right(bits(number, "uint32", lanes), sixteen), "uint16", lanes)
 
 
 def _table(levels: list[int], lanes: int) -> Expr:

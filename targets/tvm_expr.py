@@ -41,6 +41,11 @@ class Code:
         self._open: list[list[st.Stmt]] = [[]]
         self._scratches: list[dict[tuple[str, int], Expr]] = [{}]
         self._names = 0
+        self._linked: set[str] = set()
+
+    def link(self, text: str) -> None:
+        """Make the functions of a module in LLVM's language callable from this one."""
+        self._linked.add(text)
 
     def add(self, statement: st.Stmt) -> None:
         """Append a statement to the innermost open block."""
@@ -132,7 +137,10 @@ class Code:
     def done(self) -> st.Stmt:
         """All statements as one."""
         (statements,) = self._open
-        return _sequence(statements)
+        body = _sequence(statements)
+        for text in sorted(self._linked):
+            body = st.AttrStmt(i32(0), "pragma_import_llvm", tvm.ir.StringImm(text), body)
+        return body
 
 
 def _sequence(statements: Sequence[st.Stmt]) -> st.Stmt:

@@ -49,6 +49,42 @@ class Numbers:
         return number if self.wide == self.dtype else cast(number + self.zero, self.dtype)
 
 
+@dataclass(frozen=True, slots=True)
+class Halves(Numbers):
+    """bf16 in scratch, by its bits."""
+
+    dtype: str = "uint16"
+
+    @property
+    def wide(self) -> str:
+        """See ``Numbers``."""
+        return "float32"
+
+    def of_codes(self, f: Format, codes: Expr, lanes: int) -> Expr:
+        """See ``Numbers``."""
+        return _upper(decode(f, cast(codes, "uint32", lanes), "float32", lanes), lanes)
+
+    def of_carrier(self, f: Format, stored: Expr, lanes: int) -> Expr:
+        """See ``Numbers``."""
+        assert f is BF16, f
+        return stored
+
+    def of_number(self, number: Expr) -> Expr:
+        """See ``Numbers``."""
+        return _upper(number, 1)
+
+
+def _upper(number: Expr, lanes: int) -> Expr:
+    """The upper half of an f32 whose lower half is 0."""
+    sixteen = splat(16, "uint32", lanes)
+    return cast(tir.shift_right(bits(number, "uint32", lanes), sixteen), "uint16", lanes)
+
+
+def numbers_of(dtype: str, zero: int = 0) -> Numbers:
+    """How numbers of an operand of a dot lie in scratch: u16 is bf16."""
+    return Halves() if dtype == "uint16" else Numbers(dtype, zero)
+
+
 def decode(f: Format, codes: Expr, dtype: str, lanes: int, zero: int = 0) -> Expr:
     """Numbers of ``dtype`` plus ``zero`` from ``codes``, unsigned and as wide as ``dtype``.
 

@@ -55,6 +55,7 @@ INT32 = Dot(Unit.INT32, "int32", "int32", "int32")
 INT64 = Dot(Unit.INT32, "int32", "int32", "int64")
 # bf16 by its bits; every format of at most 8 bits has numbers of at most 8 significant bits.
 BF16_TILE = Dot(Unit.BF16_TILE, "uint16", "uint16", "float32", block=2)
+BF16_DOT = Dot(Unit.BF16_DOT, "uint16", "uint16", "float32", block=2)
 INT16 = Dot(Unit.INT16_DOT, "int16", "int16", "int32", block=2)
 
 
@@ -87,8 +88,7 @@ def choose_tile_dot(a: Format, b: Format, length: int, cpu: CpuInfo) -> Dot | No
         return None
     x, y = integers(a), integers(b)
     if x is None or y is None:
-        bf16 = all(f is BF16 or f.is_coded for f in (a, b))
-        return BF16_TILE if bf16 else None
+        return BF16_TILE if _fit_bf16(a, b) else None
     if not fits_int32(x, y, length) or not _byte(y):
         return None
     return Dot(Unit.INT8_TILE, _byte(x) or "int8", _byte(y) or "int8", "int32", block=4)
@@ -101,11 +101,19 @@ def _byte(numbers: Integers) -> str | None:
     return "uint8" if numbers.low >= 0 and numbers.high < 256 else None
 
 
+def _fit_bf16(*formats: Format) -> bool:
+    return all(f is BF16 or f.is_coded for f in formats)
+
+
+def _float_dot(a: Format, b: Format, cpu: CpuInfo) -> Dot:
+    return BF16_DOT if cpu.bf16 and _fit_bf16(a, b) else FLOAT
+
+
 def choose_dot(a: Format, b: Format, length: int, cpu: CpuInfo) -> Dot:
     """The fastest exact unit for sums of ``length`` products of ``a`` (broadcast) and ``b``."""
     x, y = integers(a), integers(b)
     if x is None or y is None:
-        return FLOAT
+        return _float_dot(a, b, cpu)
     if not fits_int32(x, y, length):
         return INT64
     if not cpu.vnni:
@@ -128,7 +136,7 @@ def choose_pair_dot(a: Format, b: Format, row: int, cpu: CpuInfo) -> Dot:
     """The unit for weight gradients; int32 sums of rows of ``row`` pixels are added in int64."""
     x, y = integers(a), integers(b)
     if x is None or y is None:
-        return FLOAT
+        return _float_dot(a, b, cpu)
     if not fits_int32(x, y, row):
         return INT64
     return INT16 if cpu.vnni else INT32

@@ -1,7 +1,7 @@
 """Pairs: scratch rows for weight gradients, in which a word holds a channel of two pixels.
 
-The int16 dot sums over pairs of output pixels, so a word pairs a pixel with its partner, the pixel
-that the next output sees. The other units take one pixel a word.
+The int16 and bf16 dots sum over pairs of output pixels, so a word pairs a pixel with its partner,
+the pixel that the next output sees. The other units take one pixel a word.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from tvm import tirx as tir
 
 from .tvm_expr import Code, Expr, Index
-from .tvm_gemm_decode import decode
-from .tvm_gemm_ir import bits, fill, load, splat, store, vectors
+from .tvm_gemm_decode import Numbers
+from .tvm_gemm_ir import bits, cast, fill, load, splat, store, vectors
 from .tvm_gemm_unpack import Operand, Unpacker, part_codes, side_by_side_codes
 
 
@@ -53,7 +53,8 @@ class Words:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class WordWriter:
-    """Writes rows of words of ``source`` to scratch, ``pitch`` words a pixel."""
+    """Writes rows of words of ``source`` to scratch, ``pitch`` words a pixel; where words are pairs
+    their halves are ``numbers``."""
 
     code: Code
     source: Operand
@@ -61,6 +62,7 @@ class WordWriter:
     words: Words
     pitch: int
     vector_bytes: int
+    numbers: Numbers
 
     def row(self, to: Expr, start: Index, at: tuple[Index, Index, Index]) -> None:
         """One row; ``at`` is image, row and the column that counts as 0."""
@@ -99,21 +101,15 @@ class WordWriter:
                 self._channels(to, start + i * self.pitch, raw, run)
 
     def _bytes(self, to: Expr, start: Index, raw: Index, n: int, run: Run) -> None:
-        """``n`` bytes whose codes become neighbouring words."""
+        """``n`` stored elements whose numbers become neighbouring words."""
         f, parts = self.source.format, self.unpacker.parts
 
         def write(i: Index, lanes: int) -> None:
-            codes = [
-                side_by_side_codes(stored, f, parts, 32, lanes)
-                for stored in self._stored(raw + i, lanes)
-            ]
-            store(
-                self.code,
-                to,
-                start + i * parts,
-                self._join(codes, lanes * parts, run),
-                lanes * parts,
-            )
+            stored = self._stored(raw + i, lanes)
+            if f.is_coded:
+                stored = [side_by_side_codes(x, f, parts, 32, lanes) for x in stored]
+            joined = self._join(stored, lanes * parts, run)
+            store(self.code, to, start + i * parts, joined, lanes * parts)
 
         vectors(self.code, n, self.vector_bytes // (4 * parts), write)
 
@@ -136,12 +132,16 @@ class WordWriter:
         """Channels apart from each other: one element at a time."""
         image, h, w = at
         n, step = run.end - run.start, self.words.step
-        zero = tir.const(0, "int32")
         with self.code.loop(self.source.shape[1]) as c, self.code.loop(n) as i:
             pixel = w + i * step
-            low = self.source.number((image, c, h, pixel), "int32") if run.first else zero
-            partner = pixel + self.words.partner
-            high = self.source.number((image, c, h, partner), "int32") if run.second else zero
+
+            def half(exists: bool, column: Index, c: Expr = c) -> Expr:
+                if not exists:
+                    return tir.const(0, "int32")
+                number = self.source.number((image, c, h, column), self.numbers.wide)
+                return cast(self.numbers.of_number(number), "int32")
+
+            low, high = half(run.first, pixel), half(run.second, pixel + self.words.partner)
             word = tir.bitwise_or(
                 tir.bitwise_and(low, tir.const(0xFFFF, "int32")),
                 tir.shift_left(high, tir.const(16, "int32")),
@@ -153,22 +153,37 @@ class WordWriter:
         offsets = (0, self.words.partner * self.source.cell)
         return [load(self.source.buffer, raw + offset, lanes) for offset in offsets]
 
-    def _join(self, codes: list[Expr], lanes: int, run: Run) -> Expr:
-        """Words from u32 codes of both pixels; a missing pixel's half is cleared."""
-        low, high = codes
-        sixteen = splat(16, "uint32", lanes)
+    def _join(self, stored: list[Expr], lanes: int, run: Run) -> Expr:
+        """Words from u32 codes, or stored carriers, of both pixels; a missing one's half is 0."""
+        if self.source.format.is_coded and self.numbers.wide == "int32":
+            # Both halves are decoded at once.
+            both = self._side(stored[0], stored[1], lanes, run)
+            halves = bits(both, "uint16", 2 * lanes)
+            numbers = self.numbers.of_codes(self.source.format, halves, 2 * lanes)
+            return self._kept(bits(numbers, "int32", lanes), lanes, run)
+        low, high = (cast(self._half(x, lanes), "uint32", lanes) for x in stored)
+        return self._kept(bits(self._side(low, high, lanes, run), "int32", lanes), lanes, run)
+
+    def _side(self, low: Expr, high: Expr, lanes: int, run: Run) -> Expr:
+        """u32 with one pixel's u16 in the lower, the other's in the upper half."""
         if not run.second:
-            both = low
-        elif not run.first:
-            both = tir.shift_left(high, sixteen)
-        else:
-            both = tir.bitwise_or(low, tir.shift_left(high, sixteen))
-        halves = bits(both, "uint16", 2 * lanes)
-        words = bits(decode(self.source.format, halves, "int16", 2 * lanes), "int32", lanes)
+            return low
+        upper = tir.shift_left(high, splat(16, "uint32", lanes))
+        return tir.bitwise_or(low, upper) if run.first else upper
+
+    def _kept(self, words: Expr, lanes: int, run: Run) -> Expr:
+        """Words with the half of a missing pixel cleared."""
         if run.first and run.second:
             return words
         mask = 0xFFFF if run.first else -0x10000
         return tir.bitwise_and(words, splat(mask, "int32", lanes))
+
+    def _half(self, stored: Expr, lanes: int) -> Expr:
+        """The half of a word that is bf16."""
+        f = self.source.format
+        if not f.is_coded:
+            return self.numbers.of_carrier(f, stored, lanes)
+        return self.numbers.of_codes(f, cast(stored, "uint16", lanes), lanes)
 
 
 def as_operand(words: Expr, pairs: bool, lanes: int) -> Expr:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from tvm import tirx as tir
 
 from .tvm_expr import Code, Expr, Index, i32
+from .tvm_gemm_decode import numbers_of
 from .tvm_gemm_ir import cast, least, load, parallel, split
 from .tvm_gemm_numbers import Dot, unit_of
 from .tvm_gemm_unpack import Operand, Unpacker
@@ -99,7 +100,8 @@ class Panel:
         channel = self.unpacker.channel(slot)
         inside = tir.all(i32(0) + lane < self.lanes, i32(0) + channel < self.length)
         lane, channel = least(lane, self.lanes - 1), least(channel, self.length - 1)
-        wide = "float32" if self.dot.b == "float32" else "int32"
+        numbers = numbers_of(self.dot.b)
+        wide = numbers.wide
         if self.transposed:
             k = g * self.length + channel
             number = self.weights.number((k, lane, *tap), wide)
@@ -109,8 +111,7 @@ class Panel:
         if self.row_scale is not None:
             unit = tir.const(unit_of(self.weights.format), "float32")
             number = number * (load(self.row_scale, k) * unit)
-        value = number if wide == self.dot.b else cast(number, self.dot.b)
-        return tir.Select(inside, value, tir.const(0, self.dot.b))
+        return tir.Select(inside, numbers.of_number(number), tir.const(0, self.dot.b))
 
     def zero_sums(
         self, panel: Expr, to: Expr, start: int, taps: tuple[list[int], list[int]]

@@ -16,7 +16,7 @@ from tvm import tirx as tir
 
 from .tvm_expr import Code, Expr, Index, function
 from .tvm_gemm import GemmSpec
-from .tvm_gemm_decode import Numbers, zero_of
+from .tvm_gemm_decode import numbers_of, zero_of
 from .tvm_gemm_epilogue import Buffers, Epilogue, epilogue, put
 from .tvm_gemm_geometry import Axis, Geometry, Tile, choose_tile, geometry
 from .tvm_gemm_ir import Registers, least, load, parallel, splat, split
@@ -24,10 +24,10 @@ from .tvm_gemm_numbers import Dot
 from .tvm_gemm_panel import Panel
 from .tvm_gemm_rows import Rows
 from .tvm_gemm_shapes import shape4
-from .tvm_gemm_units import multiply_add, repeated, word
+from .tvm_gemm_units import multiply_add, prepare, repeated, word
 from .tvm_gemm_unpack import Operand, Unpacker
 
-BYTES = {"uint8": 1, "int8": 1, "int16": 2, "int32": 4, "float32": 4, "int64": 8}
+BYTES = {"uint8": 1, "int8": 1, "int16": 2, "uint16": 2, "int32": 4, "float32": 4, "int64": 8}
 # Scratch of one band: a good part of the second-level cache. Items: enough for many threads.
 BAND_BYTES, ITEMS, FLAT_PIXELS = 256 << 10, 16, 256
 
@@ -64,7 +64,7 @@ class _Taps:
         self.unpacker = Unpacker(
             code,
             self.source,
-            Numbers(self.dot.a, self.dot.zero),
+            numbers_of(self.dot.a, self.dot.zero),
             spec.cpu.vector_bytes,
             spec.groups > 1,
         )
@@ -132,6 +132,7 @@ class _Taps:
     def emit(self) -> None:
         """The whole kernel."""
         code = self.code
+        prepare(code, self.dot)
         with (
             code.workspace(self.dot.b, self.panel.elements) as panel,
             self._starts(panel) as starts,

@@ -17,14 +17,14 @@ from tvm import tirx as tir
 from .tvm_expr import Code, Expr, Index, function, i32
 from .tvm_gemm import GemmSpec
 from .tvm_gemm_chunks import choose_chunks, choose_weight_tile, pixels
-from .tvm_gemm_decode import Numbers
+from .tvm_gemm_decode import Numbers, numbers_of
 from .tvm_gemm_epilogue import Buffers
 from .tvm_gemm_finish import Finish, Partial
 from .tvm_gemm_ir import Registers, cast, fill, least, load, parallel, splat, split, store
 from .tvm_gemm_numbers import fits_int32, integers
 from .tvm_gemm_pairs import Words, WordWriter, as_operand
 from .tvm_gemm_shapes import shape4
-from .tvm_gemm_units import multiply_add, repeated
+from .tvm_gemm_units import multiply_add, prepare, repeated
 from .tvm_gemm_unpack import Operand, Unpacker
 
 
@@ -81,7 +81,8 @@ class _WeightGrad:
     def _writer(self, source: Operand, words: Words) -> WordWriter:
         spec, wide = self.spec, self.spec.cpu.vector_bytes
         unpacker = Unpacker(self.code, source, Numbers(self.word), wide, spec.groups > 1)
-        return WordWriter(self.code, source, unpacker, words, unpacker.slots, wide)
+        numbers = numbers_of(self.dot.a) if self.pair == 2 else Numbers(self.word)
+        return WordWriter(self.code, source, unpacker, words, unpacker.slots, wide, numbers)
 
     def _sum_type(self) -> str:
         """Type of the partial sums: int64 where int32 could overflow over all pixels."""
@@ -118,6 +119,7 @@ class _WeightGrad:
     def emit(self) -> None:
         """The whole kernel."""
         code, chunks, elements = self.code, self.chunks, self.partial.elements
+        prepare(code, self.dot)
         with code.workspace(self.partial.dtype, chunks.partitions * elements) as partial:
             if chunks.shared:
                 fill(code, partial, 0, elements, 0, self.vector)

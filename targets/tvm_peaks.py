@@ -3,6 +3,7 @@
     int8 tile   AMX tdpbusd, 16384 products an instruction   Gop/s (a product and its addition: two)
     bf16 tile   AMX tdpbf16ps, 8192 products an instruction  Gop/s
     int8 dot    vpdpbusd, 64 products an instruction     Gop/s
+    bf16 dot    vdpbf16ps, 32 products an instruction    Gop/s
     int16 dot   vpdpwssd, 32 products an instruction     Gop/s
     f32         fused multiply-add                       Gop/s
     memory      c[i] = a[i] + s * b[i] beyond all caches, three arrays counted      GB/s
@@ -42,8 +43,8 @@ from .tvm_amx_ir import (
 from .tvm_build import compile_kernel
 from .tvm_expr import PARALLEL, Code, Expr, function, typed
 from .tvm_gemm_ir import Registers, load, splat, store
-from .tvm_gemm_numbers import BF16_TILE, FLOAT, INT16, Dot
-from .tvm_gemm_units import multiply_add
+from .tvm_gemm_numbers import BF16_DOT, BF16_TILE, FLOAT, INT16, Dot
+from .tvm_gemm_units import multiply_add, prepare
 
 MEMORY = "memory"
 INT8 = Dot(Unit.INT8_DOT, "uint8", "int8", "int32", block=4)
@@ -52,6 +53,7 @@ DOTS = {
     Unit.INT8_TILE: INT8_TILE,
     Unit.BF16_TILE: BF16_TILE,
     Unit.INT8_DOT: INT8,
+    Unit.BF16_DOT: BF16_DOT,
     Unit.INT16_DOT: INT16,
     Unit.F32: FLOAT,
 }
@@ -91,6 +93,7 @@ class DotLoop:
         """The function: operands, then the sums, so that nothing can be left out."""
 
         def body(code: Code, slots: list[Expr]) -> None:
+            prepare(code, self.dot)
             lanes, n = self.lanes, self.lanes * self.dot.block
             with code.loop(self.threads, PARALLEL) as thread:
                 sums = Registers(code, (CHAINS,), self.dot.acc, lanes)

@@ -29,9 +29,10 @@ LINEAR = ("linear", "linear_input_grad", "linear_weight_grad")
 CANARY = 64
 HALF_STEP = {F32: 0.0, F16: 2.0**-11, BF16: 2.0**-8}
 Pair = tuple[int, int]
-FLOAT_UNITS = (Unit.F32, Unit.BF16_TILE)
+FLOAT_UNITS = (Unit.F32, Unit.BF16_DOT, Unit.BF16_TILE)
 TILES = (Unit.INT8_TILE, Unit.BF16_TILE)
-WITHOUT_TILES = replace(detect(), amx=False, extra=())
+EXTRA = tuple(feature for feature in detect().extra if not feature.startswith("amx"))
+WITHOUT_TILES = replace(detect(), amx=False, extra=EXTRA)
 # What this machine runs: its own kernels and, where those are AMX, what a CPU without it would run.
 CPUS = [detect(), WITHOUT_TILES] if detect().amx else [detect()]
 EACH_CPU = pytest.mark.parametrize("cpu", CPUS, ids=lambda c: "tiles" if c.amx else "vectors")

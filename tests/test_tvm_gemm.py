@@ -109,6 +109,15 @@ def test_groups_are_decoded_in_channel_order(f: Format) -> None:
 
 
 FLOATS = [
+    *(
+        Case(kind, formats=formats, stride=stride, n=3)
+        for kind in KINDS
+        for formats in ((BF16, BF16), (FP8_152, UINT4))
+        for stride in ((1, 1), (2, 2))
+    ),
+    Case(
+        "conv2d_weight_grad", formats=(BF16, BF16), c=3, orders=(Order.PIXELS,) + (Order.ROWS,) * 2
+    ),
     Case("conv2d", formats=(F32, F32), orders=(Order.ROWS,) * 3, c=3, k=16),
     Case("conv2d", formats=(F16, BF16), made=BF16, bias=F16, out=F16),
     Case("conv2d", formats=(FP8_143, FP8_152), stride=(2, 2)),
@@ -154,6 +163,7 @@ def test_results_do_not_depend_on_threads(kind: str, f: Format) -> None:
 WORDS = {
     Unit.INT8_TILE: "tdpb",
     Unit.BF16_TILE: "tdpbf16ps",
+    Unit.BF16_DOT: "vdpbf16ps",
     Unit.INT8_DOT: "vpdpbusd",
     Unit.INT16_DOT: "vpdpwssd",
     Unit.INT32: "vpmulld",
@@ -172,6 +182,7 @@ WORDS = {
         ("linear_input_grad", (FP4_EVEN, INT4_MIDRISE), "znver4", Unit.INT16_DOT),
         ("conv2d_weight_grad", (FP4_ODD, UINT4), "znver4", Unit.INT16_DOT),
         ("linear_weight_grad", (FP4_ODD, UINT4), "znver4", Unit.INT16_DOT),
+        *((kind, (BF16, BF16), "znver4", Unit.BF16_DOT) for kind in (*KINDS, *LINEAR)),
         *((kind, (F32, F32), "skylake-avx512", Unit.F32) for kind in (*KINDS, *LINEAR)),
         *((kind, (UINT4, INT4), "x86-64-v3", Unit.INT32) for kind in (*KINDS, *LINEAR)),
     ],

@@ -21,7 +21,13 @@ from quatrain.targets.tvm_peaks import (
 pytestmark = pytest.mark.tvm
 TURNS = 7
 TILES = {Unit.INT8_TILE: "tdpbusd", Unit.BF16_TILE: "tdpbf16ps"}
-INSTRUCTION = {Unit.INT8_DOT: "vpdpbusd", Unit.INT16_DOT: "vpdpwssd", Unit.F32: "vfmadd"}
+INSTRUCTION = {
+    Unit.INT8_DOT: "vpdpbusd",
+    Unit.BF16_DOT: "vdpbf16ps",
+    Unit.INT16_DOT: "vpdpwssd",
+    Unit.F32: "vfmadd",
+}
+BF16_ONE = 0x3F80
 
 
 def cpus() -> list[CpuInfo]:
@@ -36,7 +42,8 @@ def test_every_product_is_added(unit: Unit, cpu: CpuInfo) -> None:
         pytest.skip(f"{cpu.mcpu} has no {unit.value}")
     loop = DotLoop(DOTS[unit], cpu.lanes, 3, TURNS)
     compiled = compile_kernel(Kernel(loop, (), (), ()), cpu)
-    arrays = compiled.tensors(*(np.ones(n, dtype) for dtype, n in loop.sizes))
+    one = BF16_ONE if unit is Unit.BF16_DOT else 1
+    arrays = compiled.tensors(*(np.full(n, one, dtype) for dtype, n in loop.sizes))
     compiled.run(*arrays)
     sums = arrays[2].numpy()
     # Each lane adds one product of ones for each number of a block, in every turn.
@@ -53,7 +60,7 @@ def test_every_product_of_tiles_is_added(unit: Unit) -> None:
         pytest.skip("this machine has no AMX")
     loop = TileLoop(DOTS[unit], 3, TURNS)
     compiled = compile_kernel(Kernel(loop, (), (), ()), cpu)
-    one = 0x3F80 if unit is Unit.BF16_TILE else 1
+    one = BF16_ONE if unit is Unit.BF16_TILE else 1
     arrays = compiled.tensors(*(np.full(n, one, dtype) for dtype, n in loop.sizes))
     compiled.run(*arrays)
     # A row of 64 bytes in every turn; three of four tiles are not stored.

@@ -23,7 +23,10 @@ PITCH = COLUMNS + 1
 
 @dataclass(frozen=True, eq=False, slots=True)
 class TileFinish:
-    """Stores what one block of sixteen channels of x and one of g have over all taps."""
+    """Stores what blocks of sixteen channels of x and of g have over all taps.
+
+    Use ``columns`` where that is possible ``in_registers``, else ``tap`` for each, then ``place``.
+    """
 
     code: Code
     spec: GemmSpec
@@ -38,10 +41,10 @@ class TileFinish:
     @property
     def elements(self) -> int:
         """Elements of the block that tiles pass through."""
-        return 1 if self._in_registers else self._taps * ROWS * PITCH
+        return 1 if self.in_registers else self._taps * ROWS * PITCH
 
     @property
-    def _in_registers(self) -> bool:
+    def in_registers(self) -> bool:
         """Whether sixteen slots are whole runs of channels of the result."""
         _, channels, _, _ = shape4(self.spec.out)
         plain = self.spec.out.dtype == "float32" and self._taps == 1
@@ -56,32 +59,28 @@ class TileFinish:
             y = code.fence(y * splat(factor, "float32", COLUMNS), "float32", COLUMNS)
         return narrow(code, self.spec.out.type.format, y, COLUMNS)
 
-    def tap(self, block: Expr, tap: Index, rows: list[Expr], k: Index, c: Index) -> None:
-        """Take the sixteen rows of a tap's tile; ``k`` and ``c`` number the blocks of channels."""
-        if self._in_registers:
-            words = [bits(row, "int32", COLUMNS) for row in rows]
-            self._store_columns(transpose(self.code, words), k * COLUMNS, c)
-            return
+    def columns(self, tiles: list[list[Expr]], k: Index, c: Index) -> None:
+        """Store the rows of neighbouring tiles of one tap, the first of them block ``c`` of x."""
+        out_channels, channels, _, _ = shape4(self.spec.out)
+        words = [[bits(row, "int32", COLUMNS) for row in rows] for rows in tiles]
+        columns = [transpose(self.code, rows) for rows in words]
+        parts, slots = self.x.parts, ROWS * len(tiles)
+        for i, several in enumerate(zip(*columns, strict=True)):
+            kept = self.g.channel(k * COLUMNS + i)
+            numbers = [bits(column, "float32", COLUMNS) for column in several]
+            with self.code.when(i32(0) + kept < out_channels):
+                for part in range(parts):
+                    run = shuffle(numbers, range(part, slots, parts))
+                    to = kept * channels + part * (channels // parts) + c * (ROWS // parts)
+                    store(self.code, self.buffers.out, to, run, slots // parts)
+
+    def tap(self, block: Expr, tap: Index, rows: list[Expr]) -> None:
+        """Put the rows of a tap's tile into the block."""
         for i, row in enumerate(rows):
             store(self.code, block, (tap * ROWS + i) * PITCH, row, COLUMNS)
 
-    def _store_columns(self, columns: list[Expr], lane: Index, c: Index) -> None:
-        out_channels, channels, _, _ = shape4(self.spec.out)
-        parts, run = self.x.parts, ROWS // self.x.parts
-        for i, column in enumerate(columns):
-            k = self.g.channel(lane + i)
-            numbers = bits(column, "float32", COLUMNS)
-            with self.code.when(i32(0) + k < out_channels):
-                for part in range(parts):
-                    places = range(part, ROWS, parts)
-                    some = shuffle([numbers], places) if parts > 1 else numbers
-                    to = k * channels + part * (channels // parts) + c * run
-                    store(self.code, self.buffers.out, to, some, run)
-
     def place(self, block: Expr, k: Index, c: Index) -> None:
         """Copy a block with all taps to the result."""
-        if self._in_registers:
-            return
         code, taps = self.code, self._taps
         out_channels, channels, _, _ = shape4(self.spec.out)
         pixels = Operand(self.buffers.out, self.spec.out).pixels

@@ -297,14 +297,19 @@ class _AmxWeightGrad:
         code, taps = self.code, prod(self.taps)
         g, x = self.g.unpacker, self.x.unpacker
         end = TileFinish(code, self.spec, self.buffers, g, x)
+
+        def rows(number: Index, n: int) -> list[Expr]:
+            return [end.value(self._total(sums, number, n, i32(r))) for r in range(ROWS)]
+
         with code.workspace(self.spec.out.dtype, end.elements) as block:
             for n in range(self._g_blocks):
                 kept = k * self._g_blocks + n
+                if end.in_registers:
+                    end.columns([rows(i, n) for i in range(self._each)], kept, c * self._each)
+                    continue
                 with code.loop(self._each) as i:
                     with code.loop(taps) as tap:
-                        number = i * taps + tap
-                        rows = [end.value(self._total(sums, number, n, r)) for r in range(ROWS)]
-                        end.tap(block, tap, rows, kept, c * self._each + i)
+                        end.tap(block, tap, rows(i * taps + tap, n))
                     end.place(block, kept, c * self._each + i)
 
     def _total(self, sums: Expr, number: Index, n: int, row: Index) -> Expr:

@@ -24,6 +24,9 @@ from .saved_bytes import planned
 
 pytestmark = [pytest.mark.torch, pytest.mark.tvm]
 INSTRUCTION = {
+    Unit.INT8_TILE: "tdpb",
+    Unit.BF16_TILE: "tdpbf16ps",
+    Unit.BF16_DOT: "vdpbf16ps",
     Unit.INT8_DOT: "vpdpbusd",
     Unit.INT16_DOT: "vpdpwssd",
     Unit.INT32: "vpmulld",
@@ -60,7 +63,8 @@ def gemm_kernels(network: str, recipe: str) -> list[Kernel]:
 @pytest.mark.slow
 def test_every_gemm_kernel_has_the_instruction_of_its_unit() -> None:
     kernels = gemm_kernels("bottleneck_resnet", "ultra_low_4bit")
-    assert {k.unit for k in kernels} >= {Unit.F32}
+    fastest = next(u for u in detect().units if u is not Unit.F32)
+    assert fastest in {k.unit for k in kernels}
     for kernel in kernels:
         text = compile_kernel(kernel, detect()).assembly
         assert INSTRUCTION[kernel.unit] in text, f"{kernel.spec.name} declares {kernel.unit.value}"
@@ -89,13 +93,13 @@ def test_a_step_is_one_call_into_compiled_code(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.slow
 @pytest.mark.parametrize("network", ["resnet20", "bottleneck_resnet"])
 def test_fp32_follows_eager_step_by_step(network: str) -> None:
-    """1e-4 is the bound of a single step; a ReLU that flips between two f32 sums stays below it.
+    """1e-4 is the bound of a single step, and three times eager's own distance to float64.
 
-    After a few free steps rounding has grown, alike in both: three times eager's own distance.
+    In a batch of eight a ReLU that flips between two f32 sums is beyond both: medians of five steps.
     """
-    made = parity(network, True, batches(4, 8, None), 2, "cpu")
-    assert made.single <= 1e-4, made.worst
-    assert made.ours <= 3 * made.eager
+    made = parity(network, True, batches(5, 8, None), 5, "cpu")
+    assert made.typical <= 1e-4, made.worst
+    assert made.near[0] <= 3 * made.near[1]
 
 
 @pytest.mark.parametrize(("recompute", "limit"), [("masks", 0.36), ("bn_input", 1 / 6)])

@@ -22,7 +22,7 @@ from quatrain.compiler.formats import (
 )
 from quatrain.targets.cpu_info import detect
 
-from .gemm_case import KINDS, TILES, Case, check
+from .gemm_case import KINDS, LINEAR, TILES, Case, check
 
 pytestmark = pytest.mark.tvm
 
@@ -52,3 +52,11 @@ def test_tiles_of_all_sizes_and_formats(kind: str, size: Case) -> None:
         case = replace(size, kind=kind, formats=formats)
         assert case.kernel_on(detect())[0].unit in TILES
         check(case, detect())
+
+
+@pytest.mark.skipif(not detect().amx, reason="this machine has no AMX")
+@pytest.mark.parametrize(("n", "c", "k"), [(70, 64, 33), (5, 96, 16), (128, 48, 7), (1, 16, 128)])
+def test_linear_layers_on_tiles(n: int, c: int, k: int) -> None:
+    for kind in LINEAR:
+        for formats in TILE_FORMATS[kind.partition("_")[2]]:
+            check(Case(kind, n=n, c=c, k=k, formats=formats), detect())

@@ -23,7 +23,10 @@ TVM_TRIED = ("0.27",)
 OLDEST_PYTHON = (3, 11)
 NEEDED = ("numpy", "ml_dtypes", "networkx", "safetensors", "rich", "typer")
 OPTIONAL = {"scikit-learn": "the data set digits", "onnx": "export", "onnxruntime": "its test"}
-SHOWN_FEATURES = ("avx2", "fma", "avx512f", "avx512bw", "avx512vl", "avx512vnni", "avxvnni")
+SHOWN_FEATURES = (
+    *("avx2", "fma", "avx512f", "avx512bw", "avx512vl", "avx512vnni", "avxvnni", "avx512bf16"),
+    *("amx-tile", "amx-int8", "amx-bf16"),
+)
 SELF_TEST_SECONDS = 120
 # tvm_ffi loads the library that all others of TVM stand on.
 LOAD = "import ctypes, sys, tvm_ffi; ctypes.CDLL(sys.argv[1])"

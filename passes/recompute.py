@@ -5,8 +5,9 @@ by element size; activations that are codes already are kept.
 
     recompute   kept from forward to backward                   made again in backward
     none        everything that backward reads                  nothing
-    masks       codes, inputs of batch norm; where a relu       relu and clip masks behind a batch
-                follows an add: its region, 2 bits              norm, casts, views
+    masks       codes of activations, inputs of batch norm;     codes of weights, casts, views, relu
+                where a relu follows an add: its region,        and clip masks behind a batch norm
+                2 bits
     bn_input    the same without the inputs of batch norm       these too: their GEMMs run twice
 """
 
@@ -46,6 +47,7 @@ class _Plan:
 
     makers: dict[Value, Op]
     gemms: frozenset[Op]
+    weights: frozenset[Value]
     kept: set[Value] = field(default_factory=set)
 
     @classmethod
@@ -56,9 +58,10 @@ class _Plan:
         backward, update = (program.region(n).ops for n in ("backward", "update"))
         needed = {v for op in backward for v in op.inputs if v in makers}
         again = _norm_inputs(backward, makers) if gemms_too else frozenset()
-        plan = cls(makers, again)
+        plan = cls(makers, again, frozenset(program.state))
         # Kept: what no cheap op makes, and what the update reads, at the very end.
         plan.kept.update(v for v in needed if not plan.cheap(v))
+        plan.kept.update(plan.makers[v].inputs[1] for v in needed if plan.weight_codes(v))
         plan.kept.update(v for op in update for v in op.inputs if v in makers)
         for v in makers:
             if v in needed and not plan.possible(v):
@@ -68,7 +71,12 @@ class _Plan:
     def cheap(self, v: Value) -> bool:
         """Whether the op that makes ``v`` may run twice."""
         op = self.makers[v]
-        return op.kind in CHEAP or op in self.gemms
+        return op.kind in CHEAP or op in self.gemms or self.weight_codes(v)
+
+    def weight_codes(self, v: Value) -> bool:
+        """Whether ``v`` is a quantized weight: with its clip at hand one pass makes it again."""
+        op = self.makers[v]
+        return op.kind == "quantize" and op.inputs[0] in self.weights
 
     def possible(self, v: Value, gemm: bool = True) -> bool:
         """Whether ``v`` is at hand in backward or can be made there, by at most one GEMM.

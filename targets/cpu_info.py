@@ -20,7 +20,7 @@ from .kernel import Unit
 VNNI512 = frozenset({"avx512f", "avx512bw", "avx512vl", "avx512vnni"})
 # Tiles of 16 x 64 bytes that multiply as matrices. Kernels that fill tiles permute bytes (VBMI).
 AMX = frozenset({"amx-tile", "amx-int8", "amx-bf16", "avx512vbmi", *VNNI512})
-BF16 = frozenset({"avx512bf16", *VNNI512})  # dots of bf16
+BF16 = frozenset({"avx512bf16", *VNNI512})
 # What a CPU must report before code for its whole family may use it: a virtual machine can hide it.
 MASKABLE = (*VNNI512, "avx2", "fma", "f16c")
 BASELINES = ("x86-64-v4", "x86-64-v3", "x86-64-v2", "x86-64")
@@ -33,6 +33,7 @@ class CpuInfo:
     """A CPU to generate code for: LLVM's ``mcpu``, vector bytes, and which units it has: dots of
     AVX-512 VNNI, dots of bf16, tiles of AMX.
 
+    ``bf16`` is False on CPUs with AMX: their dots of bf16 take twice the time of f32.
     ``extra`` are features that the CPU has beyond what ``mcpu`` promises.
     """
 
@@ -106,7 +107,8 @@ def _as_seen(mcpu: str, claimed: frozenset[str]) -> CpuInfo:
     and model, which a virtual machine may set to those of another CPU."""
     here = (AMX if tiles_allowed() else frozenset()) | (BF16 if flags() >= BF16 else frozenset())
     found = _info(mcpu, claimed, tuple(sorted(here - claimed)))
-    return replace(found, amx=here >= AMX, bf16=here >= BF16)
+    tiles = here >= AMX
+    return replace(found, amx=tiles, bf16=here >= BF16 and not tiles)
 
 
 @cache
@@ -134,4 +136,6 @@ def features(mcpu: str) -> frozenset[str]:
 
 def _info(mcpu: str, claimed: frozenset[str], extra: tuple[str, ...] = ()) -> CpuInfo:
     have = claimed | set(extra)
-    return CpuInfo(mcpu, vector_bytes(have), have >= VNNI512, have >= BF16, have >= AMX, extra)
+    tiles = have >= AMX
+    bf16 = have >= BF16 and not tiles
+    return CpuInfo(mcpu, vector_bytes(have), have >= VNNI512, bf16, tiles, extra)

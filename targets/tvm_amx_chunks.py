@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from .tvm_gemm import GemmSpec
 from .tvm_gemm_chunks import PARTIAL_BYTES, PARTITIONS
 from .tvm_gemm_numbers import INT32_END, integers
-from .tvm_gemm_shapes import channels_last, shape4
+from .tvm_gemm_shapes import shape4
 
 PRIVATE_BYTES, SHARED_BYTES, TILE_BYTES = 3 << 19, 4 << 20, 1024
 ROWS_LEAST = 4  # rows of a band at least: its rows of x are prepared again by its neighbours
@@ -122,11 +122,7 @@ def choose_amx_chunks(
 def _grid(spec: GemmSpec) -> tuple[int, int, int, bool]:
     """Images, rows and columns of output pixels, and whether pixels count as images."""
     n, _, h, w = shape4(spec.a)
-    _, _, r, s = shape4(spec.out)
-    pointwise = (r, s) == (1, 1) and spec.stride == (1, 1) and spec.padding == (0, 0)
-    if pointwise and channels_last(spec.a) and channels_last(spec.b):
-        return n * h * w, 1, 1, True
-    return n, h, w, False
+    return (n * h * w, 1, 1, True) if spec.pointwise else (n, h, w, False)
 
 
 def _exact(spec: GemmSpec) -> int:

@@ -21,12 +21,14 @@ from .cpu_info import CpuInfo
 from .kernel import Kernel, Slot, Unit, slots_of
 from .layout import Layout, Order
 from .tvm_gemm_numbers import Dot, choose_dot, choose_lane_dot, choose_pair_dot, choose_tile_dot
-from .tvm_gemm_shapes import shape4
+from .tvm_gemm_shapes import channels_last, shape4
 
 if TYPE_CHECKING:
     from tvm.tirx import PrimFunc
 
 Pair = tuple[int, int]
+# Below this many the rows of tiles, which hold 64 images, would be mostly empty.
+FEWEST_IMAGES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ class GemmSpec:
         weight_grad = self.direction == "weight_grad"
         if self.scaled_rows:
             a = F32
-        if self.groups == 1:
+        if self.groups == 1 and (not weight_grad or self._fills_tiles):
             length = 1 if weight_grad else self.length
             tile_dot = choose_tile_dot(a, b, length, self.cpu)
             if tile_dot is not None:
@@ -89,6 +91,19 @@ class GemmSpec:
         if self.depthwise:
             return choose_lane_dot(a, b, self.length)
         return choose_dot(a, b, self.length, self.cpu)
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether a weight gradient sums over pixels one by one: 1x1, stride 1, channels last."""
+        taps = shape4(self.out)[2:]
+        plain = taps == (1, 1) and self.stride == (1, 1) and self.padding == (0, 0)
+        return plain and channels_last(self.a) and channels_last(self.b)
+
+    @property
+    def _fills_tiles(self) -> bool:
+        """Whether a weight gradient has images, or pixels, for an eighth of a tile's row."""
+        n, _, h, w = shape4(self.a)
+        return (n * h * w if self.pointwise else n) >= FEWEST_IMAGES
 
     @property
     def on_tiles(self) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from .tvm_gemm import GemmSpec
 from .tvm_gemm_geometry import LATENCY, LOAD, TURN
 from .tvm_gemm_numbers import fits_int32, integers
-from .tvm_gemm_shapes import channels_last, shape4
+from .tvm_gemm_shapes import shape4
 
 PRIVATE_BYTES, SHARED_BYTES = 384 << 10, 1 << 20
 PARTITIONS, PARTIAL_BYTES, CHUNK_PIXELS = 16, 8 << 20, 256
@@ -34,9 +34,7 @@ class Pixels:
 def pixels(spec: GemmSpec) -> Pixels:
     """Of a weight gradient."""
     n, _, h, w = shape4(spec.a)
-    _, _, r, s = shape4(spec.out)
-    pointwise = (r, s) == (1, 1) and spec.stride == (1, 1) and spec.padding == (0, 0)
-    if not (pointwise and channels_last(spec.a) and channels_last(spec.b)):
+    if not spec.pointwise:
         return Pixels(n, h, w, False)
     count = n * h * w
     divisors = [d for d in range(1, min(count, FLAT_MOST) + 1) if count % d == 0]

@@ -15,7 +15,7 @@ import pytest
 from quatrain.compiler.formats import BF16, F16, F32, INT4, UINT4, Format
 from quatrain.compiler.ir import Op, Value, attrs
 from quatrain.compiler.types import Scale, TensorType
-from quatrain.targets.cpu_info import CpuInfo, detect
+from quatrain.targets.cpu_info import CpuInfo, detect, flags
 from quatrain.targets.kernel import Kernel, Unit
 from quatrain.targets.layout import Layout, Order
 from quatrain.targets.packing import from_memory, to_memory
@@ -32,7 +32,7 @@ Pair = tuple[int, int]
 FLOAT_UNITS = (Unit.F32, Unit.BF16_DOT, Unit.BF16_TILE)
 TILES = (Unit.INT8_TILE, Unit.BF16_TILE)
 EXTRA = tuple(feature for feature in detect().extra if not feature.startswith("amx"))
-WITHOUT_TILES = replace(detect(), amx=False, extra=EXTRA)
+WITHOUT_TILES = replace(detect(), amx=False, bf16="avx512bf16" in flags(), extra=EXTRA)
 # What this machine runs: its own kernels and, where those are AMX, what a CPU without it would run.
 CPUS = [detect(), WITHOUT_TILES] if detect().amx else [detect()]
 EACH_CPU = pytest.mark.parametrize("cpu", CPUS, ids=lambda c: "tiles" if c.amx else "vectors")

@@ -38,7 +38,6 @@ def test_only_codes_batch_norm_inputs_and_two_bits_after_an_add_are_kept() -> No
     layers = ("layer1.0.conv1", "layer1.0.conv2", "layer2.0.conv1", "layer2.0.conv2")
     assert by_format == {
         "uint4": {f"{n}.xq" for n in layers},
-        "int4": {f"{n}.wq" for n in layers},
         "bf16": {
             *(f"{n}.y" for n in (*layers, "conv1", "layer2.0.downsample.0")),
             "layer2.0.downsample.0.x.width",

@@ -21,6 +21,7 @@ from quatrain.compiler.formats import (
     UINT8,
 )
 from quatrain.targets.cpu_info import detect
+from quatrain.targets.tvm_gemm import FEWEST_IMAGES
 
 from .gemm_case import KINDS, LINEAR, TILES, Case, check
 
@@ -34,13 +35,13 @@ TILE_FORMATS = {
 # Sizes that fill tiles, and that do not: channels, images, rows and columns, phases, blocks.
 TILE_SIZES = [
     Case("", n=70, c=32, k=48, size=(8, 8)),
-    Case("", n=3, c=64, k=32, size=(16, 16), stride=(2, 2)),
-    Case("", n=2, c=96, k=17, size=(5, 33), kernel=(3, 1), padding=(1, 0)),
+    Case("", n=11, c=64, k=32, size=(16, 16), stride=(2, 2)),
+    Case("", n=9, c=96, k=17, size=(5, 33), kernel=(3, 1), padding=(1, 0)),
     Case("", n=17, c=16, k=16, size=(4, 4), dilation=(2, 2), padding=(2, 2)),
     Case("", n=1, c=1, k=1, size=(1, 1), kernel=(1, 1), padding=(0, 0)),
-    Case("", n=5, c=128, k=64, size=(9, 7), kernel=(1, 1), padding=(0, 0), stride=(2, 2)),
+    Case("", n=13, c=128, k=64, size=(9, 7), kernel=(1, 1), padding=(0, 0), stride=(2, 2)),
     Case("", n=33, c=64, k=32, size=(3, 5), kernel=(1, 1), padding=(0, 0)),
-    Case("", n=2, c=3, k=20, size=(27, 28), kernel=(7, 7), padding=(3, 3), stride=(2, 2)),
+    Case("", n=10, c=3, k=20, size=(27, 28), kernel=(7, 7), padding=(3, 3), stride=(2, 2)),
 ]
 
 
@@ -50,7 +51,8 @@ TILE_SIZES = [
 def test_tiles_of_all_sizes_and_formats(kind: str, size: Case) -> None:
     for formats in TILE_FORMATS[kind.partition("_")[2]]:
         case = replace(size, kind=kind, formats=formats)
-        assert case.kernel_on(detect())[0].unit in TILES
+        few = kind.endswith("weight_grad") and size.n < FEWEST_IMAGES
+        assert few or case.kernel_on(detect())[0].unit in TILES
         check(case, detect())
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..compiler.ir import Op, Program, Value
 from ..compiler.ops import GEMMS
-from .cpu_info import CpuInfo, detect, named
+from .cpu_info import CpuInfo, check_runs_here, detect, named
 from .fuse import Group, fuse
 from .kernel import Kernel, Slot
 from .layout import Layout, Order, orders
@@ -48,7 +48,9 @@ def plan(program: Program, state: StateLayout, options: BindOptions) -> Plan:
 
 
 def bind(program: Program, state: StateLayout, options: BindOptions) -> CpuExecutable:
-    """Plan and compile ``program``."""
+    """Plan and compile ``program``; TargetError for a CPU whose units this machine lacks."""
+    if options.mcpu:
+        check_runs_here(_cpu(options))
     if options.threads is not None:
         use_threads(options.threads)
     made = plan(program, state, options)

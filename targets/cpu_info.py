@@ -98,17 +98,19 @@ def detect() -> CpuInfo:
     for mcpu in (host, *BASELINES):
         claimed = features(mcpu)
         if not seen or all(f in seen for f in MASKABLE if f in claimed):
-            return _as_seen(mcpu, claimed)
-    return _as_seen(host, features(host))
+            return as_seen(mcpu, claimed)
+    return as_seen(host, features(host))
 
 
-def _as_seen(mcpu: str, claimed: frozenset[str]) -> CpuInfo:
-    """AMX and bf16 by what this machine reports and allows, not by ``mcpu``: a name goes by family
-    and model, which a virtual machine may set to those of another CPU."""
-    here = (AMX if tiles_allowed() else frozenset()) | (BF16 if flags() >= BF16 else frozenset())
+def as_seen(mcpu: str, claimed: frozenset[str]) -> CpuInfo:
+    """A CPU called ``mcpu`` with the units that this machine reports and allows.
+
+    A name goes by family and model, which a virtual machine may set to those of another CPU.
+    """
+    here = {f for group in (VNNI512, BF16) if flags() >= group for f in group}
+    here |= AMX if tiles_allowed() else frozenset()
     found = _info(mcpu, claimed, tuple(sorted(here - claimed)))
-    tiles = here >= AMX
-    return replace(found, amx=tiles, bf16=here >= BF16 and not tiles)
+    return replace(found, amx=here >= AMX, bf16=here >= BF16 and not here >= AMX)
 
 
 @cache
@@ -124,6 +126,20 @@ def named(mcpu: str) -> CpuInfo:
         near = ", ".join(get_close_matches(mcpu, known, n=5, cutoff=0.3))
         raise TargetError(f"LLVM knows no CPU {mcpu!r}; the closest names are {near}")
     return _info(mcpu, features(mcpu))
+
+
+def check_runs_here(cpu: CpuInfo) -> None:
+    """Raise TargetError if this machine lacks something that kernels for ``cpu`` use."""
+    claimed, seen = features(cpu.mcpu), flags()
+    used = {f for f in (*MASKABLE, *AMX, *BF16) if f in claimed}
+    missing = sorted(used - seen) if seen else []
+    if not missing and cpu.amx and not tiles_allowed():
+        missing = ["the operating system's leave to use AMX"]
+    if missing:
+        raise TargetError(
+            f"code for {cpu.mcpu} does not run here: this machine lacks {', '.join(missing)};"
+            f" compile for {detect().mcpu}, or leave the CPU out"
+        )
 
 
 def features(mcpu: str) -> frozenset[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Protocol, cast
@@ -57,20 +57,26 @@ class TargetModule(Protocol):
 class Target:
     """A target: its name, one line about it, and the module that binds programs to it.
 
-    The module is imported at first use, so that tools which run nothing start without TVM.
+    The module is imported at first use, so that tools which run nothing start without TVM. A target
+    that ``compiles`` takes the name of a CPU behind a colon: ``cpu:znver4``.
     """
 
     name: str
     about: str
     module: str
+    compiles: bool = False
+    mcpu: str | None = None
 
     def plan(self, program: Program, state: StateLayout, options: BindOptions) -> Plan | None:
         """See ``TargetModule.plan``."""
-        return self._module().plan(program, state, options)
+        return self._module().plan(program, state, self._options(options))
 
     def bind(self, program: Program, state: StateLayout, options: BindOptions) -> Executable:
         """See ``TargetModule.bind``."""
-        return self._module().bind(program, state, options)
+        return self._module().bind(program, state, self._options(options))
+
+    def _options(self, options: BindOptions) -> BindOptions:
+        return replace(options, mcpu=self.mcpu) if self.mcpu else options
 
     def _module(self) -> TargetModule:
         return cast(TargetModule, import_module(self.module, __package__))
@@ -79,14 +85,28 @@ class Target:
 TARGETS = {
     t.name: t
     for t in (
-        Target("cpu", "TVM kernels on packed storage for the CPU of this machine", ".cpu"),
+        Target(
+            "cpu",
+            "TVM kernels on packed storage for the CPU of this machine; cpu:NAME for another CPU",
+            ".cpu",
+            compiles=True,
+        ),
         Target("reference", "NumPy, the plain meaning of every op", ".interpreter"),
     )
 }
 
 
 def find_target(name: str) -> Target:
-    """The target called ``name``; TargetError with the closest name where there is none."""
-    if name not in TARGETS:
-        raise TargetError(f"no target is called {name!r}; {closest(name, TARGETS)}")
-    return TARGETS[name]
+    """The target called ``name``, such as cpu or cpu:znver4.
+
+    Raises TargetError with the closest name where there is none.
+    """
+    base, colon, mcpu = name.partition(":")
+    if base not in TARGETS:
+        raise TargetError(f"no target is called {name!r}; {closest(base, TARGETS)}")
+    found = TARGETS[base]
+    if not colon:
+        return found
+    if not found.compiles or not mcpu:
+        raise TargetError(f"{name!r}: name a CPU behind cpu: only, as in cpu:znver4")
+    return replace(found, name=name, mcpu=mcpu)

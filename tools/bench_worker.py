@@ -79,10 +79,12 @@ def _maker(request: Request) -> Callable[[], Job]:
 
 
 def _peaks(_: Request) -> Reply:
-    from ..targets.cpu_info import detect
+    from ..targets.cpu_info import detect, named
+    from ..targets.registry import find_target
     from ..targets.tvm_peaks import measure_peaks
 
-    cpu = detect()
+    mcpu = find_target(env.target()).mcpu
+    cpu = named(mcpu) if mcpu else detect()
     units = [u.value for u in cpu.units]
     return {"mcpu": cpu.mcpu, "units": units, "peaks": measure_peaks(cpu, env.threads())}
 

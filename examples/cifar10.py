@@ -175,21 +175,27 @@ def write(args: argparse.Namespace, history: list[Epoch]) -> None:
 
 
 def plot(args: argparse.Namespace) -> None:
-    """Curves of several runs: training loss, and test accuracy, over epochs."""
+    """Curves of several runs, a color a contender: training loss and test accuracy over epochs."""
     import matplotlib
 
     matplotlib.use("agg")
     from matplotlib import pyplot as plt
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    colors: dict[str, str] = {}
     for path in args.runs:
         run = json.loads(path.read_text(encoding="utf-8"))
         epochs = [e["epoch"] for e in run["history"]]
-        label = f"{run['contender']} {run['recipe']}, seed {run['seed']}"
-        left.plot(epochs, [e["loss"] for e in run["history"]], marker=".", label=label)
-        right.plot(epochs, [100 * e["test_accuracy"] for e in run["history"]], marker=".")
+        name = f"{run['contender']} {run['recipe']}"
+        label = name if name not in colors else None
+        color = colors.setdefault(name, f"C{len(colors)}")
+        style = {"marker": ".", "color": color, "alpha": 0.7}
+        left.plot(epochs, [e["loss"] for e in run["history"]], label=label, **style)
+        right.plot(epochs, [100 * e["test_accuracy"] for e in run["history"]], **style)
     left.set(xlabel="epoch", ylabel="training loss")
     right.set(xlabel="epoch", ylabel="test accuracy, %")
+    for axes in (left, right):
+        axes.xaxis.get_major_locator().set_params(integer=True)
     left.legend()
     figure.savefig(args.output)
     print(args.output)

@@ -150,7 +150,7 @@ def test_sums_beyond_int32_are_exact() -> None:
 @pytest.mark.parametrize("f", [F32, BF16], ids=lambda f: f.name)
 @pytest.mark.parametrize("kind", KINDS)
 def test_results_do_not_depend_on_threads(kind: str, f: Format) -> None:
-    case = Case(kind, n=5, formats=(f, f))
+    case = Case(kind, n=17, formats=(f, f))
     first, _, _ = run(case, detect())
     use_threads(1)
     try:
@@ -191,7 +191,7 @@ def test_the_declared_unit_is_in_the_assembly(
     kind: str, formats: tuple[Format, Format], mcpu: str, unit: Unit
 ) -> None:
     cpu = named(mcpu)
-    kernel, _ = Case(kind, c=32, k=32, formats=formats).kernel_on(cpu)
+    kernel, _ = Case(kind, n=16, c=32, k=32, formats=formats).kernel_on(cpu)
     assert kernel.unit is unit
     assembly = compile_kernel(kernel, cpu).assembly
     present = {u for u, word in WORDS.items() if word in assembly}

@@ -39,12 +39,13 @@ Batch = tuple[Tensor, Tensor]
 @dataclass(frozen=True)
 class Parity:
     """Largest relative difference after a single step and where, and its median over the steps;
-    distances to float64: medians of single steps (``near``: the compiled step, eager), and after
-    free steps."""
+    ``own`` is the largest between eager and float64. Distances to float64: medians of single steps
+    (``near``: the compiled step, eager), and after free steps."""
 
     single: float
     worst: str
     typical: float
+    own: float
     near: tuple[float, float]
     ours: float
     eager: float
@@ -103,12 +104,12 @@ def distance(a: dict[str, Tensor], b: dict[str, Tensor]) -> Iterator[tuple[float
 
 def single_steps(
     step: Step, model: nn.Module, nesterov: bool, data: list[Batch]
-) -> tuple[list[tuple[float, str]], tuple[float, float]]:
-    """The largest difference after each batch, every step starting from eager's state, and the
-    median distances of the step and of eager to a step in float64."""
+) -> tuple[list[tuple[float, str]], float, tuple[float, float]]:
+    """The largest difference after each batch, every step starting from eager's state; the largest
+    that eager has from a step in float64, and the median distances of the step and of eager."""
     model = copy.deepcopy(model)
     sgd = optimizer(model, nesterov)
-    worst, near = [], []
+    worst, near, own = [], [], 0.0
     for i, (x, y) in enumerate(data):
         step.load_state({**state_of(model, sgd), "step": torch.tensor(i)})
         double = copy.deepcopy(model).double()
@@ -119,9 +120,10 @@ def single_steps(
         step(x, y)
         worst.append(max(distance(step.state, model.state_dict())))
         truth = double.state_dict()
+        own = max(own, max(distance(model.state_dict(), truth))[0])
         near.append([total(state, truth) for state in (step.state_dict(), model.state_dict())])
     ours, eager = np.median(near, axis=0)
-    return worst, (float(ours), float(eager))
+    return worst, own, (float(ours), float(eager))
 
 
 def free_steps(
@@ -154,11 +156,11 @@ def parity(network: str, nesterov: bool, data: list[Batch], singles: int, target
         sgd = optimizer(model, nesterov)
         return quatrain.compile(model, cross_entropy, data[0], sgd, recipe="fp32", target=target)
 
-    steps, near = single_steps(compiled(), model, nesterov, data[:singles])
+    steps, own, near = single_steps(compiled(), model, nesterov, data[:singles])
     single, worst = max(steps)
     typical = float(np.median([size for size, _ in steps]))
     ours, eager = free_steps(compiled(), model, nesterov, data)
-    return Parity(single, worst, typical, near, ours, eager)
+    return Parity(single, worst, typical, own, near, ours, eager)
 
 
 def main() -> None:
@@ -177,7 +179,8 @@ def main() -> None:
             p = parity(network, nesterov, data, args.singles, args.target)
             kind = "nesterov" if nesterov else "momentum"
             print(
-                f"{network:18} {kind}  single step {p.single:.1e} ({p.worst})  "
+                f"{network:18} {kind}  single step {p.single:.1e} ({p.worst}), "
+                f"eager from float64 {p.own:.1e}  "
                 f"free: {p.ours:.2e} ours, {p.eager:.2e} eager, ratio {p.ours / p.eager:.2f}",
                 flush=True,
             )

@@ -33,7 +33,7 @@ class CpuInfo:
     """A CPU to generate code for: LLVM's ``mcpu``, vector bytes, and which units it has: dots of
     AVX-512 VNNI, dots of bf16, tiles of AMX.
 
-    ``bf16`` is False on CPUs with AMX: their dots of bf16 take twice the time of f32.
+    ``bf16`` is False on CPUs with AMX: on the one measured, dots of bf16 took twice f32's time.
     ``extra`` are features that the CPU has beyond what ``mcpu`` promises.
     """
 

@@ -53,7 +53,6 @@ class AmxChunks:
     height: int
     width: int
     flat: bool
-    depth: int
     down: Reach
     across: Reach
     blocks: int
@@ -116,7 +115,7 @@ def choose_amx_chunks(
     each = -(-count // min(PARTITIONS, count)) if private else count
     partitions = -(-count // each) if private else 1
     grid = (images, height, width, flat)
-    return AmxChunks(*grid, depth, down, across, blocks, rows, count, partitions, each, not private)
+    return AmxChunks(*grid, down, across, blocks, rows, count, partitions, each, not private)
 
 
 def _grid(spec: GemmSpec) -> tuple[int, int, int, bool]:

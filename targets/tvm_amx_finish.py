@@ -9,15 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from .tvm_amx_ir import COLUMNS, ROWS, shuffle, transpose
-from .tvm_expr import Code, Expr, Index, i32
+from .tvm_amx_ir import COLUMNS, ROWS, transpose
+from .tvm_expr import Code, Expr, Index, i32, shuffle
 from .tvm_gemm import GemmSpec
 from .tvm_gemm_epilogue import Buffers, narrow, scalar_factor
 from .tvm_gemm_ir import bits, cast, load, splat, store
 from .tvm_gemm_shapes import shape4
 from .tvm_gemm_unpack import Operand, Unpacker
 
-# An odd number of cache lines is not needed in a block of rows of one line; one more column is.
+# One more than a row has, so that a column's elements spread over the cache.
 PITCH = COLUMNS + 1
 
 

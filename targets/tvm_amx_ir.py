@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from tvm import tirx as tir
 from tvm.tirx import stmt as st
 
-from .tvm_expr import Code, Expr, Index, i32
+from .tvm_expr import Code, Expr, Index, i32, shuffle
 from .tvm_gemm_ir import load, splat, store
 
 ROWS, ROW_BYTES, COLUMNS, TILES = 16, 64, 16, 8
+LINE = 64  # bytes of a cache line
 PALETTE, ROW_LENGTHS, ROW_COUNTS = 0, 16, 48  # bytes of the 64 that configure the tiles
 DOTS = {
     ("int8", "int8"): "tdpbssd",
@@ -85,11 +86,6 @@ def _place(buffer: Expr, start: Index, row_bytes: Index) -> tuple[Expr, Expr]:
 
 def _do(code: Code, name: str, *arguments: Expr) -> None:
     code.add(st.Evaluate(tir.call_llvm_intrin("void", f"llvm.x86.{name}", *arguments)))
-
-
-def shuffle(vectors: Sequence[Expr], places: Sequence[int]) -> Expr:
-    """Elements of several vectors, numbered through, as one vector."""
-    return tir.Shuffle(list(vectors), [i32(place) for place in places])
 
 
 def together(rows: Sequence[Expr], lanes: int) -> Expr:

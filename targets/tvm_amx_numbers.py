@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from tvm import tirx as tir
 
 from ..compiler.formats import Format
-from .tvm_amx_ir import shuffle
-from .tvm_expr import Expr, typed
+from .tvm_expr import Expr, shuffle, typed
 from .tvm_gemm_decode import Halves, Numbers, decode
 from .tvm_gemm_ir import bits, cast, splat
 from .tvm_gemm_numbers import integers

@@ -13,14 +13,12 @@ from functools import cached_property
 
 from tvm import tirx as tir
 
-from .tvm_amx_ir import COLUMNS, ROW_BYTES, ROWS, together, transpose
+from .tvm_amx_ir import COLUMNS, LINE, ROW_BYTES, ROWS, together, transpose
 from .tvm_expr import Code, Expr, Index, i32
 from .tvm_gemm_decode import Numbers
 from .tvm_gemm_geometry import Axis
 from .tvm_gemm_ir import bits, cast, fill, least, load, parallel, splat, split, store
 from .tvm_gemm_unpack import Operand, Unpacker, part_codes
-
-LINE = 64  # bytes of a cache line
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,13 +202,16 @@ class AmxPanel:
             if self._aligned:
                 value = self._neighbours(row * w.cell, lane)
                 store(code, scratch, row * COLUMNS, value, COLUMNS)
-                return
-            _, _, r, s = w.shape
-            k, i, j = split(row, w.shape[0], r, s)
-            with code.loop(COLUMNS) as c:
-                channel = least(lane + c, self.lanes - 1)
-                number = w.number((k, channel, i, j), self.numbers.wide)
-                code.store(scratch, row * COLUMNS + c, self.numbers.of_number(number))
+            else:
+                self._one_by_one(scratch, row, lane)
+
+    def _one_by_one(self, scratch: Expr, row: Expr, lane: Index) -> None:
+        w = self.weights
+        k, i, j = split(row, w.shape[0], *w.shape[2:])
+        with self.code.loop(COLUMNS) as c:
+            channel = least(lane + c, self.lanes - 1)
+            number = w.number((k, channel, i, j), self.numbers.wide)
+            self.code.store(scratch, row * COLUMNS + c, self.numbers.of_number(number))
 
     def _neighbours(self, start: Index, lane: Index) -> Expr:
         f, cell = self.weights.format, self.weights.cell

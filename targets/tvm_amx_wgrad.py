@@ -20,6 +20,7 @@ from .tvm_amx_chunks import AmxChunks, choose_amx_chunks
 from .tvm_amx_finish import TileFinish
 from .tvm_amx_ir import (
     COLUMNS,
+    LINE,
     ROWS,
     TILES,
     TileShape,
@@ -30,7 +31,7 @@ from .tvm_amx_ir import (
     zero_tile,
 )
 from .tvm_amx_numbers import PLANE_BITS, planes
-from .tvm_amx_words import LINE, RowsOf, TileMaker
+from .tvm_amx_words import RowsOf, TileMaker
 from .tvm_expr import Code, Expr, Index, function, i32
 from .tvm_gemm import GemmSpec
 from .tvm_gemm_epilogue import Buffers

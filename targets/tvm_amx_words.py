@@ -11,12 +11,10 @@ from dataclasses import dataclass
 
 from tvm import tirx as tir
 
-from .tvm_amx_ir import COLUMNS, ROWS, together, transpose
+from .tvm_amx_ir import COLUMNS, LINE, ROWS, together, transpose
 from .tvm_expr import Code, Expr, Index
 from .tvm_gemm_ir import bits, fill, load, store
 from .tvm_gemm_unpack import Unpacker
-
-LINE = 64
 
 
 @dataclass(frozen=True, slots=True)

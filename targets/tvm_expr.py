@@ -174,6 +174,11 @@ def load(buffer: Expr, index: Expr) -> Expr:
     return buffer[index]
 
 
+def shuffle(vectors: Sequence[Expr], places: Sequence[int]) -> Expr:
+    """Elements of several vectors, numbered through, as one vector; no more than they have."""
+    return tir.Shuffle(list(vectors), [i32(place) for place in places])
+
+
 def ramp(first: Index, lanes: int, stride: int = 1) -> Expr:
     """Indices first, first + stride, ...; the plain index for one lane."""
     first = i32(first) if isinstance(first, int) else first

@@ -89,9 +89,11 @@ def choose_tile_dot(a: Format, b: Format, length: int, cpu: CpuInfo) -> Dot | No
     x, y = integers(a), integers(b)
     if x is None or y is None:
         return BF16_TILE if _fit_bf16(a, b) else None
-    if not fits_int32(x, y, length) or not _byte(y):
+    second = _byte(y)
+    if second is None or not fits_int32(x, y, length):
         return None
-    return Dot(Unit.INT8_TILE, _byte(x) or "int8", _byte(y) or "int8", "int32", block=4)
+    # What does not fit a byte becomes two signed ones.
+    return Dot(Unit.INT8_TILE, _byte(x) or "int8", second, "int32", block=4)
 
 
 def _byte(numbers: Integers) -> str | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from tvm import tirx as tir
 
 from .layout import Layout
-from .tvm_expr import Expr, Vectors, i32, load, ramp, typed
+from .tvm_expr import Expr, Vectors, i32, load, ramp, shuffle, typed
 from .tvm_pointwise_point import Frame, Point
 
 
@@ -39,7 +39,7 @@ class RowCodes:
         at = self.row * i32(cell) + i32(self.first % cell)
         raw = v.code.let(load(self.frame.data[value], ramp(at, some)), typed("uint8", some))
         wide = tir.Cast(typed("uint32", some), raw)
-        repeated = _shuffled([wide] * (self.lanes // some), range(self.lanes))
+        repeated = shuffle([wide] * (self.lanes // some), range(self.lanes))
         shifted = repeated >> _shifts(layout, self.first, self.lanes)
         return shifted & v.u((1 << f.bits) - 1)
 
@@ -67,7 +67,7 @@ def _folded(v: Vectors, codes: Expr, lanes: int) -> Expr:
     width = v.lanes
     while width > lanes:
         width //= 2
-        halves = [_shuffled([codes], range(i, i + width)) for i in (0, width)]
+        halves = [shuffle([codes], range(i, i + width)) for i in (0, width)]
         codes = Vectors(v.code, width).hold(halves[0] | halves[1])
     return codes
 
@@ -76,8 +76,4 @@ def _shifts(layout: Layout, first: int, lanes: int) -> Expr:
     """How far the code of each lane is shifted in its byte."""
     bits = layout.type.format.storage_bits
     parts = [(first + i) // layout.cell for i in range(lanes)]
-    return _shuffled([tir.const(bits * part, "uint32") for part in parts], range(lanes))
-
-
-def _shuffled(vectors: Sequence[Expr], places: Sequence[int]) -> Expr:
-    return tir.Shuffle(list(vectors), [i32(place) for place in places])
+    return shuffle([tir.const(bits * part, "uint32") for part in parts], range(lanes))

@@ -13,10 +13,11 @@ borders between rows take part; their sums are not stored.
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
 
 from tvm import tirx as tir
 
+from ..compiler.formats import BF16
+from .tvm_amx_bands import bands_of, lines_of
 from .tvm_amx_ir import (
     COLUMNS,
     ROW_BYTES,
@@ -34,43 +35,13 @@ from .tvm_amx_panel import AmxPanel, Runs
 from .tvm_expr import Code, Expr, Index, function, i32
 from .tvm_gemm import GemmSpec
 from .tvm_gemm_epilogue import Buffers, Epilogue, epilogue, put
-from .tvm_gemm_geometry import Axis, Geometry, geometry
+from .tvm_gemm_geometry import Axis, geometry
 from .tvm_gemm_ir import fill, least, load, parallel, splat, split
 from .tvm_gemm_rows import Rows
 from .tvm_gemm_shapes import shape4
 from .tvm_gemm_unpack import Operand, Unpacker
 
-# Places of one item: their sums for 32 channels, two planes, stay in the second-level cache.
-PLACES, SCRATCH_BYTES, ITEMS = 512, 512 << 10, 16
-MOST, LESS = 4, 0.85  # C tiles at work at once; see _lines
-
-
-@dataclass(frozen=True, slots=True)
-class Bands:
-    """An item: ``images`` x ``rows`` x ``columns`` places, one of ``parts`` of the channels."""
-
-    images: int
-    rows: int
-    columns: int
-    blocks: int
-    count: int
-    parts: int
-
-
-@dataclass(frozen=True, slots=True)
-class Lines:
-    """Places of one image of an item as tiles: ``lines`` of ``tiles`` tiles of ``rows`` places.
-
-    Neighbouring places are ``step`` scratch pixels apart, lines ``pitch``. A line is a row of
-    places or, where ``row`` is not 0, all of them, ``row`` places apart.
-    """
-
-    lines: int
-    tiles: int
-    rows: int
-    step: int
-    pitch: int
-    row: int
+MOST = 4  # C tiles at work at once
 
 
 def build_amx_taps(spec: GemmSpec) -> tir.PrimFunc:
@@ -96,7 +67,7 @@ class _AmxTaps:
         self.unpackers = [Unpacker(code, self.source, n, wide, in_order) for n in forms]
         self.pitch = self.unpackers[0].slots
         self.element_bytes = 4 // self.dot.block
-        self.bands_of = [Rows(code, self.geo, u, self.pitch, 0) for u in self.unpackers]
+        self.scratch = [Rows(code, self.geo, u, self.pitch, 0) for u in self.unpackers]
         self.phases = [(r, c) for r in self.geo.rows.phases for c in self.geo.columns.phases]
         self.panel = AmxPanel(
             code,
@@ -109,13 +80,13 @@ class _AmxTaps:
             tuple(Runs(r, c, self.pitch, self.element_bytes) for r, c in self.phases),
             wide,
         )
-        self.bands = _bands(self.geo, self.bands_of[0], self.pitch * self.element_bytes, self._wide)
-        self.lines = self._lines()
+        self.bands = bands_of(self.geo, self.rows, self.pitch * self.element_bytes, self._wide)
+        self.lines = lines_of(self.bands, self.rows)
 
     @property
     def rows(self) -> Rows:
         """The scratch band of the first plane; all have one shape."""
-        return self.bands_of[0]
+        return self.scratch[0]
 
     @property
     def across(self) -> int:
@@ -131,16 +102,6 @@ class _AmxTaps:
     def down(self) -> int:
         """A tiles at work at once."""
         return min(MOST // self.across, self.bands.images * self.lines.lines * self.lines.tiles)
-
-    def _lines(self) -> Lines:
-        bands, width = self.bands, self.rows.width(self.bands.columns)
-        down, step = self.rows.step
-        tiles_ = -(-bands.columns // ROWS)
-        places = (bands.rows - 1) * width + bands.columns
-        # One line costs a division a place; it must spare a good part of the tiles.
-        if (down, step) == (1, 1) and -(-places // ROWS) < LESS * bands.rows * tiles_:
-            return Lines(1, -(-places // ROWS), min(ROWS, places), 1, 0, width)
-        return Lines(bands.rows, tiles_, min(ROWS, bands.columns), step, down * width, 0)
 
     @property
     def _image(self) -> int:
@@ -181,7 +142,7 @@ class _AmxTaps:
 
     def _unpack(self, rows: Expr, image: Index, band: Index) -> None:
         code, bands = self.code, self.bands
-        for plane, scratch in enumerate(self.bands_of):
+        for plane, scratch in enumerate(self.scratch):
             start = plane * self._plane
             # What lies behind the last pixel meets weights of 0, and must be finite.
             end = start + bands.images * self._image * self.pitch
@@ -306,20 +267,45 @@ class _AmxTaps:
         if not geo.flat and rows.places != self.bands.rows * self.bands.count:
             count = least(rows.places - band * self.bands.rows, self.bands.rows)
         image, line, first = self._place(number)
-        with code.loop(lines.rows) as row:
-            place = first * ROWS + row
+        whole = not lines.row and width % ROWS == 0
+        together = 2 if whole and self._touch and self.panel.lanes == COLUMNS else 1
+        with code.loop(lines.rows // together) as turn:
+            place = first * ROWS + turn * together
             y, x = line, place
             if lines.row:
                 y, x = tir.floordiv(place, lines.row), tir.floormod(place, lines.row)
-            border = [x < width] if lines.row or width % ROWS else []
+            border = [] if whole else [x < width]
             border += [y < count] if lines.row or not isinstance(count, int) else []
             with code.when(tir.all(*border)) if border else nullcontext():
                 at = self._at((item[0] + image, band, y, x), rows, columns)
-                for n in range(self.across):
-                    total = self._total(sums, m * self.across + n, row, phase)
-                    channel = self.panel.first_lane(block * self.across + n)
-                    some = min(COLUMNS, self.panel.lanes)
-                    put(code, self.out, at, channel, (end.finish(total, channel), COLUMNS, some))
+                spots = [(row, n) for row in range(together) for n in range(self.across)]
+                totals = [
+                    self._total(sums, m * self.across + n, turn * together + row, phase)
+                    for row, n in spots
+                ]
+                self._put(end, at, block, totals)
+
+    @property
+    def _touch(self) -> bool:
+        """Whether neighbouring tiles of bf16 channels, or places of one tile, touch in memory."""
+        near = self.panel.tiles > 1 or self.geo.columns.step == 1
+        bf16 = self.out.format is BF16 and self.out.pixels
+        return bf16 and near and self.panel.lanes % COLUMNS == 0
+
+    def _put(
+        self, end: Epilogue, at: tuple[Index, Index, Index], block: Index, totals: list[Expr]
+    ) -> None:
+        """Store the channels of a block at a place, or of one tile at two places."""
+        firsts = [
+            self.panel.first_lane(block * self.across + i % self.across) for i in range(len(totals))
+        ]
+        if self._touch and len(totals) == 2:
+            both = end.finish_two(totals, firsts)
+            put(self.code, self.out, at, firsts[0], (both, 2 * COLUMNS, 2 * COLUMNS))
+            return
+        some = min(COLUMNS, self.panel.lanes)
+        for total, first in zip(totals, firsts, strict=True):
+            put(self.code, self.out, at, first, (end.finish(total, first), COLUMNS, some))
 
     def _at(
         self, place: tuple[Index, Index, Index, Index], rows: Axis, columns: Axis
@@ -352,33 +338,3 @@ def _in_order(source: Operand, weights: Operand) -> bool:
     parts = source.layout.parts
     uneven = source.shape[1] % parts != 0 and source.format.decode(0) != 0
     return parts != weights.layout.parts or uneven
-
-
-def _bands(geo: Geometry, rows: Rows, pixel_bytes: int, blocks: int) -> Bands:
-    """The items of a kernel; they follow from the shapes alone."""
-    if geo.flat:
-        fair = max(2 * ROWS, -(-geo.width // ITEMS))
-        columns = min(geo.width, PLACES, max(2 * ROWS, SCRATCH_BYTES // pixel_bytes), fair)
-        count = -(-geo.width // columns)
-        return Bands(1, 1, columns, 1, count, min(blocks, -(-ITEMS // count)))
-    width = rows.width(geo.columns.places)
-    line = width * pixel_bytes
-    halo = rows.height(1) - rows.step[0]
-    room = max(1, (SCRATCH_BYTES // line - halo) // rows.step[0])
-    fair = max(-(-geo.rows.places // -(-ITEMS // geo.images)), min(4, geo.rows.places))
-    count = -(-geo.rows.places // min(geo.rows.places, room, fair, max(1, PLACES // width)))
-    height = -(-geo.rows.places // count)
-    images = 1
-    if count == 1:
-        whole = rows.height(height) * line
-        images = max(1, min(PLACES // (height * width), SCRATCH_BYTES // whole))
-        images = min(images, max(1, geo.images // ITEMS))
-    blocks_ = -(-geo.images // images)
-    return Bands(
-        images,
-        height,
-        geo.columns.places,
-        blocks_,
-        count,
-        min(blocks, -(-ITEMS // (blocks_ * count))),
-    )

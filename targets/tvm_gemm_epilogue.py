@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from tvm import tirx as tir
 
 from ..compiler.formats import F16, F32, Format
 from ..compiler.types import Scale
-from .tvm_expr import Code, Expr, Index
+from .tvm_expr import Code, Expr, Index, shuffle
 from .tvm_gemm import GemmSpec
 from .tvm_gemm_decode import carrier
 from .tvm_gemm_ir import bits, cast, load, powers, splat, store
@@ -50,18 +50,23 @@ def narrow(code: Code, f: Format, x: Expr, lanes: int, *, scaled: bool = False) 
         return x
     if f is F16:
         return cast(x, "float16", lanes)
+    upper = _upper(code, x, lanes, scaled=scaled)
+    return cast(tir.shift_right(upper, splat(16, "uint32", lanes)), "uint16", lanes)
+
+
+def _upper(code: Code, x: Expr, lanes: int, *, scaled: bool) -> Expr:
+    """f32 to words whose upper half is the nearest bf16; see ``narrow``."""
 
     def k(value: int) -> Expr:
         return splat(value, "uint32", lanes)
 
     u = bits(code.fence(x, "float32", lanes), "uint32", lanes)
     odd = tir.bitwise_and(tir.shift_right(u, k(16)), k(1))
-    rounded = tir.shift_right(u + k(0x7FFF) + odd, k(16))
+    rounded = u + k(0x7FFF) + odd
     if scaled:
-        return cast(rounded, "uint16", lanes)
+        return rounded
     nan = tir.bitwise_and(u, k(0x7FFFFFFF)) > k(0x7F800000)
-    quiet = tir.bitwise_or(tir.shift_right(u, k(16)), k(0x40))
-    return cast(tir.Select(nan, quiet, rounded), "uint16", lanes)
+    return tir.Select(nan, tir.bitwise_or(u, k(0x400000)), rounded)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -86,16 +91,34 @@ class Epilogue:
 
     def finish(self, total: Expr, first: Index) -> Expr:
         """The stored vector from the sums of channels ``first`` .. on, in padded numbering."""
+        y = self._number(total, first)
+        return narrow(self.code, self.spec.out.type.format, y, self.lanes, scaled=self._scaled)
+
+    def finish_two(self, totals: Sequence[Expr], firsts: Sequence[Index]) -> Expr:
+        """Two vectors of bf16 as one: their upper halves are taken from both at once."""
+        words = []
+        for total, first in zip(totals, firsts, strict=True):
+            y = self._number(total, first)
+            upper = _upper(self.code, y, self.lanes, scaled=self._scaled)
+            words.append(bits(upper, "uint16", 2 * self.lanes))
+        return shuffle(words, range(1, 4 * self.lanes, 2))
+
+    @property
+    def _scaled(self) -> bool:
+        """Whether results are integers times a factor."""
+        return self.spec.dot.acc != "float32" and self.biases is None
+
+    def _number(self, total: Expr, first: Index) -> Expr:
+        """The result in f32."""
         code, lanes, spec = self.code, self.lanes, self.spec
         y = cast(total, "float32", lanes) if spec.dot.acc != "float32" else total
         factor = self._factor(first)
         if factor is not None:
             y = code.fence(y * factor, "float32", lanes)
         if self.biases is None:
-            scaled = spec.dot.acc != "float32"
-            return narrow(code, spec.out.type.format, y, lanes, scaled=scaled)
+            return y
         y = carrier(spec.made, narrow(code, spec.made, y, lanes), lanes)
-        return narrow(code, spec.out.type.format, y + load(self.biases, first, lanes), lanes)
+        return y + load(self.biases, first, lanes)
 
     def _factor(self, first: Index) -> Expr | None:
         if self.factors is not None:

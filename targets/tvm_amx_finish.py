@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import prod
 
 from .tvm_amx_ir import COLUMNS, ROWS, transpose
-from .tvm_expr import Code, Expr, Index, i32, shuffle
+from .tvm_expr import STREAMED_BYTES, Code, Expr, Index, i32, shuffle, stream
 from .tvm_gemm import GemmSpec
 from .tvm_gemm_epilogue import Buffers, narrow, scalar_factor
 from .tvm_gemm_ir import bits, cast, load, splat, store
@@ -65,6 +65,8 @@ class TileFinish:
         words = [[bits(row, "int32", COLUMNS) for row in rows] for rows in tiles]
         columns = [transpose(self.code, rows) for rows in words]
         parts, slots = self.x.parts, ROWS * len(tiles)
+        aligned = channels % (ROWS * parts) == 0 and slots // parts == ROWS
+        write = stream if aligned and self.spec.out.bytes >= STREAMED_BYTES else store
         for i, several in enumerate(zip(*columns, strict=True)):
             kept = self.g.channel(k * COLUMNS + i)
             numbers = [bits(column, "float32", COLUMNS) for column in several]
@@ -72,7 +74,7 @@ class TileFinish:
                 for part in range(parts):
                     run = shuffle(numbers, range(part, slots, parts))
                     to = kept * channels + part * (channels // parts) + c * (ROWS // parts)
-                    store(self.code, self.buffers.out, to, run, slots // parts)
+                    write(self.code, self.buffers.out, to, run, slots // parts)
 
     def tap(self, block: Expr, tap: Index, rows: list[Expr]) -> None:
         """Put the rows of a tap's tile into the block."""

@@ -22,6 +22,16 @@ Index: TypeAlias = Expr | int
 SERIAL, PARALLEL, UNROLLED = 0, 1, 3
 # Larger local arrays would be taken from the heap by TVM; vectors in registers are far smaller.
 LARGEST_LOCAL = 512
+# From this size on a result is streamed; buffers are aligned to cache lines.
+STREAMED_BYTES = 16 << 20
+# TVM has no words for such a store.
+STREAM = """
+define linkonce_odr i32 @quatrain_stream_{lanes}(ptr %p, <{lanes} x float> %x) alwaysinline {{
+  store <{lanes} x float> %x, ptr %p, align {bytes}, !nontemporal !0
+  ret i32 0
+}}
+!0 = !{{i32 1}}
+"""
 
 
 def typed(dtype: str, lanes: int) -> str:
@@ -172,6 +182,17 @@ def function(
 def load(buffer: Expr, index: Expr) -> Expr:
     """One element or, with a ramp as index, a vector."""
     return buffer[index]
+
+
+def stream(code: Code, buffer: Expr, index: Index, value: Expr, lanes: int) -> None:
+    """Store f32 numbers past the caches: for results far larger than they are.
+
+    A line that is written whole is not read first. ``index`` is a multiple of ``lanes``.
+    """
+    code.link(STREAM.format(lanes=lanes, bytes=4 * lanes))
+    first = i32(index) if isinstance(index, int) else index
+    place = tir.address_of(buffer[first])
+    code.add(st.Evaluate(tir.call_extern("int32", f"quatrain_stream_{lanes}", place, value)))
 
 
 def shuffle(vectors: Sequence[Expr], places: Sequence[int]) -> Expr:

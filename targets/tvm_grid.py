@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -13,7 +14,7 @@ from ..compiler.formats import Format
 from ..compiler.ir import Attr, Op, Value
 from ..compiler.types import TensorType
 from .layout import Layout, Order
-from .tvm_expr import PARALLEL, SERIAL, Code, Expr, Vectors, i32, load, ramp, typed
+from .tvm_expr import PARALLEL, SERIAL, Code, Expr, Index, Vectors, i32, load, ramp, typed
 from .tvm_formats import from_memory, round_carrier, to_memory
 from .tvm_pointwise_space import memory_dims, memory_strides
 
@@ -140,21 +141,33 @@ def over(
     length = shape[side] if dims else 1
     rows = prod(shape[d] for d in dims[:-1])
     lanes = lanes_for(length, lanes)
+    vectors, singles = divmod(length, lanes)
+
+    def some(at: dict[int, Expr], first: Index, count: Index, width: int) -> None:
+        with code.loop(count) as j:
+            place = {**at, side: first + j * i32(width)} if dims else at
+            body(Spot(Vectors(code, width), place, side))
+
+    if rows == 1 and length > BLOCK:
+        at = row_place(i32(0), shape, dims)
+        with _blocks(code, vectors, lanes) as (first, count):
+            some(at, first * i32(lanes), count, lanes)
+        some(at, length - singles, singles, 1)
+        return
+    with _blocks(code, rows, length) as (first, count), code.loop(count) as r:
+        at = row_place(first + r, shape, dims)
+        for n, width, start in ((vectors, lanes, 0), (singles, 1, length - singles)):
+            if n:
+                some(at, i32(start), n, width)
+
+
+@contextmanager
+def _blocks(code: Code, rows: int, length: int) -> Iterator[tuple[Expr, Expr]]:
+    """First row, and rows, of each of the blocks that threads share."""
     block_rows, blocks = row_blocks(rows, length)
-
-    def row(r: Expr) -> None:
-        at = row_place(r, shape, dims)
-        vectors, singles = divmod(length, lanes)
-        for count, width, first in ((vectors, lanes, 0), (singles, 1, length - singles)):
-            if count:
-                with code.loop(count) as j:
-                    place = {**at, side: j * i32(width) + i32(first)} if dims else at
-                    body(Spot(Vectors(code, width), place, side))
-
     with code.loop(blocks, PARALLEL if blocks > 1 else SERIAL) as block:
         first = block * i32(block_rows)
-        with code.loop(tir.min(i32(block_rows), i32(rows) - first)) as r:
-            row(first + r)
+        yield first, tir.min(i32(block_rows), i32(rows) - first)
 
 
 def row_blocks(rows: int, length: int) -> tuple[int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tvm import tirx as tir
 
-from .tvm_expr import Expr, Vectors, i32, load
+from .tvm_expr import STREAMED_BYTES, Expr, Vectors, i32, load, stream
 from .tvm_formats import from_memory
 from .tvm_grid import Buffers, Single, Spot, flat, over
 from .tvm_pointwise_space import memory_dims, memory_strides
@@ -37,7 +37,11 @@ def sgd(b: Buffers, spec: Single) -> None:
         step = v.sub(weight, v.mul(v.splat(lr), used))
         for i, x in enumerate((step, new)):
             layout = spec.outputs[i]
-            s.put(b.outputs[i], layout, x, _strides(spec, memory_strides(layout)))
+            strides_ = _strides(spec, memory_strides(layout))
+            if v.lanes > 1 and _flat(spec) and layout.bytes >= STREAMED_BYTES:
+                stream(b.code, b.outputs[i], s.at[s.side], x, v.lanes)
+            else:
+                s.put(b.outputs[i], layout, x, strides_)
 
     if _flat(spec):
         over(b.code, (w.type.elements,), (0,), spec.lanes, body)

@@ -10,6 +10,7 @@ pytest.importorskip("tvm")
 
 from quatrain.compiler.formats import (
     BF16,
+    F32,
     FP4_EVEN,
     FP4_ODD,
     FP8_143,
@@ -19,8 +20,11 @@ from quatrain.compiler.formats import (
     INT8,
     UINT4,
     UINT8,
+    Format,
 )
 from quatrain.targets.cpu_info import detect
+from quatrain.targets.layout import Layout, Order
+from quatrain.targets.tvm_expr import STREAMED_BYTES
 from quatrain.targets.tvm_gemm import FEWEST_IMAGES
 
 from .gemm_case import KINDS, LINEAR, TILES, Case, check
@@ -62,3 +66,33 @@ def test_linear_layers_on_tiles(n: int, c: int, k: int) -> None:
     for kind in LINEAR:
         for formats in TILE_FORMATS[kind.partition("_")[2]]:
             check(Case(kind, n=n, c=c, k=k, formats=formats), detect())
+
+
+# Results in bf16 leave two vectors at a time: of one place, of two places, and where that ends.
+BF16_SIZES = [
+    Case("", n=3, c=16, k=16, size=(19, 32)),
+    Case("", n=3, c=16, k=16, size=(7, 33)),
+    Case("", n=9, c=32, k=32, size=(8, 16)),
+    Case("", n=2, c=48, k=48, size=(5, 16)),
+    Case("", n=3, c=16, k=32, size=(32, 32), stride=(2, 2)),
+    Case("", n=2, c=16, k=16, size=(12, 16), kernel=(1, 1), padding=(0, 0)),
+    Case("", n=2, c=24, k=24, size=(5, 32)),
+]
+
+
+@pytest.mark.skipif(not detect().amx, reason="this machine has no AMX")
+@pytest.mark.parametrize("kind", KINDS[:2])
+@pytest.mark.parametrize("bias", [None, BF16, F32])
+@pytest.mark.parametrize("size", BF16_SIZES, ids=lambda c: f"{c.n}x{c.c}x{c.size}->{c.k}")
+def test_bf16_results_of_tiles(kind: str, size: Case, bias: Format | None) -> None:
+    if bias is not None and kind != "conv2d":
+        pytest.skip("gradients have no bias")
+    for formats in (TILE_FORMATS[kind.partition("_")[2]][0], (BF16, BF16)):
+        check(replace(size, kind=kind, formats=formats, made=BF16, bias=bias, out=BF16), detect())
+
+
+@pytest.mark.skipif(not detect().amx, reason="this machine has no AMX")
+def test_a_weight_gradient_that_is_streamed() -> None:
+    case = Case("linear_weight_grad", n=9, c=2048, k=2050, formats=(FP4_ODD, UINT4))
+    assert Layout(case.ops()[0].result.type, Order.PIXELS).bytes >= STREAMED_BYTES
+    check(case, detect())

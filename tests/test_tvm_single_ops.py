@@ -20,6 +20,7 @@ from quatrain.compiler.ir import Attr
 from quatrain.compiler.ops import GEMMS, OPS
 from quatrain.compiler.types import Scale, Shape, TensorType
 from quatrain.targets.layout import Order
+from quatrain.targets.tvm_expr import STREAMED_BYTES
 from quatrain.targets.tvm_pointwise import POINTWISE, TAILS
 from quatrain.targets.tvm_single import SINGLE
 
@@ -281,7 +282,7 @@ def test_mse_loss(order: Order, reduction: str) -> None:
     same(got[dx.name], want[dx.name])
 
 
-@pytest.mark.parametrize("shape", [(), (3,), (64, 3, 3, 3), (200, 129)])
+@pytest.mark.parametrize("shape", [(), (3,), (64, 3, 3, 3), (200, 129), (40003,)])
 @pytest.mark.parametrize("nesterov", [False, True])
 @pytest.mark.parametrize("step", [0, 3])
 def test_sgd(shape: Shape, nesterov: bool, step: int) -> None:
@@ -301,9 +302,10 @@ def test_sgd(shape: Shape, nesterov: bool, step: int) -> None:
             same(got[name], want[name])
 
 
-def test_sgd_without_momentum() -> None:
+@pytest.mark.parametrize("size", [40, STREAMED_BYTES // 4 + 7])
+def test_sgd_without_momentum(size: int) -> None:
     group = Group()
-    w, dw, m = (group.input(n, f32(40)) for n in ("w", "dw", "m"))
+    w, dw, m = (group.input(n, f32(size)) for n in ("w", "dw", "m"))
     count = group.input("step", TensorType((), I64))
     rest = [group.input(n, f32()) for n in ("lr", "momentum", "dampening", "decay")]
     group.op("sgd", (w, dw, m, count, *rest), [w.type, w.type], nesterov=False, maximize=False)

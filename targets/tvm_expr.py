@@ -187,7 +187,8 @@ def load(buffer: Expr, index: Expr) -> Expr:
 def stream(code: Code, buffer: Expr, index: Index, value: Expr, lanes: int) -> None:
     """Store f32 numbers past the caches: for results far larger than they are.
 
-    A line that is written whole is not read first. ``index`` is a multiple of ``lanes``.
+    A line that is written whole is not read first. ``index`` is a multiple of ``lanes``. Threads
+    end a loop with a locked instruction, which orders these stores as it does others.
     """
     code.link(STREAM.format(lanes=lanes, bytes=4 * lanes))
     first = i32(index) if isinstance(index, int) else index

@@ -89,7 +89,7 @@ class GemmSpec:
         if weight_grad:
             return choose_pair_dot(a, b, shape4(self.a)[3], self.cpu)
         if self.depthwise:
-            return choose_lane_dot(a, b, self.length)
+            return choose_lane_dot(a, b, self.length, self.cpu)
         return choose_dot(a, b, self.length, self.cpu)
 
     @property
@@ -143,13 +143,16 @@ class GemmSpec:
         # Imported here: a plan can be made and printed without TVM.
         from .tvm_amx_taps import build_amx_taps
         from .tvm_amx_wgrad import build_amx_weight_grad
+        from .tvm_gemm_depthwise import build_depthwise_pairs
         from .tvm_gemm_taps import build_taps
         from .tvm_gemm_wgrad import build_weight_grad
 
-        weight_grad = self.direction == "weight_grad"
+        if self.direction == "weight_grad":
+            return build_amx_weight_grad(self) if self.on_tiles else build_weight_grad(self)
         if self.on_tiles:
-            return build_amx_weight_grad(self) if weight_grad else build_amx_taps(self)
-        return build_weight_grad(self) if weight_grad else build_taps(self)
+            return build_amx_taps(self)
+        pairs = self.depthwise and self.dot.block == 2
+        return build_depthwise_pairs(self) if pairs else build_taps(self)
 
 
 def gemm_kernel(ops: tuple[Op, ...], orders: Mapping[Value, Order], cpu: CpuInfo) -> Kernel:

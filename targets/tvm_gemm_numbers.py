@@ -126,12 +126,14 @@ def choose_dot(a: Format, b: Format, length: int, cpu: CpuInfo) -> Dot:
     return INT16
 
 
-def choose_lane_dot(a: Format, b: Format, length: int) -> Dot:
+def choose_lane_dot(a: Format, b: Format, length: int, cpu: CpuInfo) -> Dot:
     """The unit where neither operand is broadcast and sums have one product a tap."""
     x, y = integers(a), integers(b)
     if x is None or y is None:
         return FLOAT
-    return INT32 if fits_int32(x, y, length) else INT64
+    if not fits_int32(x, y, length):
+        return INT64
+    return INT16 if cpu.vnni else INT32
 
 
 def choose_pair_dot(a: Format, b: Format, row: int, cpu: CpuInfo) -> Dot:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from tvm import tirx as tir
 
@@ -32,6 +33,10 @@ BYTES = {"uint8": 1, "int8": 1, "int16": 2, "uint16": 2, "int32": 4, "float32": 
 BAND_BYTES, ITEMS, FLAT_PIXELS = 256 << 10, 16, 256
 
 
+Memory: TypeAlias = tuple[Expr, Expr, Expr | None]  # first operand, panel, starts of sums
+What: TypeAlias = tuple[Expr, Index, int]  # group, block of output channels, phase
+
+
 @dataclass(frozen=True, slots=True)
 class Bands:
     """How the work is cut: bands of ``rows`` x ``columns`` places, ``parts`` of the channels."""
@@ -46,12 +51,12 @@ def build_taps(spec: GemmSpec) -> tir.PrimFunc:
     """The function of a forward or dX GEMM."""
 
     def body(code: Code, slots: list[Expr]) -> None:
-        _Taps(code, spec, Buffers.of(spec, slots)).emit()
+        Taps(code, spec, Buffers.of(spec, slots)).emit()
 
     return function(spec.parameters, body)
 
 
-class _Taps:
+class Taps:
     """The pieces of one kernel."""
 
     def __init__(self, code: Code, spec: GemmSpec, buffers: Buffers) -> None:
@@ -80,7 +85,7 @@ class _Taps:
         slots = self.unpacker.slots if groups == 1 else length
         if self.spec.depthwise:
             length = slots = 1
-        tile = choose_tile(self.geo.columns.places, lanes, self.vector)
+        tile = self.tile(self.geo.columns.places, lanes)
         return Panel(
             self.code,
             Operand(self.buffers.b, self.spec.b),
@@ -100,8 +105,13 @@ class _Taps:
         p = self.panel
         return max(self.unpacker.slots, (p.groups - 1) * p.length + p.turns * self.dot.block)
 
+    @property
+    def pixel_bytes(self) -> int:
+        """Bytes of scratch a pixel."""
+        return self.pitch * BYTES[self.dot.a]
+
     def _bands(self) -> Bands:
-        geo, pixel = self.geo, self.pitch * BYTES[self.dot.a]
+        geo, pixel = self.geo, self.pixel_bytes
         if geo.flat:
             tile = self._tile(geo.columns.phases[0])
             fair = -(-geo.width // ITEMS)
@@ -120,9 +130,13 @@ class _Taps:
         wanted = -(-ITEMS // (count * self.geo.images))
         return Bands(rows, columns, count, min(self.panel.blocks, wanted))
 
+    def tile(self, places: int, lanes: int) -> Tile:
+        """Accumulators at work at once for rows of ``places`` with ``lanes`` channels."""
+        return choose_tile(places, lanes, self.vector)
+
     def _tile(self, axis: Axis) -> Tile:
         vectors = self.panel.width // self.vector
-        best = choose_tile(axis.places, self.panel.lanes, self.vector)
+        best = self.tile(axis.places, self.panel.lanes)
         if best.vectors == vectors:
             return best
         most = (30 if self.vector == 16 else 14) // vectors
@@ -140,11 +154,28 @@ class _Taps:
         ):
             items = self.geo.images * self.bands.count * self.bands.parts
             bands = self.bands
-            size = self.rows.height(bands.rows) * self.rows.width(bands.columns) * self.pitch
-            with parallel(code, items) as item, code.workspace(self.dot.a, size + 64) as rows:
-                image, band, part = split(item, self.geo.images, self.bands.count, self.bands.parts)
+            size = self.band_elements + self.beyond
+            with parallel(code, items) as item, code.workspace(self.dot.a, size) as rows:
+                image, band, part = split(item, self.geo.images, bands.count, bands.parts)
                 self._unpack(rows, image, band)
-                self._blocks((rows, panel, starts), end, (image, band, part))
+                with self.operand(rows) as first:
+                    self._blocks((first, panel, starts), end, (image, band, part))
+
+    @property
+    def band_elements(self) -> int:
+        """Elements of the pixels that a band needs."""
+        bands = self.bands
+        return self.rows.height(bands.rows) * self.rows.width(bands.columns) * self.pitch
+
+    @property
+    def beyond(self) -> int:
+        """Elements behind them that may be read, and matter to nothing."""
+        return 64
+
+    @contextmanager
+    def operand(self, rows: Expr) -> Iterator[Expr]:
+        """What the dots read, made of unpacked ``rows``."""
+        yield rows
 
     @contextmanager
     def _starts(self, panel: Expr) -> Iterator[Expr | None]:
@@ -178,7 +209,7 @@ class _Taps:
 
     def _blocks(
         self,
-        memory: tuple[Expr, Expr, Expr | None],
+        memory: Memory,
         end: Epilogue,
         item: tuple[Expr, Expr, Expr],
     ) -> None:
@@ -191,10 +222,10 @@ class _Taps:
 
     def _phase(
         self,
-        memory: tuple[Expr, Expr, Expr | None],
+        memory: Memory,
         end: Epilogue,
         item: tuple[Expr, Expr, Expr],
-        what: tuple[Expr, Index, int],
+        what: What,
         axes: tuple[Axis, Axis],
     ) -> None:
         code, (rows, columns), (_, band, _) = self.code, axes, item
@@ -211,16 +242,16 @@ class _Taps:
 
     def _sums(
         self,
-        memory: tuple[Expr, Expr, Expr | None],
-        what: tuple[Expr, Index, int],
+        memory: Memory,
+        what: What,
         axes: tuple[Axis, Axis],
         tile: Tile,
         place: tuple[Index, Index],
     ) -> Registers:
-        code, dot, panel = self.code, self.dot, self.panel
+        dot, panel = self.dot, self.panel
         scratch, weights, starts = memory
         group, block, phase = what
-        sums = Registers(code, (tile.pixels, tile.vectors), dot.acc, self.vector)
+        sums = Registers(self.code, (tile.pixels, tile.vectors), dot.acc, self.vector)
         for v in range(tile.vectors):
             start = splat(0, dot.acc, self.vector)
             if starts is not None:
@@ -229,17 +260,29 @@ class _Taps:
             for m in range(tile.pixels):
                 sums.set(start, m, v)
         rows, columns = axes
-        if not rows.taps or not columns.taps:
-            return sums
+        if rows.taps and columns.taps:
+            self.products(sums, (scratch, weights), (group, block), axes, (tile, place))
+        return sums
+
+    def products(
+        self,
+        sums: Registers,
+        memory: tuple[Expr, Expr],
+        what: tuple[Index, Index],
+        axes: tuple[Axis, Axis],
+        where: tuple[Tile, tuple[Index, Index]],
+    ) -> None:
+        """Add the products over all taps and channels to the sums of a tile at a place."""
+        code, dot, panel = self.code, self.dot, self.panel
+        (scratch, weights), (group, block), (tile, place) = memory, what, where
+        rows, columns = axes
         with (
             code.loop(rows.taps) as i,
             code.loop(columns.taps) as j,
             code.loop(panel.turns) as turn,
         ):
-            pixel = self._scratch_pixel(axes, place, (i, j))
-            at = panel.at(
-                group, block, rows.first + i * rows.step, columns.first + j * columns.step, turn
-            )
+            pixel = self.scratch_pixel(axes, place, (i, j))
+            at = self.weights_at((group, block), axes, (i, j), turn)
             lanes = self.vector * dot.block
             for m in range(tile.pixels):
                 start = (pixel + m * self.rows.step[1]) * self.pitch
@@ -247,7 +290,17 @@ class _Taps:
                     a = self._first(scratch, start, (group, block, turn), v)
                     b = load(weights, at + v * lanes, lanes)
                     sums.set(multiply_add(dot, sums.get(m, v), a, b, self.vector), m, v)
-        return sums
+
+    def weights_at(
+        self,
+        what: tuple[Index, Index],
+        axes: tuple[Axis, Axis],
+        tap: tuple[Index, Index],
+        turn: Index = 0,
+    ) -> Index:
+        """Where the weights of a phase's tap begin in the panel."""
+        r, s = (axis.first + t * axis.step for axis, t in zip(axes, tap, strict=True))
+        return self.panel.at(*what, r, s, turn)
 
     def _first(self, scratch: Expr, start: Index, what: tuple[Index, Index, Index], v: int) -> Expr:
         """The first operand at a pixel: a block of its channels, or lanes of them."""
@@ -258,9 +311,10 @@ class _Taps:
         offset = group * self.panel.length + turn * self.dot.block
         return repeated(self.dot, word(self.dot, scratch, start + offset), self.vector)
 
-    def _scratch_pixel(
+    def scratch_pixel(
         self, axes: tuple[Axis, Axis], place: tuple[Index, Index], tap: tuple[Index, Index]
     ) -> Index:
+        """Number of the scratch pixel that a tap reads for a place."""
         out = []
         for side, axis, p, t, skip in zip(
             (self.geo.rows, self.geo.columns), axes, place, tap, self.rows.skip, strict=True
@@ -274,7 +328,7 @@ class _Taps:
         sums: Registers,
         end: Epilogue,
         item: tuple[Expr, Expr, Expr],
-        what: tuple[Expr, Index, int],
+        what: What,
         axes: tuple[Axis, Axis],
         tile: Tile,
         place: tuple[Index, Index],

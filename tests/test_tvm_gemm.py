@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -85,6 +86,28 @@ DOTS = [
 def test_integer_gemms_equal_the_reference(case: Case, cpu: CpuInfo) -> None:
     assert case.kernel_on(cpu)[0].unit not in FLOAT_UNITS
     check(case, cpu)
+
+
+# Taps in pairs and one left over, phases of one and two taps, taps that lie apart, one column.
+DEPTHWISE = [
+    Case("", c=2, k=2, size=(1, 1)),
+    Case("", c=40, k=40, size=(9, 11), kernel=(3, 3), stride=(2, 2)),
+    Case("", c=17, k=17, size=(8, 27), kernel=(5, 2), padding=(2, 0)),
+    Case("", c=7, k=7, size=(13, 13), kernel=(1, 7), padding=(0, 3), dilation=(1, 2)),
+    Case("", c=33, k=33, size=(12, 28), dilation=(3, 3), stride=(3, 2), padding=(3, 1)),
+    Case("", c=16, k=16, size=(6, 3), kernel=(3, 1), stride=(1, 3), padding=(1, 0)),
+    Case("", c=3, k=3, n=1, size=(28, 33), kernel=(4, 4), stride=(4, 4), padding=(0, 0)),
+]
+
+
+@EACH_CPU
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("size", DEPTHWISE, ids=lambda c: f"{c.n}x{c.c}x{c.size}{c.kernel}")
+def test_depthwise_gemms_equal_the_reference(kind: str, size: Case, cpu: CpuInfo) -> None:
+    formats = {"": (UINT4, INT4), "input_grad": (FP4_EVEN, INT4), "weight_grad": (FP4_ODD, UINT4)}
+    pair = formats[kind.partition("_")[2]]
+    for orders in ((Order.PIXELS,) * 3, (Order.ROWS,) * 3):
+        check(replace(size, kind=kind, groups=size.c, formats=pair, orders=orders), cpu)
 
 
 @pytest.mark.parametrize("mcpu", [PORTABLE])

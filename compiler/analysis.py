@@ -8,7 +8,7 @@ from math import prod
 import networkx as nx
 
 from .ir import Op, Program, Value
-from .ops import GEMMS
+from .ops import PRODUCTS
 from .types import Scale
 
 
@@ -66,23 +66,31 @@ def gemms(program: Program) -> list[Gemm]:
     return [
         Gemm(op, region.name, direction(op.kind), macs(op))
         for region, op in program.ops()
-        if op.kind in GEMMS
+        if op.kind in PRODUCTS
     ]
 
 
 def direction(kind: str) -> str:
-    """``forward``, ``dX`` or ``dW``."""
+    """``forward``, ``dX`` or ``dW``; ``product`` for one that belongs to no layer."""
+    if kind == "matmul":
+        return "product"
     if kind.endswith("_input_grad"):
         return "dX"
     return "dW" if kind.endswith("_weight_grad") else "forward"
 
 
 def macs(op: Op) -> int:
-    """Multiply-accumulates of a GEMM: places of the output times the length of each dot product.
+    """Multiply-accumulates of a GEMM: places of the output times the length of each dot product,
+    and for transposed convolutions places of the input times what each is multiplied by.
 
     Products with the zero border count, as everybody counts them.
     """
     role = direction(op.kind)
-    output = op.result.type.shape if role == "forward" else op.inputs[0].type.shape
-    weight = op.result.type.shape if role == "dW" else op.inputs[1].type.shape
-    return prod(output) * prod(weight[1:])
+    first, second, made = (v.type.shape for v in (*op.inputs, op.result))
+    if op.kind == "matmul":
+        return prod(first) * second[2]
+    small = made if role == "forward" else first
+    if op.kind.startswith("conv2d_transpose"):
+        small = {"forward": first, "dX": made, "dW": second}[role]
+    weight = made if role == "dW" else second
+    return prod(small) * prod(weight[1:])

@@ -16,10 +16,10 @@ from torch import nn
 from .capture_graph import Loss, state_tensors, trace_evaluation, trace_training
 from .capture_optimizer import momenta, read_optimizer
 from .errors import CaptureError
-from .ir import Program
+from .ir import SEED, STEP, Program
 from .lower import Lowered, lower_evaluation, lower_training
 from .lower_builder import FORMAT_OF
-from .lower_update import STEP, OptimizerSpec, momentum_name
+from .lower_update import OptimizerSpec, momentum_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,9 @@ def _optimizer_state(lowered: Lowered, momentum: Mapping[str, np.ndarray]) -> di
     state: dict[str, np.ndarray] = {}
     for value in lowered.program.state:
         name = names[value.name]
-        if name == STEP:
+        if name == SEED:
+            state[value.name] = np.array(0, np.int64)
+        elif name == STEP:
             state[value.name] = np.array(1 if momentum else 0, np.int64)
         elif name.endswith(momentum_name("")):
             before = momentum.get(name.removesuffix(momentum_name("")))

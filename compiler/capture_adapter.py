@@ -42,7 +42,19 @@ DEPENDS_ON_DATA = (
 FOREIGN_TENSOR = "Please convert all Tensors to FakeTensors first"
 # Composites that end in ops of the IR; every other op stays whole, so that an error can name it.
 # Views with several results must stay whole too: inside a decomposition they become as_strided.
-DECOMPOSED = (aten.rsub, aten.expand_as, aten.ones_like, aten.zeros_like, aten.addcmul)
+COMPOSITES = """
+    rsub expand_as ones_like zeros_like addcmul addcdiv lerp addmm baddbmm mv dot addmv repeat
+    gelu gelu_backward silu silu_backward hardswish hardswish_backward hardsigmoid
+    hardsigmoid_backward leaky_relu leaky_relu_backward elu elu_backward sigmoid_backward
+    tanh_backward softplus softplus_backward mish mish_backward _prelu_kernel
+    _prelu_kernel_backward log_sigmoid_forward log_sigmoid_backward glu glu_backward
+    _softmax _softmax_backward_data _safe_softmax logsumexp linalg_vector_norm std var_mean xlogy
+    native_layer_norm native_layer_norm_backward native_group_norm native_group_norm_backward
+    _fused_rms_norm _fused_rms_norm_backward smooth_l1_loss smooth_l1_loss_backward huber_loss
+    huber_loss_backward binary_cross_entropy binary_cross_entropy_backward
+    binary_cross_entropy_with_logits
+"""
+DECOMPOSED = tuple(getattr(aten, name) for name in COMPOSITES.split())
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,9 @@ library.define("linear(Tensor x, Tensor w, Tensor? b, str layer) -> Tensor")
 library.define("linear_dx(Tensor g, Tensor w, str layer) -> Tensor")
 library.define("linear_dw(Tensor g, Tensor x, str layer) -> Tensor")
 library.define("bias_grad(Tensor g, str layer) -> Tensor")
+library.define(f"conv_t(Tensor x, Tensor w, Tensor? b, int[] size, {GEOMETRY}) -> Tensor")
+library.define(f"conv_t_dx(Tensor g, Tensor w, {GEOMETRY}) -> Tensor")
+library.define(f"conv_t_dw(Tensor g, Tensor x, Tensor w_like, {GEOMETRY}) -> Tensor")
 
 Ints = list[int]
 
@@ -96,6 +99,42 @@ def _linear_dw(g: Tensor, x: Tensor, layer: str) -> Tensor:
     return g.t() @ x
 
 
+def _conv_t(
+    x: Tensor,
+    w: Tensor,
+    b: Tensor | None,
+    size: Ints,
+    stride: Ints,
+    pad: Ints,
+    dilation: Ints,
+    groups: int,
+    layer: str,
+) -> Tensor:
+    like = x.new_empty((x.shape[0], w.shape[1] * groups, *size))
+    mask = [True, False, False]
+    y = _conv_backward(x, like, w, stride, pad, dilation, groups, mask)[0]
+    return y if b is None else y + b.reshape(1, -1, 1, 1)
+
+
+def _conv_t_dx(
+    g: Tensor, w: Tensor, stride: Ints, pad: Ints, dilation: Ints, groups: int, layer: str
+) -> Tensor:
+    return torch.conv2d(g, w, None, stride, pad, dilation, groups)
+
+
+def _conv_t_dw(
+    g: Tensor,
+    x: Tensor,
+    w: Tensor,
+    stride: Ints,
+    pad: Ints,
+    dilation: Ints,
+    groups: int,
+    layer: str,
+) -> Tensor:
+    return _conv_backward(x, g, w, stride, pad, dilation, groups, [False, True, False])[1]
+
+
 def _bias_grad(g: Tensor, layer: str) -> Tensor:
     return g.sum([0, *range(2, g.ndim)])
 
@@ -121,6 +160,9 @@ KERNELS = {
     "linear_dx": _linear_dx,
     "linear_dw": _linear_dw,
     "bias_grad": _bias_grad,
+    "conv_t": _conv_t,
+    "conv_t_dx": _conv_t_dx,
+    "conv_t_dw": _conv_t_dw,
 }
 SHAPES: dict[str, Callable[..., Tensor]] = {
     "conv": _fake_conv,
@@ -130,6 +172,11 @@ SHAPES: dict[str, Callable[..., Tensor]] = {
     "linear_dx": lambda g, w, layer: g.new_empty((g.shape[0], w.shape[1])),
     "linear_dw": lambda g, x, layer: g.new_empty((g.shape[1], x.shape[1])),
     "bias_grad": lambda g, layer: g.new_empty((g.shape[1],)),
+    "conv_t": lambda x, w, b, size, *rest: x.new_empty((x.shape[0], w.shape[1] * rest[-2], *size)),
+    "conv_t_dx": lambda g, w, *rest: aten.convolution(
+        g, w, None, *rest[:3], False, [0, 0], rest[3]
+    ),
+    "conv_t_dw": lambda g, x, w, *rest: torch.empty_like(w),
 }
 
 
@@ -158,8 +205,22 @@ def _backward_of_linear(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     return dx, dw, _bias_part(ctx, g), None
 
 
+def _save_transposed(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, w, b, _, *rest = inputs
+    ctx.save_for_backward(x, w)
+    ctx.rest, ctx.has_bias = rest, b is not None
+
+
+def _backward_of_conv_t(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+    x, w = ctx.saved_tensors
+    dx = qtr.conv_t_dx(g, w, *ctx.rest) if ctx.needs_input_grad[0] else None
+    dw = qtr.conv_t_dw(g, x, w, *ctx.rest) if ctx.needs_input_grad[1] else None
+    return dx, dw, _bias_part(ctx, g), None, None, None, None, None, None
+
+
 for _name, _kernel in KERNELS.items():
     library.impl(_name, _kernel, "CompositeExplicitAutograd")
     register_fake(f"qtr::{_name}", SHAPES[_name], lib=library)
 register_autograd("qtr::conv", _backward_of_conv, setup_context=_save, lib=library)
 register_autograd("qtr::linear", _backward_of_linear, setup_context=_save, lib=library)
+register_autograd("qtr::conv_t", _backward_of_conv_t, setup_context=_save_transposed, lib=library)

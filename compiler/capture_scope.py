@@ -12,11 +12,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from .capture_adapter import marked
-from .errors import UnsupportedOpError
 from .lower_joint import ROOT
 
 TORCH = f"{Path(torch.__file__).parent}/"
@@ -35,7 +33,7 @@ class Scope(TorchFunctionMode):
         """Forget all counts: torch runs a forward twice, and both runs must give the same names."""
         self.stack: list[tuple[str, str]] = [(ROOT, "")]
         self.module_calls: Counter[str] = Counter()
-        self.layer_calls: Counter[str] = Counter()
+        self.layer_calls: Counter[tuple[str, str]] = Counter()
 
     def enter(self, module: nn.Module, args: object) -> None:
         """Module hook: a module known to the model becomes the current one, others inherit."""
@@ -60,11 +58,11 @@ class Scope(TorchFunctionMode):
         finally:
             self.stack.pop()
 
-    def layer(self) -> str:
-        """Name for the next layer op: the module's path, ``#2`` for the second one, and so on."""
+    def layer(self, kind: str = "layer") -> str:
+        """Name for the next op of a kind: the module's path, ``#2`` for the second, and so on."""
         base = self.stack[-1][0].partition("#")[0]
-        self.layer_calls[base] += 1
-        return _nth(base, self.layer_calls[base])
+        self.layer_calls[kind, base] += 1
+        return _nth(base, self.layer_calls[kind, base])
 
     def __torch_function__(
         self,
@@ -74,14 +72,8 @@ class Scope(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         layer, definition = self.stack[-1]
-        options = kwargs or {}
-        if func is functional.cross_entropy and options.get("label_smoothing"):
-            raise UnsupportedOpError(
-                f"cross_entropy in layer {layer!r} has label_smoothing="
-                f"{options['label_smoothing']}; only cross entropy without it is supported"
-            )
         with marked((layer, _user_line() or definition)):
-            return func(*args, **options)
+            return func(*args, **(kwargs or {}))
 
 
 def _nth(name: str, n: int) -> str:

@@ -16,9 +16,11 @@ from types import MappingProxyType
 
 from .types import TensorType
 
-Attr = bool | int | float | str | tuple[int, ...]
+Attr = bool | int | float | str | tuple[int, ...] | tuple[float, ...]
 NO_ATTRS: Mapping[str, Attr] = MappingProxyType({})
 REGIONS = ("forward", "backward", "update")
+# State that counts steps, and that stochastic choices start from.
+STEP, SEED = "step", "generator.seed"
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -72,7 +74,13 @@ class Op:
         """An attribute that is a list of integers."""
         value = self.attrs[name]
         assert isinstance(value, tuple), f"{self.kind}.{name} is no list"
-        return value
+        return tuple(v for v in value if isinstance(v, int))
+
+    def floats_attr(self, name: str) -> tuple[float, ...]:
+        """An attribute that is a list of numbers."""
+        value = self.attrs[name]
+        assert isinstance(value, tuple), f"{self.kind}.{name} is no list"
+        return tuple(map(float, value))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .errors import CaptureError, UnsupportedOpError
+from .formats import F32
 from .ir import Program, Value
-from .lower_builder import FORMAT_OF, Builder, Lowering, refuse, short, where
+from .lower_builder import FORMAT_OF, FORMAT_WITHIN, Builder, Lowering, refuse, short, where
 from .lower_gemm import GEMM
+from .lower_index import INDEX
 from .lower_joint import Arg, Call, Joint, Tensor
 from .lower_loss import LOSS
+from .lower_math import MATH
 from .lower_norm import NORM
 from .lower_pointwise import POINTWISE
 from .lower_pool import POOL
@@ -20,12 +23,23 @@ from .lower_update import OptimizerSpec, declare_hyper, update
 from .types import TensorType
 from .verify import verify
 
-LOWERINGS: dict[str, Lowering] = {**GEMM, **NORM, **POINTWISE, **POOL, **SHAPE, **LOSS}
+LOWERINGS: dict[str, Lowering] = {
+    **GEMM,
+    **NORM,
+    **POINTWISE,
+    **MATH,
+    **POOL,
+    **SHAPE,
+    **INDEX,
+    **LOSS,
+}
 ON_INTEGERS = {"aten.add.Tensor", *(op for op, made in SHAPE.items() if made in (alias, view))}
+# Ops with integers of their own: labels, indices, winners.
+ON_LABELS = ("nll_loss", "max_pool2d", "adaptive_max", "embedding", "max.dim", "arange", "one_hot")
 # What turns the name of an op inside of torch into the one that users know.
 INTERNAL = re.compile(r"^native_|_legit\w*$|_with_indices$|(2d)?_forward$|_nd$")
 HELPERS = {"alias", "clone", "detach", "full", "zeros", "t"}
-RAW_GEMMS = ("mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "dot", "convolution")
+RAW_GEMMS = ("convolution",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +114,9 @@ def _type(tensor: Tensor) -> TensorType:
 
 def _lower_calls(b: Builder, joint: Joint) -> None:
     for call in joint.calls:
-        _check(call)
-        layer = call.args[-1] if call.op.startswith("qtr.") else call.layer
-        assert isinstance(layer, str)
+        _check(b, call)
+        named = call.args[-1] if call.op.startswith("qtr.") else None
+        layer = named if isinstance(named, str) else call.layer
         b.origin, b.region = layer, "backward" if call.backward else "forward"
         LOWERINGS[call.op](b, call)
     for tensor in joint.outputs:
@@ -118,26 +132,33 @@ def supported() -> list[str]:
     return sorted({INTERNAL.sub("", op) for op in ops - HELPERS} | {"conv2d", "linear"})
 
 
-def _check(call: Call) -> None:
+def _check(b: Builder, call: Call) -> None:
     name = short(call.op)
     if call.op not in LOWERINGS:
         if name.removesuffix("_backward") in RAW_GEMMS:
             raise UnsupportedOpError(
-                f"{name} in {where(call)} is a matrix product or convolution that is no layer; "
-                "layers are nn.Linear, nn.Conv2d and their functional forms"
+                f"{name} in {where(call)} is a convolution that is no layer; layers are nn.Conv1d, "
+                "nn.Conv2d, their transposed and their functional forms"
             )
         raise UnsupportedOpError(
             f"{name} in {where(call)} is not supported; supported are {', '.join(supported())}"
         )
     tensors = [t for t in (*_flat(call.args), *call.results) if isinstance(t, Tensor)]
-    if not call.op.removeprefix("aten.").startswith(("nll_loss", "max_pool2d", "adaptive_max")):
+    if not call.op.partition(".")[2].startswith(ON_LABELS):
+        # A count of truth values is int64 in torch and a number here.
+        counted = any(t.dtype == "bool" or _is_number(b, t) for t in tensors)
         for t in tensors:
-            _check_dtype(call, t)
+            if not (counted and t.dtype == "int64"):
+                _check_dtype(call, t)
+
+
+def _is_number(b: Builder, t: Tensor) -> bool:
+    return t.dtype == "int64" and t in b.values and b.values[t].type.format is F32
 
 
 def _check_dtype(call: Call, t: Tensor) -> None:
     integer = t.dtype == "int64"
-    if t.dtype not in FORMAT_OF:
+    if t.dtype not in FORMAT_WITHIN:
         raise refuse(call, f"computes in {t.dtype}; only float32 is supported")
     if integer and call.op not in ON_INTEGERS:
         raise refuse(call, "works on integers; only labels and counters may be integers")

@@ -13,6 +13,8 @@ from .lower_joint import Arg, Call, Tensor
 from .types import Shape, TensorType
 
 FORMAT_OF = {"float32": F32, "int64": I64}
+# Truth values are numbers in the IR: 1 and 0.
+FORMAT_WITHIN = {**FORMAT_OF, "bool": F32}
 
 
 def f32(shape: Sequence[int] = ()) -> TensorType:
@@ -54,6 +56,7 @@ class Builder:
         self.counters: dict[str, Value] = {}  # integer buffers: value so far in this step
         self.buffer_of: dict[Tensor, str] = {}  # buffers, also after a change in this step
         self.viewed_from: dict[Value, Value] = {}
+        self.constants: dict[Value, float] = {}  # tensors that hold one number everywhere
         self.origin = ""
         self.region = "forward"
 
@@ -84,6 +87,18 @@ class Builder:
         op = Op(kind, tuple(inputs), made, attrs(**attributes), self.origin)
         self.regions[self.region].append(op)
         return made
+
+    def constant(self, shape: Sequence[int], value: float, part: str = "constant") -> Value:
+        """One number everywhere."""
+        made = self.one("constant", (), part, shape, value=value)
+        self.constants[made] = value
+        return made
+
+    def counted(self, name: str) -> Value:
+        """A state that is one integer: the step counter, the seed of the generator."""
+        if name not in self.state:
+            self.state[name] = self.declare(name, TensorType((), I64))
+        return self.state[name]
 
     @contextmanager
     def in_update(self) -> Iterator[None]:

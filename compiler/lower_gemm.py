@@ -5,6 +5,7 @@ from __future__ import annotations
 from .ir import Attr, Value
 from .lower_builder import Builder, Lowering, ints, result_shape, shape_of
 from .lower_joint import Arg, Call
+from .lower_shape import viewed
 
 
 def _geometry(args: tuple[Arg, ...]) -> dict[str, Attr]:
@@ -44,6 +45,40 @@ def conv_dw(b: Builder, call: Call) -> None:
     b.bind(call, b.one("conv2d_weight_grad", inputs, "dw", shape, **_geometry(tuple(rest))))
 
 
+def conv_t(b: Builder, call: Call) -> None:
+    """``qtr.conv_t`` -> conv2d_transpose, and add_bias where there is a bias."""
+    x, w, bias, _, *rest = call.args
+    shape = result_shape(call)
+    y = b.one("conv2d_transpose", (b.of(x), b.of(w)), "y", shape, **_geometry(tuple(rest)))
+    b.bind(call, _add_bias(b, y, bias))
+
+
+def conv_t_dx(b: Builder, call: Call) -> None:
+    """``qtr.conv_t_dx`` -> conv2d_transpose_input_grad."""
+    g, w, *rest = call.args
+    inputs, shape = (b.of(g), b.of(w)), result_shape(call)
+    kind = "conv2d_transpose_input_grad"
+    b.bind(call, b.one(kind, inputs, "dx", shape, **_geometry(tuple(rest))))
+
+
+def conv_t_dw(b: Builder, call: Call) -> None:
+    """``qtr.conv_t_dw`` -> conv2d_transpose_weight_grad."""
+    g, x, _, *rest = call.args
+    inputs, shape = (b.of(g), b.of(x)), result_shape(call)
+    kind = "conv2d_transpose_weight_grad"
+    b.bind(call, b.one(kind, inputs, "dw", shape, **_geometry(tuple(rest))))
+
+
+def product(b: Builder, call: Call) -> None:
+    """Products of matrices that are no layer: ``bmm``, and ``mm`` as a batch of one."""
+    first, second = (b.of(a) for a in call.args[:2])
+    shape = result_shape(call)
+    if len(shape) == 2:
+        first, second = (viewed(b, v, (1, *shape_of(v))) for v in (first, second))
+    batch = shape if len(shape) == 3 else (1, *shape)
+    b.bind(call, viewed(b, b.one("matmul", (first, second), "product", batch), shape))
+
+
 def linear(b: Builder, call: Call) -> None:
     """``qtr.linear`` -> linear, and add_bias where there is a bias."""
     x, w, bias, _ = call.args
@@ -76,4 +111,9 @@ GEMM: dict[str, Lowering] = {
     "qtr.linear_dx.default": linear_dx,
     "qtr.linear_dw.default": linear_dw,
     "qtr.bias_grad.default": bias_grad,
+    "qtr.conv_t.default": conv_t,
+    "qtr.conv_t_dx.default": conv_t_dx,
+    "qtr.conv_t_dw.default": conv_t_dw,
+    "aten.bmm.default": product,
+    "aten.mm.default": product,
 }

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from .ir import Attr, Value
-from .lower_builder import Builder, Lowering, f32, refuse, result_shape, shape_of
+from .lower_builder import Builder, Lowering, f32, result_shape, shape_of
 from .lower_joint import Arg, Call
+from .lower_pointwise import broadcast, scaled
 from .lower_shape import permuted, viewed
 from .types import Shape
 
@@ -56,56 +57,107 @@ def _class_dim(shape: Shape) -> int:
     return min(1, len(shape) - 1)
 
 
-def _nll_attributes(call: Call, weight: Arg, reduction: Arg, ignore: Arg) -> dict[str, Attr]:
-    if weight is not None:
-        raise refuse(call, "has class weights; only cross entropy without weights is supported")
-    assert isinstance(ignore, int)
-    return {"reduction": _reduction(call, reduction), "ignore_index": ignore}
-
-
-def _reduction(call: Call, reduction: Arg) -> str:
-    if reduction not in REDUCTIONS:
-        raise refuse(call, "reduces nothing; only reduction='mean' and 'sum' are supported")
-    assert isinstance(reduction, int)
-    return REDUCTIONS[reduction]
+def _attributes(reduction: Arg, ignore: Arg) -> dict[str, Attr]:
+    assert isinstance(ignore, int) and isinstance(reduction, int)
+    return {"reduction": REDUCTIONS[reduction], "ignore_index": ignore}
 
 
 def nll_loss(b: Builder, call: Call) -> None:
     """Negative log likelihood and the count of targets that are not ignored."""
-    y, target, *rest = call.args
-    attributes = _nll_attributes(call, *rest)
+    y, target, weight, reduction, ignore = call.args
+    if weight is not None or reduction not in REDUCTIONS:
+        _weighted_nll(b, call)
+        return
     rows = _rows(b, b.of(y), _class_dim(shape_of(b.of(y))))
     labels = viewed(b, b.of(target), shape_of(rows)[:1], "target")
     results = [("nll_loss", f32()), ("count", f32())]
-    b.bind(call, *b.emit("nll_loss", (rows, labels), results, **attributes))
+    b.bind(call, *b.emit("nll_loss", (rows, labels), results, **_attributes(reduction, ignore)))
 
 
 def nll_loss_backward(b: Builder, call: Call) -> None:
     """The gradient of the log probabilities: zero but at the targets."""
     g, y, target, weight, reduction, ignore, total = call.args
-    attributes = _nll_attributes(call, weight, reduction, ignore)
+    if weight is not None or reduction not in REDUCTIONS:
+        _weighted_nll_backward(b, call)
+        return
     shape = shape_of(b.of(y))
     dim = _class_dim(shape)
     rows = (b.of(y).type.elements // shape[dim], shape[dim])
     labels = viewed(b, b.of(target), rows[:1], "target")
     inputs = (b.of(g), labels, b.of(total))
+    attributes = _attributes(reduction, ignore)
     dy = b.one("nll_loss_grad", inputs, "nll_loss.dx", rows, **attributes)
     b.bind(call, _from_rows(b, dy, shape, dim))
 
 
+def _weights_at(b: Builder, y: Arg, target: Arg, weight: Arg, ignore: Arg) -> Value:
+    """The weight of each target at its class, in the shape of ``y``; 0 elsewhere."""
+    shape, labels = shape_of(b.of(y)), b.of(target)
+    dim = _class_dim(shape)
+    assert isinstance(ignore, int)
+    if dim == 0:  # one sample without a batch
+        labels, shape = viewed(b, labels, (1,), "target"), (1, *shape)
+    hot = b.one("one_hot", (labels,), "one_hot", shape, ignore_index=ignore)
+    if weight is not None:
+        column = viewed(b, b.of(weight), (shape[1], *(1,) * (len(shape) - 2)))
+        hot = b.one("mul", (hot, broadcast(b, column, shape)), "weights", shape)
+    return viewed(b, hot, shape_of(b.of(y)))
+
+
+def _weighted_nll(b: Builder, call: Call) -> None:
+    """With class weights, or a loss for each target."""
+    y, target, weight, reduction, ignore = call.args
+    hot = _weights_at(b, y, target, weight, ignore)
+    shape = shape_of(hot)
+    lost = b.one("mul", (hot, b.of(y)), "lost", shape)
+    lost = scaled(b, lost, -1.0)
+    every, dim = tuple(range(len(shape))), (_class_dim(shape),)
+    total = b.one("sum", (hot,), "count", (), dims=every, keepdim=False)
+    if reduction not in REDUCTIONS:
+        made = result_shape(call)
+        b.bind(call, b.one("sum", (lost,), "nll_loss", made, dims=dim, keepdim=False), total)
+        return
+    loss = b.one("sum", (lost,), "nll_loss", (), dims=every, keepdim=False)
+    if REDUCTIONS[reduction] == "mean":  # type: ignore[index]
+        loss = b.one("div", (loss, total), "mean", ())
+    b.bind(call, loss, total)
+
+
+def _weighted_nll_backward(b: Builder, call: Call) -> None:
+    g, y, target, weight, reduction, ignore, total = call.args
+    hot, rate = _weights_at(b, y, target, weight, ignore), b.of(g)
+    shape = shape_of(hot)
+    if reduction not in REDUCTIONS:
+        dim = _class_dim(shape)
+        rate = viewed(b, rate, (*shape[:dim], 1, *shape[dim + 1 :]))
+    elif REDUCTIONS[reduction] == "mean":  # type: ignore[index]
+        rate = b.one("div", (rate, b.of(total)), "rate", ())
+    dy = b.one("mul", (hot, broadcast(b, rate, shape)), "nll_loss.dx", shape)
+    b.bind(call, scaled(b, dy, -1.0))
+
+
 def mse_loss(b: Builder, call: Call) -> None:
-    """Mean or sum of squared differences."""
+    """Mean or sum of squared differences, or each of them."""
     x, y, reduction = call.args
-    word = _reduction(call, reduction)
-    b.bind(call, b.one("mse_loss", (b.of(x), b.of(y)), "mse_loss", (), reduction=word))
+    shape = shape_of(b.of(x))
+    if reduction not in REDUCTIONS:
+        away = b.one("sub", (b.of(x), broadcast(b, b.of(y), shape)), "away", shape)
+        b.bind(call, b.one("mul", (away, away), "mse_loss", shape))
+        return
+    both, word = (b.of(x), b.of(y)), REDUCTIONS[reduction]  # type: ignore[index]
+    b.bind(call, b.one("mse_loss", both, "mse_loss", (), reduction=word))
 
 
 def mse_loss_backward(b: Builder, call: Call) -> None:
     """dX of mse_loss."""
     g, x, y, reduction = call.args
-    word, inputs = _reduction(call, reduction), (b.of(g), b.of(x), b.of(y))
-    dx = b.one("mse_loss_grad", inputs, "mse_loss.dx", result_shape(call), reduction=word)
-    b.bind(call, dx)
+    shape = result_shape(call)
+    if reduction not in REDUCTIONS:
+        away = b.one("sub", (b.of(x), broadcast(b, b.of(y), shape)), "away", shape)
+        b.bind(call, scaled(b, b.one("mul", (away, b.of(g)), "dx", shape), 2.0))
+        return
+    inputs, word = (b.of(g), b.of(x), b.of(y)), REDUCTIONS[reduction]  # type: ignore[index]
+    b.bind(call, b.one("mse_loss_grad", inputs, "mse_loss.dx", shape, reduction=word))
 
 
 LOSS: dict[str, Lowering] = {

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from .ir import Value
-from .lower_builder import Builder, Lowering, result_shape, shape_of
+from .lower_builder import Builder, Lowering, refuse, result_shape, shape_of
 from .lower_joint import Arg, Call
 from .types import Shape, TensorType
 
@@ -27,6 +29,16 @@ def viewed(b: Builder, x: Value, shape: Shape, part: str = "view") -> Value:
 def view(b: Builder, call: Call) -> None:
     """Reshape, flatten, squeeze and unsqueeze alike."""
     b.bind(call, viewed(b, b.of(call.args[0]), result_shape(call)))
+
+
+def as_strided(b: Builder, call: Call) -> None:
+    """The form that a reshape inside of torch's own decompositions takes."""
+    x, shape = b.of(call.args[0]), result_shape(call)
+    wanted = tuple(prod(shape[i + 1 :]) for i in range(len(shape)))
+    whole = prod(shape) == x.type.elements and call.args[3] in (0, None)
+    if call.args[2] != wanted or not whole:
+        raise refuse(call, "picks elements by strides; only a reshape is supported")
+    b.bind(call, viewed(b, x, shape))
 
 
 def permuted(b: Builder, x: Value, dims: tuple[int, ...], part: str = "permute") -> Value:
@@ -171,6 +183,7 @@ SHAPE: dict[str, Lowering] = {
     "aten.clone.default": alias,
     "aten.detach.default": alias,
     "aten.view.default": view,
+    "aten.as_strided.default": as_strided,
     "aten._unsafe_view.default": view,
     "aten.reshape.default": view,
     "aten.squeeze.default": view,

@@ -7,13 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from .errors import InputError
-from .formats import I64
-from .ir import Value
+from .ir import STEP, Value
 from .lower_builder import Builder, f32
 from .lower_joint import module_of
-from .types import TensorType
 
-STEP = "step"
 FLAGS = ("nesterov", "maximize")
 NUMBERS = ("lr", "momentum", "dampening", "weight_decay")
 
@@ -109,7 +106,7 @@ def update(
     Gradients of a parameter that occurs more than once are summed. Returns the pairs of state and
     next state; declares the momenta and ``step`` as state.
     """
-    step = b.state[STEP] = b.declare(STEP, TensorType((), I64))
+    step = b.counted(STEP)
     b.region = "update"
     pairs: list[tuple[Value, Value]] = []
     for name, gradient in _summed(b, gradients):

@@ -27,12 +27,18 @@ conv2d_input_grad(g: gemm, w: gemm) {CONV} -> dx: float
     -- dX, shape of x
 conv2d_weight_grad(g: gemm, x: gemm) {CONV} -> dw: float
     -- dW, shape of w
+conv2d_transpose(x: gemm, w: gemm) {CONV} -> y: float
+    -- the dX of a convolution with weights w, KxCxRxS, as a layer from K to C channels
+conv2d_transpose_input_grad(g: gemm, w: gemm) {CONV} -> dx: float
+conv2d_transpose_weight_grad(g: gemm, x: gemm) {CONV} -> dw: float
 linear(x: gemm, w: gemm) -> y: float
     -- x NxI, w OxI: x w^T
 linear_input_grad(g: gemm, w: gemm) -> dx: float
     -- g w
 linear_weight_grad(g: gemm, x: gemm) -> dw: float
     -- g^T x
+matmul(a: float, b: float) -> y: float
+    -- BxMxK by BxKxN
 
 # Quantizers
 sawb_clip(w: float) {{c1: float, c2: float}} -> clip: f32
@@ -100,16 +106,61 @@ scale(x: float) {{factor: float}} -> y: float
 add_bias(x: float, b: float) -> y: float
     -- b per channel (dimension 1)
 clamp_min(x: float) {{low: float}} -> y: float
+clamp_max(x: float) {{high: float}} -> y: float
+shift(x: float) {{by: float}} -> y: float
+    -- x + by
+div(a: float, b: float) -> y: float
+maximum(a: float, b: float) -> y: float
+    -- a where a > b or a is NaN, else b
+minimum(a: float, b: float) -> y: float
+    -- a where a < b or a is NaN, else b
+compare(a: float, b: float) {{relation: word}} -> m: float
+    -- 1 where a relation b, else 0; relation = lt|le|eq|ne|ge|gt
+compare_to(x: float) {{relation: word, value: float}} -> m: float
+where(c: float, a: float, b: float) -> y: float
+    -- a where c != 0, else b
+masked(c: float, x: float) {{value: float}} -> y: float
+    -- value where c != 0, else x
 constant() {{value: float}} -> c: f32
     -- value everywhere
+random_mask(seed: int, step: int) {{keep: float, salt: int}} -> m: f32
+    -- 1 with probability keep, else 0; Threefry-2x32(seed, step; salt, element index)
+
+# Functions of a number: taken in f64, then rounded; NaN stays
+abs(x: float) -> y: float
+sign(x: float) -> y: float
+    -- 1, 0 (NaN too) or -1
+sqrt(x: float) -> y: float
+exp(x: float) -> y: float
+expm1(x: float) -> y: float
+log(x: float) -> y: float
+log1p(x: float) -> y: float
+tanh(x: float) -> y: float
+sigmoid(x: float) -> y: float
+erf(x: float) -> y: float
+power(x: float) {{exponent: float}} -> y: float
+    -- x^exponent; NaN where x < 0 and the exponent is no integer
 
 # Reductions and broadcasts
 sum_channels(g: float) -> s: f32
     -- over all but channels
 sum(x: float) {{dims: ints, keepdim: flag}} -> y: float
 mean(x: float) {{dims: ints, keepdim: flag}} -> y: float
+max(x: float) {{dims: ints, keepdim: flag}} -> y: float
 broadcast(x: float) {{dims: ints}} -> y: float
     -- repeats along dims; x has them with size 1 or lacks them
+iota() {{start: int, step: int}} -> n: int
+    -- start, start + step, ...
+triangle() {{diagonal: int}} -> m: f32
+    -- 1 where column - row <= diagonal, in the last two dimensions, else 0
+one_hot(target: int) {{ignore_index: int}} -> m: f32
+    -- 1 at [target, ...] along a new dimension 1, else 0; all 0 where target is ignore_index
+resample(x: float) {{dim: int, starts: ints, index: ints, weights: floats}} -> y: float
+    -- along dim, y[i] = sum of weights[k] * x[index[k]] for k = starts[i] .. starts[i + 1] - 1
+embedding(w: float, index: int) -> y: float
+    -- rows of w
+embedding_grad(g: float, index: int) {{padding_index: int}} -> dw: float
+    -- row r: sum of g where index is r; 0 at padding_index
 
 # Pooling; ``where`` is the winner's place in its window, row by row (adaptive: in its plane)
 max_pool2d(x: float) {POOL} -> y: float, where: where
@@ -152,8 +203,15 @@ sgd(w: f32, dw: float, m: f32, step: int, lr: f32, momentum: f32, dampening: f32
 """
 
 GEMMS = frozenset(
-    f"{kind}{part}" for kind in ("conv2d", "linear") for part in ("", "_input_grad", "_weight_grad")
+    f"{kind}{part}"
+    for kind in ("conv2d", "conv2d_transpose", "linear")
+    for part in ("", "_input_grad", "_weight_grad")
 )
+FORWARD_GEMMS = frozenset(kind for kind in GEMMS if not kind.endswith("_grad"))
+INPUT_GRADS = frozenset(kind for kind in GEMMS if kind.endswith("_input_grad"))
+WEIGHT_GRADS = frozenset(kind for kind in GEMMS if kind.endswith("_weight_grad"))
+# Products of layers, and those of activations with each other.
+PRODUCTS = GEMMS | {"matmul"}
 
 
 @dataclass(frozen=True, slots=True)

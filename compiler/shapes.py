@@ -7,6 +7,7 @@ the shape of the forward input, a slice its length); the rule has then checked t
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from math import prod
 
 from .ir import Op
@@ -42,9 +43,11 @@ def _same(op: Op) -> Shapes:
     return (_shape(op, 0),) * len(op.results)
 
 
-def _two(op: Op) -> Shapes:
-    _need(_shape(op, 0) == _shape(op, 1), f"{_shape(op, 0)} and {_shape(op, 1)} differ")
-    return (_shape(op, 0),)
+def _alike(op: Op) -> Shapes:
+    first = _shape(op, 0)
+    for i in range(1, len(op.inputs)):
+        _need(_shape(op, i) == first, f"{first} and {_shape(op, i)} differ")
+    return (first,)
 
 
 def conv_output(op: Op, x: Shape, w: Shape) -> Shape:
@@ -73,6 +76,22 @@ def _conv_dw(op: Op) -> Shapes:
     return (None,)
 
 
+def _transposed(op: Op) -> Shapes:
+    made = conv_output(op, op.result.type.shape, _shape(op, 1))
+    _need(made == _shape(op, 0), f"{op.result.type.shape} is made from {made}, not {_shape(op, 0)}")
+    return (None,)
+
+
+def _transposed_dx(op: Op) -> Shapes:
+    return (conv_output(op, _shape(op, 0), _shape(op, 1)),)
+
+
+def _transposed_dw(op: Op) -> Shapes:
+    made = conv_output(op, _shape(op, 0), op.result.type.shape)
+    _need(made == _shape(op, 1), f"the input is {_shape(op, 1)}, not {made}")
+    return (None,)
+
+
 def _linear(op: Op) -> Shapes:
     x, w = _shape(op, 0), _shape(op, 1)
     _need(len(x) == len(w) == 2 and x[1] == w[1], f"linear of {x} and {w}")
@@ -89,6 +108,13 @@ def _linear_dw(op: Op) -> Shapes:
     g, x = _shape(op, 0), _shape(op, 1)
     _need(len(g) == len(x) == 2 and g[0] == x[0], f"dW of {g} and {x}")
     return ((g[1], x[1]),)
+
+
+def _matmul(op: Op) -> Shapes:
+    a, b = _shape(op, 0), _shape(op, 1)
+    fits = len(a) == len(b) == 3 and a[0] == b[0] and a[2] == b[1]
+    _need(fits, f"matmul of {a} and {b}; both are 3-d: BxMxK by BxKxN")
+    return ((*a[:2], b[2]),)
 
 
 def _channels(op: Op) -> Shapes:
@@ -179,6 +205,43 @@ def _pad(op: Op) -> Shapes:
     return (None,)
 
 
+def _triangle(op: Op) -> Shapes:
+    _need(len(op.result.type.shape) >= 2, "a triangle has at least two dimensions")
+    return (None,)
+
+
+def _one_hot(op: Op) -> Shapes:
+    target, made = _shape(op, 0), op.result.type.shape
+    fits = len(made) == len(target) + 1 and (*made[:1], *made[2:]) == target
+    _need(fits, f"one_hot of {target} has one more dimension, the second, not {made}")
+    return (None,)
+
+
+def _resample(op: Op) -> Shapes:
+    x, y, dim = _shape(op, 0), op.result.type.shape, op.int_attr("dim")
+    starts, index, weights = (op.attrs[k] for k in ("starts", "index", "weights"))
+    assert isinstance(starts, tuple) and isinstance(index, tuple) and isinstance(weights, tuple)
+    _need(0 <= dim < len(x) == len(y), f"{x} and {y} have no dimension {dim}")
+    fits = all(a == b for i, (a, b) in enumerate(zip(x, y, strict=True)) if i != dim)
+    _need(fits, f"{x} and {y} differ in more than dimension {dim}")
+    rising = starts[:1] == (0,) and all(a <= b for a, b in pairwise(starts))
+    ends = len(starts) == y[dim] + 1 and starts[-1] == len(index) == len(weights)
+    inside = all(0 <= i < x[dim] for i in index)
+    _need(rising and ends and inside, f"starts, index and weights do not map {x[dim]} to {y[dim]}")
+    return (None,)
+
+
+def _embedding(op: Op) -> Shapes:
+    _need(len(_shape(op, 0)) == 2, f"a table of embeddings is 2-d, not {_shape(op, 0)}")
+    return ((*_shape(op, 1), _shape(op, 0)[1]),)
+
+
+def _embedding_grad(op: Op) -> Shapes:
+    g, index, made = _shape(op, 0), _shape(op, 1), op.result.type.shape
+    _need(g == (*index, made[-1]) and len(made) == 2, f"gradient {g} of rows {index} to {made}")
+    return (None,)
+
+
 def _sgd(op: Op) -> Shapes:
     w = _shape(op, 0)
     _need(w == _shape(op, 1) == _shape(op, 2), "weight, gradient and momentum differ in shape")
@@ -189,6 +252,9 @@ RULES: dict[str, Callable[[Op], Shapes]] = {
     "conv2d": _conv,
     "conv2d_input_grad": _conv_dx,
     "conv2d_weight_grad": _conv_dw,
+    "conv2d_transpose": _transposed,
+    "conv2d_transpose_input_grad": _transposed_dx,
+    "conv2d_transpose_weight_grad": _transposed_dw,
     "linear": _linear,
     "linear_input_grad": _linear_dx,
     "linear_weight_grad": _linear_dw,
@@ -198,11 +264,20 @@ RULES: dict[str, Callable[[Op], Shapes]] = {
     "amax": _scalars,
     "batch_stats": _channels,
     "batch_norm_grad_stats": _channels,
-    "relu_grad": _two,
-    "add": _two,
-    "sub": _two,
-    "mul": _two,
-    "constant": _free,
+    "relu_grad": _alike,
+    "add": _alike,
+    "sub": _alike,
+    "mul": _alike,
+    **dict.fromkeys(("div", "maximum", "minimum", "compare", "where", "masked"), _alike),
+    **dict.fromkeys(("constant", "random_mask"), _free),
+    "matmul": _matmul,
+    "iota": _free,
+    "triangle": _triangle,
+    "one_hot": _one_hot,
+    "resample": _resample,
+    "embedding": _embedding,
+    "embedding_grad": _embedding_grad,
+    "max": _reduced,
     "sum_channels": _channels,
     "sum": _reduced,
     "mean": _reduced,

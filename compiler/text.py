@@ -4,7 +4,7 @@
     decl    = "input" NAME ":" TYPE | "state" NAME ":" TYPE ["=" NUMBER]
     region  = NAME ":" { ["#" ORIGIN] NAMES "=" KIND "(" NAMES ")" ["{" ATTRS "}"] ":" TYPES }
     TYPE    = FORMAT ["*" SCALE] "[" DIMS "]"
-    ATTR    = KEY "=" ( true | false | INT | FLOAT | WORD | "[" INTS "]" )
+    ATTR    = KEY "=" ( true | false | INT | FLOAT | WORD | "[" INTS "]" | "[" FLOATS "]" )
 
 Nothing is aligned across lines, so that a pass that changes one op changes one line.
 """
@@ -22,6 +22,7 @@ from .ops import OPS
 from .types import Scale, TensorType
 
 MAX_RANK, MAX_ELEMENTS = 8, 1 << 40
+INTEGER = re.compile(r"-?\d{1,18}")
 
 
 def show(program: Program) -> str:
@@ -58,7 +59,7 @@ def show_attr(value: Attr) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
-        return f"[{','.join(map(str, value))}]"
+        return f"[{','.join(map(repr, value))}]"
     return value if isinstance(value, str) else repr(value)
 
 
@@ -223,8 +224,11 @@ def parse_attr(text: str) -> Attr:
     if text in ("true", "false"):
         return text == "true"
     if text.startswith("[") and text.endswith("]"):
-        return tuple(int(_number(d)) for d in text[1:-1].split(",") if d)
-    if re.fullmatch(r"-?\d{1,18}", text):
+        listed = [d for d in text[1:-1].split(",") if d]
+        if all(INTEGER.fullmatch(d) for d in listed):
+            return tuple(map(int, listed))
+        return tuple(map(_number, listed))
+    if INTEGER.fullmatch(text):
         return int(text)
     try:
         return float(text)

@@ -42,7 +42,8 @@ ATTRS: dict[str, Callable[[Attr], bool]] = {
     "float": lambda a: isinstance(a, float),
     "flag": lambda a: isinstance(a, bool),
     "word": lambda a: isinstance(a, str),
-    "ints": lambda a: isinstance(a, tuple),
+    "ints": lambda a: isinstance(a, tuple) and all(isinstance(n, int) for n in a),
+    "floats": lambda a: isinstance(a, tuple) and all(isinstance(n, float) for n in a),
 }
 
 

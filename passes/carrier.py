@@ -19,25 +19,36 @@ from typing import Literal
 
 from ..compiler.formats import F32, FORMATS, Format
 from ..compiler.ir import Op, Program, Region, Value, unused
-from ..compiler.ops import GEMMS, OPS
+from ..compiler.ops import FORWARD_GEMMS, INPUT_GRADS, OPS, PRODUCTS
 from .names import words
 
 # These turn f32 into the carrier whatever they read; only their first result is a tensor of data.
-MAKERS = words(
-    "conv2d linear conv2d_input_grad linear_input_grad grad_scale pact_grad pact_plus_grad "
-    "batch_norm batch_norm_input_grad batch_norm_eval_grad log_softmax_grad mse_loss_grad "
-    "dequantize"
+MAKERS = (
+    FORWARD_GEMMS
+    | INPUT_GRADS
+    | words(
+        "matmul embedding grad_scale pact_grad pact_plus_grad batch_norm batch_norm_input_grad "
+        "batch_norm_eval_grad log_softmax_grad mse_loss_grad dequantize"
+    )
 )
 # These keep the carrier of what they read.
 KEEPERS = words(
-    "relu relu_grad add sub mul scale add_bias clamp_min sum mean broadcast max_pool2d "
+    "relu relu_grad add sub mul scale add_bias clamp_min clamp_max shift div maximum minimum "
+    "compare compare_to where masked abs sign sqrt exp expm1 log log1p tanh sigmoid erf power "
+    "sum mean max resample broadcast max_pool2d "
     "max_pool2d_grad avg_pool2d avg_pool2d_grad adaptive_avg_pool2d adaptive_avg_pool2d_grad "
     "adaptive_max_pool2d adaptive_max_pool2d_grad view permute cat slice slice_grad pad"
 )
 MOVES = words("view permute cat slice")
 # Between a sum over the data and the parameter whose gradient it is.
 PASS_ON = words("add sub scale view permute broadcast slice cat")
-REDUCTIONS = words("sum mean")
+REDUCTIONS = words("sum mean max")
+# Layers that take functions, such as norms and softmax, compute in f32 inside.
+FUNCTIONS = words("div sqrt exp expm1 log log1p tanh sigmoid erf power")
+ARITHMETIC = FUNCTIONS | words(
+    "add sub mul scale shift clamp_min clamp_max maximum minimum compare compare_to where masked "
+    "abs sign sum mean max broadcast view"
+)
 LOSS = "loss"
 
 
@@ -55,6 +66,7 @@ class _Carrier:
     def __init__(self, program: Program, format_: Format) -> None:
         self.format = format_
         self.exact = _parameter_sums(program)
+        self.inner = _inner(program)
         self.taken = program.names()
         self.casts: dict[Value, Value] = {}
         # f32 data that layers read through a cast: the batch, and gradients out of the loss.
@@ -86,7 +98,7 @@ class _Carrier:
             return F32 if op.kind == "sgd" and v.type.format is self.format else None
         if v.type.format is not F32 or op.kind == "cast":
             return None
-        if op.kind in GEMMS:
+        if op.kind in PRODUCTS:
             return self.format
         operands = OPS[op.kind].operands
         wants_f32 = operands[min(i, len(operands) - 1)].format_class == "f32"
@@ -98,9 +110,34 @@ class _Carrier:
         keeps = op.kind in (MOVES if op.origin == LOSS else KEEPERS) and reads
         if not (op.kind in MAKERS or keeps) or first.type.format is not F32:
             return op.results
+        if first.name in self.inner:
+            return op.results
         if op.kind in REDUCTIONS and (not first.type.shape or first.name in self.exact):
             return op.results
         return (Value(first.name, replace(first.type, format=self.format)), *op.results[1:])
+
+
+def _inner(program: Program) -> set[str]:
+    """Names of values inside the arithmetic of layers that take functions.
+
+    Of ops that follow each other in one layer: what only they read, and statistics, which are
+    reductions that they read and what is computed from those alone.
+    """
+    places = {op: (region.name, op.origin) for region, op in program.ops()}
+    delicate = {op.origin for op in places if op.kind in FUNCTIONS}
+    ends = {*program.outputs, *(v for _, v in program.next)}
+    readers, found = program.readers(), set[str]()
+    statistics: set[Value] = set()
+    for op, place in places.items():
+        if op.kind not in ARITHMETIC or op.origin not in delicate or op.result in ends:
+            continue
+        inside = [r.kind in ARITHMETIC and places[r] == place for r in readers.get(op.result, ())]
+        reduced = op.kind in REDUCTIONS and any(inside)
+        if reduced or (op.inputs and statistics.issuperset(op.inputs)):
+            statistics.add(op.result)
+        if all(inside) or op.result in statistics:
+            found.add(op.result.name)
+    return found
 
 
 def _parameter_sums(program: Program) -> set[str]:

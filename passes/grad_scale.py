@@ -17,15 +17,14 @@ from typing import Literal
 
 from ..compiler.formats import F32, FP4_EVEN
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
+from ..compiler.ops import INPUT_GRADS, WEIGHT_GRADS
 from ..compiler.types import Scale, TensorType
 from .names import part
 from .options import require
 from .select import EXEMPT, quantized
 
 SCALAR = TensorType((), F32)
-GRADIENT_PRODUCTS = frozenset(
-    f"{kind}_{role}_grad" for kind in ("conv2d", "linear") for role in ("input", "weight")
-)
+GRADIENT_PRODUCTS = INPUT_GRADS | WEIGHT_GRADS
 
 
 @dataclass(frozen=True, eq=False, slots=True)

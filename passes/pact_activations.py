@@ -18,6 +18,7 @@ from typing import Literal
 
 from ..compiler.formats import F32, INTS, UINT2, UINTS
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
+from ..compiler.ops import FORWARD_GEMMS, INPUT_GRADS, WEIGHT_GRADS
 from ..compiler.types import Scale, TensorType
 from .clip_update import clip_update
 from .names import part
@@ -26,8 +27,6 @@ from .select import EXEMPT, layers, quantized
 from .sign import never_negative
 
 SCALAR = TensorType((), F32)
-INPUT_GRADS = ("conv2d_input_grad", "linear_input_grad")
-WEIGHT_GRADS = ("conv2d_weight_grad", "linear_weight_grad")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -98,7 +97,7 @@ class _Pact:
             return _input_gradient(op, it, self.plus, self.taken)
         if op.kind in WEIGHT_GRADS:
             return (replace(op, inputs=(op.inputs[0], it.codes)),)
-        if op.kind not in ("conv2d", "linear") or region.name != "forward":
+        if op.kind not in FORWARD_GEMMS or region.name != "forward":
             return None
         ahead: tuple[Op, ...] = ()
         if it.x not in self.done:

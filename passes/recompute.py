@@ -18,6 +18,7 @@ from typing import Literal
 
 from ..compiler.formats import F32, UINT2
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
+from ..compiler.ops import FORWARD_GEMMS
 from ..compiler.types import TensorType
 from .names import words
 
@@ -25,7 +26,6 @@ CHEAP = words(
     "batch_norm relu clip_region cast view permute slice pad clamp_min scale add_bias constant "
     "broadcast"
 )
-FORWARD_GEMMS = frozenset(("conv2d", "linear"))
 NORM_GRADS = frozenset(("batch_norm_grad_stats", "batch_norm_input_grad"))
 
 

@@ -21,6 +21,7 @@ from typing import Literal
 from ..compiler.errors import RecipeError
 from ..compiler.formats import F32, INT4_MIDRISE, INTS, Format
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
+from ..compiler.ops import FORWARD_GEMMS, INPUT_GRADS
 from ..compiler.types import Scale, TensorType
 from .names import part
 from .select import EXEMPT, quantized
@@ -32,7 +33,7 @@ COEFFICIENTS: dict[Format, tuple[float, float]] = {
     INTS[7]: (28.24, 30.81),
     INTS[8]: (31.76, 35.04),
 }
-READS_WEIGHT = ("conv2d", "linear", "conv2d_input_grad", "linear_input_grad")
+READS_WEIGHT = FORWARD_GEMMS | INPUT_GRADS
 
 
 def sawb_weights(

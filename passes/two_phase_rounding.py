@@ -21,7 +21,7 @@ from typing import Literal
 
 from ..compiler.errors import RecipeError
 from ..compiler.formats import FP4_EVEN, FP4_ODD, FP4_ODD_LOW, I64, Format
-from ..compiler.ir import Op, Program, Region, Value, attrs, unused
+from ..compiler.ir import SEED, Op, Program, Region, Value, attrs, unused
 from ..compiler.types import Scale, TensorType
 from .grad_scale import GRADIENT_PRODUCTS
 from .hybrid_fp8 import is_scaled
@@ -110,5 +110,5 @@ def _noise(program: Program) -> tuple[Value, ...]:
     if update is None:
         raise RecipeError("sr=true draws new numbers in each step, but no sgd counts the steps")
     known = {v.name: v for v in program.state}
-    seed = known.get("generator.seed") or Value("generator.seed", TensorType((), I64))
+    seed = known.get(SEED) or Value(SEED, TensorType((), I64))
     return seed, update.inputs[3]

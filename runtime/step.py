@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ..compiler.errors import FileError, InputError, RecipeError, closest
-from ..compiler.ir import Program
+from ..compiler.ir import SEED, Program
 from ..compiler.lower_update import Group, HasGroups, OptimizerSpec
 from ..compiler.text import show
 from ..passes.recipe import Recipe
@@ -21,8 +21,6 @@ from .bill import Bill, make_bill
 from .bundle import Bundle, read, write
 from .inputs import check_batch, check_labels, find_labels, to_torch
 from .state import State
-
-SEED = "generator.seed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from .layout import Layout, Order, orders
 from .plan import Plan, PlannedKernel, place_slots
 from .registry import BindOptions, Block
 from .state_layout import StateLayout, aligned_bytes
-from .tvm_gemm import check_gemm, gemm_kernel
+from .tvm_gemm import check_gemm, gemm_kernel, matmul_kernel
 from .tvm_module import Step, load_step, tensor, use_threads
 from .tvm_pointwise import POINTWISE, TAILS, pointwise_kernel
 from .tvm_single import single_kernel
@@ -83,6 +83,8 @@ def _kernel(group: Group, order: Mapping[Value, Order], cpu: CpuInfo) -> Kernel:
     first = group.ops[0]
     if first.kind in GEMMS:
         return gemm_kernel(group.ops, order, cpu)
+    if first.kind == "matmul":
+        return matmul_kernel(first, order, cpu)
     if first.kind in POINTWISE or first.kind in TAILS:
         return pointwise_kernel(group.ops, group.outputs, order, cpu)
     return single_kernel(first, order, cpu)

@@ -13,7 +13,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from itertools import pairwise
 from math import prod
+
+import networkx as nx
 
 from ..compiler.ir import Program, Value
 from ..compiler.types import Scale, TensorType
@@ -84,12 +87,44 @@ class Layout:
         return self.type.shape[0] if self.type.scale is Scale.CHANNEL else 1
 
 
+# Ops whose values are images: their kernels run along the channels of a pixel.
+IMAGES = ("conv2d", "batch_", "max_pool2d", "avg_pool2d", "adaptive_", "add_bias", "sum_channels")
+# What keeps values of more than two dimensions row-major.
+MATRICES = frozenset({"matmul"})
+
+
 def orders(program: Program) -> dict[Value, Order]:
-    """The order of every value: ROWS for what the outside sees, PIXELS between."""
+    """The order of every value: ROWS for what the outside sees, between them PIXELS for images.
+
+    Values of one shape that an op joins lie alike; they are images if one of them meets an op on
+    images.
+    """
     table = dict.fromkeys((*program.inputs, *program.state, *program.outputs), Order.ROWS)
+    image = _images(program)
     for region, op in program.ops():
         rows = region.name == "update" or op.kind.endswith("_weight_grad")
         for v in op.results:
-            table.setdefault(v, Order.ROWS if rows else Order.PIXELS)
+            table.setdefault(v, Order.PIXELS if v in image and not rows else Order.ROWS)
     table.update((v, Order.ROWS) for _, v in program.next)
     return table
+
+
+def _images(program: Program) -> set[Value]:
+    """Values that lie as pixels; of up to two dimensions both orders are one."""
+    alike: nx.Graph[Value] = nx.Graph()
+    images: set[Value] = set()
+    matrices: set[Value] = set()
+    for _, op in program.ops():
+        values = [v for v in (*op.inputs, *op.results) if len(v.type.shape) > 2]
+        alike.add_nodes_from(values)
+        if op.kind in MATRICES:
+            matrices.update(values)
+        elif op.kind.startswith(IMAGES):
+            images.update(values)
+        elif op.kind != "view" and op.kind != "permute":
+            alike.add_edges_from(pairwise(values))
+    found: set[Value] = {v for _, op in program.ops() for v in op.results if len(v.type.shape) < 3}
+    for group in nx.connected_components(alike):
+        if group & images and not group & matrices:
+            found |= group
+    return found

@@ -12,6 +12,7 @@ from ..compiler.types import TensorType
 from .reference_frame import Run
 from .reference_gemm import GEMM
 from .reference_loss import LOSS
+from .reference_math import MATH
 from .reference_norm import NORM
 from .reference_pointwise import POINTWISE
 from .reference_pool import POOL
@@ -25,6 +26,7 @@ FUNCTIONS: dict[str, Run] = {
     **QUANTIZE,
     **NORM,
     **POINTWISE,
+    **MATH,
     **POOL,
     **SHAPE,
     **LOSS,

@@ -19,7 +19,7 @@ import numpy as np
 from ..compiler.analysis import direction
 from ..compiler.ir import Op
 from ..compiler.types import Scale
-from .reference_frame import Run
+from .reference_frame import Run, on_numbers, wide
 from .reference_window import Window
 from .tensor import Array, Tensor, column
 
@@ -64,7 +64,7 @@ Product = Callable[[Op, Array, Array], Array]
 def _gemm(product: Product) -> Run:
     def run(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         type_ = op.result.type
-        rank, kept = len(type_.shape), KEPT[direction(op.kind)]
+        rank, kept = len(type_.shape), KEPT[_walk(op.kind)]
         a, b = (Operand.of(t, k, rank) for t, k in zip(inputs, kept, strict=True))
         dtype = _accumulator(a.top * b.top * _length(op))
         numbers = (side.numbers.astype(dtype, copy=False) for side in (a, b))
@@ -83,10 +83,18 @@ def _accumulator(bound: float) -> type[np.float32 | np.float64 | np.int64]:
     return np.float64 if isinf(bound) or bound < 1 << 53 else np.int64
 
 
+def _walk(kind: str) -> str:
+    """Which way a product goes through the weights; a transposed convolution goes backwards."""
+    role = direction(kind)
+    if not kind.startswith("conv2d_transpose"):
+        return role
+    return {"forward": "dX", "dX": "forward"}.get(role, role)
+
+
 def _length(op: Op) -> int:
     """Number of products in one sum, at most."""
     first, second = (v.type.shape for v in op.inputs)
-    match direction(op.kind):
+    match _walk(op.kind):
         case "forward":
             return prod(second[1:])
         case "dX":
@@ -153,6 +161,21 @@ def conv2d_weight_grad(op: Op, g: Array, x: Array) -> Array:
     return np.stack(taps, axis=-1).reshape(shape)
 
 
+def conv2d_transpose(op: Op, x: Array, w: Array) -> Array:
+    """What dX of a convolution computes."""
+    return conv2d_input_grad(op, x, w)
+
+
+def conv2d_transpose_input_grad(op: Op, g: Array, w: Array) -> Array:
+    """A convolution."""
+    return conv2d(op, g, w)
+
+
+def conv2d_transpose_weight_grad(op: Op, g: Array, x: Array) -> Array:
+    """dW with its operands exchanged."""
+    return conv2d_weight_grad(op, x, g)
+
+
 def linear(op: Op, x: Array, w: Array) -> Array:
     """``x w^T``"""
     return x @ w.T
@@ -168,12 +191,23 @@ def linear_weight_grad(op: Op, g: Array, x: Array) -> Array:
     return g.T @ x
 
 
+def matmul(op: Op, a: Array, b: Array) -> Array:
+    """Of each matrix of a batch, in float64."""
+    return np.asarray(wide(a) @ wide(b))
+
+
 PRODUCTS: tuple[Product, ...] = (
     conv2d,
     conv2d_input_grad,
     conv2d_weight_grad,
+    conv2d_transpose,
+    conv2d_transpose_input_grad,
+    conv2d_transpose_weight_grad,
     linear,
     linear_input_grad,
     linear_weight_grad,
 )
-GEMM: dict[str, Run] = {p.__name__: _gemm(p) for p in PRODUCTS}
+GEMM: dict[str, Run] = {
+    **{p.__name__: _gemm(p) for p in PRODUCTS},
+    "matmul": on_numbers(matmul),
+}

@@ -72,6 +72,11 @@ def mean(op: Op, x: Array) -> Array:
     return np.asarray(sum_(op, x) / prod(x.shape[d] for d in op.ints_attr("dims")))
 
 
+def max_(op: Op, x: Array) -> Array:
+    """The largest over ``dims``; NaN wins."""
+    return np.asarray(x.max(axis=op.ints_attr("dims"), keepdims=op.bool_attr("keepdim")))
+
+
 def broadcast(op: Op, x: Array) -> Array:
     """``x`` has the dimensions ``dims`` with size 1 or lacks them."""
     shape, dims = op.result.type.shape, op.ints_attr("dims")
@@ -92,5 +97,6 @@ POINTWISE: dict[str, Run] = {
     "sum_channels": on_numbers(sum_channels),
     "sum": on_numbers(sum_),
     "mean": on_numbers(mean),
+    "max": on_numbers(max_),
     "broadcast": on_numbers(broadcast),
 }

@@ -53,6 +53,52 @@ def pad(op: Op, x: Array) -> Array:
     return y
 
 
+def iota(op: Op) -> Array:
+    """start, start + step, ..."""
+    count = np.arange(op.result.type.elements).reshape(op.result.type.shape)
+    return np.asarray(op.int_attr("start") + op.int_attr("step") * count)
+
+
+def triangle(op: Op) -> Array:
+    """1 in the lower triangle of the last two dimensions."""
+    return np.asarray(np.tril(np.ones(op.result.type.shape, np.float32), op.int_attr("diagonal")))
+
+
+def one_hot(op: Op, target: Array) -> Array:
+    """Classes along dimension 1."""
+    shape = op.result.type.shape
+    classes = np.arange(shape[1]).reshape(-1, *(1,) * (len(shape) - 2))
+    column = np.expand_dims(target, 1)
+    hit = (classes == column) & (column != op.int_attr("ignore_index"))
+    return np.asarray(hit, np.float32)
+
+
+def resample(op: Op, x: Array) -> Array:
+    """A sparse matrix acts along ``dim``; products and sums in f32, in the order of the lists."""
+    dim, starts = op.int_attr("dim"), op.ints_attr("starts")
+    index, weights = op.ints_attr("index"), op.floats_attr("weights")
+    moved = np.moveaxis(x, dim, 0)
+    y = np.zeros((len(starts) - 1, *moved.shape[1:]), np.float32)
+    for i in range(len(y)):
+        for k in range(starts[i], starts[i + 1]):
+            y[i] += np.float32(weights[k]) * moved[index[k]]
+    return np.asarray(np.moveaxis(y, 0, dim))
+
+
+def embedding(op: Op, w: Array, index: Array) -> Array:
+    """Rows of w."""
+    return np.asarray(w[index])
+
+
+def embedding_grad(op: Op, g: Array, index: Array) -> Array:
+    """Sums in float64, in the order of the indices."""
+    dw = np.zeros(op.result.type.shape, np.float64)
+    np.add.at(dw, index.reshape(-1), g.reshape(-1, g.shape[-1]).astype(np.float64))
+    if op.int_attr("padding_index") >= 0:
+        dw[op.int_attr("padding_index")] = 0
+    return dw
+
+
 SHAPE: dict[str, Run] = {
     "view": view,
     "permute": on_numbers(permute),
@@ -60,4 +106,10 @@ SHAPE: dict[str, Run] = {
     "slice": on_numbers(slice_),
     "slice_grad": on_numbers(slice_grad),
     "pad": on_numbers(pad),
+    "iota": on_numbers(iota),
+    "triangle": on_numbers(triangle),
+    "one_hot": on_numbers(one_hot),
+    "resample": on_numbers(resample),
+    "embedding": on_numbers(embedding),
+    "embedding_grad": on_numbers(embedding_grad),
 }

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from ..compiler.errors import NoKernelError
 from ..compiler.formats import F32, Format
 from ..compiler.ir import Op, Value
-from ..compiler.types import Scale
+from ..compiler.types import Scale, TensorType
 from .cpu_info import CpuInfo
 from .kernel import Kernel, Slot, Unit, slots_of
 from .layout import Layout, Order
@@ -27,6 +27,13 @@ if TYPE_CHECKING:
     from tvm.tirx import PrimFunc
 
 Pair = tuple[int, int]
+# A transposed convolution walks through its weights as dX of a convolution does.
+TRANSPOSED = {
+    "conv2d_transpose": "conv2d_input_grad",
+    "conv2d_transpose_input_grad": "conv2d",
+    "conv2d_transpose_weight_grad": "conv2d_weight_grad",
+}
+EXCHANGED = frozenset({"conv2d_transpose_weight_grad"})
 # Below this many the rows of tiles, which hold 64 images, would be mostly empty.
 FEWEST_IMAGES = 8
 
@@ -162,11 +169,12 @@ def gemm_kernel(ops: tuple[Op, ...], orders: Mapping[Value, Order], cpu: CpuInfo
     """
     gemm, out = ops[0], ops[-1].result
     check_gemm(gemm)
-    operands = (*gemm.inputs, *(v for op in ops[1:] for v in op.inputs[1:]))
+    factors = gemm.inputs[::-1] if gemm.kind in EXCHANGED else gemm.inputs
+    operands = (*factors, *(v for op in ops[1:] for v in op.inputs[1:]))
     a, b, *bias = (Layout(v.type, orders[v]) for v in operands)
     conv = gemm.kind.startswith("conv2d")
     spec = GemmSpec(
-        kind=gemm.kind,
+        kind=TRANSPOSED.get(gemm.kind, gemm.kind),
         a=a,
         b=b,
         made=gemm.result.type.format,
@@ -179,6 +187,25 @@ def gemm_kernel(ops: tuple[Op, ...], orders: Mapping[Value, Order], cpu: CpuInfo
         cpu=cpu,
     )
     return Kernel(spec, ops, slots_of(operands), (Slot(out),), spec.dot.unit)
+
+
+def matmul_kernel(op: Op, orders: Mapping[Value, Order], cpu: CpuInfo) -> Kernel:
+    """The kernel of a ``matmul``: the matrices of a batch are groups of a 1x1 convolution.
+
+    All values lie row-major, so that they are its operands as they are: BxMxK weights of B*M
+    channels out, an image of B*K channels and N pixels.
+    """
+    a, b = op.inputs
+    (batch, m, k), n = a.type.shape, b.type.shape[2]
+    shapes = ((1, batch * k, 1, n), (batch * m, k, 1, 1), (1, batch * m, 1, n))
+    x, w, y = (
+        Layout(TensorType(shape, v.type.format), Order.ROWS)
+        for shape, v in zip(shapes, (b, a, op.result), strict=True)
+    )
+    one = (1, 1)
+    made = op.result.type.format
+    spec = GemmSpec("conv2d", x, w, made, None, y, one, (0, 0), one, batch, cpu)
+    return Kernel(spec, (op,), slots_of((b, a)), (Slot(op.result),), spec.dot.unit)
 
 
 def _pair(op: Op, name: str) -> Pair:

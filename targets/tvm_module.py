@@ -31,6 +31,16 @@ from tvm.tirx.script import builder as B
 
 Step = Callable[..., object]
 
+# TVM tags memory by the variable it goes through. LLVM inlines kernels into the step, where a value
+# has one variable in the kernel that stores it and another in the one that loads it: without this
+# it would move the load ahead of the store.
+BARRIER = """
+define linkonce_odr i32 @quatrain_barrier() alwaysinline {
+  call void asm sideeffect "", "~{memory}"()
+  ret i32 0
+}
+"""
+
 
 def load_step(plan: Plan, state_bytes: int, cpu: CpuInfo, cache_dir: Path | None) -> Step:
     """The compiled ``step`` of a plan, from the cache folder where it is there."""
@@ -94,10 +104,12 @@ def _step(
             buffers[v.name] = B.match_buffer(
                 B.arg(f"input_{len(buffers)}", T.handle()), v.type.shape, dtype
             )
-        for planned in plan.kernels:
-            kernel = planned.kernel
-            arguments = [_address(plan, buffers, slot) for slot in kernel.slots]
-            B.evaluate(calls[kernel.spec](*arguments))
+        with B.attr(0, "pragma_import_llvm", BARRIER):
+            for planned in plan.kernels:
+                kernel = planned.kernel
+                arguments = [_address(plan, buffers, slot) for slot in kernel.slots]
+                B.evaluate(calls[kernel.spec](*arguments))
+                B.evaluate(tvm.tirx.call_extern("int32", "quatrain_barrier"))
     return ib.get()
 
 

@@ -12,6 +12,7 @@ from tvm import tirx as tir
 from .threefry import PARITY
 from .tvm_expr import Expr, Vectors, i32, load, ramp
 from .tvm_formats import encode, f32_above, from_memory, integer_bits, log_level, sign_code
+from .tvm_pointwise_math import MATH
 from .tvm_pointwise_point import Evaluate, Frame, Point, top_number
 from .tvm_pointwise_space import Node, memory_strides
 from .tvm_stochastic import encode_stochastic, threefry
@@ -51,7 +52,7 @@ def scale_scalars(frame: Frame, node: Node) -> Numbers:
 def threefry_keys(frame: Frame, node: Node) -> Numbers:
     """The three key words, as f32 bit patterns so that they pass as scalars."""
     v = Vectors(frame.code, 1)
-    seed, step = (v.hold(v.cast(load(frame.data[i], i32(0)), "uint32")) for i in node.inputs[1:3])
+    seed, step = (v.hold(v.cast(load(frame.data[i], i32(0)), "uint32")) for i in node.inputs[-2:])
     keys = seed, step, v.hold(seed ^ step ^ v.u(int(PARITY)))
     return {f"key{i}": v.f(v.to_f(key)) for i, key in enumerate(keys)}
 
@@ -62,6 +63,7 @@ SCALARS: dict[str, Callable[[Frame, Node], Numbers]] = {
     "pact_plus_grad": clip_scalars,
     "grad_scale": scale_scalars,
     "round_stochastic": threefry_keys,
+    "random_mask": threefry_keys,
 }
 
 
@@ -283,9 +285,9 @@ def round_log(p: Point, n: Node) -> None:
     p.put_code(q, level | sign_code(v, g, f))
 
 
-def round_stochastic(p: Point, n: Node) -> None:
-    """Up where u (high - low) < g - low; u from Threefry by logical element index."""
-    (q,), v = n.results, p.v
+def _uniform(p: Point, n: Node) -> Expr:
+    """Numbers in [0, 1) from Threefry by logical element index."""
+    v = p.v
     keys = [v.bits(p.constant(n, f"key{i}")) for i in range(3)]
     shape, strides, step = p.frame.space.shape, {}, 1
     for d in reversed(range(len(shape))):
@@ -297,8 +299,20 @@ def round_stochastic(p: Point, n: Node) -> None:
         index = ramp(offset, v.lanes, between)
     salt = int(n.number("salt")) & 0xFFFFFFFF
     word = threefry(v, keys, v.u(salt), v.hold(v.cast(index, "uint32")))
-    u = v.mul(v.cast(v.signed(word >> v.u(8)), "float32"), v.splat(2.0**-24))
-    p.put_code(q, encode_stochastic(v, p.number(n.inputs[0]), p.type(q).format, u))
+    return v.mul(v.cast(v.signed(word >> v.u(8)), "float32"), v.splat(2.0**-24))
+
+
+def round_stochastic(p: Point, n: Node) -> None:
+    """Up where u (high - low) < g - low."""
+    (q,) = n.results
+    g, u = p.number(n.inputs[0]), _uniform(p, n)
+    p.put_code(q, encode_stochastic(p.v, g, p.type(q).format, u))
+
+
+def random_mask(p: Point, n: Node) -> None:
+    """1 where u < keep."""
+    below = _uniform(p, n) < p.v.splat(n.number("keep"))
+    p.put(n.results[0], p.v.f(p.v.where(below, p.v.splat(1.0), p.v.splat(0.0))))
 
 
 RULES: dict[str, Evaluate] = {
@@ -323,4 +337,6 @@ RULES: dict[str, Evaluate] = {
     "grad_scale": grad_scale,
     "round_log": round_log,
     "round_stochastic": round_stochastic,
+    "random_mask": random_mask,
+    **MATH,
 }

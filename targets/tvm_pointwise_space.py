@@ -33,6 +33,11 @@ WHOLE_OPERANDS = {
     "round_stochastic": 1,
     "dequantize": 1,
     "broadcast": 0,
+    "random_mask": 0,
+    **dict.fromkeys(("abs", "sign", "sqrt", "exp", "expm1", "log", "log1p", "tanh"), 1),
+    **dict.fromkeys(("sigmoid", "erf", "power", "clamp_max", "shift", "compare_to"), 1),
+    **dict.fromkeys(("div", "maximum", "minimum", "compare", "masked"), 2),
+    "where": 3,
     "batch_stats": 1,
     "batch_norm_grad_stats": 2,
     "sum_channels": 1,
@@ -176,7 +181,7 @@ class PointwiseSpec:
         """Whether only the elements' places in memory matter, and all values agree on them."""
         layouts = [self.layout(i) for i in self.whole]
         orders = {tuple(d for d in memory_dims(x) if shape[d] > 1) for x in layouts if x.type.shape}
-        indexed = any(n.kind == "round_stochastic" for n in self.nodes)
+        indexed = any(n.kind in ("round_stochastic", "random_mask") for n in self.nodes)
         ordered = all(list(o) == sorted(o) for o in orders)
         clips = [n.inputs[-1] for n in self.nodes if n.kind in ("quantize", "clip_region")]
         return (

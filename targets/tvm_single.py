@@ -11,6 +11,7 @@ from .cpu_info import CpuInfo
 from .kernel import Kernel, slots_of
 from .layout import Order
 from .tvm_expr import Code, Expr, function
+from .tvm_gather import GATHER
 from .tvm_grid import Buffers, Single
 from .tvm_loss import LOSS
 from .tvm_pool import POOL
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 BUILDERS: dict[str, Callable[[Buffers, Single], None]] = {
     **SHAPE,
+    **GATHER,
     **POOL,
     **ADAPTIVE,
     **SUMS,

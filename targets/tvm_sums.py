@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import ExitStack
 from math import prod
 
 from tvm import tirx as tir
 
-from ..compiler.types import Shape
 from .layout import Layout
 from .tvm_expr import PARALLEL, SERIAL, Expr, Vectors, i32, load, ramp
 from .tvm_formats import INFINITY
@@ -27,7 +27,7 @@ def _reduce(b: Buffers, spec: Single, mean: bool) -> None:
     dims = spec.op.ints_attr("dims")
     divisor = float(prod(x.type.shape[d] for d in dims)) if mean else 1.0
     if y.type.elements != 1:
-        _reduce_each(b, spec, dims, divisor)
+        _reduce_each(b, spec, 0.0, add, divisor)
         return
 
     def terms(s: Spot) -> list[Expr]:
@@ -38,30 +38,37 @@ def _reduce(b: Buffers, spec: Single, mean: bool) -> None:
     store_wide(v, b.outputs[0], i32(0), y, wide(v).div(sum_, wide(v).splat(divisor)))
 
 
-def _reduce_each(b: Buffers, spec: Single, dims: Shape, divisor: float) -> None:
-    """One sum for each element of the result, vectors along its last dimension in memory."""
+def _reduce_each(b: Buffers, spec: Single, start: float, join: Join, divisor: float) -> None:
+    """One number for each element of the result, vectors along its last dimension in memory."""
     (x,), (y,) = spec.inputs, spec.outputs
+    dims = spec.op.ints_attr("dims")
     strides, shape = memory_strides(x), x.type.shape
     keep = spec.op.bool_attr("keepdim")
     kept = [d for d in range(len(shape)) if keep or d not in dims]
     own = {i: 0 if d in dims else strides[d] for i, d in enumerate(kept)}
-    gone = len(kept)  # a dimension of the box that stands for the place within what is summed
+    gone = len(kept)  # a dimension of the box that stands for the place within what is reduced
 
     def each(s: Spot) -> None:
         v, everything = wide(s.v), ramp(0, s.v.lanes)
-        sum_ = b.code.local("float64", v.lanes)
-        b.code.store(sum_, everything, v.splat(0.0))
+        made = b.code.local("float64", v.lanes)
+        b.code.store(made, everything, v.splat(start))
         with ExitStack() as stack:
             offset: Expr = i32(0)
             for d in sorted(dims, key=lambda d: -strides[d]):
                 offset = offset + stack.enter_context(b.code.loop(shape[d])) * i32(strides[d])
             inside = Spot(s.v, {**s.at, gone: offset}, s.side)
             number = inside.number(b.inputs[0], x, {**own, gone: 1})
-            b.code.store(sum_, everything, load(sum_, everything) + v.cast(number, "float64"))
-        result = v.div(v.f(load(sum_, everything)), v.splat(divisor))
+            joined = join(load(made, everything), v.f(v.cast(number, "float64")))
+            b.code.store(made, everything, joined)
+        result = v.div(v.f(load(made, everything)), v.splat(divisor))
         store_wide(s.v, b.outputs[0], s.index(memory_strides(y)), y, result)
 
     over(b.code, y.type.shape, memory_dims(y), 8, each)
+
+
+def largest(a: Expr, b: Expr) -> Expr:
+    """The larger; NaN wins."""
+    return tir.Select(tir.NE(a, a), a, tir.Select(a > b, a, b))
 
 
 def sum_(b: Buffers, spec: Single) -> None:
@@ -72,6 +79,11 @@ def sum_(b: Buffers, spec: Single) -> None:
 def mean(b: Buffers, spec: Single) -> None:
     """The sum over the number of elements."""
     _reduce(b, spec, mean=True)
+
+
+def max_(b: Buffers, spec: Single) -> None:
+    """The largest over ``dims``."""
+    _reduce_each(b, spec, -math.inf, largest, 1.0)
 
 
 def mse_loss(b: Buffers, spec: Single) -> None:
@@ -174,6 +186,7 @@ def _first_scale(b: Buffers, spec: Single, bits: Expr, s: Expr) -> None:
 SUMS = {
     "sum": sum_,
     "mean": mean,
+    "max": max_,
     "mse_loss": mse_loss,
     "sawb_clip": sawb_clip,
     "grad_scale_init": grad_scale_init,

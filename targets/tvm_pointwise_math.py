@@ -1,0 +1,134 @@
+"""Rules of functions of a number, comparisons and choices; see ``tvm_pointwise_ops``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tvm import tirx as tir
+
+from . import tvm_math
+from .tvm_expr import Expr, Vectors
+from .tvm_pointwise_point import Evaluate, Point
+from .tvm_pointwise_space import Node
+
+RELATIONS: dict[str, Callable[[Expr, Expr], Expr]] = {
+    "lt": lambda a, b: a < b,
+    "le": lambda a, b: a <= b,
+    "eq": lambda a, b: tir.EQ(a, b),
+    "ne": lambda a, b: tir.NE(a, b),
+    "ge": lambda a, b: a >= b,
+    "gt": lambda a, b: a > b,
+}
+
+
+def _wide(function: Callable[[Vectors, Expr], Expr]) -> Evaluate:
+    """A function that is taken in f64."""
+
+    def rule(p: Point, n: Node) -> None:
+        v = Vectors(p.v.code, p.v.lanes, "float64")
+        made = function(v, v.f(v.cast(p.number(n.inputs[0]), "float64")))
+        p.put(n.results[0], p.v.f(p.v.cast(made, "float32")))
+
+    return rule
+
+
+def power(p: Point, n: Node) -> None:
+    """x^exponent"""
+    _wide(lambda v, x: tvm_math.power(v, x, n.number("exponent")))(p, n)
+
+
+def absolute(p: Point, n: Node) -> None:
+    """|x|"""
+    p.choose(n.results[0], n.inputs[0], p.v.magnitude(p.number(n.inputs[0])))
+
+
+def sign(p: Point, n: Node) -> None:
+    """1, 0 or -1; 0 for NaN."""
+    x, v = p.number(n.inputs[0]), p.v
+    below = v.f(v.where(x < v.splat(0.0), v.splat(-1.0), v.splat(0.0)))
+    p.put(n.results[0], v.f(v.where(x > v.splat(0.0), v.splat(1.0), below)))
+
+
+def sqrt(p: Point, n: Node) -> None:
+    """Correctly rounded."""
+    p.put(n.results[0], p.v.sqrt(p.number(n.inputs[0])))
+
+
+def clamp_max(p: Point, n: Node) -> None:
+    """NaN stays."""
+    x, high = p.number(n.inputs[0]), p.v.splat(n.number("high"))
+    p.put(n.results[0], p.v.f(p.v.where(x > high, high, x)))
+
+
+def shift(p: Point, n: Node) -> None:
+    """x + by"""
+    p.put(n.results[0], p.v.add(p.number(n.inputs[0]), p.v.splat(n.number("by"))))
+
+
+def div(p: Point, n: Node) -> None:
+    """a / b"""
+    a, b = (p.number(i) for i in n.inputs)
+    p.put(n.results[0], p.v.div(a, b))
+
+
+def _better(relation: str) -> Evaluate:
+    """a where it is better than b, or NaN; else b."""
+
+    def rule(p: Point, n: Node) -> None:
+        a, b = (p.number(i) for i in n.inputs)
+        chosen = p.v.f(p.v.where(RELATIONS[relation](a, b), a, b))
+        p.put(n.results[0], p.v.f(p.v.where(tir.NE(a, a), a, chosen)))
+
+    return rule
+
+
+def _compare(p: Point, n: Node, b: Expr) -> None:
+    holds = RELATIONS[str(n.attr("relation"))](p.number(n.inputs[0]), b)
+    p.put(n.results[0], p.v.f(p.v.where(holds, p.v.splat(1.0), p.v.splat(0.0))))
+
+
+def compare(p: Point, n: Node) -> None:
+    """1 or 0."""
+    _compare(p, n, p.number(n.inputs[1]))
+
+
+def compare_to(p: Point, n: Node) -> None:
+    """1 or 0."""
+    _compare(p, n, p.v.splat(n.number("value")))
+
+
+def where(p: Point, n: Node) -> None:
+    """a where c is not 0, else b."""
+    c, a, b = (p.number(i) for i in n.inputs)
+    p.put(n.results[0], p.v.f(p.v.where(tir.NE(c, p.v.splat(0.0)), a, b)))
+
+
+def masked(p: Point, n: Node) -> None:
+    """A number where c is not 0, else x."""
+    c, x = (p.number(i) for i in n.inputs)
+    value = p.v.splat(n.number("value"))
+    p.put(n.results[0], p.v.f(p.v.where(tir.NE(c, p.v.splat(0.0)), value, x)))
+
+
+MATH: dict[str, Evaluate] = {
+    "abs": absolute,
+    "sign": sign,
+    "sqrt": sqrt,
+    "exp": _wide(tvm_math.exp_any),
+    "expm1": _wide(tvm_math.expm1),
+    "log": _wide(tvm_math.log_any),
+    "log1p": _wide(tvm_math.log1p),
+    "tanh": _wide(tvm_math.tanh),
+    "sigmoid": _wide(tvm_math.sigmoid),
+    "erf": _wide(tvm_math.erf),
+    "power": power,
+    "clamp_max": clamp_max,
+    "shift": shift,
+    "div": div,
+    "maximum": _better("gt"),
+    "minimum": _better("lt"),
+    "compare": compare,
+    "compare_to": compare_to,
+    "where": where,
+    "masked": masked,
+}

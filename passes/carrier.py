@@ -14,6 +14,7 @@ A program input is cast where a layer reads it, a weight where an exempt GEMM do
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -47,7 +48,7 @@ REDUCTIONS = words("sum mean max")
 FUNCTIONS = words("div sqrt exp expm1 log log1p tanh sigmoid erf power")
 ARITHMETIC = FUNCTIONS | words(
     "add sub mul scale shift clamp_min clamp_max maximum minimum compare compare_to where masked "
-    "abs sign sum mean max broadcast view"
+    "abs sign sum mean max broadcast"
 )
 LOSS = "loss"
 
@@ -131,13 +132,23 @@ def _inner(program: Program) -> set[str]:
     for op, place in places.items():
         if op.kind not in ARITHMETIC or op.origin not in delicate or op.result in ends:
             continue
-        inside = [r.kind in ARITHMETIC and places[r] == place for r in readers.get(op.result, ())]
+        inside = [
+            r.kind in ARITHMETIC and places[r] == place for r in _through_views(op.result, readers)
+        ]
         reduced = op.kind in REDUCTIONS and any(inside)
         if reduced or (op.inputs and statistics.issuperset(op.inputs)):
             statistics.add(op.result)
         if all(inside) or op.result in statistics:
             found.add(op.result.name)
     return found
+
+
+def _through_views(value: Value, readers: Mapping[Value, Sequence[Op]]) -> Iterator[Op]:
+    for op in readers.get(value, ()):
+        if op.kind == "view":
+            yield from _through_views(op.result, readers)
+        else:
+            yield op
 
 
 def _parameter_sums(program: Program) -> set[str]:

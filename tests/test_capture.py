@@ -266,7 +266,7 @@ class Using(nn.Module):
 
     def __init__(self, use: Callable[[nn.Module, torch.Tensor], torch.Tensor]) -> None:
         super().__init__()
-        self.fc, self.act, self.use = nn.Linear(4, 3), nn.GELU(), use
+        self.fc, self.act, self.use = nn.Linear(4, 3), nn.CELU(), use
 
     def forward(self, x: torch.Tensor) -> Any:
         return self.use(self, self.fc(x))
@@ -274,20 +274,16 @@ class Using(nn.Module):
 
 CONSTANT = torch.ones(3)
 REFUSED_MODELS: dict[str, tuple[Callable[..., Any], str]] = {
-    "op": (lambda m, h: m.act(h), r"gelu in layer 'act' at .*\.py:\d+ is not supported; supported"),
-    "functional": (lambda m, h: h.sigmoid(), r"sigmoid in layer 'model' at .*test_capture\.py:\d+"),
-    "matmul": (
-        lambda m, h: h @ m.fc.weight @ m.fc.weight.t(),
-        r"mm in layer 'model' at .* no layer",
-    ),
-    "bmm": (lambda m, h: torch.bmm(h[None], h[None].transpose(1, 2))[0], r"bmm in layer 'model'"),
-    "conv1d": (
-        lambda m, h: F.conv1d(h[:, None], h[:1, None])[:, 0],
-        r"convolution in layer 'model'",
+    "op": (lambda m, h: m.act(h), r"celu in layer 'act' at .*\.py:\d+ is not supported; supported"),
+    "functional": (lambda m, h: h.cumsum(1), r"cumsum in layer 'model' at .*test_capture\.py:\d+"),
+    "conv3d": (
+        lambda m, h: F.conv3d(h[None, None, None], h[None, None, None, :1, :1])[0, 0, 0],
+        r"convolution in layer 'model' at .* no layer",
     ),
     "integers": (lambda m, h: h * h.argmax(1)[:, None], r"argmax in layer 'model'"),
     "double": (lambda m, h: h.double().float(), r"to_copy in layer 'model'"),
-    "division": (lambda m, h: h / h.mean(), r"div in .* divides by a tensor"),
+    "division": (lambda m, h: torch.div(h, 2.0, rounding_mode="trunc") + h, r"div in .* rounds"),
+    "power": (lambda m, h: h**h, r"pow in .* raises a tensor to a tensor"),
     "branch": (lambda m, h: h if h.sum() > 0 else -h, r"value of a tensor at .*test_capture\.py"),
     "constant": (lambda m, h: h * CONSTANT, r"no buffer and no input; register it as a buffer"),
     "new tensor": (lambda m, h: h * torch.tensor([1.0, 2.0, 3.0]), r"tensor made in the forward"),
@@ -304,8 +300,7 @@ def test_a_model_outside_of_the_set_is_refused(case: str) -> None:
 
 
 REFUSED_LOSSES: dict[str, tuple[Callable[..., Any], str]] = {
-    "smoothing": (nn.CrossEntropyLoss(label_smoothing=0.1), "label_smoothing=0.1"),
-    "weights": (nn.CrossEntropyLoss(weight=torch.ones(3)), "class weights"),
+    "ranks": (lambda o, y: (o.argsort(1) * o).sum(), "sort in layer 'loss'"),
     "no reduction": (nn.CrossEntropyLoss(reduction="none"), r"shape \(3,\); reduce it"),
     "number": (lambda o, y: 1.0, "returns a float"),
     "no gradient": (lambda o, y: F.cross_entropy(o.detach(), y), "depends on no parameter"),
@@ -322,7 +317,7 @@ def test_a_loss_outside_of_the_set_is_refused(case: str) -> None:
 
 def test_an_unsupported_op_has_an_error_class_of_its_own() -> None:
     with pytest.raises(UnsupportedOpError):
-        captured(nn.Sequential(nn.Linear(4, 3), nn.Tanh()))
+        captured(nn.Sequential(nn.Linear(4, 3), nn.CELU()))
 
 
 REFUSED_OPTIMIZERS: dict[str, tuple[Callable[[nn.Module], Any], str]] = {

@@ -14,12 +14,12 @@ import torch
 from torch import nn
 
 from .capture_graph import Loss, state_tensors, trace_evaluation, trace_training
-from .capture_optimizer import momenta, read_optimizer
+from .capture_optimizer import kept_tensors, read_optimizer
 from .errors import CaptureError
 from .ir import SEED, STEP, Program
 from .lower import Lowered, lower_evaluation, lower_training
 from .lower_builder import FORMAT_OF
-from .lower_update import OptimizerSpec, momentum_name
+from .optimizers import OptimizerSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def capture(
     lowered = lower_training(joint, spec)
     evaluation = lower_evaluation(trace_evaluation(model, batch[:-1]))
     state = {lowered.names[name]: t.detach().numpy().copy() for name, t in tensors.items()}
-    state |= _optimizer_state(lowered, momenta(optimizer, spec, model))
+    state |= _optimizer_state(lowered, {*tensors}, *kept_tensors(optimizer, spec, model))
     keys = {id(t): lowered.names[name] for name, t in tensors.items()}
     model_state = {
         key: keys[id(t)] for key, t in model.state_dict(keep_vars=True).items() if id(t) in keys
@@ -71,8 +71,10 @@ def capture(
     return Capture(lowered.program, evaluation.program, state, spec, model_state)
 
 
-def _optimizer_state(lowered: Lowered, momentum: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Zero momenta, or those of earlier steps, and the step counter."""
+def _optimizer_state(
+    lowered: Lowered, known: set[str], kept: Mapping[str, np.ndarray], steps: int
+) -> dict[str, np.ndarray]:
+    """What the optimizer keeps, zeros or of earlier steps, and the step counter."""
     names = {value: name for name, value in lowered.names.items()}
     state: dict[str, np.ndarray] = {}
     for value in lowered.program.state:
@@ -80,11 +82,10 @@ def _optimizer_state(lowered: Lowered, momentum: Mapping[str, np.ndarray]) -> di
         if name == SEED:
             state[value.name] = np.array(0, np.int64)
         elif name == STEP:
-            state[value.name] = np.array(1 if momentum else 0, np.int64)
-        elif name.endswith(momentum_name("")):
-            before = momentum.get(name.removesuffix(momentum_name("")))
+            state[value.name] = np.array(steps, np.int64)
+        elif name not in known:
             fresh = np.zeros(value.type.shape, np.float32)
-            state[value.name] = fresh if before is None else before
+            state[value.name] = kept.get(name, fresh)
     return state
 
 

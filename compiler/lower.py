@@ -19,7 +19,8 @@ from .lower_norm import NORM
 from .lower_pointwise import POINTWISE
 from .lower_pool import POOL
 from .lower_shape import SHAPE, alias, view
-from .lower_update import OptimizerSpec, declare_hyper, update
+from .lower_update import declare_hyper, update
+from .optimizers import OptimizerSpec
 from .types import TensorType
 from .verify import verify
 

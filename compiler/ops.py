@@ -111,9 +111,9 @@ shift(x: float) {{by: float}} -> y: float
     -- x + by
 div(a: float, b: float) -> y: float
 maximum(a: float, b: float) -> y: float
-    -- a where a > b or a is NaN, else b
+    -- a where a > b, else b; NaN if one is
 minimum(a: float, b: float) -> y: float
-    -- a where a < b or a is NaN, else b
+    -- a where a < b, else b; NaN if one is
 compare(a: float, b: float) {{relation: word}} -> m: float
     -- 1 where a relation b, else 0; relation = lt|le|eq|ne|ge|gt
 compare_to(x: float) {{relation: word, value: float}} -> m: float
@@ -200,6 +200,11 @@ mse_loss_grad(g: f32, x: float, y: float) {{reduction: word}} -> dx: float
 # Update; the first step (step == 0) takes the gradient undamped, as torch does
 sgd(w: f32, dw: float, m: f32, step: int, lr: f32, momentum: f32, dampening: f32, weight_decay: f32)
     {{nesterov: flag, maximize: flag}} -> w1: f32, m1: f32
+adam(w: f32, dw: float, m: f32, v: f32, step: int, lr: f32, one_minus_beta1: f32,
+    one_minus_beta2: f32, eps: f32, weight_decay: f32)
+    {{decoupled_weight_decay: flag, maximize: flag}} -> w1: f32, m1: f32, v1: f32
+rmsprop(w: f32, dw: float, s: f32, m: f32, lr: f32, alpha: f32, eps: f32, momentum: f32,
+    weight_decay: f32) {{maximize: flag}} -> w1: f32, s1: f32, m1: f32
 """
 
 GEMMS = frozenset(

@@ -242,10 +242,11 @@ def _embedding_grad(op: Op) -> Shapes:
     return (None,)
 
 
-def _sgd(op: Op) -> Shapes:
-    w = _shape(op, 0)
-    _need(w == _shape(op, 1) == _shape(op, 2), "weight, gradient and momentum differ in shape")
-    return (w, w)
+def _update(op: Op) -> Shapes:
+    w, kept = _shape(op, 0), len(op.results) - 1
+    alike = all(_shape(op, i) == w for i in range(2 + kept))
+    _need(alike, "weight, gradient and what the optimizer keeps differ in shape")
+    return (w,) * (1 + kept)
 
 
 RULES: dict[str, Callable[[Op], Shapes]] = {
@@ -300,5 +301,5 @@ RULES: dict[str, Callable[[Op], Shapes]] = {
     "nll_loss_grad": _free,
     "mse_loss": _scalars,
     "mse_loss_grad": lambda op: (_shape(op, 1),),
-    "sgd": _sgd,
+    **dict.fromkeys(("sgd", "adam", "rmsprop"), _update),
 }

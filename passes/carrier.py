@@ -21,6 +21,7 @@ from typing import Literal
 from ..compiler.formats import F32, FORMATS, Format
 from ..compiler.ir import Op, Program, Region, Value, unused
 from ..compiler.ops import FORWARD_GEMMS, INPUT_GRADS, OPS, PRODUCTS
+from ..compiler.optimizers import UPDATES
 from .names import words
 
 # These turn f32 into the carrier whatever they read; only their first result is a tensor of data.
@@ -96,7 +97,7 @@ class _Carrier:
         """The format to cast operand ``i`` to; None to leave it."""
         v = op.inputs[i]
         if region.name == "update":
-            return F32 if op.kind == "sgd" and v.type.format is self.format else None
+            return F32 if op.kind in UPDATES and v.type.format is self.format else None
         if v.type.format is not F32 or op.kind == "cast":
             return None
         if op.kind in PRODUCTS:

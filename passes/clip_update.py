@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from ..compiler.formats import F32
 from ..compiler.ir import Op, Program, Value, attrs, unused
+from ..compiler.optimizers import KINDS, UPDATES
 from ..compiler.types import TensorType
 from .names import part
 
@@ -20,9 +21,9 @@ def clip_update(
     decay: float,
     floor: float,
 ) -> Program:
-    """Add gradients, ``sgd`` and ``clamp_min`` for ``clip``, with momentum state of its own.
+    """Add gradients, an update and ``clamp_min`` for ``clip``, with optimizer state of its own.
 
-    The program stays as it is where nothing is trained: no gradient, or no ``sgd`` to follow.
+    The program stays as it is where nothing is trained: no gradient, or no update to follow.
     """
     model = _first_group(program)
     if model is None or not gradients:
@@ -37,22 +38,25 @@ def clip_update(
     for more in gradients[1:]:
         ops.append(Op("add", (total, more), (new(f"{clip.name}.grad"),), origin=layer))
         total = ops[-1].result
-    velocity = new(f"{clip.name}.momentum")
-    own_decay = new(part(layer, "clip_decay"))
-    step, lr, momentum, dampening = model.inputs[3:7]
-    trained, velocity_next = new(f"{clip.name}.trained"), new(f"{velocity.name}.next")
-    inputs = (clip, total, velocity, step, lr, momentum, dampening, own_decay)
-    kept = new(f"{clip.name}.next")
+    # An update reads weight, gradient, what the optimizer keeps, the rest; its decay comes last.
+    many = len(model.results) - 1
+    shared, names = model.inputs[2 + many : -1], KINDS[model.kind].kept.values()
+    kept = tuple(new(f"{clip.name}.{name}") for name in names)
+    own_decay, trained = new(part(layer, "clip_decay")), new(f"{clip.name}.trained")
+    after = tuple(new(f"{v.name}.next") for v in kept)
+    above = new(f"{clip.name}.next")
+    inputs = (clip, total, *kept, *shared, own_decay)
     ops += [
         Op("constant", (), (own_decay,), attrs(value=float(decay)), layer),
-        Op("sgd", inputs, (trained, velocity_next), model.attrs, layer),
-        Op("clamp_min", (trained,), (kept,), attrs(low=float(floor)), layer),
+        Op(model.kind, inputs, (trained, *after), model.attrs, layer),
+        Op("clamp_min", (trained,), (above,), attrs(low=float(floor)), layer),
     ]
-    grown = program.with_state({velocity: 0.0}).append("update", tuple(ops))
-    return replace(grown, next=(*grown.next, (clip, kept), (velocity, velocity_next)))
+    grown = program.with_state(dict.fromkeys(kept, 0.0)).append("update", tuple(ops))
+    pairs = ((clip, above), *zip(kept, after, strict=True))
+    return replace(grown, next=(*grown.next, *pairs))
 
 
 def _first_group(program: Program) -> Op | None:
-    steps = [op for op in program.region("update").ops if op.kind == "sgd"]
-    of_first = [op for op in steps if op.inputs[4].name.startswith("group0.")]
+    steps = [op for op in program.region("update").ops if op.kind in UPDATES]
+    of_first = [op for op in steps if op.inputs[-1].name.startswith("group0.")]
     return next(iter(of_first or steps), None)

@@ -21,7 +21,7 @@ from typing import Literal
 
 from ..compiler.errors import RecipeError
 from ..compiler.formats import FP4_EVEN, FP4_ODD, FP4_ODD_LOW, I64, Format
-from ..compiler.ir import SEED, Op, Program, Region, Value, attrs, unused
+from ..compiler.ir import SEED, STEP, Op, Program, Region, Value, attrs, unused
 from ..compiler.types import Scale, TensorType
 from .grad_scale import GRADIENT_PRODUCTS
 from .hybrid_fp8 import is_scaled
@@ -106,9 +106,8 @@ def _noise(program: Program) -> tuple[Value, ...]:
     """The seed and the step counter; none in a program that only evaluates."""
     if "backward" not in {r.name for r in program.regions}:
         return ()
-    update = next((op for op in program.region("update").ops if op.kind == "sgd"), None)
-    if update is None:
-        raise RecipeError("sr=true draws new numbers in each step, but no sgd counts the steps")
     known = {v.name: v for v in program.state}
+    if STEP not in known:
+        raise RecipeError("sr=true draws new numbers in each step, but nothing counts the steps")
     seed = known.get(SEED) or Value(SEED, TensorType((), I64))
-    return seed, update.inputs[3]
+    return seed, known[STEP]

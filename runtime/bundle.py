@@ -33,7 +33,7 @@ from ..compiler.verify import read_program
 from ..passes.recipe import Recipe
 from .files import write_bytes
 
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 ENTRIES = ("manifest.json", "train.qt", "evaluation.qt", "recipe.json", "state.safetensors")
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date a zip knows: equal content gives equal bytes
 MAX_ENTRY = 1 << 36

@@ -12,7 +12,7 @@ import torch
 
 from ..compiler.errors import FileError, InputError, RecipeError, closest
 from ..compiler.ir import SEED, Program
-from ..compiler.lower_update import Group, HasGroups, OptimizerSpec
+from ..compiler.optimizers import Group, HasGroups, OptimizerSpec
 from ..compiler.text import show
 from ..passes.recipe import Recipe
 from ..targets.registry import BindOptions, Executable, find_target
@@ -253,8 +253,7 @@ def _source(bundle: Bundle) -> Source:
         Group(
             tuple(map(str, g["parameters"])),
             {k: float(v) for k, v in _mapping(g["numbers"]).items()},
-            bool(g["nesterov"]),
-            bool(g["maximize"]),
+            {k: bool(v) for k, v in _mapping(g["flags"]).items()},
         )
         for g in map(_mapping, optimizer["groups"])
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..compiler.ir import Op, Program, Value
+from ..compiler.optimizers import UPDATES
 from ..compiler.types import Shape
 
 # Which operands and which results of an op autograd keeps.
@@ -66,7 +67,7 @@ def torch_saved(program: Program) -> tuple[Kept, ...]:
 
 def _parameters(program: Program) -> set[Value]:
     """State that the update trains, where the captured f32 program reads it."""
-    return {op.inputs[0] for op in program.region("update").ops if op.kind == "sgd"}
+    return {op.inputs[0] for op in program.region("update").ops if op.kind in UPDATES}
 
 
 def _kept_by(op: Op, needs_grad: set[Value]) -> list[Value]:

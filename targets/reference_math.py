@@ -37,8 +37,15 @@ def sign(op: Op, x: Array) -> Array:
 
 
 def power(op: Op, x: Array) -> Array:
-    """x^exponent."""
-    return np.asarray(np.power(wide(x), op.float_attr("exponent")), np.float32)
+    """x^exponent; of minus infinity too NaN where the exponent is no integer."""
+    exponent, numbers = op.float_attr("exponent"), wide(x)
+    if abs(exponent) == 0.5:
+        root = np.sqrt(numbers)
+        return np.asarray(root if exponent > 0 else 1 / root, np.float32)
+    made = np.power(numbers, exponent)
+    if not exponent.is_integer():
+        made = np.where(numbers < 0, np.nan, made)
+    return np.asarray(made, np.float32)
 
 
 def clamp_max(op: Op, x: Array) -> Array:

@@ -11,14 +11,15 @@ from .tvm_expr import Expr, Vectors
 from .tvm_pointwise_point import Evaluate, Point
 from .tvm_pointwise_space import Node
 
+# All are false where one side is NaN. TVM's "not equal" is too, so that is left to ``_compare``.
 RELATIONS: dict[str, Callable[[Expr, Expr], Expr]] = {
     "lt": lambda a, b: a < b,
     "le": lambda a, b: a <= b,
     "eq": lambda a, b: tir.EQ(a, b),
-    "ne": lambda a, b: tir.NE(a, b),
     "ge": lambda a, b: a >= b,
     "gt": lambda a, b: a > b,
 }
+OPPOSITE = {"gt": "le", "lt": "ge"}
 
 
 def _wide(function: Callable[[Vectors, Expr], Expr]) -> Evaluate:
@@ -72,19 +73,22 @@ def div(p: Point, n: Node) -> None:
 
 
 def _better(relation: str) -> Evaluate:
-    """a where it is better than b, or NaN; else b."""
+    """The better of two; NaN if one is."""
 
     def rule(p: Point, n: Node) -> None:
         a, b = (p.number(i) for i in n.inputs)
-        chosen = p.v.f(p.v.where(RELATIONS[relation](a, b), a, b))
-        p.put(n.results[0], p.v.f(p.v.where(tir.NE(a, a), a, chosen)))
+        worse = p.v.f(p.v.where(RELATIONS[OPPOSITE[relation]](a, b), b, p.v.add(a, b)))
+        p.put(n.results[0], p.v.f(p.v.where(RELATIONS[relation](a, b), a, worse)))
 
     return rule
 
 
 def _compare(p: Point, n: Node, b: Expr) -> None:
-    holds = RELATIONS[str(n.attr("relation"))](p.number(n.inputs[0]), b)
-    p.put(n.results[0], p.v.f(p.v.where(holds, p.v.splat(1.0), p.v.splat(0.0))))
+    relation, a = str(n.attr("relation")), p.number(n.inputs[0])
+    yes, no = p.v.splat(1.0), p.v.splat(0.0)
+    if relation == "ne":
+        relation, yes, no = "eq", no, yes
+    p.put(n.results[0], p.v.f(p.v.where(RELATIONS[relation](a, b), yes, no)))
 
 
 def compare(p: Point, n: Node) -> None:
@@ -100,14 +104,14 @@ def compare_to(p: Point, n: Node) -> None:
 def where(p: Point, n: Node) -> None:
     """a where c is not 0, else b."""
     c, a, b = (p.number(i) for i in n.inputs)
-    p.put(n.results[0], p.v.f(p.v.where(tir.NE(c, p.v.splat(0.0)), a, b)))
+    p.put(n.results[0], p.v.f(p.v.where(tir.EQ(c, p.v.splat(0.0)), b, a)))
 
 
 def masked(p: Point, n: Node) -> None:
     """A number where c is not 0, else x."""
     c, x = (p.number(i) for i in n.inputs)
     value = p.v.splat(n.number("value"))
-    p.put(n.results[0], p.v.f(p.v.where(tir.NE(c, p.v.splat(0.0)), value, x)))
+    p.put(n.results[0], p.v.f(p.v.where(tir.EQ(c, p.v.splat(0.0)), x, value)))
 
 
 MATH: dict[str, Evaluate] = {

@@ -68,7 +68,8 @@ def _reduce_each(b: Buffers, spec: Single, start: float, join: Join, divisor: fl
 
 def largest(a: Expr, b: Expr) -> Expr:
     """The larger; NaN wins."""
-    return tir.Select(tir.NE(a, a), a, tir.Select(a > b, a, b))
+    # Of NaN every comparison is false; and TVM takes "a != a" for false.
+    return tir.Select(a > b, a, tir.Select(a <= b, b, a + b))
 
 
 def sum_(b: Buffers, spec: Single) -> None:

@@ -17,7 +17,7 @@ from quatrain.compiler.formats import (
     Format,
 )
 from quatrain.compiler.ir import Attr
-from quatrain.compiler.ops import GEMMS, OPS
+from quatrain.compiler.ops import OPS, PRODUCTS
 from quatrain.compiler.types import Scale, Shape, TensorType
 from quatrain.targets.layout import Order
 from quatrain.targets.tvm_expr import STREAMED_BYTES
@@ -35,7 +35,7 @@ PLANES = [(2, 3, 7, 7), (1, 16, 6, 5), (2, 33, 1, 1), (1, 1, 9, 4)]
 
 
 def test_every_op_has_a_kernel() -> None:
-    assert set(OPS) - GEMMS == POINTWISE | TAILS | SINGLE
+    assert set(OPS) - PRODUCTS == POINTWISE | TAILS | SINGLE
     assert not (POINTWISE & TAILS or POINTWISE & SINGLE or TAILS & SINGLE)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from ..compiler.errors import DataError, UsageError
-from ..compiler.ir import Program, Value
+from ..compiler.ir import STEP, Program, Value
 from .batches import Floats, accuracy, batches_per_epoch, train_batches
 from .dataset import Array, Dataset
 from .files import check_writable
@@ -77,7 +77,7 @@ def steps_done(step: Step) -> int:
 
 def step_counter(program: Program) -> Value | None:
     """The state that counts the steps."""
-    return next((op.inputs[3] for op in program.region("update").ops if op.kind == "sgd"), None)
+    return next((v for v in program.state if v.name == STEP), None)
 
 
 def batch_values(program: Program, hyper: Collection[str]) -> tuple[Value, Value]:

@@ -18,22 +18,40 @@ from ..targets.plan_memory import ALIGNMENT
 DTYPES = {"f32": torch.float32, "i64": torch.int64}
 
 
+MOVES = frozenset({"view", "permute", "slice"})
+# Which operand names something, and which operand (else the result) has how many in what dimension.
+NAMED: dict[str, tuple[int, int | None, int]] = {
+    "nll_loss": (1, 0, 1),
+    "one_hot": (0, None, 1),
+    "embedding": (1, 0, 0),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """An input that holds class numbers 0 .. classes - 1 (or ``ignore``)."""
+    """An input that holds numbers 0 .. classes - 1 (or ``ignore``): labels, rows of a table."""
 
     value: Value
     classes: int
     ignore: int
+    word: str
 
 
 def find_labels(program: Program) -> tuple[Labels, ...]:
-    """The inputs that a loss reads as class numbers."""
-    found = {
-        op.inputs[1]: Labels(op.inputs[1], op.inputs[0].type.shape[1], op.int_attr("ignore_index"))
-        for _, op in program.ops()
-        if op.kind == "nll_loss" and op.inputs[1] in program.inputs
-    }
+    """The inputs that name classes of a loss or rows of a table, also through views."""
+    source = {v: v for v in program.inputs}
+    found: dict[tuple[Value, int], Labels] = {}
+    for _, op in program.ops():
+        if op.kind in MOVES and op.inputs[0] in source:
+            source[op.result] = source[op.inputs[0]]
+        if op.kind not in NAMED or op.inputs[NAMED[op.kind][0]] not in source:
+            continue
+        operand, table, dim = NAMED[op.kind]
+        value = source[op.inputs[operand]]
+        shape = (op.inputs[table] if table is not None else op.result).type.shape
+        ignore = op.int_attr("ignore_index") if "ignore_index" in op.attrs else -1
+        word = "row" if op.kind == "embedding" else "label"
+        found.setdefault((value, shape[dim]), Labels(value, shape[dim], ignore, word))
     return tuple(found.values())
 
 
@@ -76,14 +94,15 @@ def _finite(array: np.ndarray) -> bool:
 
 
 def check_labels(batch: Sequence[torch.Tensor], wanted: Sequence[Value], labels: Labels) -> None:
-    """Raise InputError where a class number lies outside of 0 .. classes - 1."""
+    """Raise InputError where a number lies outside of 0 .. classes - 1."""
     given = batch[list(wanted).index(labels.value)]
     wrong = (given < 0) | (given >= labels.classes)
     wrong &= given != labels.ignore
     if bool(wrong.any()):
         first = int(given[wrong][0])
         top = labels.classes - 1
-        raise InputError(f"{labels.value.name} holds the label {first}; labels are 0 .. {top}")
+        word = labels.word
+        raise InputError(f"{labels.value.name} holds the {word} {first}; {word}s are 0 .. {top}")
 
 
 def to_torch(array: np.ndarray, value: Value) -> torch.Tensor:

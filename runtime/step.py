@@ -95,14 +95,16 @@ class Step:
             self.skipped += 1
         return to_torch(loss, bound.program.outputs[0])
 
-    def predict(self, x: torch.Tensor) -> torch.Tensor:
+    def predict(self, *x: torch.Tensor) -> Any:
         """The quantized forward in eval mode: any number of samples in, one row of outputs each.
 
-        Running statistics, learned clips and scales of the current weights.
+        Running statistics, learned clips and scales of the current weights. A model with several
+        inputs takes several tensors; one with several outputs gives a tuple.
         """
         if self._evaluation is None:
             self._evaluation = _Evaluation(self.source, self.options, self._state.layout)
-        return self._evaluation.run(x, self._state.old)
+        made = self._evaluation.run(x, self._state.old)
+        return made[0] if len(made) == 1 else tuple(made)
 
     @property
     def program(self) -> Program:
@@ -208,24 +210,49 @@ class _Evaluation:
 
     def __init__(self, source: Source, options: BindOptions, layout: StateLayout) -> None:
         self.program = source.recipe.apply(source.evaluation)[-1][1]
+        self.labels = find_labels(self.program)
         chosen = replace(options, allow=source.allow)
         self.executable = find_target(source.target).bind(self.program, layout, chosen)
 
-    def run(self, x: torch.Tensor, state: np.ndarray) -> torch.Tensor:
-        """Outputs for all samples of ``x``; the last slice is filled up with zeros."""
-        (value,) = self.program.inputs
-        size, rest = value.type.shape[0], value.type.shape[1:]
-        if not isinstance(x, torch.Tensor) or tuple(x.shape[1:]) != rest:
-            shape = list(x.shape) if isinstance(x, torch.Tensor) else type(x).__name__
-            raise InputError(f"predict takes samples of shape {list(rest)}, not {shape}")
-        parts: list[torch.Tensor] = []
-        for start in range(0, len(x), size):
+    def run(self, given: Sequence[torch.Tensor], state: np.ndarray) -> list[torch.Tensor]:
+        """Outputs for all samples; the last slice is filled up with zeros."""
+        values = self.program.inputs
+        if len(given) != len(values):
+            raise InputError(f"predict takes {len(values)} tensors, not {len(given)}")
+        for x, value in zip(given, values, strict=True):
+            rest = value.type.shape[1:]
+            if not isinstance(x, torch.Tensor) or tuple(x.shape[1:]) != rest:
+                shape = list(x.shape) if isinstance(x, torch.Tensor) else type(x).__name__
+                raise InputError(f"predict takes samples of shape {list(rest)}, not {shape}")
+        size, count = values[0].type.shape[0], len(given[0])
+        if any(len(x) != count for x in given):
+            raise InputError(f"predict takes as many samples of each input, not {_lengths(given)}")
+        parts = [self._slice(given, start, size, state) for start in range(0, count, size)]
+        if len(parts) == 1 and count == size:
+            return parts[0]
+        if not parts:
+            return [torch.zeros((0, *v.type.shape[1:])) for v in self.program.outputs]
+        return [torch.cat(several)[:count] for several in zip(*parts, strict=True)]
+
+    def _slice(
+        self, given: Sequence[torch.Tensor], start: int, size: int, state: np.ndarray
+    ) -> list[torch.Tensor]:
+        filled = []
+        for x in given:
             part = x[start : start + size]
             if len(part) < size:
-                part = torch.cat([part, part.new_zeros((size - len(part), *rest))])
-            made, *_ = self.executable.run(check_batch((part,), (value,)), state, state)
-            parts.append(to_torch(made, self.program.outputs[0]))
-        return torch.cat(parts)[: len(x)] if parts else torch.zeros((0,))
+                part = torch.cat([part, part.new_zeros((size - len(part), *x.shape[1:]))])
+            filled.append(part)
+        ready = check_batch(filled, self.program.inputs)
+        for labels in self.labels:
+            check_labels(ready, self.program.inputs, labels)
+        made = self.executable.run(ready, state, state)
+        return [to_torch(m, v) for m, v in zip(made, self.program.outputs, strict=True)]
+
+
+def _lengths(given: Sequence[torch.Tensor]) -> str:
+    """How many samples each tensor has, in words."""
+    return " and ".join(str(len(x)) for x in given)
 
 
 def load_step(path: str | Path, options: BindOptions, target: str | None = None) -> Step:

@@ -92,6 +92,10 @@ running_average(old: f32, new: f32, count: int) {{correction: float}} -> next: f
     -- the same with momentum 1 / count
 increment(n: int) -> next: int
     -- n + 1
+ratio(n: int) {{by: int}} -> q: int
+    -- n / by, rounded down
+turn(n: int) {{of: int, at: int}} -> m: f32
+    -- 1 where n mod of is at (of = 0: where n is at), else 0
 
 # Pointwise
 relu(x: float) -> y: float

@@ -45,6 +45,13 @@ ATTRS: dict[str, Callable[[Attr], bool]] = {
     "ints": lambda a: isinstance(a, tuple) and all(isinstance(n, int) for n in a),
     "floats": lambda a: isinstance(a, tuple) and all(isinstance(n, float) for n in a),
 }
+# What a word may be, by attribute.
+WORDS = {
+    "tie": ("up", "down"),
+    "underflow": ("uniform", "nearest"),
+    "reduction": ("mean", "sum"),
+    "relation": ("lt", "le", "eq", "ne", "ge", "gt"),
+}
 
 
 def read_program(text: str) -> Program:
@@ -120,6 +127,10 @@ def _results(op: Op, names: set[str]) -> str:
         shapes = expected_shapes(op)
     except (ShapeMismatch, IndexError, ValueError) as e:
         return f"{op.kind}: {e}"
+    if op.kind == "view":
+        x, y = op.inputs[0].type, op.result.type
+        if (x.format, x.scale) != (y.format, y.scale):
+            return f"a view keeps format and scale, but {x} becomes {y}"
     for r, shape in zip(op.results, shapes, strict=True):
         if shape is not None and r.type.shape != shape:
             return f"{r.name} is {r.type}, but {op.kind} makes shape {shape}"
@@ -152,8 +163,11 @@ def _attributes(op: Op, definition: OpDef) -> str:
     if set(op.attrs) != set(definition.attrs):
         return f"{op.kind} has attributes {sorted(op.attrs)}"
     for name, kind in definition.attrs.items():
-        if not ATTRS[kind](op.attrs[name]):
-            return f"attribute {name}={op.attrs[name]!r} is not of type {kind}"
+        value = op.attrs[name]
+        if not ATTRS[kind](value):
+            return f"attribute {name}={value!r} is not of type {kind}"
+        if kind == "word" and value not in WORDS[name]:
+            return f"attribute {name}={value} is none of {', '.join(WORDS[name])}"
     return ""
 
 

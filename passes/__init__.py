@@ -10,10 +10,19 @@ The order in which ``ultra_low_4bit`` runs them:
     subsample                        what shortcuts read, in the format that carrier gave it
     recompute                        sees the final formats, which decide what is worth keeping
     canonicalize                     removes what the others left without readers
+
+Behind them, where a step is asked for it, passes over the update:
+
+    average_weights                  reads what the optimizer makes
+    accumulate_gradients             decides when that becomes the next state
+    clip_gradients                   bounds the sums that the optimizer reads
 """
 
+from .accumulate_gradients import accumulate_gradients
+from .average_weights import average_weights
 from .canonicalize import canonicalize
 from .carrier import carrier
+from .clip_gradients import clip_gradients
 from .grad_scale import grad_scale
 from .hybrid_fp8 import hybrid_fp8
 from .options import Pass
@@ -26,8 +35,11 @@ from .two_phase_rounding import two_phase_rounding
 PASSES: dict[str, Pass] = {
     p.__name__: p
     for p in (
+        accumulate_gradients,
+        average_weights,
         canonicalize,
         carrier,
+        clip_gradients,
         grad_scale,
         hybrid_fp8,
         pact_activations,

@@ -121,6 +121,10 @@ class Recipe:
         said = show(next(iter(changed.values())).settings[option])
         return replace(self, steps=steps, options=MappingProxyType({**self.options, key: said}))
 
+    def followed_by(self, name: str, **settings: Setting) -> Recipe:
+        """The recipe with one more pass of quatrain at its end."""
+        return replace(self, steps=(*self.steps, _known(name).set(settings)))
+
     def _step(self, label: str) -> Step:
         return self.steps[self.labels.index(label)]
 

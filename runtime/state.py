@@ -20,7 +20,8 @@ class State:
         self.layout: StateLayout = state_layout(program)
         self.old: Block = self.layout.block()
         self.new: Block = self.layout.block()
-        numbers = {k: np.asarray(v) for k, v in program.initial.items()}
+        shapes = {v.name: v.type.shape for v in program.state}
+        numbers = {k: np.full(shapes[k], v) for k, v in program.initial.items()}
         self.load({**numbers, **initial})
 
     def commit(self) -> None:

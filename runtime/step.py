@@ -145,10 +145,18 @@ class Step:
         """Set state values by name; InputError, with nothing changed, for one that does not fit."""
         self._state.load({k: v.detach().cpu().numpy() for k, v in values.items()})
 
-    def state_dict(self) -> dict[str, torch.Tensor]:
-        """Parameters and buffers as the plain model names them; loads into it strictly."""
-        state = self._state.read()
-        return {k: torch.from_numpy(state[name]) for k, name in self.source.model_state.items()}
+    def state_dict(self, *, average: bool = False) -> dict[str, torch.Tensor]:
+        """Parameters and buffers as the plain model names them; loads into it strictly.
+
+        With ``average`` the moving averages of the parameters; InputError where none are kept.
+        """
+        state, names = self._state.read(), dict(self.source.model_state)
+        if average:
+            kept = {k: f"{name}.average" for k, name in names.items() if f"{name}.average" in state}
+            if not kept:
+                raise InputError("the step keeps no average of its weights; compile with average=")
+            names |= kept
+        return {k: torch.from_numpy(state[name]) for k, name in names.items()}
 
     def save(self, path: str | Path) -> None:
         """Write the step and all its state to a ``.qtn`` file, whole or not at all."""

@@ -83,7 +83,20 @@ def increment(op: Op, n: Array) -> Array:
     return n + 1
 
 
+def ratio(op: Op, n: Array) -> Array:
+    """Rounded down."""
+    return n // op.int_attr("by")
+
+
+def turn(op: Op, n: Array) -> Array:
+    """1 or 0."""
+    of = op.int_attr("of")
+    return np.asarray((n % of if of else n) == op.int_attr("at"), np.float32)
+
+
 NORM: dict[str, Run] = {
+    "ratio": on_numbers(ratio),
+    "turn": on_numbers(turn),
     "batch_stats": on_numbers(batch_stats),
     "batch_norm": on_numbers(batch_norm),
     "batch_norm_grad_stats": on_numbers(batch_norm_grad_stats),

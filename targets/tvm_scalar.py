@@ -45,6 +45,21 @@ def increment(b: Buffers, spec: Single) -> None:
     b.code.store(b.outputs[0], i32(0), n + tir.const(1, spec.inputs[0].dtype))
 
 
+def ratio(b: Buffers, spec: Single) -> None:
+    """n / by, rounded down; n is never below 0."""
+    n, by = load(b.inputs[0], i32(0)), spec.op.int_attr("by")
+    b.code.store(b.outputs[0], i32(0), tir.floordiv(n, tir.const(by, spec.inputs[0].dtype)))
+
+
+def turn(b: Buffers, spec: Single) -> None:
+    """1 where n mod of is at."""
+    of, at = (tir.const(spec.op.int_attr(k), spec.inputs[0].dtype) for k in ("of", "at"))
+    n = load(b.inputs[0], i32(0))
+    left = tir.floormod(n, of) if spec.op.int_attr("of") else n
+    v = Vectors(b.code, 1)
+    b.code.store(b.outputs[0], i32(0), v.f(v.where(left.equal(at), v.splat(1.0), v.splat(0.0))))
+
+
 def grad_scale_step(b: Buffers, spec: Single) -> None:
     """s/2 where m > top, 2s where 0 < m <= top/2, else s, within limits; NaN leaves s."""
     v, top = Vectors(b.code, 1), spec.op.float_attr("top")
@@ -61,5 +76,7 @@ SCALAR = {
     "running_stats": running_stats,
     "running_average": running_average,
     "increment": increment,
+    "ratio": ratio,
+    "turn": turn,
     "grad_scale_step": grad_scale_step,
 }

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -18,8 +19,9 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import quatrain
+from quatrain.compiler.analysis import macs
 from quatrain.compiler.ir import Op, Program, Value
-from quatrain.compiler.ops import GEMMS
+from quatrain.compiler.ops import GEMMS, PRODUCTS
 from quatrain.runtime.step import Step
 from quatrain.targets.cpu import plan_cpu
 from quatrain.targets.cpu_info import CpuInfo
@@ -150,6 +152,10 @@ def exact(ops: tuple[Op, ...], result: Value) -> bool:
 
 def _sums_of_magnitudes(op: Op, values: Mapping[Value, Tensor], result: Tensor) -> float:
     """An upper bound of the sum of magnitudes behind each element of a reduction; else 0."""
+    if op.kind in PRODUCTS:
+        tops = [float(np.abs(values[v].numbers).max(initial=0.0)) for v in op.inputs]
+        tops += [float(np.max(s)) for v in op.inputs if (s := values[v].scale) is not None]
+        return macs(op) / max(1, op.result.type.elements) * math.prod(tops)
     if op.kind not in ("sum_channels", "batch_norm_grad_stats", "pact_grad", "pact_plus_grad"):
         return 0.0
     terms = np.abs(values[op.inputs[0]].numbers.astype(np.float64))

@@ -31,6 +31,10 @@ OPTIONS: dict[str, dict[str, object]] = {
     },
     "two_phase_rounding.stochastic": {"sr": True},
     "recompute.bn_input": {"recompute": "bn_input"},
+    "clip_gradients.norm": {"norm": 1.0},
+    "clip_gradients.value": {"value": 0.5},
+    "accumulate_gradients.three": {"batches": 3},
+    "average_weights.decay": {"decay": 0.9},
 }
 
 

@@ -19,8 +19,9 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cross_entropy": nn.functional.cross_entropy,
     "mse": nn.functional.mse_loss,
 }
-OPTIMIZERS = ("sgd",)
+OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
 BATCH, RATE, MOMENTUM = 128, 0.1, 0.9
+ADAM_RATE = 1e-3
 
 
 def task_of(made: object, spec: str, flags: BareFlags, batch: int | None, seed: int) -> Task:
@@ -59,7 +60,7 @@ def _task(model: nn.Module, spec: str, flags: BareFlags, batch: int, seed: int) 
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(batch, *sizes(flags.input, "--input"), generator=generator)
     y = _targets(model, x, loss, flags, spec)
-    return Task(model, LOSSES[loss], _sgd(model, flags, spec), (x, y))
+    return Task(model, LOSSES[loss], _optimizer(model, flags, spec), (x, y))
 
 
 def _targets(model: nn.Module, x: Tensor, loss: str, flags: BareFlags, spec: str) -> Tensor:
@@ -73,18 +74,28 @@ def _targets(model: nn.Module, x: Tensor, loss: str, flags: BareFlags, spec: str
     return torch.zeros(len(x), flags.classes)
 
 
-def _sgd(model: nn.Module, flags: BareFlags, spec: str) -> torch.optim.SGD:
+def _optimizer(model: nn.Module, flags: BareFlags, spec: str) -> torch.optim.Optimizer:
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
         raise UsageError(f"{spec} returned a model without parameters to train")
+    kind, decay = flags.optimizer or OPTIMIZERS[0], flags.weight_decay or 0.0
     try:
-        return torch.optim.SGD(
-            parameters,
-            lr=RATE if flags.lr is None else flags.lr,
-            momentum=MOMENTUM if flags.momentum is None else flags.momentum,
-            weight_decay=flags.weight_decay or 0.0,
-            nesterov=bool(flags.nesterov),
-        )
+        if kind == "sgd":
+            return torch.optim.SGD(
+                parameters,
+                lr=RATE if flags.lr is None else flags.lr,
+                momentum=MOMENTUM if flags.momentum is None else flags.momentum,
+                weight_decay=decay,
+                nesterov=bool(flags.nesterov),
+            )
+        rate = ADAM_RATE if flags.lr is None else flags.lr
+        if flags.nesterov or (kind != "rmsprop" and flags.momentum is not None):
+            raise ValueError(f"{kind} has no momentum or nesterov of its own")
+        if kind == "rmsprop":
+            momentum = flags.momentum or 0.0
+            return torch.optim.RMSprop(parameters, rate, weight_decay=decay, momentum=momentum)
+        make = torch.optim.Adam if kind == "adam" else torch.optim.AdamW
+        return make(parameters, rate, weight_decay=decay)
     except ValueError as error:
         raise UsageError(f"the optimizer's flags do not fit together: {error}") from error
 

@@ -18,12 +18,17 @@ from .bare_flags import BareFlags
 from .dump import FIRST
 from .files import check_writable
 from .stages import stage
+from .update import Update
 
 if TYPE_CHECKING:
     from ..runtime.step import Step
 
 ALL = "all"
 BARE = "For a bare model"
+
+
+def _update(help_: str, least: int) -> object:
+    return typer.Option(help=help_, min=least, rich_help_panel="The update")
 
 
 def _bare(help_: str, least: int | None = None) -> object:
@@ -49,11 +54,15 @@ Input = Annotated[
 ]
 Classes = Annotated[int | None, _bare("Labels: the outputs of an example.", 1)]
 Loss = Annotated[str | None, _bare("cross_entropy (default) or mse.")]
-Optimizer = Annotated[str | None, _bare("sgd (default).")]
+Optimizer = Annotated[str | None, _bare("sgd (default), adam, adamw or rmsprop.")]
 Rate = Annotated[float | None, _bare("Learning rate (0.1).")]
 Momentum = Annotated[float | None, _bare("Momentum (0.9).")]
 Decay = Annotated[float | None, _bare("Weight decay (0).")]
 Nesterov = Annotated[bool | None, _bare("Nesterov's momentum (off).")]
+ClipNorm = Annotated[float, _update("Bound of the norm of all gradients (none).", 0)]
+ClipValue = Annotated[float, _update("Bound of each gradient (none).", 0)]
+Accumulate = Annotated[int, _update("Steps a turn of the optimizer, on their mean.", 1)]
+Average = Annotated[float, _update("Decay of a moving average of the weights (none).", 0)]
 
 
 def command(
@@ -77,12 +86,17 @@ def command(
     momentum: Momentum = None,
     weight_decay: Decay = None,
     nesterov: Nesterov = None,
+    clip_norm: ClipNorm = 0.0,
+    clip_value: ClipValue = 0.0,
+    accumulate: Accumulate = 1,
+    average: Average = 0.0,
 ) -> None:
     """Compile what FACTORY of FILE.py returns: a quatrain.Task, or a bare model with its flags."""
     check_writable(output)
     flags = BareFlags(input_, classes, loss, optimizer, lr, momentum, weight_decay, nesterov)
     with env.chosen(target=target, threads=threads, dump=dump_dir, cache=cache_dir):
-        chosen = _recipe(recipe, pairs(settings or (), "--set"), print_after)
+        update = Update(clip_norm, clip_value, accumulate, average)
+        chosen = _recipe(recipe, pairs(settings or (), "--set"), update, print_after)
         step = _compile(spec, flags, batch, chosen, seed, tuple(allow or ()))
         texts = {FIRST: show(step.source.train)} | {n: step.ir(after=n) for n in step.passes}
         dump.remark_idle(texts.items())
@@ -92,9 +106,11 @@ def command(
     terminal.remark(f"{output}: {step.program.name}, {recipe}, for {step.source.target}")
 
 
-def _recipe(name: str, options: Mapping[str, str], print_after: str | None) -> Recipe:
+def _recipe(
+    name: str, options: Mapping[str, str], update: Update, print_after: str | None
+) -> Recipe:
     """The recipe; what a person may have mistyped is checked ahead of the slow import of torch."""
-    recipe = load_recipe(name).with_options(options)
+    recipe = update.after(load_recipe(name).with_options(options))
     find_target(env.target())
     if print_after not in (None, ALL, *recipe.labels):
         hint = closest(str(print_after), recipe.labels)

@@ -17,6 +17,7 @@ from ..runtime.step import Source, Step, load_step
 from ..targets.registry import TARGETS, BindOptions, find_target
 from . import dump, env
 from .stages import stage
+from .update import Update
 
 Loss = Callable[[Any, Any], torch.Tensor]
 
@@ -42,6 +43,10 @@ def compile(
     target: str | None = None,
     seed: int = 0,
     allow: Sequence[str] = (),
+    clip_norm: float = 0.0,
+    clip_value: float = 0.0,
+    accumulate: int = 1,
+    average: float = 0.0,
 ) -> Step:
     """Compile one training step of ``model`` in the formats that ``recipe`` asks for.
 
@@ -52,25 +57,23 @@ def compile(
     QUATRAIN_TARGET or cpu), ``seed`` starts the generator of stochastic choices, ``allow`` lists
     patterns of layers that may run in float where no kernel of the asked formats exists.
 
+    ``clip_norm`` and ``clip_value`` bound the gradients as torch.nn.utils does (0: no bound); the
+    optimizer runs once in ``accumulate`` steps, on the mean of their gradients; ``average`` keeps
+    an exponential moving average of the weights with that weight on itself (0: none), which
+    ``step.state_dict(average=True)`` gives.
+
     Parameters, buffers and optimizer state are copied; model and optimizer stay as they are until
     ``model.load_state_dict(step.state_dict())``. Raises QuatrainError with one sentence that says
     what cannot be done, where, and what would be right.
     """
-    chosen = load_recipe(recipe).with_options(options or {})
+    update = Update(clip_norm, clip_value, accumulate, average)
+    chosen = update.after(load_recipe(recipe).with_options(options or {}))
     name = target or env.target()
     find_target(name)
 
     def source(captured: Capture) -> Source:
-        return Source(
-            captured.train,
-            captured.evaluation,
-            chosen,
-            captured.optimizer,
-            captured.model_state,
-            name,
-            seed,
-            tuple(allow),
-        )
+        parts = (captured.train, captured.evaluation, chosen, captured.optimizer)
+        return Source(*parts, captured.model_state, name, seed, tuple(allow))
 
     def recapture(batch: Sequence[torch.Tensor]) -> Source:
         return source(capture(model, loss, batch, optimizer))

@@ -1,0 +1,102 @@
+"""Gradients summed over several batches before one update, as ``backward`` without ``step`` does.
+
+    total = accumulated + gradient / batches
+    in the last of ``batches`` steps    the optimizer runs on total; accumulated' = 0
+    in the others                       accumulated' = total; what the optimizer makes stays
+
+Running statistics, gradient scales and random masks change in every step. The optimizer's own count
+is that of its updates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import networkx as nx
+
+from ..compiler.analysis import graph
+from ..compiler.formats import F32
+from ..compiler.ir import STEP, Op, Program, Region, Value, attrs, unused
+from ..compiler.types import TensorType
+from .optimized import gradient, updates, widened, with_gradients
+from .options import require
+
+
+def accumulate_gradients(program: Program, *, batches: int = 1) -> Program:
+    """Let the optimizer run once in ``batches`` steps, on the mean of their gradients."""
+    require(batches >= 1, f"batches={batches} of accumulate_gradients is not at least 1")
+    trained = updates(program, clips=True)
+    if batches > 1 and trained:
+        program = _Accumulation(program, trained, batches).run()
+    return program.done("accumulate_gradients")
+
+
+class _Accumulation:
+    """The pass, with the names that it has given."""
+
+    def __init__(self, program: Program, trained: tuple[Op, ...], batches: int) -> None:
+        self.program, self.trained, self.batches = program, trained, batches
+        self.taken = program.names()
+        (self.step,) = (v for v in program.state if v.name == STEP)
+        self.turn = Value(unused("accumulate.turn", self.taken), TensorType((), F32))
+        self.count = Value(unused("accumulate.updates", self.taken), self.step.type)
+        self.totals: dict[Value, Value] = {}
+        self.sums: dict[Value, Value] = {}
+
+    def run(self) -> Program:
+        """Sums ahead of the optimizer, choices behind it."""
+        ops = self.sum_up()
+        counted = self.program.rewrite(self.rule)
+        changed = {op.result: self.totals[op.inputs[0]] for op in self.trained}
+        after = with_gradients(counted, changed, ops)
+        return self.choose(after.with_state(dict.fromkeys(self.sums, 0.0)))
+
+    def sum_up(self) -> list[Op]:
+        """Whose turn it is, how many updates there were, and the sums so far."""
+        last = attrs(of=self.batches, at=self.batches - 1)
+        ops = [
+            Op("turn", (self.step,), (self.turn,), last, "optimizer"),
+            Op("ratio", (self.step,), (self.count,), attrs(by=self.batches), "optimizer"),
+        ]
+        for op in self.trained:
+            weight, origin = op.inputs[0], op.origin
+            held, share, total = (
+                Value(unused(f"{weight.name}.accumulated{end}", self.taken), weight.type)
+                for end in ("", ".share", ".total")
+            )
+            factor = attrs(factor=1 / self.batches)
+            ops.append(Op("scale", (gradient(op),), (share,), factor, origin))
+            ops.append(Op("add", (held, share), (total,), origin=origin))
+            self.totals[weight], self.sums[held] = total, total
+        return ops
+
+    def rule(self, region: Region, op: Op) -> tuple[Op, ...] | None:
+        """Everything in the update but the counter itself reads the count of updates."""
+        if region.name != "update" or op.kind == "increment" or self.step not in op.inputs:
+            return None
+        inputs = tuple(self.count if v is self.step else v for v in op.inputs)
+        return (replace(op, inputs=inputs),)
+
+    def choose(self, program: Program) -> Program:
+        """What follows from the optimizer becomes the next state only in the last step."""
+        flow = graph(program)
+        made = updates(program, clips=True)
+        behind = {*made, *(d for op in made for d in nx.descendants(flow, op))}
+        makers, ops, pairs = program.producers(), list[Op](), list[tuple[Value, Value]]()
+        for state, after in program.next:
+            op = makers.get(after)
+            if op not in behind:
+                pairs.append((state, after))
+                continue
+            origin = makers[after].origin
+            wide, widening = widened(self.turn, state, origin, self.taken)
+            kept = Value(unused(f"{state.name}.kept", self.taken), state.type)
+            ops += [*widening, Op("where", (wide, after, state), (kept,), origin=origin)]
+            pairs.append((state, kept))
+        for held, total in self.sums.items():
+            wide, widening = widened(self.turn, held, "optimizer", self.taken)
+            rest = Value(unused(f"{held.name}.next", self.taken), held.type)
+            masked = Op("masked", (wide, total), (rest,), attrs(value=0.0), "optimizer")
+            ops += [*widening, masked]
+            pairs.append((held, rest))
+        return replace(program.append("update", tuple(ops)), next=tuple(pairs))

@@ -1,0 +1,28 @@
+"""What a step does to its update beyond the optimizer, as passes behind a recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..passes.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Bounds of the gradients (0: none), steps a turn of the optimizer, decay of an average."""
+
+    clip_norm: float = 0.0
+    clip_value: float = 0.0
+    accumulate: int = 1
+    average: float = 0.0
+
+    def after(self, recipe: Recipe) -> Recipe:
+        """The recipe with the passes that are asked for; RecipeError for a number out of range."""
+        if self.average:
+            recipe = recipe.followed_by("average_weights", decay=self.average)
+        if self.accumulate != 1:
+            recipe = recipe.followed_by("accumulate_gradients", batches=self.accumulate)
+        if self.clip_norm or self.clip_value:
+            bounds = {"norm": self.clip_norm, "value": self.clip_value}
+            recipe = recipe.followed_by("clip_gradients", **bounds)
+        return recipe

@@ -156,6 +156,9 @@ def _sums_of_magnitudes(op: Op, values: Mapping[Value, Tensor], result: Tensor) 
         tops = [float(np.abs(values[v].numbers).max(initial=0.0)) for v in op.inputs]
         tops += [float(np.max(s)) for v in op.inputs if (s := values[v].scale) is not None]
         return macs(op) / max(1, op.result.type.elements) * math.prod(tops)
+    if op.kind in ("batch_stats", "mean"):
+        largest = float(np.abs(values[op.inputs[0]].numbers).max(initial=0.0))
+        return max(largest, largest**2)
     if op.kind not in ("sum_channels", "batch_norm_grad_stats", "pact_grad", "pact_plus_grad"):
         return 0.0
     terms = np.abs(values[op.inputs[0]].numbers.astype(np.float64))

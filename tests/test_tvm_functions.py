@@ -184,6 +184,20 @@ def test_tables(shape: Shape, diagonal: int) -> None:
     same(got[h.name], want[h.name])
 
 
+@pytest.mark.parametrize("n", [0, 1, 5, 6, 1 << 40])
+def test_counters(n: int) -> None:
+    for kind, made, settings in (
+        ("ratio", TensorType((), I64), {"by": 3}),
+        ("turn", f32(), {"of": 3, "at": 2}),
+        ("turn", f32(), {"of": 0, "at": 5}),
+    ):
+        group = Group()
+        count = group.input("count", TensorType((), I64))
+        (y,) = group.op(kind, (count,), [made], **settings)
+        got, want = single(group, random_inputs(group.inputs, given={"count": n}))
+        same(got[y.name], want[y.name])
+
+
 @pytest.mark.parametrize("f", [F32, BF16])
 @pytest.mark.parametrize("sizes", [(1, 1, 1, 1), (3, 7, 13, 5), (2, 33, 28, 27), (7, 3, 1, 40)])
 def test_matmul(f: Format, sizes: Shape) -> None:

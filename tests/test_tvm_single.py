@@ -238,6 +238,8 @@ def test_gradient_scales(s: float, largest: float, always: str) -> None:
 
 
 def test_every_single_op_is_here() -> None:
-    text = Path(__file__).read_text(encoding="utf-8")
-    missing = [kind for kind in SINGLE if f"{kind}(" not in text]
+    here = Path(__file__)
+    text = here.read_text(encoding="utf-8")
+    others = here.with_name("test_tvm_functions.py").read_text(encoding="utf-8")
+    missing = [k for k in SINGLE if f"{k}(" not in text and f'"{k}"' not in others]
     assert not missing

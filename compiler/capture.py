@@ -6,7 +6,7 @@ captured.train, captured.evaluation, captured.state, captured.optimizer.read(opt
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from .capture_optimizer import kept_tensors, read_optimizer
 from .errors import CaptureError
 from .ir import SEED, STEP, Program
 from .lower import Lowered, lower_evaluation, lower_training
-from .lower_builder import FORMAT_OF
+from .lower_builder import FORMAT_OF, FORMAT_WITHIN
 from .optimizers import OptimizerSpec
 
 
@@ -58,11 +58,11 @@ def capture(
     spec = read_optimizer(optimizer, model)
     tensors = state_tensors(model, loss)
     for name, tensor in tensors.items():
-        _check_tensor(f"{name} of the model", tensor)
+        _check_tensor(f"{name} of the model", tensor, FORMAT_WITHIN)
     joint = trace_training(model, loss, batch, spec.group_of().keys())
     lowered = lower_training(joint, spec)
     evaluation = lower_evaluation(trace_evaluation(model, batch[:-1]))
-    state = {lowered.names[name]: t.detach().numpy().copy() for name, t in tensors.items()}
+    state = {lowered.names[name]: _numbers(t) for name, t in tensors.items()}
     state |= _optimizer_state(lowered, {*tensors}, *kept_tensors(optimizer, spec, model))
     keys = {id(t): lowered.names[name] for name, t in tensors.items()}
     model_state = {
@@ -99,9 +99,15 @@ def _check_batch(example: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
     return tuple(example)
 
 
-def _check_tensor(what: str, t: torch.Tensor) -> None:
+def _numbers(t: torch.Tensor) -> np.ndarray:
+    """A copy; truth values as 1 and 0."""
+    array: np.ndarray = t.detach().numpy().copy()
+    return array.astype(np.float32) if array.dtype == np.bool_ else array
+
+
+def _check_tensor(what: str, t: torch.Tensor, known: Collection[str] = FORMAT_OF) -> None:
     dtype = str(t.dtype).removeprefix("torch.")
-    if dtype not in FORMAT_OF:
-        raise CaptureError(f"{what} is {dtype}; a step works with {' and '.join(FORMAT_OF)}")
+    if dtype not in known:
+        raise CaptureError(f"{what} is {dtype}; a step works with {' and '.join(known)}")
     if t.device.type != "cpu" or t.layout is not torch.strided:
         raise CaptureError(f"{what} is on {t.device}, {t.layout}; capture dense tensors on the CPU")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from .errors import CaptureError, UnsupportedOpError
 from .formats import F32
 from .ir import Program, Value
-from .lower_builder import FORMAT_OF, FORMAT_WITHIN, Builder, Lowering, refuse, short, where
+from .lower_builder import FORMAT_WITHIN, Builder, Lowering, refuse, short, where
 from .lower_gemm import GEMM
 from .lower_index import INDEX
 from .lower_joint import Arg, Call, Joint, Tensor
@@ -110,7 +110,7 @@ def _declare_state(b: Builder, joint: Joint) -> None:
 
 
 def _type(tensor: Tensor) -> TensorType:
-    return TensorType(tensor.shape, FORMAT_OF[tensor.dtype])
+    return TensorType(tensor.shape, FORMAT_WITHIN[tensor.dtype])
 
 
 def _lower_calls(b: Builder, joint: Joint) -> None:

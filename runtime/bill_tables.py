@@ -14,6 +14,7 @@ from .bill import NO_UNIT, Bill, GemmLine
 # Width of a table that goes to a file or a pipe: what fits into an issue or a mail.
 FILE_WIDTH = 100
 DIRECTIONS = ("forward", "dX", "dW")
+PRODUCT = "product"  # of activations, which belongs to no direction; shown with the first
 # Below this many columns each GEMM takes a line of its own.
 WIDE = 92
 # A smaller rest of all MACs is the rounding of a sum, or shows as 0.0 %.
@@ -138,6 +139,8 @@ def _by_layer(bill: Bill) -> Table:
         layers.setdefault(g.layer, []).append(g)
     for layer, lines in layers.items():
         cells = ["\n".join(_cell(g) for g in lines if g.direction == d) for d in DIRECTIONS]
+        products = dict.fromkeys(_cell(g) for g in lines if g.direction == PRODUCT)
+        cells[0] = "\n".join(filter(None, (cells[0], *products)))
         macs, share = sum(g.macs for g in lines), sum(g.share for g in lines)
         made.add_row(_layer(lines[0], layer), *cells, count(macs), percent(share))
     return made

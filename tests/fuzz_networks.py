@@ -78,7 +78,8 @@ class Pixels(nn.Module):
         n, c, h, w = x.shape
         flat = x.flatten(2).transpose(1, 2)
         seen = nn.functional.scaled_dot_product_attention(flat, flat, flat)
-        made: Tensor = seen.transpose(1, 2).reshape(n, c, h, w)
+        # Contiguous: torch's own gradient of group norm crashes on some other strides.
+        made: Tensor = seen.transpose(1, 2).reshape(n, c, h, w).contiguous()
         return made
 
 

@@ -75,3 +75,18 @@ def test_kernels_of_four_bit_steps_equal_the_reference(name: str) -> None:
         model, F.mse_loss, (x, y), sgd, recipe="ultra_low_4bit", options=options, target="reference"
     )
     assert not list(compare(step.program, given(step, (x, y)), detect()))
+
+
+def test_the_bill_counts_products_of_activations() -> None:
+    torch.manual_seed(0)
+    model, x = CASES["transformer"]()
+    sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+    step = quatrain.compile(model, F.mse_loss, (x, torch.randn(x.shape)), sgd, recipe="fp32")
+    bill = step.report()
+    products = [g for g in bill.gemms if g.direction == "product"]
+    # Two a head of each sample, and two gradients of each: 5 x 5 places, 4 features.
+    assert len(products) == 6
+    assert sum(g.macs for g in products) == 6 * 2 * 2 * 5 * 5 * 4
+    assert {g.layer for g in products} == {"self_attn"}
+    row = next(line for line in str(bill).splitlines() if line.split()[:1] == ["self_attn"])
+    assert "f32 x f32" in row

@@ -16,7 +16,7 @@ from torch import nn
 from .capture_graph import Loss, state_tensors, trace_evaluation, trace_training
 from .capture_optimizer import kept_tensors, read_optimizer
 from .errors import CaptureError
-from .ir import SEED, STEP, Program
+from .ir import STEP, Program
 from .lower import Lowered, lower_evaluation, lower_training
 from .lower_builder import FORMAT_OF, FORMAT_WITHIN
 from .optimizers import OptimizerSpec
@@ -26,7 +26,8 @@ from .optimizers import OptimizerSpec
 class Capture:
     """A training step and an evaluation as f32 programs, with everything needed to run them.
 
-    ``state`` holds the initial value (float32 or int64, a copy) of every state of ``train``;
+    ``state`` holds the initial value (float32 or int64, a copy) of every state of ``train`` but the
+    seed of its generator, which is the caller's;
     ``evaluation`` reads the parameters and buffers among them by the same names. ``model_state``
     maps each key of the model's ``state_dict`` to its state, tied parameters to the same one.
     """
@@ -79,11 +80,9 @@ def _optimizer_state(
     state: dict[str, np.ndarray] = {}
     for value in lowered.program.state:
         name = names[value.name]
-        if name == SEED:
-            state[value.name] = np.array(0, np.int64)
-        elif name == STEP:
+        if name == STEP:
             state[value.name] = np.array(steps, np.int64)
-        elif name not in known:
+        elif name not in known and value.name not in lowered.program.initial:
             fresh = np.zeros(value.type.shape, np.float32)
             state[value.name] = kept.get(name, fresh)
     return state

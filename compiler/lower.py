@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from .errors import CaptureError, UnsupportedOpError
 from .formats import F32
-from .ir import Program, Value
+from .ir import SEED, Program, Value
 from .lower_builder import FORMAT_WITHIN, Builder, Lowering, refuse, short, where
 from .lower_gemm import GEMM
 from .lower_index import INDEX
@@ -74,6 +75,8 @@ def lower_training(joint: Joint, optimizer: OptimizerSpec) -> Lowered:
     inputs = (*batch, *hyper.values())
     outputs = [b.of(t) for t in joint.outputs]
     program = b.program(joint.name, inputs, outputs, pairs, regions)
+    if SEED in b.state:
+        program = replace(program, initial=MappingProxyType({b.state[SEED].name: 0.0}))
     return Lowered(verify(program), _names(b))
 
 

@@ -172,3 +172,52 @@ def test_a_token_outside_of_the_table_is_refused() -> None:
         step.predict(wrong)
     with pytest.raises(InputError, match=r"y holds the label 11; labels are 0 \.\. 10"):
         step(x, wrong)
+
+
+class Forgetful(nn.Module):
+    """The tied language model with dropout, wide enough for several blocks of work."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = Tied(tokens=50, width=64, length=40)
+        self.drop = nn.Dropout(0.2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scores, some of them dropped."""
+        made: Tensor = self.drop(self.model(x))
+        return made
+
+
+@pytest.mark.tvm
+@pytest.mark.parametrize("recipe", ["fp32", "ultra_low_4bit"])
+def test_threads_and_repetition_change_no_bit(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    states = []
+    for threads in ("1", "2", "2"):
+        monkeypatch.setenv("QUATRAIN_THREADS", threads)
+        torch.manual_seed(0)
+        model = Forgetful()
+        tokens = torch.randint(50, (8, 40))
+        adam = torch.optim.AdamW(model.parameters(), lr=1e-3)
+        step = quatrain.compile(
+            model, sequence, (tokens, tokens.roll(1, 1)), adam, recipe=recipe, seed=5, clip_norm=1.0
+        )
+        for shift in (1, 2):
+            step(tokens, tokens.roll(shift, 1))
+        states.append(step.state)
+    for other in states[1:]:
+        for name, tensor in states[0].items():
+            assert torch.equal(tensor, other[name]), name
+
+
+def test_the_seed_decides_what_is_dropped() -> None:
+    made = []
+    for seed in (5, 5, 6):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(7, 33), nn.Dropout(0.5), nn.Linear(33, 3))
+        sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+        x, y = torch.ones(4, 7), torch.zeros(4, 3)
+        step = quatrain.compile(
+            model, F.mse_loss, (x, y), sgd, recipe="fp32", target="reference", seed=seed
+        )
+        made.append(float(step(x, y)))
+    assert made[0] == made[1] != made[2]

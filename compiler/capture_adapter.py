@@ -43,6 +43,7 @@ FOREIGN_TENSOR = "Please convert all Tensors to FakeTensors first"
 # Composites that end in ops of the IR; every other op stays whole, so that an error can name it.
 # Views with several results must stay whole too: inside a decomposition they become as_strided.
 COMPOSITES = """
+    pixel_shuffle pixel_unshuffle
     rsub expand_as ones_like zeros_like addcmul addcdiv lerp addmm baddbmm mv dot addmv repeat
     gelu gelu_backward silu silu_backward hardswish hardswish_backward hardsigmoid
     hardsigmoid_backward leaky_relu leaky_relu_backward elu elu_backward sigmoid_backward

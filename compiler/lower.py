@@ -122,7 +122,11 @@ def _lower_calls(b: Builder, joint: Joint) -> None:
         named = call.args[-1] if call.op.startswith("qtr.") else None
         layer = named if isinstance(named, str) else call.layer
         b.origin, b.region = layer, "backward" if call.backward else "forward"
-        LOWERINGS[call.op](b, call)
+        try:
+            LOWERINGS[call.op](b, call)
+        except (AssertionError, LookupError, TypeError, ValueError) as error:
+            shown = ", ".join(str(a) for a in call.args if not isinstance(a, Tensor))
+            raise refuse(call, f"is called in a way that is not supported ({shown})") from error
     for tensor in joint.outputs:
         if tensor.dtype != "float32":
             raise CaptureError(

@@ -56,6 +56,7 @@ class Builder:
         self.counters: dict[str, Value] = {}  # integer buffers: value so far in this step
         self.buffer_of: dict[Tensor, str] = {}  # buffers, also after a change in this step
         self.viewed_from: dict[Value, Value] = {}
+        self.unread: dict[Tensor, Call] = {}  # results without a value
         self.constants: dict[Value, float] = {}  # tensors that hold one number everywhere
         self.origin = ""
         self.region = "forward"
@@ -67,13 +68,21 @@ class Builder:
     def of(self, tensor: Arg) -> Value:
         """The value that stands for a tensor of the joint graph."""
         assert isinstance(tensor, Tensor), f"{tensor!r} is no tensor"
+        if tensor in self.unread:
+            raise refuse(
+                self.unread[tensor],
+                "has a second result that the model reads; only the first has a counterpart",
+            )
         return self.values[tensor]
 
     def bind(self, call: Call, *values: Value | None) -> None:
         """Let ``values`` stand for the results of ``call``; None for one that nothing may read."""
-        for tensor, value in zip(call.results, values, strict=False):
+        for i, tensor in enumerate(call.results):
+            value = values[i] if i < len(values) else None
             if tensor is not None and value is not None:
                 self.values[tensor] = value
+            elif tensor is not None:
+                self.unread[tensor] = call
 
     def emit(
         self,

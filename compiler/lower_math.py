@@ -185,6 +185,15 @@ def better(kind: str) -> Lowering:
     return lower
 
 
+def amin(b: Builder, call: Call) -> None:
+    """-max(-x)"""
+    x, over, *rest = (*call.args, False)
+    v = scaled(b, b.of(x), -1.0)
+    dims, keep = dims_of(over, len(shape_of(v))), bool(rest[0])
+    made = b.one("max", (v,), "max", result_shape(call), dims=dims, keepdim=keep)
+    b.bind(call, scaled(b, made, -1.0))
+
+
 def variance(b: Builder, call: Call) -> None:
     """Mean of squared distances from the mean, over the count less ``correction``; the mean too
     where the call has two results.
@@ -280,6 +289,9 @@ MATH: dict[str, Lowering] = {
     "aten.hardtanh_backward.default": hardtanh_backward,
     "aten.maximum.default": better("maximum"),
     "aten.minimum.default": better("minimum"),
+    "aten.clamp_min.Tensor": better("maximum"),
+    "aten.clamp_max.Tensor": better("minimum"),
+    "aten.amin.default": amin,
     "prims.var.default": variance,
     "aten.var.correction": variance,
     "aten.var_mean.correction": variance,

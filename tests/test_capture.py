@@ -276,6 +276,7 @@ CONSTANT = torch.ones(3)
 REFUSED_MODELS: dict[str, tuple[Callable[..., Any], str]] = {
     "op": (lambda m, h: m.act(h), r"celu in layer 'act' at .*\.py:\d+ is not supported; supported"),
     "functional": (lambda m, h: h.cumsum(1), r"cumsum in layer 'model' at .*test_capture\.py:\d+"),
+    "places": (lambda m, h: h * (h.max(1)[1] + 1.0)[:, None], r"max in .* a second result that"),
     "conv3d": (
         lambda m, h: F.conv3d(h[None, None, None], h[None, None, None, :1, :1])[0, 0, 0],
         r"convolution in layer 'model' at .* no layer",

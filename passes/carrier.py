@@ -69,6 +69,8 @@ class _Carrier:
         self.format = format_
         self.exact = _parameter_sums(program)
         self.inner = _inner(program)
+        # f32 values that such arithmetic made of data in the carrier.
+        self.carried: set[Value] = set()
         self.taken = program.names()
         self.casts: dict[Value, Value] = {}
         # f32 data that layers read through a cast: the batch, and gradients out of the loss.
@@ -108,11 +110,12 @@ class _Carrier:
 
     def results(self, op: Op) -> tuple[Value, ...]:
         first = op.results[0]
-        reads = any(v.type.format is self.format for v in op.inputs)
+        reads = any(v.type.format is self.format or v in self.carried for v in op.inputs)
         keeps = op.kind in (MOVES if op.origin == LOSS else KEEPERS) and reads
         if not (op.kind in MAKERS or keeps) or first.type.format is not F32:
             return op.results
-        if first.name in self.inner:
+        if first.name in self.inner or (op.kind == "view" and op.inputs[0] in self.carried):
+            self.carried.update({first} if reads else ())
             return op.results
         if op.kind in REDUCTIONS and (not first.type.shape or first.name in self.exact):
             return op.results
@@ -131,6 +134,8 @@ def _inner(program: Program) -> set[str]:
     readers, found = program.readers(), set[str]()
     statistics: set[Value] = set()
     for op, place in places.items():
+        if op.kind == "view" and op.inputs[0] in statistics:
+            statistics.add(op.result)
         if op.kind not in ARITHMETIC or op.origin not in delicate or op.result in ends:
             continue
         inside = [

@@ -57,7 +57,7 @@ def _group(kind: str, index: int, group: Mapping[str, object], names: Mapping[in
                 f"parameter group {index} of the optimizer has {setting}=True; only "
                 f"{setting}=False is supported"
             )
-    numbers = {key: read(group) for key, read in KINDS[kind].numbers.items()}
+    numbers = {key: float(read(group)) for key, read in KINDS[kind].numbers.items()}
     flags = {flag: bool(group[flag]) for flag in KINDS[kind].flags}
     return Group(tuple(trained), numbers, flags)
 

@@ -57,27 +57,34 @@ def _class_dim(shape: Shape) -> int:
     return min(1, len(shape) - 1)
 
 
-def _attributes(reduction: Arg, ignore: Arg) -> dict[str, Attr]:
-    assert isinstance(ignore, int) and isinstance(reduction, int)
-    return {"reduction": REDUCTIONS[reduction], "ignore_index": ignore}
+def _word(reduction: Arg) -> str | None:
+    """mean or sum; None where each loss stays."""
+    return REDUCTIONS.get(reduction) if isinstance(reduction, int) else None
+
+
+def _attributes(word: str, ignore: Arg) -> dict[str, Attr]:
+    assert isinstance(ignore, int)
+    return {"reduction": word, "ignore_index": ignore}
 
 
 def nll_loss(b: Builder, call: Call) -> None:
     """Negative log likelihood and the count of targets that are not ignored."""
     y, target, weight, reduction, ignore = call.args
-    if weight is not None or reduction not in REDUCTIONS:
+    word = _word(reduction)
+    if weight is not None or word is None:
         _weighted_nll(b, call)
         return
     rows = _rows(b, b.of(y), _class_dim(shape_of(b.of(y))))
     labels = viewed(b, b.of(target), shape_of(rows)[:1], "target")
     results = [("nll_loss", f32()), ("count", f32())]
-    b.bind(call, *b.emit("nll_loss", (rows, labels), results, **_attributes(reduction, ignore)))
+    b.bind(call, *b.emit("nll_loss", (rows, labels), results, **_attributes(word, ignore)))
 
 
 def nll_loss_backward(b: Builder, call: Call) -> None:
     """The gradient of the log probabilities: zero but at the targets."""
     g, y, target, weight, reduction, ignore, total = call.args
-    if weight is not None or reduction not in REDUCTIONS:
+    word = _word(reduction)
+    if weight is not None or word is None:
         _weighted_nll_backward(b, call)
         return
     shape = shape_of(b.of(y))
@@ -85,7 +92,7 @@ def nll_loss_backward(b: Builder, call: Call) -> None:
     rows = (b.of(y).type.elements // shape[dim], shape[dim])
     labels = viewed(b, b.of(target), rows[:1], "target")
     inputs = (b.of(g), labels, b.of(total))
-    attributes = _attributes(reduction, ignore)
+    attributes = _attributes(word, ignore)
     dy = b.one("nll_loss_grad", inputs, "nll_loss.dx", rows, **attributes)
     b.bind(call, _from_rows(b, dy, shape, dim))
 
@@ -113,12 +120,12 @@ def _weighted_nll(b: Builder, call: Call) -> None:
     lost = scaled(b, lost, -1.0)
     every, dim = tuple(range(len(shape))), (_class_dim(shape),)
     total = b.one("sum", (hot,), "count", (), dims=every, keepdim=False)
-    if reduction not in REDUCTIONS:
+    if _word(reduction) is None:
         made = result_shape(call)
         b.bind(call, b.one("sum", (lost,), "nll_loss", made, dims=dim, keepdim=False), total)
         return
     loss = b.one("sum", (lost,), "nll_loss", (), dims=every, keepdim=False)
-    if REDUCTIONS[reduction] == "mean":  # type: ignore[index]
+    if _word(reduction) == "mean":
         loss = b.one("div", (loss, total), "mean", ())
     b.bind(call, loss, total)
 
@@ -127,10 +134,10 @@ def _weighted_nll_backward(b: Builder, call: Call) -> None:
     g, y, target, weight, reduction, ignore, total = call.args
     hot, rate = _weights_at(b, y, target, weight, ignore), b.of(g)
     shape = shape_of(hot)
-    if reduction not in REDUCTIONS:
+    if _word(reduction) is None:
         dim = _class_dim(shape)
         rate = viewed(b, rate, (*shape[:dim], 1, *shape[dim + 1 :]))
-    elif REDUCTIONS[reduction] == "mean":  # type: ignore[index]
+    elif _word(reduction) == "mean":
         rate = b.one("div", (rate, b.of(total)), "rate", ())
     dy = b.one("mul", (hot, broadcast(b, rate, shape)), "nll_loss.dx", shape)
     b.bind(call, scaled(b, dy, -1.0))
@@ -139,24 +146,23 @@ def _weighted_nll_backward(b: Builder, call: Call) -> None:
 def mse_loss(b: Builder, call: Call) -> None:
     """Mean or sum of squared differences, or each of them."""
     x, y, reduction = call.args
-    shape = shape_of(b.of(x))
-    if reduction not in REDUCTIONS:
+    shape, word = shape_of(b.of(x)), _word(reduction)
+    if word is None:
         away = b.one("sub", (b.of(x), broadcast(b, b.of(y), shape)), "away", shape)
         b.bind(call, b.one("mul", (away, away), "mse_loss", shape))
         return
-    both, word = (b.of(x), b.of(y)), REDUCTIONS[reduction]  # type: ignore[index]
-    b.bind(call, b.one("mse_loss", both, "mse_loss", (), reduction=word))
+    b.bind(call, b.one("mse_loss", (b.of(x), b.of(y)), "mse_loss", (), reduction=word))
 
 
 def mse_loss_backward(b: Builder, call: Call) -> None:
     """dX of mse_loss."""
     g, x, y, reduction = call.args
-    shape = result_shape(call)
-    if reduction not in REDUCTIONS:
+    shape, word = result_shape(call), _word(reduction)
+    if word is None:
         away = b.one("sub", (b.of(x), broadcast(b, b.of(y), shape)), "away", shape)
         b.bind(call, scaled(b, b.one("mul", (away, b.of(g)), "dx", shape), 2.0))
         return
-    inputs, word = (b.of(g), b.of(x), b.of(y)), REDUCTIONS[reduction]  # type: ignore[index]
+    inputs = (b.of(g), b.of(x), b.of(y))
     b.bind(call, b.one("mse_loss_grad", inputs, "mse_loss.dx", shape, reduction=word))
 
 

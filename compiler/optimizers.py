@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Protocol
 
 from .errors import InputError
@@ -28,7 +29,7 @@ class Kind:
 
 
 def _plain(*names: str) -> dict[str, Callable[[Options], float]]:
-    return {name: lambda group, name=name: float(group[name]) for name in names}  # type: ignore[misc]
+    return {name: itemgetter(name) for name in names}
 
 
 def _rest(i: int) -> Callable[[Options], float]:
@@ -124,7 +125,7 @@ class OptimizerSpec:
                         f"was compiled and is {bool(group[flag])}; compile it again"
                     )
         return {
-            hyper_input(i, key): read(group)
+            hyper_input(i, key): float(read(group))
             for i, group in enumerate(now)
             for key, read in self.of.numbers.items()
         }

@@ -16,6 +16,8 @@ from ..compiler.types import TensorType
 from .optimized import updates, widened
 from .options import require
 
+AVERAGE = ".average"  # the end of a state's name
+
 
 def average_weights(program: Program, *, decay: float = 0.999) -> Program:
     """Keep ``NAME.average`` of every parameter that is trained, with weight ``decay`` on itself."""
@@ -29,7 +31,7 @@ def average_weights(program: Program, *, decay: float = 0.999) -> Program:
     ops.append(Op("turn", (step,), (first,), attrs(of=0, at=0), "optimizer"))
     for op in trained:
         new = _Maker(op, taken, ops)
-        average = Value(unused(f"{op.inputs[0].name}.average", taken), op.inputs[0].type)
+        average = Value(unused(f"{op.inputs[0].name}{AVERAGE}", taken), op.inputs[0].type)
         starts, widening = widened(first, average, op.origin, taken)
         ops += widening
         away = new("sub", "away", op.result, average)

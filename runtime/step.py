@@ -14,6 +14,7 @@ from ..compiler.errors import FileError, InputError, RecipeError, closest
 from ..compiler.ir import SEED, Program
 from ..compiler.optimizers import Group, HasGroups, OptimizerSpec
 from ..compiler.text import show
+from ..passes.average_weights import AVERAGE
 from ..passes.recipe import Recipe
 from ..targets.registry import BindOptions, Executable, find_target
 from ..targets.state_layout import StateLayout, aligned_bytes, state_layout
@@ -152,7 +153,7 @@ class Step:
         """
         state, names = self._state.read(), dict(self.source.model_state)
         if average:
-            kept = {k: f"{name}.average" for k, name in names.items() if f"{name}.average" in state}
+            kept = {k: name + AVERAGE for k, name in names.items() if name + AVERAGE in state}
             if not kept:
                 raise InputError("the step keeps no average of its weights; compile with average=")
             names |= kept

@@ -84,7 +84,7 @@ def _kernel(group: Group, order: Mapping[Value, Order], cpu: CpuInfo) -> Kernel:
     if first.kind in GEMMS:
         return gemm_kernel(group.ops, order, cpu)
     if first.kind == "matmul":
-        return matmul_kernel(first, order, cpu)
+        return matmul_kernel(first, cpu)
     if first.kind in POINTWISE or first.kind in TAILS:
         return pointwise_kernel(group.ops, group.outputs, order, cpu)
     return single_kernel(first, order, cpu)

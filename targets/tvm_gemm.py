@@ -189,11 +189,11 @@ def gemm_kernel(ops: tuple[Op, ...], orders: Mapping[Value, Order], cpu: CpuInfo
     return Kernel(spec, ops, slots_of(operands), (Slot(out),), spec.dot.unit)
 
 
-def matmul_kernel(op: Op, orders: Mapping[Value, Order], cpu: CpuInfo) -> Kernel:
+def matmul_kernel(op: Op, cpu: CpuInfo) -> Kernel:
     """The kernel of a ``matmul``: the matrices of a batch are groups of a 1x1 convolution.
 
-    All values lie row-major, so that they are its operands as they are: BxMxK weights of B*M
-    channels out, an image of B*K channels and N pixels.
+    All values lie row-major (``layout.MATRICES``), so that they are its operands as they are:
+    BxMxK weights of B*M channels out, an image of B*K channels and N pixels.
     """
     a, b = op.inputs
     (batch, m, k), n = a.type.shape, b.type.shape[2]

@@ -208,7 +208,7 @@ def test_matmul(f: Format, sizes: Shape) -> None:
     (y,) = group.op("matmul", (a, b), [f32(batch, m, n)])
     orders = dict.fromkeys((a, b, y), Order.ROWS)
     inputs = random_inputs(group.inputs)
-    got = run_kernel(matmul_kernel(group.ops[0], orders, detect()), inputs, orders)
+    got = run_kernel(matmul_kernel(group.ops[0], detect()), inputs, orders)
     want = reference(group.ops, inputs)
     # Sums of up to 28 products of numbers of about 1, in f32.
     close(got[y.name], want[y.name], 2.0**-18, 28 * 2.0**-20)

@@ -92,6 +92,24 @@ def test_averages(accumulate: int, target: str) -> None:
         torch.testing.assert_close(made[name], tensor, rtol=1e-6, atol=1e-7)
 
 
+def test_an_average_that_joins_later_starts_from_the_weights() -> None:
+    model, data = network(), batches(3)
+    optimizer = OPTIMIZERS["adam"](model.parameters())
+    for x, y in data[:2]:
+        optimizer.zero_grad()
+        loss(model(x), y).backward()
+        optimizer.step()
+    step = quatrain.compile(
+        model, loss, data[0], optimizer, recipe="fp32", target="reference", average=0.9
+    )
+    before = step.state_dict()
+    step(*data[2])
+    after, made = step.state_dict(), step.state_dict(average=True)
+    for name, old in before.items():
+        wanted = old + (after[name] - old) * (1 - 0.9)
+        torch.testing.assert_close(made[name], wanted, rtol=1e-6, atol=1e-7)
+
+
 def test_an_average_that_is_not_kept_is_refused() -> None:
     step = compiled(network(), "sgd", "reference")
     with pytest.raises(InputError, match="keeps no average of its weights"):

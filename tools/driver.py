@@ -84,7 +84,9 @@ def compile(
         chosen.apply(captured.train, dump.observer(folder, captured.train))
     with stage("passes and kernels"):
         made, how = source(captured), bind_options()
-        return Step(made, captured.state, how, optimizer=optimizer, recapture=recapture)
+        step = Step(made, captured.state, how, optimizer=optimizer, recapture=recapture)
+    update.begin(step)
+    return step
 
 
 def load(path: str | Path, *, target: str | None = None) -> Step:

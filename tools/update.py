@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from ..compiler.ir import STEP
+from ..passes.average_weights import AVERAGE
 from ..passes.recipe import Recipe
+
+if TYPE_CHECKING:
+    from ..runtime.step import Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,3 +32,10 @@ class Update:
             bounds = {"norm": self.clip_norm, "value": self.clip_value}
             recipe = recipe.followed_by("clip_gradients", **bounds)
         return recipe
+
+    def begin(self, step: Step) -> None:
+        """Start averages from the weights where torch's optimizer has taken steps before."""
+        state = step.state
+        if self.average and int(state[STEP]) > 0:
+            kept = {k: k.removesuffix(AVERAGE) for k in state if k.endswith(AVERAGE)}
+            step.load_state({k: state[name] for k, name in kept.items() if name in state})

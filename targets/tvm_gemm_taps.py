@@ -20,7 +20,7 @@ from .tvm_gemm import GemmSpec
 from .tvm_gemm_decode import numbers_of, zero_of
 from .tvm_gemm_epilogue import Buffers, Epilogue, epilogue, put
 from .tvm_gemm_geometry import Axis, Geometry, Tile, choose_tile, geometry
-from .tvm_gemm_ir import Registers, least, load, parallel, splat, split
+from .tvm_gemm_ir import Registers, fill, least, load, parallel, splat, split
 from .tvm_gemm_numbers import Dot
 from .tvm_gemm_panel import Panel
 from .tvm_gemm_rows import Rows
@@ -197,6 +197,10 @@ class Taps:
         return [(r, c) for r in self.geo.rows.phases for c in self.geo.columns.phases]
 
     def _unpack(self, rows: Expr, image: Expr, band: Expr) -> None:
+        if self.dot.acc == "float32" and self.pitch > self.unpacker.slots:
+            # Behind the last channel a block meets weights of 0, and 0 times NaN is NaN.
+            lanes = self.spec.cpu.vector_bytes // BYTES[self.dot.a]
+            fill(self.code, rows, 0, self.band_elements, 0, lanes)
         if self.geo.flat:
             first = self._flat_start(band)
             self.unpacker.row(rows, 0, self.pitch, (0, 0, first), self.bands.columns, 1)

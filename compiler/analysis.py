@@ -9,7 +9,7 @@ import networkx as nx
 
 from .ir import Op, Program, Value
 from .ops import PRODUCTS
-from .types import Scale
+from .types import Scale, TensorType
 
 
 def saved(program: Program) -> tuple[Value, ...]:
@@ -36,37 +36,48 @@ def graph(program: Program) -> nx.DiGraph[Op]:
 
 @dataclass(frozen=True, slots=True)
 class Gemm:
-    """One GEMM of the program: multiply-accumulates, formats of its two operands, direction."""
+    """One GEMM of the program: multiply-accumulates, its two operands as stored, direction.
+
+    An operand that ``dequantize`` makes of numbers with an offset is stored as those.
+    """
 
     op: Op
     region: str
     direction: str
     macs: int
+    operands: tuple[TensorType, TensorType]
 
     @property
     def formats(self) -> tuple[str, str]:
         """Format names of both operands, in the order of the signature."""
-        a, b = (v.type.format.name for v in self.op.inputs)
+        a, b = (t.format.name for t in self.operands)
         return a, b
 
     @property
     def bits(self) -> int:
         """Bits of the wider operand."""
-        return max(v.type.format.bits for v in self.op.inputs)
+        return max(t.format.bits for t in self.operands)
 
     @property
     def quantized(self) -> bool:
         """Whether both operands are codes."""
-        types = (v.type for v in self.op.inputs)
-        return all(t.format.is_coded and t.scale is not Scale.NONE for t in types)
+        return all(t.format.is_coded and t.scale is not Scale.NONE for t in self.operands)
 
 
 def gemms(program: Program) -> list[Gemm]:
     """All GEMMs in program order."""
+    made = program.producers()
+
+    def stored(v: Value) -> TensorType:
+        op = made.get(v)
+        decoded = op is not None and op.kind == "dequantize" and op.inputs[0].type.scale.is_affine
+        return op.inputs[0].type if op and decoded else v.type
+
     return [
-        Gemm(op, region.name, direction(op.kind), macs(op))
+        Gemm(op, region.name, direction(op.kind), macs(op), (stored(a), stored(b)))
         for region, op in program.ops()
         if op.kind in PRODUCTS
+        for a, b in [op.inputs]
     ]
 
 

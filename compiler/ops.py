@@ -4,7 +4,7 @@
         -- meaning
 
 Format classes: ``float`` a carrier (f32, bf16, f16) without scale; ``scaled`` a carrier with a
-power-of-two scale; ``code`` a quantized tensor with a scale; ``gemm`` any of these three; ``f32``,
+scale but no offset; ``code`` a quantized tensor with a scale; ``gemm`` any of these three; ``f32``,
 ``int`` (i32, i64), ``uint2``, ``where`` (uint8 or i32) exactly that; ``mask`` = float or uint2;
 ``any`` everything. A last operand with ``...`` repeats. Ops compute in f32 and round once, to
 nearest even, to the format of the result. Images are NxCxHxW; channels are dimension 1.
@@ -46,6 +46,14 @@ sawb_clip(w: float) {{c1: float, c2: float}} -> clip: f32
 quantize(x: float, clip: f32) -> q: code
     -- rint(min(max(x, lo), clip) * (n/clip)), n = top integer, lo = 0 or -clip; scale clip/n;
     midrise: code rint((min(max(x, -clip), clip) * (n/clip) + n) * 0.5), n = 2^bits - 1
+extremes(x: float) -> low: f32, high: f32
+    -- least and largest, of the tensor or of each place of dimension 0
+quantize_affine(x: float, low: f32, high: f32, bits: f32) -> q: code
+    -- rint(min(max(z, 0), n)), z = (x - low) / step, step = max((high - low) / n, 1e-8), n = 2^bits
+    - 1; real numbers are q * step + low
+quantize_affine_stochastic(x: float, low: f32, high: f32, bits: f32, seed: int, step: int)
+    {{salt: int}} -> q: code
+    -- the same with z + (u - 1/2), u uniform in [0, 1) as round_stochastic draws it
 clip_region(x: float, clip: f32) {{signed: flag}} -> m: uint2
     -- 0: x <= 0 (signed: x < -clip), 1: inside, 2: x > clip
 pact_grad(g: float, m: uint2) {{signed: flag}} -> dx: float, dclip: f32
@@ -57,6 +65,8 @@ grad_scale_init(s: f32, g: float) {{top: float, always: flag}} -> s1: f32
     -- s, or where s is 0 (or always) 2^floor(log2(top / max |g|)); s (or 1) where g is all 0
 grad_scale(g: float, s: f32) -> gs: scaled
     -- stored numbers g * s, scale 1/s
+normalize(g: float, unit: f32) -> gs: scaled
+    -- stored numbers g / unit (0 where unit is 0), scale unit
 amax(g: gemm) -> m: f32
     -- largest stored magnitude |g * s|
 grad_scale_step(s: f32, m: f32) {{top: float}} -> s1: f32
@@ -70,7 +80,7 @@ round_stochastic(g: scaled, seed: int, step: int) {{salt: int}} -> q: code
 cast(x: gemm) -> y: any
     -- to nearest even, saturating at the top of a coded format; keeps the scale
 dequantize(q: code) -> x: float
-    -- real values; only where a waiver allows it
+    -- real values, in f32: stored number * scale, then + offset
 
 # Normalization: statistics apart from what uses them
 batch_stats(x: float) -> mean: f32, var: f32

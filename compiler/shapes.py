@@ -131,6 +131,22 @@ def _clip(op: Op) -> Shapes:
     return (None,)
 
 
+def _extremes(op: Op) -> Shapes:
+    made = op.result.type.shape
+    fits = made in ((), _shape(op, 0)[:1])
+    _need(fits, f"extremes are single numbers or one a place of dimension 0, not {made}")
+    return (None, made)
+
+
+def _affine(op: Op) -> Shapes:
+    x, low, high = (_shape(op, i) for i in range(3))
+    per_channel = op.result.type.scale.per_channel
+    need = x[:1] if per_channel else ()
+    _need(low == high == need, f"limits of {op.result.type.short} have shape {need}, not {low}")
+    _need(_shape(op, 3) == (), f"bits are a single number, not {_shape(op, 3)}")
+    return (x,)
+
+
 def _with_clip_gradient(op: Op) -> Shapes:
     return (_shape(op, 0), ())
 
@@ -260,6 +276,8 @@ RULES: dict[str, Callable[[Op], Shapes]] = {
     "linear_input_grad": _linear_dx,
     "linear_weight_grad": _linear_dw,
     "sawb_clip": _clip,
+    "extremes": _extremes,
+    **dict.fromkeys(("quantize_affine", "quantize_affine_stochastic"), _affine),
     "pact_grad": _with_clip_gradient,
     "pact_plus_grad": _with_clip_gradient,
     "amax": _scalars,

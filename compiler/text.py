@@ -205,9 +205,13 @@ class _Reader:
         )
 
 
+SCALES = "|".join(s.value for s in Scale if s.value)
+TYPE = re.compile(rf"([\w.]+?)(?:\*({SCALES}))?\[((?:\d{{1,12}}(?:x\d{{1,12}})*)?)\]")
+
+
 def parse_type(text: str) -> TensorType:
     """Read ``FORMAT[*SCALE][DIMS]``, for example ``int4*t[128x64x3x3]``."""
-    m = re.fullmatch(r"([\w.]+?)(?:\*([tcp]))?\[((?:\d{1,12}(?:x\d{1,12})*)?)\]", text)
+    m = TYPE.fullmatch(text)
     if not m:
         raise ParseError(f"{text!r} is no type; a type reads like int4*t[128x64x3x3]")
     if m[1] not in FORMATS:

@@ -18,6 +18,18 @@ class Scale(Enum):
     TENSOR = "t"  # one f32 for the tensor
     CHANNEL = "c"  # one f32 per output channel (dimension 0)
     POW2 = "p"  # one power of two for the tensor
+    AFFINE = "a"  # two f32 for the tensor: real = stored * scale + offset
+    AFFINE_CHANNEL = "ac"  # two f32 for each place of dimension 0
+
+    @property
+    def per_channel(self) -> bool:
+        """Whether each place of dimension 0 has numbers of its own."""
+        return self in (Scale.CHANNEL, Scale.AFFINE_CHANNEL)
+
+    @property
+    def is_affine(self) -> bool:
+        """Whether an offset belongs to it, so that real numbers are no multiples of the stored."""
+        return self in (Scale.AFFINE, Scale.AFFINE_CHANNEL)
 
 
 @dataclass(frozen=True, slots=True)

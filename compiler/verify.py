@@ -18,7 +18,7 @@ def _float(t: TensorType) -> bool:
 
 
 def _scaled(t: TensorType) -> bool:
-    return t.format.is_carrier and t.scale is Scale.POW2
+    return t.format.is_carrier and t.scale in (Scale.POW2, Scale.TENSOR, Scale.CHANNEL)
 
 
 def _code(t: TensorType) -> bool:

@@ -26,7 +26,12 @@ if TYPE_CHECKING:
 NO_UNIT = "-"
 FOUR_BITS, EIGHT_BITS = 4, 8
 # Ops that turn numbers of one format into numbers of another; each costs a read and a write.
-CONVERSIONS = frozenset({"quantize", "round_log", "round_stochastic", "cast", "dequantize"})
+CONVERSIONS = frozenset(
+    {
+        *("quantize", "quantize_affine", "quantize_affine_stochastic"),
+        *("round_log", "round_stochastic", "cast", "dequantize"),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +283,7 @@ def _gemm_lines(
     partly = any(g.quantized for g in found)
     lines = []
     for g in found:
-        a, b = (v.type for v in g.op.inputs)
+        a, b = g.operands
         plain = a.format.is_carrier and b.format.is_carrier
         lines.append(
             GemmLine(

@@ -9,6 +9,7 @@ import numpy as np
 from ..compiler.ir import Op, Program, Value
 from ..compiler.ops import GEMMS
 from .cpu_info import CpuInfo, check_runs_here, detect, named
+from .decode import decode_operands
 from .fuse import Group, fuse
 from .kernel import Kernel, Slot
 from .layout import Layout, Order, orders
@@ -44,7 +45,8 @@ class CpuExecutable:
 
 def plan(program: Program, state: StateLayout, options: BindOptions) -> Plan:
     """Choose kernels for the CPU of this machine, or for ``options.mcpu``."""
-    return plan_cpu(waive(program, check_gemm, options.allow), state, _cpu(options))
+    decoded = decode_operands(program)
+    return plan_cpu(waive(decoded, check_gemm, options.allow), state, _cpu(options))
 
 
 def bind(program: Program, state: StateLayout, options: BindOptions) -> CpuExecutable:

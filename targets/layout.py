@@ -6,7 +6,8 @@ PIXELS  channels last: dimension 1 moved to the end (NxCxHxW lies as N,H,W,C; Kx
 Formats below 8 bits are packed along the last physical dimension, rows padded to whole bytes: with
 ``n = 8 / storage_bits`` codes a byte and ``cell = ceil(C / n)`` bytes a row, byte ``j`` holds the
 codes of channels ``j, j + cell, j + 2 cell, ...``, the first in the lowest bits, unused codes 0.
-The scale of a tensor is a buffer of its own: one f32, or one per channel of dimension 0.
+The scale of a tensor is a buffer of its own: one f32, or one per place of dimension 0; an affine
+one has all scales first, then all offsets.
 """
 
 from __future__ import annotations
@@ -82,9 +83,11 @@ class Layout:
     @property
     def scales(self) -> int:
         """Numbers in the scale buffer; 0 where the type carries none."""
-        if self.type.scale is Scale.NONE:
+        scale = self.type.scale
+        if scale is Scale.NONE:
             return 0
-        return self.type.shape[0] if self.type.scale is Scale.CHANNEL else 1
+        places = self.type.shape[0] if scale.per_channel else 1
+        return 2 * places if scale.is_affine else places
 
 
 # Ops whose values are images: their kernels run along the channels of a pixel.

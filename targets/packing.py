@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..compiler.types import Scale
 from .layout import Layout, Order
-from .tensor import Tensor, dtype_of
+from .tensor import Tensor, dtype_of, scale_shape
 
 Array = NDArray[Any]
 
@@ -60,7 +59,7 @@ def from_memory(memory: Array, layout: Layout, scale: Array | None = None) -> Te
     if layout.order is Order.PIXELS and data.ndim > 2:
         data = np.moveaxis(data, -1, 1)
     if scale is not None:
-        scale = scale.reshape(-1 if layout.type.scale is Scale.CHANNEL else ())
+        scale = scale.reshape(scale_shape(layout.type))
     return Tensor(layout.type, np.ascontiguousarray(data).reshape(layout.type.shape), scale)
 
 

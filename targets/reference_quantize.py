@@ -44,6 +44,30 @@ def quantize(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
     return (Tensor(type_, codes, np.asarray(clip / n, np.float32)),)
 
 
+def extremes(op: Op, x: Array) -> tuple[Array, Array]:
+    """NaN where any is."""
+    dims = tuple(range(len(op.result.type.shape), x.ndim))
+    return x.min(axis=dims), x.max(axis=dims)
+
+
+LEAST_STEP = np.float32(1e-8)
+
+
+def quantize_affine(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """NaN counts as the lower limit. With a seed the rounding is stochastic."""
+    x, low, high, bits, *noise = (t.numbers for t in inputs)
+    type_ = op.result.type
+    assert type_.format.is_integer and not type_.format.signed, f"affine codes in {type_.format}"
+    n = np.float32((1 << int(bits)) - 1)
+    step = np.fmax((high - low) / n, LEAST_STEP)
+    z = (x - column(low, x.ndim)) / column(step, x.ndim)
+    if noise:
+        u = uniform(int(noise[0]), int(noise[1]), op.int_attr("salt"), type_.shape)
+        z = z + (u - np.float32(0.5))
+    codes = np.rint(np.fmin(np.fmax(z, np.float32(0)), n)).astype(np.uint8)
+    return (Tensor(type_, codes, np.stack([step, low])),)
+
+
 def clip_region(op: Op, x: Array, clip: Array) -> Array:
     """0 below, 1 inside, 2 above."""
     limit = column(clip, x.ndim)
@@ -85,6 +109,13 @@ def grad_scale(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Scales are powers of two, so that 1/s is exact."""
     g, s = (t.numbers for t in inputs)
     return (Tensor.from_numbers(op.result.type, g * s, np.float32(1) / s),)
+
+
+def normalize(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """The scale is any number, so the stored numbers are rounded."""
+    g, unit = (t.numbers for t in inputs)
+    numbers = g / unit if unit != 0 else np.zeros_like(g)
+    return (Tensor.from_numbers(op.result.type, numbers, unit),)
 
 
 def amax(op: Op, g: Array) -> Array:
@@ -129,20 +160,23 @@ def cast(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
 
 
 def dequantize(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Numbers times scale in f32."""
+    """Numbers times scale, plus the offset, in f32."""
     (q,) = inputs
-    scale = np.float32(1) if q.scale is None else column(q.scale, q.data.ndim)
-    return (Tensor.from_numbers(op.result.type, q.numbers * scale),)
+    return (Tensor.from_numbers(op.result.type, q.dequantized()),)
 
 
 QUANTIZE: dict[str, Run] = {
     "sawb_clip": on_numbers(sawb_clip),
     "quantize": quantize,
+    "extremes": on_numbers(extremes),
+    "quantize_affine": quantize_affine,
+    "quantize_affine_stochastic": quantize_affine,
     "clip_region": on_numbers(clip_region),
     "pact_grad": on_numbers(pact_grad),
     "pact_plus_grad": on_numbers(pact_plus_grad),
     "grad_scale_init": on_numbers(grad_scale_init),
     "grad_scale": grad_scale,
+    "normalize": normalize,
     "amax": on_numbers(amax),
     "grad_scale_step": on_numbers(grad_scale_step),
     "round_log": round_log,

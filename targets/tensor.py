@@ -35,7 +35,8 @@ def scale_shape(type_: TensorType) -> Shape | None:
     """Shape of the scale that goes with ``type_``; None where it carries none."""
     if type_.scale is Scale.NONE:
         return None
-    return type_.shape[:1] if type_.scale is Scale.CHANNEL else ()
+    places = type_.shape[:1] if type_.scale.per_channel else ()
+    return (2, *places) if type_.scale.is_affine else places
 
 
 def column(scale: Array, rank: int) -> Array:
@@ -47,7 +48,8 @@ def column(scale: Array, rank: int) -> Array:
 class Tensor:
     """``data`` holds numbers (carriers, integers) or codes (uint8, one each) in logical order.
 
-    ``scale`` is float32, of shape () or [K], and present exactly where the type carries one.
+    ``scale`` is float32 and present exactly where the type carries one, of shape () or [K], affine
+    [2] or [2, K]: scales, then offsets.
     """
 
     type: TensorType
@@ -69,7 +71,7 @@ class Tensor:
     ) -> Tensor:
         """Round stored numbers (before scaling) to nearest even, through f32 for carriers.
 
-        A scale that is not given is 1.
+        A scale that is not given is 1, an offset 0.
         """
         return cls(type_, _rounded(np.asarray(numbers), type_.format), _scale(type_, scale))
 
@@ -80,7 +82,10 @@ class Tensor:
         """Round real values: stored numbers are ``real / scale``."""
         factor = _scale(type_, scale)
         numbers = np.asarray(real)
-        if factor is not None:
+        if factor is not None and type_.scale.is_affine:
+            by, offset = (column(s.astype(np.float64), numbers.ndim) for s in factor)
+            numbers = (numbers - offset) / by
+        elif factor is not None:
             numbers = numbers / column(factor.astype(np.float64), numbers.ndim)
         return cls(type_, _rounded(numbers, type_.format), factor)
 
@@ -98,9 +103,20 @@ class Tensor:
         return self.data if f.is_index else self.data.astype(np.float32, copy=False)
 
     def real(self) -> Array:
-        """Real values in float64: stored numbers times scale."""
-        wide = self.numbers.astype(np.float64)
-        return wide if self.scale is None else wide * column(self.scale, wide.ndim)
+        """Real values in float64: stored numbers times scale, plus the offset."""
+        return self._real(self.numbers.astype(np.float64))
+
+    def dequantized(self) -> Array:
+        """Real values as the op ``dequantize`` makes them, in f32."""
+        return self._real(self.numbers)
+
+    def _real(self, numbers: Array) -> Array:
+        if self.scale is None:
+            return numbers
+        if not self.type.scale.is_affine:
+            return numbers * column(self.scale, numbers.ndim)
+        factor, offset = (column(s, numbers.ndim) for s in self.scale)
+        return numbers * factor + offset
 
 
 def _rounded(numbers: Array, f: Format) -> Array:
@@ -118,4 +134,9 @@ def _scale(type_: TensorType, scale: ArrayLike | None) -> Array | None:
     shape = scale_shape(type_)
     if shape is None:
         return None if scale is None else np.asarray(scale, np.float32)
-    return np.ones(shape, np.float32) if scale is None else np.asarray(scale, np.float32)
+    if scale is not None:
+        return np.asarray(scale, np.float32)
+    one = np.ones(shape, np.float32)
+    if type_.scale.is_affine:
+        one[1] = 0
+    return one

@@ -16,6 +16,7 @@ from tvm import tirx as tir
 
 from .tvm_expr import PARALLEL, SERIAL, Code, Expr, Vectors, function, i32, load, ramp, typed
 from .tvm_formats import from_memory
+from .tvm_pointwise_affine import store_grid
 from .tvm_pointwise_lanes import RowCodes, fits, store_row
 from .tvm_pointwise_ops import CHANNELS, RULES, SCALARS
 from .tvm_pointwise_point import Frame, Point
@@ -99,7 +100,9 @@ class _Builder:
         """Write the scale of every output that has one."""
         for i in self.frame.spec.outputs:
             count = self.frame.spec.layout(i).scales
-            if count == 1:
+            if self.frame.spec.types[i].scale.is_affine:
+                store_grid(self.frame, i)
+            elif count == 1:
                 self.code.store(self.frame.scales[i], i32(0), self.frame.scale(i, i32(0)))
             elif count:
                 with self.code.loop(count) as k:

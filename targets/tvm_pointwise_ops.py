@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping
 
 from tvm import tirx as tir
 
-from .threefry import PARITY
 from .tvm_expr import Expr, Vectors, i32, load, ramp
 from .tvm_formats import encode, f32_above, from_memory, integer_bits, log_level, sign_code
+from .tvm_pointwise_affine import affine_scalars, dequantize, quantize_affine
 from .tvm_pointwise_math import MATH
 from .tvm_pointwise_point import Evaluate, Frame, Point, top_number
-from .tvm_pointwise_space import Node, memory_strides
-from .tvm_stochastic import encode_stochastic, threefry
+from .tvm_pointwise_random import random_mask, round_stochastic, threefry_keys
+from .tvm_pointwise_space import AFFINE, Node, memory_strides
 
 Numbers = Mapping[str, Expr]
 Parameter = Callable[[int], Expr]
@@ -44,24 +44,17 @@ def _top(frame: Frame, node: Node) -> float:
 
 
 def scale_scalars(frame: Frame, node: Node) -> Numbers:
-    """The gradient scale."""
+    """The gradient scale, or unit."""
     v = Vectors(frame.code, 1)
     return {"s": v.f(frame.scalar(node.inputs[1]))}
-
-
-def threefry_keys(frame: Frame, node: Node) -> Numbers:
-    """The three key words, as f32 bit patterns so that they pass as scalars."""
-    v = Vectors(frame.code, 1)
-    seed, step = (v.hold(v.cast(load(frame.data[i], i32(0)), "uint32")) for i in node.inputs[-2:])
-    keys = seed, step, v.hold(seed ^ step ^ v.u(int(PARITY)))
-    return {f"key{i}": v.f(v.to_f(key)) for i, key in enumerate(keys)}
 
 
 SCALARS: dict[str, Callable[[Frame, Node], Numbers]] = {
     "quantize": clip_scalars,
     "clip_region": clip_scalars,
     "pact_plus_grad": clip_scalars,
-    "grad_scale": scale_scalars,
+    **dict.fromkeys(AFFINE, affine_scalars),
+    **dict.fromkeys(("grad_scale", "normalize"), scale_scalars),
     "round_stochastic": threefry_keys,
     "random_mask": threefry_keys,
 }
@@ -196,19 +189,6 @@ def cast(p: Point, n: Node) -> None:
         p.put(y, x)
 
 
-def dequantize(p: Point, n: Node) -> None:
-    """Number times scale."""
-    (q,), spec = n.inputs, p.frame.spec
-    if spec.layout(q).scales == 1:
-        factor = p.v.splat(p.frame.scale(q, i32(0)))
-    elif q in spec.inputs:
-        factor = p.along(p.frame.scales[q], 0)
-    else:  # a clip a channel, made to codes in this kernel
-        clip = p.along(p.frame.data[spec.makers[q].inputs[1]], 0)
-        factor = p.v.div(clip, p.v.splat(top_number(p.type(q))))
-    p.put(n.results[0], p.v.mul(p.number(q), factor))
-
-
 def limit_of(p: Point, n: Node, name: str) -> Expr:
     """A scalar of ``clip_scalars``; where the clip has one number a channel, made here."""
     if (n, "limit") in p.frame.scalars:
@@ -270,6 +250,13 @@ def grad_scale(p: Point, n: Node) -> None:
     p.put(n.results[0], p.v.mul(p.number(n.inputs[0]), p.constant(n, "s")))
 
 
+def normalize(p: Point, n: Node) -> None:
+    """g / unit, 0 where unit is 0"""
+    unit, zero = p.constant(n, "s"), p.v.splat(0.0)
+    quotient = p.v.div(p.number(n.inputs[0]), unit)
+    p.put(n.results[0], p.v.f(p.v.where(unit.equal(zero), zero, quotient)))
+
+
 def round_log(p: Point, n: Node) -> None:
     """The largest level L with |g| >= L / up (> where ties go down), by the exponent field."""
     (q,), v = n.results, p.v
@@ -283,36 +270,6 @@ def round_log(p: Point, n: Node) -> None:
         reaches = (v.bits(g) & v.u(0x7FFFFFFF)) >= half
         level = v.where(reaches, tir.max(level, v.u(1)), v.u(0))
     p.put_code(q, level | sign_code(v, g, f))
-
-
-def _uniform(p: Point, n: Node) -> Expr:
-    """Numbers in [0, 1) from Threefry by logical element index."""
-    v = p.v
-    keys = [v.bits(p.constant(n, f"key{i}")) for i in range(3)]
-    shape, strides, step = p.frame.space.shape, {}, 1
-    for d in reversed(range(len(shape))):
-        strides[d], step = step, step * shape[d]
-    if p.frame.space.flat:
-        index = ramp(p.row * i32(p.frame.space.channels) + p.first, v.lanes)
-    else:
-        offset, between = p.address(strides)
-        index = ramp(offset, v.lanes, between)
-    salt = int(n.number("salt")) & 0xFFFFFFFF
-    word = threefry(v, keys, v.u(salt), v.hold(v.cast(index, "uint32")))
-    return v.mul(v.cast(v.signed(word >> v.u(8)), "float32"), v.splat(2.0**-24))
-
-
-def round_stochastic(p: Point, n: Node) -> None:
-    """Up where u (high - low) < g - low."""
-    (q,) = n.results
-    g, u = p.number(n.inputs[0]), _uniform(p, n)
-    p.put_code(q, encode_stochastic(p.v, g, p.type(q).format, u))
-
-
-def random_mask(p: Point, n: Node) -> None:
-    """1 where u < keep."""
-    below = _uniform(p, n) < p.v.splat(n.number("keep"))
-    p.put(n.results[0], p.v.f(p.v.where(below, p.v.splat(1.0), p.v.splat(0.0))))
 
 
 RULES: dict[str, Evaluate] = {
@@ -331,10 +288,12 @@ RULES: dict[str, Evaluate] = {
     "cast": cast,
     "dequantize": dequantize,
     "quantize": quantize,
+    **dict.fromkeys(AFFINE, quantize_affine),
     "clip_region": clip_region,
     "pact_grad": pact_grad,
     "pact_plus_grad": pact_plus_grad,
     "grad_scale": grad_scale,
+    "normalize": normalize,
     "round_log": round_log,
     "round_stochastic": round_stochastic,
     "random_mask": random_mask,

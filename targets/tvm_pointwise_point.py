@@ -58,6 +58,8 @@ class Frame:
             clip = node.inputs[1]
             which = index if self.spec.types[clip].shape else i32(0)
             return v.div(load(self.data[clip], which), v.splat(top_number(self.spec.types[value])))
+        if node.kind == "normalize":
+            return self.scalar(node.inputs[1])
         if node.kind == "grad_scale":
             return v.div(v.splat(1.0), self.scalar(node.inputs[1]))
         return self.scale(node.inputs[0], index)

@@ -10,6 +10,10 @@ from ..compiler.ir import Attr
 from ..compiler.types import TensorType
 from .layout import Layout, Order
 
+AFFINE = frozenset(["quantize_affine", "quantize_affine_stochastic"])
+RANDOM = frozenset(["round_stochastic", "random_mask", "quantize_affine_stochastic"])
+# Ops whose second operand is a limit, or one for each place of dimension 0.
+LIMITED = AFFINE | {"quantize", "clip_region"}
 # How many leading operands have the shape of the group; the others are vectors or single numbers.
 WHOLE_OPERANDS = {
     "batch_norm": 1,
@@ -25,10 +29,12 @@ WHOLE_OPERANDS = {
     "clamp_min": 1,
     "cast": 1,
     "quantize": 1,
+    **dict.fromkeys(AFFINE, 1),
     "clip_region": 1,
     "pact_grad": 2,
     "pact_plus_grad": 2,
     "grad_scale": 1,
+    "normalize": 1,
     "round_log": 1,
     "round_stochastic": 1,
     "dequantize": 1,
@@ -181,14 +187,14 @@ class PointwiseSpec:
         """Whether only the elements' places in memory matter, and all values agree on them."""
         layouts = [self.layout(i) for i in self.whole]
         orders = {tuple(d for d in memory_dims(x) if shape[d] > 1) for x in layouts if x.type.shape}
-        indexed = any(n.kind in ("round_stochastic", "random_mask") for n in self.nodes)
+        indexed = any(n.kind in RANDOM for n in self.nodes)
         ordered = all(list(o) == sorted(o) for o in orders)
-        clips = [n.inputs[-1] for n in self.nodes if n.kind in ("quantize", "clip_region")]
+        clips = [n.inputs[1] for n in self.nodes if n.kind in LIMITED]
         return (
             len(orders) <= 1
             and all(x.parts == 1 for x in layouts)
             and not any(n.kind == "broadcast" for n in self.nodes)
             and not any(self.types[i].shape for i in clips)
-            and not any(x.scales > 1 for x in layouts)
+            and not any(x.type.scale.per_channel for x in layouts)
             and (ordered or not indexed)
         )

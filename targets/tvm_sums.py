@@ -87,6 +87,30 @@ def max_(b: Buffers, spec: Single) -> None:
     _reduce_each(b, spec, -math.inf, largest, 1.0)
 
 
+def extremes(b: Buffers, spec: Single) -> None:
+    """Least and largest, of all elements or of each place of dimension 0."""
+    (x,), places = spec.inputs, spec.outputs[0].type.elements
+
+    def terms(s: Spot) -> list[Expr]:
+        v = wide(s.v)
+        number = v.f(v.cast(read(s, b.inputs[0], x, [x]), "float64"))
+        return [v.f(v.splat(0.0) - number), number]
+
+    def put(k: Expr, minus_low: Expr, high: Expr) -> None:
+        v = Vectors(b.code, 1)
+        b.code.store(b.outputs[0], k, v.f(v.cast(tir.const(0.0, "float64") - minus_low, "float32")))
+        b.code.store(b.outputs[1], k, v.f(v.cast(high, "float32")))
+
+    joins: list[Join] = [largest, largest]
+    if not spec.outputs[0].type.shape:
+        put(i32(0), *total(b.code, [x], spec.lanes, terms, joins, -math.inf))
+        return
+    each = x.type.elements // places
+    with b.code.loop(places, PARALLEL if places > 1 else SERIAL) as k:
+        pairs = line(b.code, k * i32(each), i32(each), spec.lanes, terms, joins, -math.inf)
+        put(k, *(across(b.code, pair, spec.lanes, largest) for pair in pairs))
+
+
 def mse_loss(b: Buffers, spec: Single) -> None:
     """Mean or sum of squared differences."""
     both = spec.inputs
@@ -188,6 +212,7 @@ SUMS = {
     "sum": sum_,
     "mean": mean,
     "max": max_,
+    "extremes": extremes,
     "mse_loss": mse_loss,
     "sawb_clip": sawb_clip,
     "grad_scale_init": grad_scale_init,

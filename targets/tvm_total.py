@@ -36,8 +36,9 @@ def total(
     lanes: int,
     terms: Terms,
     joins: Sequence[Join],
+    start: float = 0.0,
 ) -> list[Expr]:
-    """Reduce f64 ``terms`` (at least 0 where not added) over all elements; f64 names.
+    """Reduce f64 ``terms`` (at least ``start`` where not added) over all elements; f64 names.
 
     ``terms`` reads values of one shape with ``read``. Fixed blocks of elements keep a vector each.
     """
@@ -50,7 +51,7 @@ def total(
         with code.loop(blocks, PARALLEL if blocks > 1 else SERIAL) as block:
             first = tir.min(block * i32(each), i32(elements))
             count = tir.min(first + i32(each), i32(elements)) - first
-            sums = line(code, first, count, lanes, terms, joins)
+            sums = line(code, first, count, lanes, terms, joins, start)
             for i, (vector, single) in enumerate(sums):
                 at = block * i32(size) + i32(i * (lanes + 1))
                 code.store(partial, ramp(at, lanes), load(vector, ramp(0, lanes)))
@@ -58,7 +59,7 @@ def total(
         results = []
         for i, join in enumerate(joins):
             result = code.local("float64", 1)
-            code.store(result, i32(0), tir.const(0.0, "float64"))
+            code.store(result, i32(0), tir.const(start, "float64"))
             with code.loop(blocks) as block, code.loop(lanes + 1) as lane:
                 x = load(partial, block * i32(size) + i32(i * (lanes + 1)) + lane)
                 code.store(result, i32(0), join(load(result, i32(0)), x))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from ..compiler.errors import NoKernelError
-from ..compiler.formats import F32
-from ..compiler.ir import Op, Program, Region, Value, unused
+from ..compiler.ir import Op, Program, Region, Value
 from ..compiler.ops import GEMMS
-from ..compiler.types import Scale, TensorType
+from ..compiler.types import Scale
+from .decode import in_float
 
 Check = Callable[[Op], None]
 
@@ -27,15 +26,19 @@ def waive(program: Program, check: Check, allow: Sequence[str]) -> Program:
     taken = program.names()
 
     def rule(region: Region, op: Op) -> tuple[Op, ...] | None:
-        return _in_float(op, taken) if op.result.name in refused else None
+        return in_float(op, _coded(op), taken) if op.result.name in refused else None
 
     return program.rewrite(rule)
 
 
 def waived(program: Program) -> tuple[str, ...]:
     """The layers whose GEMMs run in float by a waiver, in program order."""
-    found = (op.origin for _, op in program.ops() if op.kind == "dequantize")
-    return tuple(dict.fromkeys(found))
+    by_waiver = (
+        op.origin
+        for _, op in program.ops()
+        if op.kind == "dequantize" and not op.inputs[0].type.scale.is_affine
+    )
+    return tuple(dict.fromkeys(by_waiver))
 
 
 def _refused(op: Op, check: Check, allow: Sequence[str]) -> bool:
@@ -51,15 +54,5 @@ def _refused(op: Op, check: Check, allow: Sequence[str]) -> bool:
     return False
 
 
-def _in_float(op: Op, taken: set[str]) -> tuple[Op, ...]:
-    ahead: list[Op] = []
-    inputs = tuple(_plain(v, op, taken, ahead) for v in op.inputs)
-    return (*ahead, replace(op, inputs=inputs))
-
-
-def _plain(v: Value, op: Op, taken: set[str], ahead: list[Op]) -> Value:
-    if v.type.scale is Scale.NONE:
-        return v
-    plain = Value(unused(f"{v.name}.plain", taken), TensorType(v.type.shape, F32))
-    ahead.append(Op("dequantize", (v,), (plain,), origin=op.origin))
-    return plain
+def _coded(op: Op) -> tuple[Value, ...]:
+    return tuple(dict.fromkeys(v for v in op.inputs if v.type.scale is not Scale.NONE))

@@ -15,7 +15,7 @@ from quatrain.targets.kernel import Kernel
 from quatrain.targets.layout import Layout, Order
 from quatrain.targets.packing import from_memory, to_memory
 from quatrain.targets.reference import run_op
-from quatrain.targets.tensor import Tensor
+from quatrain.targets.tensor import Tensor, scale_shape
 from quatrain.targets.tvm_build import Compiled, compile_kernel
 from quatrain.targets.tvm_pointwise import pointwise_kernel
 from quatrain.targets.tvm_single import single_kernel
@@ -61,7 +61,7 @@ def random_inputs(
             x = np.abs(rng.normal(size=shape)) + 0.5
         scale = None
         if v.type.scale is not Scale.NONE:
-            size = v.type.shape[:1] if v.type.scale is Scale.CHANNEL else ()
+            size = scale_shape(v.type)
             scale = np.exp2(rng.integers(-4, 4, size)).astype(np.float32)
         if f.is_coded:
             codes = rng.integers(0, 1 << f.bits, shape).astype(np.uint8)

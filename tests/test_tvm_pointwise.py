@@ -181,6 +181,19 @@ def test_weights_from_rows_to_pixels(shape: Shape, per_channel: bool) -> None:
     same(got[q.name], want[q.name])
 
 
+@pytest.mark.parametrize("unit", [0.0, 0.3, -1.7])
+def test_normalize(unit: float) -> None:
+    for shape in ((1,), (3, 7, 13, 1), (2, 33, 5, 3)):
+        group = Group()
+        g = group.input("g", TensorType(shape, F32))
+        u = group.input("unit", TensorType((), F32))
+        (gs,) = group.op("normalize", (g, u), [TensorType(shape, F32, Scale.TENSOR)])
+        (q,) = group.op("cast", (gs,), [TensorType(shape, INT4, Scale.TENSOR)])
+        got, want = pointwise(group, (gs, q), random_inputs(group.inputs, given={"unit": unit}))
+        same(got[gs.name], want[gs.name])
+        same(got[q.name], want[q.name])
+
+
 @pytest.mark.parametrize("name", sorted(n for n, f in FORMATS.items() if f.is_coded))
 def test_cast_and_back(name: str) -> None:
     f = FORMATS[name]

@@ -1,0 +1,103 @@
+"""Quantizers with an offset, and back to real numbers, at a point of a pointwise kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tvm import tirx as tir
+
+from .tvm_expr import Expr, Vectors, i32, load
+from .tvm_formats import integer_bits
+from .tvm_pointwise_point import Frame, Point, top_number
+from .tvm_pointwise_random import threefry_keys, uniform
+from .tvm_pointwise_space import AFFINE, Node
+
+LEAST_STEP = 1e-8
+
+
+def _top(frame: Frame, node: Node) -> Expr:
+    """n = 2^bits - 1, as f32."""
+    v = Vectors(frame.code, 1)
+    bits = v.cast(frame.scalar(node.inputs[3]), "int32")
+    return v.f(v.cast(tir.shift_left(i32(1), bits) - i32(1), "float32"))
+
+
+def _step(v: Vectors, low: Expr, high: Expr, n: Expr) -> Expr:
+    step, least = v.div(v.sub(high, low), n), v.splat(LEAST_STEP)
+    return v.f(v.where(step > least, step, least))
+
+
+def affine_scalars(frame: Frame, node: Node) -> Mapping[str, Expr]:
+    """n, and for one range of the tensor its least number and the step."""
+    v, n = Vectors(frame.code, 1), _top(frame, node)
+    noise = threefry_keys(frame, node) if len(node.inputs) > 4 else {}
+    if frame.spec.types[node.inputs[1]].shape:
+        return {"n": n, **noise}
+    low, high = (v.f(frame.scalar(i)) for i in node.inputs[1:3])
+    return {"n": n, "low": low, "step": _step(v, low, high, n), **noise}
+
+
+def _grid(p: Point, n: Node) -> tuple[Expr, Expr]:
+    """Step and least number; those of its place where each place of dimension 0 has its own."""
+    if (n, "step") in p.frame.scalars:
+        return p.constant(n, "step"), p.constant(n, "low")
+    (q,) = n.results
+    if (q, "step") not in p.limits:
+        low, high = (p.v.f(p.along(p.frame.data[i], 0)) for i in n.inputs[1:3])
+        step = _step(p.v, low, high, p.constant(n, "n"))
+        p.limits.update({(q, "step"): step, (q, "low"): low})
+    return p.limits[q, "step"], p.limits[q, "low"]
+
+
+def quantize_affine(p: Point, n: Node) -> None:
+    """rint(min(max((x - low) / step, 0), n)), with noise ahead of that where there is a seed."""
+    (q,), v = n.results, p.v
+    step, low = _grid(p, n)
+    z = v.div(v.sub(p.number(n.inputs[0]), low), step)
+    if len(n.inputs) > 4:
+        z = v.add(z, v.sub(uniform(p, n), v.splat(0.5)))
+    z = v.f(v.where(z > v.splat(0.0), z, v.splat(0.0)))
+    top = p.constant(n, "n")
+    p.put_code(q, integer_bits(v, v.f(v.where(z < top, z, top)), p.type(q).format.bits))
+
+
+def store_grid(frame: Frame, value: int) -> None:
+    """Write scales and offsets of a result: what ``quantize_affine`` divided by and subtracted."""
+    node, places = frame.spec.makers[value], frame.spec.layout(value).scales // 2
+    v, buffer = Vectors(frame.code, 1), frame.scales[value]
+    with frame.code.loop(places) as k:
+        low, high = (v.f(load(frame.data[i], k)) for i in node.inputs[1:3])
+        frame.code.store(buffer, k, _step(v, low, high, _top(frame, node)))
+        frame.code.store(buffer, k + i32(places), low)
+
+
+def dequantize(p: Point, n: Node) -> None:
+    """Number times scale, plus the offset where there is one."""
+    (q,), v = n.inputs, p.v
+    if p.type(q).scale.is_affine:
+        factor, offset = _affine_parts(p, q)
+        p.put(n.results[0], v.add(v.mul(p.number(q), factor), offset))
+    else:
+        p.put(n.results[0], v.mul(p.number(q), _factor(p, q)))
+
+
+def _affine_parts(p: Point, q: int) -> tuple[Expr, Expr]:
+    if q not in p.frame.spec.inputs:
+        maker = p.frame.spec.makers[q]
+        assert maker.kind in AFFINE, maker.kind
+        return _grid(p, maker)
+    buffer, places = p.frame.scales[q], p.frame.spec.layout(q).scales // 2
+    if p.type(q).scale.per_channel:
+        return p.v.f(p.along(buffer, 0)), p.v.f(p.along(buffer, 0, places))
+    return p.v.splat(load(buffer, i32(0))), p.v.splat(load(buffer, i32(1)))
+
+
+def _factor(p: Point, q: int) -> Expr:
+    spec = p.frame.spec
+    if spec.layout(q).scales == 1:
+        return p.v.splat(p.frame.scale(q, i32(0)))
+    if q in spec.inputs:
+        return p.along(p.frame.scales[q], 0)
+    # A clip for each place, made to codes in this kernel.
+    clip = p.along(p.frame.data[spec.makers[q].inputs[1]], 0)
+    return p.v.div(clip, p.v.splat(top_number(p.type(q))))

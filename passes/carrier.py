@@ -29,8 +29,8 @@ MAKERS = (
     FORWARD_GEMMS
     | INPUT_GRADS
     | words(
-        "matmul embedding grad_scale normalize pact_grad pact_plus_grad batch_norm batch_norm_input_grad "
-        "batch_norm_eval_grad log_softmax_grad mse_loss_grad dequantize"
+        "matmul embedding grad_scale normalize pact_grad pact_plus_grad batch_norm "
+        "batch_norm_input_grad batch_norm_eval_grad log_softmax_grad mse_loss_grad dequantize"
     )
 )
 # These keep the carrier of what they read.

@@ -12,29 +12,43 @@ from ..compiler.errors import FileError
 def write_bytes(path: Path, data: bytes) -> None:
     """Put ``data`` into ``path``; a reader sees the old file or the new one, never a part.
 
-    Raises ``FileError`` where the folder is missing or not writable; nothing is left behind then.
+    A symbolic link stays one; the file that it points to is replaced. Raises ``FileError`` where
+    the folder is missing or not writable or the disk is full; nothing is left behind then.
     """
-    folder = path.parent
-    if not folder.is_dir():
-        raise FileError(f"cannot write {path}: {folder} is no folder; make it first")
-    if path.is_dir():
-        raise FileError(f"cannot write {path}: it is a folder; name a file in it")
+    place = place_of(path)
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=folder)
+        handle, name = tempfile.mkstemp(prefix=f".{place.name[:100]}.", dir=place.parent)
     except OSError as error:
-        raise FileError(f"cannot write {path}: {error.strerror}") from error
+        raise _refused(path, error) from error
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         Path(name).chmod(0o666 & ~_umask())
-        Path(name).replace(path)
+        Path(name).replace(place)
     except BaseException as error:
         Path(name).unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise FileError(f"cannot write {path}: {error.strerror}") from error
+            raise _refused(path, error) from error
         raise
+
+
+def place_of(path: Path) -> Path:
+    """Where ``path`` leads through links; FileError unless that is a file or a place for one."""
+    place = Path(os.path.realpath(path))
+    if not place.parent.is_dir():
+        raise FileError(f"cannot write {path}: {place.parent} is no folder; make it first")
+    if place.is_dir():
+        raise FileError(f"cannot write {path}: it is a folder; name a file in it")
+    if place.exists() and not place.is_file():
+        raise FileError(f"cannot write {path}: it is a device or a pipe; name a file")
+    return place
+
+
+def _refused(path: Path, error: OSError) -> FileError:
+    before = "; what it held before is still there" if path.is_file() else ""
+    return FileError(f"cannot write {path}: {error.strerror}{before}")
 
 
 def _umask() -> int:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from ..compiler.errors import FileError
-from ..runtime.files import write_bytes
+from ..runtime.files import place_of, write_bytes
 
 
 def write_text(path: Path, text: str) -> None:
@@ -35,9 +35,6 @@ def make_folder(path: Path) -> Path:
 
 def check_writable(path: Path) -> None:
     """Raise ``FileError`` now if ``path`` could not be written later, after long work."""
-    if not path.parent.is_dir():
-        raise FileError(f"cannot write {path}: {path.parent} is no folder; make it first")
-    if path.is_dir():
-        raise FileError(f"cannot write {path}: it is a folder; name a file in it")
-    if not os.access(path.parent, os.W_OK):
-        raise FileError(f"cannot write {path}: {path.parent} is not writable")
+    folder = place_of(path).parent
+    if not os.access(folder, os.W_OK):
+        raise FileError(f"cannot write {path}: {folder} is not writable; name another folder")

@@ -102,6 +102,8 @@ running_average(old: f32, new: f32, count: int) {{correction: float}} -> next: f
     -- the same with momentum 1 / count
 increment(n: int) -> next: int
     -- n + 1
+tally(n: int, x: float...) -> next: int
+    -- n + 1 where any number of any x is infinite or NaN, else n
 ratio(n: int) {{by: int}} -> q: int
     -- n / by, rounded down
 turn(n: int) {{of: int, at: int}} -> m: f32

@@ -16,6 +16,10 @@ Behind them, where a step is asked for it, passes over the update:
     average_weights                  reads what the optimizer makes
     accumulate_gradients             decides when that becomes the next state
     clip_gradients                   bounds the sums that the optimizer reads
+
+At the end of every step:
+
+    skip_nonfinite                   looks at what all others left for the optimizer to read
 """
 
 from .accumulate_gradients import accumulate_gradients
@@ -29,6 +33,7 @@ from .options import Pass
 from .pact_activations import pact_activations
 from .recompute import recompute
 from .sawb_weights import sawb_weights
+from .skip_nonfinite import skip_nonfinite
 from .subsample import subsample
 from .two_phase_rounding import two_phase_rounding
 
@@ -45,6 +50,7 @@ PASSES: dict[str, Pass] = {
         pact_activations,
         recompute,
         sawb_weights,
+        skip_nonfinite,
         subsample,
         two_phase_rounding,
     )

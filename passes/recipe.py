@@ -125,6 +125,12 @@ class Recipe:
         """The recipe with one more pass of quatrain at its end."""
         return replace(self, steps=(*self.steps, _known(name).set(settings)))
 
+    def ending_with(self, name: str) -> Recipe:
+        """The recipe with a pass of quatrain, without settings, as its last."""
+        if self.steps and self.steps[-1].name == name:
+            return self
+        return self.followed_by(name)
+
     def _step(self, label: str) -> Step:
         return self.steps[self.labels.index(label)]
 

@@ -99,7 +99,8 @@ def _read(archive: zipfile.ZipFile, path: Path, state: bool) -> Bundle:
         found = manifest.get("layout")
         raise FileError(f"{path} has layout {found!r}; this version reads {LAYOUT_VERSION}")
     programs = [_program(archive, entry, path) for entry in ("train.qt", "evaluation.qt")]
-    recipe = Recipe.from_dict(_object(archive, "recipe.json", path))
+    # A file from before steps counted what they skip gets that with its other passes.
+    recipe = Recipe.from_dict(_object(archive, "recipe.json", path)).ending_with("skip_nonfinite")
     tensors: Arrays = {}
     if state:
         try:

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..compiler.errors import InputError, closest
 from ..compiler.ir import Program
+from ..passes.skip_nonfinite import counter, reacting
 from ..targets.layout import DTYPES
 from ..targets.registry import Block
 from ..targets.state_layout import StateLayout, state_layout
@@ -20,13 +21,38 @@ class State:
         self.layout: StateLayout = state_layout(program)
         self.old: Block = self.layout.block()
         self.new: Block = self.layout.block()
-        shapes = {v.name: v.type.shape for v in program.state}
-        numbers = {k: np.full(shapes[k], v) for k, v in program.initial.items()}
+        count = counter(program)
+        self._count = count.name if count else ""
+        self._reacting = tuple(v.name for v in reacting(program))
+        types = self.layout.types
+        numbers = {
+            k: np.full(types[k].shape, v, DTYPES[types[k].format.name])
+            for k, v in program.initial.items()
+        }
         self.load({**numbers, **initial})
 
-    def commit(self) -> None:
-        """Make what the last run wrote the state."""
-        self.old, self.new = self.new, self.old
+    def commit(self) -> bool:
+        """Make what the last run wrote the state, unless it counted itself as not to be applied.
+
+        Then the state of before stays, but for that count and for scales that react to overflows,
+        where a step has set them (not 0). Returns whether the step was applied.
+        """
+        applied = self.skipped == self._number(self.new)
+        if applied:
+            self.old, self.new = self.new, self.old
+        else:
+            for name in (self._count, *self._reacting):
+                held, made = (self.layout.view(block, name) for block in (self.old, self.new))
+                np.copyto(held, made, where=(held != 0) | (name == self._count))
+        return applied
+
+    @property
+    def skipped(self) -> int:
+        """Steps that were not applied."""
+        return self._number(self.old)
+
+    def _number(self, block: Block) -> int:
+        return int(self.layout.view(block, self._count)) if self._count else 0
 
     def read(self) -> dict[str, np.ndarray]:
         """A copy of every value by name."""

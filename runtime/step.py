@@ -62,7 +62,6 @@ class Step:
     ) -> None:
         self.source, self.options = source, options
         self.hyper: dict[str, float] = source.optimizer.initial()
-        self.skipped = 0
         self._optimizer, self._recapture = optimizer, recapture
         self._main = _Bound(source, options)
         seeds = {SEED: np.asarray(source.seed)} if SEED in self._main.state_names else {}
@@ -81,8 +80,9 @@ class Step:
 
         ``x`` and ``y`` have the shapes of the example batch; another batch size compiles once more
         where the step was made from a model. Raises InputError, and changes nothing, for a batch
-        that does not fit or holds NaN or infinity. A step whose loss is not finite is not applied:
-        the state stays, ``skipped`` counts it, and the loss is returned as it came out.
+        that does not fit or holds NaN or infinity. A step whose loss, gradients or statistics are
+        not finite is not applied: ``skipped`` counts it, GradScale's scales react, all other state
+        stays, and the loss is returned as it came out.
         """
         bound = self._for_batch(batch)
         ready = check_batch(batch, bound.batch)
@@ -90,10 +90,7 @@ class Step:
             check_labels(ready, bound.batch, labels)
         self._read_hyper(bound)
         loss, *_ = bound.executable.run((*ready, *bound.hyper), self._state.old, self._state.new)
-        if np.isfinite(loss):
-            self._state.commit()
-        else:
-            self.skipped += 1
+        self._state.commit()
         return to_torch(loss, bound.program.outputs[0])
 
     def predict(self, *x: torch.Tensor) -> Any:
@@ -106,6 +103,11 @@ class Step:
             self._evaluation = _Evaluation(self.source, self.options, self._state.layout)
         made = self._evaluation.run(x, self._state.old)
         return made[0] if len(made) == 1 else tuple(made)
+
+    @property
+    def skipped(self) -> int:
+        """The steps of the network's life that were not applied."""
+        return self._state.skipped
 
     @property
     def program(self) -> Program:

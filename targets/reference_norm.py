@@ -83,6 +83,11 @@ def increment(op: Op, n: Array) -> Array:
     return n + 1
 
 
+def tally(op: Op, n: Array, *x: Array) -> Array:
+    """n + 1 where anything is not finite, else n."""
+    return n if all(np.isfinite(v).all() for v in x) else n + 1
+
+
 def ratio(op: Op, n: Array) -> Array:
     """Rounded down."""
     return n // op.int_attr("by")
@@ -105,4 +110,5 @@ NORM: dict[str, Run] = {
     "running_stats": on_numbers(running_stats),
     "running_average": on_numbers(running_average),
     "increment": on_numbers(increment),
+    "tally": on_numbers(tally),
 }

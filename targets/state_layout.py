@@ -27,9 +27,10 @@ class StateLayout:
 
     def views(self, block: np.ndarray) -> dict[str, np.ndarray]:
         """Typed arrays over ``block`` (uint8, ``bytes`` long), one per state value."""
-        return {name: self._view(block, name) for name in self.offsets}
+        return {name: self.view(block, name) for name in self.offsets}
 
-    def _view(self, block: np.ndarray, name: str) -> np.ndarray:
+    def view(self, block: np.ndarray, name: str) -> np.ndarray:
+        """The typed array of one state value over ``block``."""
         layout = Layout(self.types[name], Order.ROWS)
         start = self.offsets[name]
         raw = block[start : start + layout.bytes]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from tvm import tirx as tir
 
-from .tvm_expr import Expr, Vectors, i32, load
+from .layout import Layout
+from .tvm_expr import Expr, Vectors, i32, load, ramp
 from .tvm_grid import Buffers, Single, Spot, over
 
 LEAST_SCALE, GREATEST_SCALE = 2.0**-100, 2.0**100
+# Bit patterns of magnitudes: from this one on infinity and NaN.
+INFINITY, MAGNITUDE = 0x7F800000, 0x7FFFFFFF
 
 
 def _running(b: Buffers, spec: Single, momentum: Expr, rest: Expr) -> None:
@@ -45,6 +48,32 @@ def increment(b: Buffers, spec: Single) -> None:
     b.code.store(b.outputs[0], i32(0), n + tir.const(1, spec.inputs[0].dtype))
 
 
+def tally(b: Buffers, spec: Single) -> None:
+    """n + 1 where the largest bit pattern of a magnitude is none of a finite number."""
+    code, lanes = b.code, spec.lanes
+    worst = code.local("uint32", lanes)
+    code.store(worst, ramp(0, lanes), Vectors(code, lanes).u(0))
+
+    def look(buffer: Expr, layout: Layout, first: Expr, width: int) -> None:
+        v = Vectors(code, width)
+        x = Spot(v, {0: first}, 0).number(buffer, layout, {0: 1})
+        size = v.bits(x) & v.u(MAGNITUDE)
+        place = ramp(0, width)
+        code.store(worst, place, tir.max(load(worst, place), size))
+
+    for buffer, layout in zip(b.inputs[1:], spec.inputs[1:], strict=True):
+        whole, rest = divmod(layout.type.elements, lanes)
+        for count, width, start in ((whole, lanes, 0), (rest, 1, whole * lanes)):
+            if count:
+                with code.loop(count) as i:
+                    look(buffer, layout, i32(start) + i * i32(width), width)
+    with code.loop(lanes) as lane:
+        code.store(worst, i32(0), tir.max(load(worst, i32(0)), load(worst, lane)))
+    n, dtype = load(b.inputs[0], i32(0)), spec.inputs[0].dtype
+    bad = load(worst, i32(0)) >= tir.const(INFINITY, "uint32")
+    code.store(b.outputs[0], i32(0), n + tir.Cast(dtype, bad))
+
+
 def ratio(b: Buffers, spec: Single) -> None:
     """n / by, rounded down; n is never below 0."""
     n, by = load(b.inputs[0], i32(0)), spec.op.int_attr("by")
@@ -76,6 +105,7 @@ SCALAR = {
     "running_stats": running_stats,
     "running_average": running_average,
     "increment": increment,
+    "tally": tally,
     "ratio": ratio,
     "turn": turn,
     "grad_scale_step": grad_scale_step,

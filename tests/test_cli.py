@@ -181,11 +181,13 @@ def test_one_line_keeps_what_matters_of_an_excerpt() -> None:
 
 
 def test_inspect_shows_stages(quatrain: Quatrain, network: Path) -> None:
-    assert quatrain("inspect", network, "--passes").split() == ["lower", "canonicalize"]
+    """A file whose recipe does not say so has the pass that every step has."""
+    passes = quatrain("inspect", network, "--passes").split()
+    assert passes == ["lower", "canonicalize", "skip_nonfinite"]
     assert quatrain("inspect", network, "--after", "lower") == show(parse(CAPTURED))
     final = quatrain("inspect", network)
-    assert "after canonicalize" in final
-    assert quatrain("inspect", network, "--after", "canonicalize") == final
+    assert "after canonicalize, skip_nonfinite" in final
+    assert quatrain("inspect", network, "--after", "skip_nonfinite") == final
 
 
 def test_inspect_diff(quatrain: Quatrain, network: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from quatrain.compiler.formats import BF16, F32, I64, Format
+from quatrain.compiler.formats import BF16, F16, F32, I64, Format
 from quatrain.compiler.ir import Value
 from quatrain.compiler.types import Shape, TensorType
 from quatrain.targets.cpu_info import detect
@@ -196,6 +196,35 @@ def test_counters(n: int) -> None:
         (y,) = group.op(kind, (count,), [made], **settings)
         got, want = single(group, random_inputs(group.inputs, given={"count": n}))
         same(got[y.name], want[y.name])
+
+
+@pytest.mark.parametrize("bad", [np.inf, -np.inf, np.nan, 3e38, 0.0])
+@pytest.mark.parametrize(
+    ("f", "shapes", "place"),
+    [
+        (F32, ((),), 0),
+        (F32, ((3,), (33,), (13, 7), ()), 1),
+        (F32, ((1,), (2, 3, 5, 7)), 1),
+        (BF16, ((), (27,), (28, 13), (40003,)), 3),
+        (F16, ((16,), (1,)), 0),
+    ],
+)
+def test_tally(bad: float, f: Format, shapes: tuple[Shape, ...], place: int) -> None:
+    """The last number of one of several tensors is odd; all of them are looked at."""
+    group = Group()
+    n = group.input("n", TensorType((), I64))
+    xs = [group.input(f"x{i}", TensorType(s, f)) for i, s in enumerate(shapes)]
+    (m,) = group.op("tally", (n, *xs), [n.type])
+    odd = np.zeros(shapes[place], np.float32)
+    odd[(-1,) * odd.ndim] = bad
+    sound = random_inputs(group.inputs, given={"n": 1 << 40})
+    odds = random_inputs(group.inputs, given={"n": 5, f"x{place}": odd})
+    finite = np.isfinite(odds[f"x{place}"].numbers).all()
+    for inputs, after in ((sound, 1 << 40), (odds, 5 if finite else 6)):
+        for order in (lambda v: Order.ROWS, lambda v: Order.PIXELS):
+            got, want = single(group, inputs, order)
+            same(got[m.name], want[m.name])
+            assert int(want[m.name].data) == after
 
 
 @pytest.mark.parametrize("f", [F32, BF16])

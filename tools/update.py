@@ -23,7 +23,10 @@ class Update:
     average: float = 0.0
 
     def after(self, recipe: Recipe) -> Recipe:
-        """The recipe with the passes that are asked for; RecipeError for a number out of range."""
+        """The recipe with the passes that are asked for, and behind them what every step has.
+
+        RecipeError for a number out of range.
+        """
         if self.average:
             recipe = recipe.followed_by("average_weights", decay=self.average)
         if self.accumulate != 1:
@@ -31,7 +34,7 @@ class Update:
         if self.clip_norm or self.clip_value:
             bounds = {"norm": self.clip_norm, "value": self.clip_value}
             recipe = recipe.followed_by("clip_gradients", **bounds)
-        return recipe
+        return recipe.ending_with("skip_nonfinite")
 
     def begin(self, step: Step) -> None:
         """Start averages from the weights where torch's optimizer has taken steps before."""

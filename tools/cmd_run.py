@@ -39,6 +39,9 @@ Every = Annotated[
     int | None, typer.Option("--checkpoint-every", min=1, help="Steps between checkpoints.")
 ]
 Resume = Annotated[Path | None, typer.Option(help="Go on from this checkpoint of the same run.")]
+MaxSkipped = Annotated[
+    int, typer.Option(min=0, help="Steps in a row that may have no finite loss and gradients.")
+]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="The trained network.")]
 
 
@@ -53,6 +56,7 @@ def command(
     checkpoint: Checkpoint = None,
     checkpoint_every: Every = None,
     resume: Resume = None,
+    max_skipped: MaxSkipped = 10,
     output: Output = None,
     threads: Threads = None,
     target: Target = None,
@@ -76,7 +80,7 @@ def command(
         step, first = _open(network, resume, target)
         run = train.plan_run(
             step, found, batch, first, steps=steps, epochs=epochs, lr=lr, factor=factor,
-            checkpoint=checkpoint, every=checkpoint_every,
+            checkpoint=checkpoint, every=checkpoint_every, max_skipped=max_skipped,
         )  # fmt: skip
         _train(step, found, run, batch, as_json)
         if output is not None:
@@ -130,7 +134,7 @@ def check_same(network: Path, checkpoint: Path) -> None:
 
 def _train(step: Step, data: Dataset, run: Run, batch: int, as_json: bool) -> None:
     from . import train
-    from .progress import reporter
+    from .progress import finite, reporter
     from .signals import stop_on_signal
 
     last = None
@@ -142,8 +146,8 @@ def _train(step: Step, data: Dataset, run: Run, batch: int, as_json: bool) -> No
         raise typer.Exit(SIGNAL_STATUS + stopped[0])
     right = last.accuracy if last else train.test_accuracy(step, data, batch)
     if as_json:
-        loss = last.loss if last else None
-        terminal.write_json({"steps": run.last, "loss": loss, "test_accuracy": right}, indent=None)
+        found = {"steps": run.last, "loss": last and finite(last.loss), "skipped": step.skipped}
+        terminal.write_json({**found, "test_accuracy": right}, indent=None)
     elif right is not None:
         terminal.line(f"test accuracy {100 * right:.1f} %")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -41,15 +42,30 @@ def words(run: Run, at: Progress) -> str:
     return f"epoch {epoch}/{last}  loss {at.loss:.4f}{right}  {at.speed:.0f} samples/s"
 
 
+def words_of_skipped(at: Progress) -> str:
+    """One step that was not applied as a line."""
+    return f"step {at.done} was not applied: {at.skipped}"
+
+
+def finite(loss: float) -> float | None:
+    """The loss as JSON can say it."""
+    return loss if math.isfinite(loss) else None
+
+
 def _json(run: Run, at: Progress) -> None:
+    if at.skipped:
+        terminal.write_json({"step": at.done, "skipped": at.skipped}, indent=None)
     if at.epoch_ends:
         epoch = (at.done - 1) // run.per_epoch + 1
-        found = {"epoch": epoch, "step": at.done, "loss": at.loss, "accuracy": at.accuracy}
+        found = {"epoch": epoch, "step": at.done, "loss": finite(at.loss), "accuracy": at.accuracy}
         terminal.write_json({**found, "samples_per_second": round(at.speed, 1)}, indent=None)
+    if at.epoch_ends or at.skipped:
         sys.stdout.flush()
 
 
 def _line(run: Run, at: Progress) -> None:
+    if at.skipped:
+        terminal.remark(words_of_skipped(at))
     if at.epoch_ends:
         terminal.line(words(run, at))
         sys.stdout.flush()
@@ -69,5 +85,7 @@ def _bar(console: Console) -> Bar:
 def _move(run: Run, at: Progress, bar: Bar, task: int) -> None:
     text = words(run, at)
     bar.update(task, completed=at.done - run.first, text=text)  # type: ignore[arg-type]
+    if at.skipped:
+        bar.console.print(words_of_skipped(at))
     if at.epoch_ends:
         bar.console.print(text)

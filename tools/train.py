@@ -1,7 +1,7 @@
 """The training loop of ``quatrain run``: batches by step number, rates by schedule, checkpoints.
 
 Which batch a step sees and which rate it has follow from its number alone, so a run that is resumed
-computes the same bytes as one that was never stopped.
+computes the same bytes as one that was never stopped. A step that is not applied has a number too.
 """
 
 from __future__ import annotations
@@ -26,11 +26,15 @@ if TYPE_CHECKING:
     from ..runtime.step import Step
 
 
+MAX_SKIPPED = 10
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """What is to be done: steps ``first`` .. ``last - 1`` of a network's life, and where to save.
 
     ``first`` is where the run began (not where it resumes), so that the schedule spans the run.
+    More than ``max_skipped`` steps in a row that are not applied end it.
     """
 
     first: int
@@ -41,6 +45,7 @@ class Run:
     seed: int
     checkpoint: Path | None = None
     every: int | None = None
+    max_skipped: int = MAX_SKIPPED
 
     def rates(self, step: int) -> dict[str, float]:
         """The hyper-parameters of a step: learning rates times the schedule's factor."""
@@ -58,6 +63,8 @@ class Run:
 class Progress:
     """Where a run is: steps done, mean loss of the epoch so far, samples a second, accuracy.
 
+    ``loss`` is the mean over the steps that were applied, NaN where none was; ``skipped`` says why
+    this step was not, and is empty where it was.
     ``epoch_ends`` where a pass over the data, or the run, is over; ``accuracy`` (0..1, of the test
     part) is known only then, and only for data with labels.
     """
@@ -67,12 +74,13 @@ class Progress:
     speed: float
     epoch_ends: bool = False
     accuracy: float | None = None
+    skipped: str = ""
 
 
 def steps_done(step: Step) -> int:
-    """Training steps that the network has behind it."""
+    """Training steps that the network has behind it, with those that were not applied."""
     counter = step_counter(step.program)
-    return 0 if counter is None else int(step.state[counter.name])
+    return 0 if counter is None else int(step.state[counter.name]) + step.skipped
 
 
 def step_counter(program: Program) -> Value | None:
@@ -114,29 +122,52 @@ def train(
     """Train until ``run.last`` or until ``stopped()``; yields after every step.
 
     A checkpoint holds exactly the steps that were yielded. Raises UsageError, without a checkpoint,
-    when the loss is no finite number.
+    when more steps in a row than ``run.max_skipped`` were not applied.
     """
     done = steps_done(step)
     losses: list[float] = []
+    lost = 0
     start, samples = time.monotonic(), 0
     for x, y in _from(data, batch, run, done):
         step.hyper.update(run.rates(done))
-        losses.append(float(step(_tensor(x), _tensor(y))))
+        loss, skipped = _take(step, x, y)
+        losses += [] if skipped else [loss]
+        lost = lost + 1 if skipped else 0
         done, samples = done + 1, samples + batch
-        if not math.isfinite(losses[-1]):
-            raise UsageError(f"the loss is {losses[-1]} at step {done}; try a smaller --lr")
+        if lost > run.max_skipped:
+            raise _lost(done, lost, skipped)
         speed = samples / max(time.monotonic() - start, 1e-9)
         ends = done == run.last or done % run.per_epoch == 0
         stop = stopped()
         if run.checkpoint is not None and (stop or run.saves_after(done)):
             step.save(run.checkpoint)
         right = test_accuracy(step, data, batch) if ends and not stop else None
-        yield Progress(done, float(np.mean(losses)), speed, ends, right)
+        mean = float(np.mean(losses)) if losses else math.nan
+        yield Progress(done, mean, speed, ends, right, skipped)
         if stop:
             return
         if ends:
             losses.clear()
             start, samples = time.monotonic(), 0
+
+
+def _take(step: Step, x: Array, y: Array) -> tuple[float, str]:
+    """The loss of one step, and why the step was not applied where it was not."""
+    before = step.skipped
+    loss = float(step(_tensor(x), _tensor(y)))
+    if step.skipped == before:
+        return loss, ""
+    if not math.isfinite(loss):
+        return loss, f"the loss is {loss}"
+    return loss, f"the loss is {loss:.4g}, a gradient or a running statistic is not finite"
+
+
+def _lost(done: int, lost: int, why: str) -> UsageError:
+    steps = f"step {done} was" if lost == 1 else f"steps {done - lost + 1} to {done} were"
+    return UsageError(
+        f"{steps} not applied: {why}; try a smaller --lr, look at the data, or let more such steps "
+        "pass with --max-skipped"
+    )
 
 
 def _from(data: Dataset, batch: int, run: Run, done: int) -> Iterator[tuple[Floats, Array]]:
@@ -179,6 +210,7 @@ def plan_run(
     factor: Callable[[float], float],
     checkpoint: Path | None,
     every: int | None,
+    max_skipped: int = MAX_SKIPPED,
 ) -> Run:
     """The run that the options describe, beginning at step ``first`` of the network's life."""
     check_run(steps, epochs, checkpoint)
@@ -190,7 +222,7 @@ def plan_run(
         peak = {k: v * ratio if k.endswith(".lr") else v for k, v in peak.items()}
         peak["group0.lr"] = lr
     seed = step.source.seed
-    return Run(first, first + count, per_epoch, factor, peak, seed, checkpoint, every)
+    return Run(first, first + count, per_epoch, factor, peak, seed, checkpoint, every, max_skipped)
 
 
 def _tensor(array: Array) -> torch.Tensor:

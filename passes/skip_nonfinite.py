@@ -18,11 +18,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..compiler.analysis import Gemm
 from ..compiler.formats import F16, F32, I64
 from ..compiler.ir import Op, Program, Value, unused
 from ..compiler.ops import WEIGHT_GRADS
-from ..compiler.types import TensorType
+from ..compiler.types import Scale, TensorType
 from .optimized import gradient, updates
 
 SKIPPED = "skipped"
@@ -92,17 +91,18 @@ class _Looking:
     def telling(self, v: Value) -> Value:
         """A value that is finite exactly if the gradient ``v`` is one of finite numbers."""
         op = self.makers.get(v)
-        if op is None or op.kind not in WEIGHT_GRADS or not Gemm(op, "", "", 0).quantized:
+        if op is None or op.kind not in WEIGHT_GRADS or not all(map(_is_code, op.inputs)):
             return v
         g = op.inputs[0]
         while g.type.format.is_coded and g in self.makers:
             g = self.makers[g].inputs[0]
         known = [r.result for r in self.readers[g] if r.kind == "amax"]
-        maker = self.makers.get(g)
-        if maker is None or maker.kind != "grad_scale":
-            return known[0] if known else g
         # In f16 a scaled gradient overflows where the gradient itself does not.
-        return known[0] if known and g.type.format is not F16 else maker.inputs[0]
+        if known and g.type.format is not F16:
+            return known[0]
+        while g.type.scale is not Scale.NONE and g in self.makers:
+            g = self.makers[g].inputs[0]
+        return g
 
     def statistics(self) -> list[Value]:
         """What becomes of running statistics."""
@@ -117,3 +117,7 @@ class _Looking:
         region = "backward" if self.region.get(v) == "backward" else "update"
         self.ops[region].append(Op("amax", (v,), (largest,), origin=origin))
         return largest
+
+
+def _is_code(v: Value) -> bool:
+    return v.type.format.is_coded and v.type.scale is not Scale.NONE

@@ -16,6 +16,7 @@ from ..passes.select import selected
 from ..targets.kernel import Unit
 from ..targets.layout import Layout, Order, orders
 from ..targets.waive import waived
+from .bit_operations import BitOperations, bit_operations
 from .torch_saved import Kept, torch_saved
 
 if TYPE_CHECKING:
@@ -51,6 +52,11 @@ class GemmLine:
     def formats(self) -> str:
         """The format class: ``uint4 x int4``."""
         return " x ".join(o.partition("*")[0] for o in self.operands)
+
+    @property
+    def bit_operations(self) -> int:
+        """Bits of one operand times bits of the other, for each MAC."""
+        return self.bits[0] * self.bits[1] * self.macs
 
     @property
     def four_bit(self) -> bool:
@@ -118,7 +124,8 @@ class Bill:
     """What one training step costs and how it computes; ``print`` it, or take ``to_dict()``.
 
     ``torch_saved`` is None where the captured f32 program was not at hand; ``planned_bytes`` is
-    what the target's memory plan keeps between forward and backward, None without a plan.
+    what the target's memory plan keeps between forward and backward, None without a plan;
+    ``samples`` is the size of the batch.
     """
 
     program: str
@@ -128,11 +135,17 @@ class Bill:
     torch_saved: tuple[Kept, ...] | None
     conversions: tuple[ConversionLine, ...]
     planned_bytes: int | None = None
+    samples: int = 1
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates of the whole step."""
         return sum(g.macs for g in self.gemms)
+
+    @property
+    def bit_operations(self) -> BitOperations:
+        """What the multiplications cost by the bits of their operands."""
+        return bit_operations(((g.bits, g.macs) for g in self.gemms), self.samples)
 
     @property
     def four_bit_share(self) -> float:
@@ -186,11 +199,15 @@ class Bill:
             "passes": list(self.making.passes),
             "waivers": list(self.making.waivers),
             "macs": self.macs,
+            "bit_operations": self.bit_operations.to_dict(),
             "four_bit_share": self.four_bit_share,
             "eight_bit_share": self.eight_bit_share,
             "exempt_share": self.exempt_share,
             "classes": [asdict(c) for c in self.classes],
-            "gemms": [{**asdict(g), "formats": g.formats} for g in self.gemms],
+            "gemms": [
+                {**asdict(g), "formats": g.formats, "bit_operations": g.bit_operations}
+                for g in self.gemms
+            ],
             "saved": [asdict(s) for s in self.saved],
             "saved_bytes": self.saved_bytes,
             "planned_bytes": self.planned_bytes,
@@ -273,7 +290,13 @@ def bill_of(
         None if captured is None else torch_saved(captured),
         _conversion_lines(program),
         planned_bytes,
+        _samples(program),
     )
+
+
+def _samples(program: Program) -> int:
+    """The size of the batch: dimension 0 of the first input that has one."""
+    return next((v.type.shape[0] for v in program.inputs if v.type.shape), 1)
 
 
 def _gemm_lines(

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .bill import NO_UNIT, Bill, GemmLine
+from .bit_operations import BitOperations
 
 # Width of a table that goes to a file or a pipe: what fits into an issue or a mail.
 FILE_WIDTH = 100
@@ -63,6 +64,11 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
+def giga(n: float) -> str:
+    """GBitOPs in three digits: ``1.31e+08 GBitOPs``, ``0.0123 GBitOPs``."""
+    return f"{n:.3g} GBitOPs"
+
+
 def table(title: str, *columns: str, right: tuple[str, ...] = ()) -> Table:
     """A table without frame whose cells fold on narrow terminals; ``right`` columns are numbers."""
     made = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
@@ -88,9 +94,18 @@ def _summary(bill: Bill) -> Table:
     made.add_row("MACs a step", count(bill.macs))
     for name, value, what in _shares(bill):
         made.add_row(name, f"{percent(value)} of them  ({what})")
+    made.add_row("bit operations", _bit_operations(bill.bit_operations))
     made.add_row("kept for backward", _kept(bill))
     made.add_row("converted", f"{count(sum(c.elements for c in bill.conversions))} elements a step")
     return made
+
+
+def _bit_operations(found: BitOperations) -> str:
+    """Of a step and of a sample, and as MACs in f32."""
+    return (
+        f"{giga(found.giga)} a step, {giga(found.giga_per_sample)} a sample; as "
+        f"{count(found.effective_macs)} MACs in f32, {percent(found.share_of_f32)}"
+    )
 
 
 def _shares(bill: Bill) -> list[tuple[str, float, str]]:

@@ -251,6 +251,7 @@ def test_light_commands_need_neither_torch_nor_tvm(network: Path, program: Path)
         ("report", network),
         ("recipes", "ultra_low_4bit"),
         ("targets",),
+        ("study", "cpt"),
         ("--help",),
     ):
         status, out, err = child(*words, forbid=("torch", "tvm"))

@@ -51,7 +51,7 @@ class Machine:
 
 def look() -> Machine:
     """The facts of this machine; the peaks are measured in a process of their own."""
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    load = system_load()
     found: dict[str, object] = {}
     why = ""
     try:
@@ -73,6 +73,11 @@ def look() -> Machine:
         peaks=peaks,
         without_peaks=why,
     )
+
+
+def system_load() -> float:
+    """How many threads the system ran on average in the last minute; 0 where nobody counts."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
 def _versions() -> dict[str, str]:

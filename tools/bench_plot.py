@@ -28,7 +28,7 @@ def check_plot(path: Path) -> None:
 
 def plot_results(results: Sequence[Result], path: Path) -> None:
     """A bar a contender and quartiles on it, a panel a workload."""
-    pyplot = _pyplot()
+    pyplot = start_plot()
     figure, axes = pyplot.subplots(
         len(results), 1, figsize=(9, 0.4 + 3.4 * len(results)), layout="constrained", squeeze=False
     )
@@ -47,7 +47,7 @@ def plot_results(results: Sequence[Result], path: Path) -> None:
 
 def plot_sweep(results: Sequence[Result], along: str, path: Path) -> None:
     """A line a contender: time a step over the size."""
-    pyplot = _pyplot()
+    pyplot = start_plot()
     figure, axis = pyplot.subplots(figsize=(7, 5), layout="constrained")
     for i, first in enumerate(results[0].rows):
         at = [(getattr(r.workload, along), r.rows[i]) for r in results if r.rows[i].ran]
@@ -61,7 +61,7 @@ def plot_sweep(results: Sequence[Result], along: str, path: Path) -> None:
 
 def plot_layers(results: Sequence[LayerResult], path: Path) -> None:
     """Gop/s of each kernel over the layers, a panel a direction."""
-    pyplot = _pyplot()
+    pyplot = start_plot()
     figure, axes = pyplot.subplots(1, 3, figsize=(13, 4.5), layout="constrained", sharey=True)
     for axis, direction in zip(axes, DIRECTIONS, strict=True):
         chosen = [r for r in results if r.layer.direction == direction]
@@ -76,7 +76,7 @@ def plot_layers(results: Sequence[LayerResult], path: Path) -> None:
 
 def plot_profile(label: str, found: Mapping[str, Any], path: Path) -> None:
     """The slowest kernels as bars."""
-    pyplot = _pyplot()
+    pyplot = start_plot()
     parts = found["parts"][:MOST_PARTS][::-1]
     figure, axis = pyplot.subplots(figsize=(11, 1 + 0.3 * len(parts)), layout="constrained")
     spots = range(len(parts))
@@ -87,7 +87,8 @@ def plot_profile(label: str, found: Mapping[str, Any], path: Path) -> None:
     figure.savefig(path)
 
 
-def _pyplot() -> Any:
+def start_plot() -> Any:
+    """matplotlib's pyplot, drawing into files."""
     import matplotlib
 
     matplotlib.use("agg")

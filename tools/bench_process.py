@@ -55,6 +55,11 @@ class Worker:
     ) -> None:
         self.close()
 
+    @property
+    def alive(self) -> bool:
+        """Whether it can be asked."""
+        return self._process.poll() is None
+
     def ask(self, do: str, limit: float, **details: object) -> dict[str, Any]:
         """Send one request; the reply within ``limit`` seconds, or ContenderFailed."""
         assert self._process.stdin is not None

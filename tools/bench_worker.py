@@ -2,7 +2,8 @@
 
 Requests come as lines of JSON on stdin, each is answered by a line on stdout:
 
-    {"do": "build", "job": "step", ...}    {"seconds": ...}      make it ready, with its first step
+    {"do": "build", "job": "step", ...}    {"seconds": ...}      make it ready, with its first step;
+                                                                 a step, a layer, or of a study
     {"do": "run", "steps": 3}              {"seconds": [...]}    seconds of each step
     {"do": "facts"}                        memory, bytes kept, operations
     {"do": "peaks"}                        what the machine can do (targets/tvm_peaks.py)
@@ -48,7 +49,7 @@ class Session:
     def _build(self, request: Request) -> Reply:
         """Seconds to the end of the first step; libraries are loaded before the clock starts."""
         self._job = None
-        make, whole = _maker(request), request["job"] == "step"
+        make, whole = _maker(request), request["job"] != "layer"
         self._start_bytes = peak_bytes()
         start = time.perf_counter()
         self._job = make()
@@ -73,6 +74,10 @@ def _maker(request: Request) -> Callable[[], Job]:
         from .bench_layer_jobs import maker as layer
 
         return layer(request)
+    if request["job"] == "study":
+        from .study_jobs import maker as study
+
+        return study(request)
     from .bench_step_jobs import maker as whole
 
     return whole(request)

@@ -1,5 +1,7 @@
 """The command line ``quatrain``: one file ``cmd_*.py`` per command, errors as one line.
 
+A file holds a function ``command``, or ``commands``, the functions of a group such as ``study``.
+
 A person's mistake ends with one line on stderr and status 2; an interrupt with status 130.
 """
 
@@ -8,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pkgutil import iter_modules
 
@@ -20,7 +22,7 @@ from .stages import shown
 
 FAILED, INTERRUPTED = 2, 130
 # The order in which --help lists the commands; those that are not named follow.
-ORDER = ("compile", "run", "inspect", "opt", "report", "recipes", "targets", "doctor")
+ORDER = ("compile", "run", "inspect", "opt", "report", "recipes", "targets", "study", "doctor")
 # Packages that some commands do without, and the name to install each by.
 PACKAGES = {"torch": "torch", "tvm": "apache-tvm", "sklearn": "scikit-learn"}
 _PREFIX = "cmd_"
@@ -43,7 +45,18 @@ def app() -> typer.Typer:
     names = {m.name.removeprefix(_PREFIX) for m in iter_modules(_here()) if _is_command(m.name)}
     for name in sorted(names, key=lambda n: (ORDER.index(n) if n in ORDER else len(ORDER), n)):
         module = import_module(f".{_PREFIX}{name}", __package__)
-        made.command(name)(module.command)
+        if hasattr(module, "command"):
+            made.command(name)(module.command)
+        else:
+            made.add_typer(_group(name, module.__doc__ or "", module.commands), name=name)
+    return made
+
+
+def _group(name: str, doc: str, commands: Mapping[str, Callable[..., None]]) -> typer.Typer:
+    """A command that has commands of its own; its help is the first line of its file."""
+    made = typer.Typer(name=name, help=doc.splitlines()[0].partition(": ")[2])
+    for word, function in commands.items():
+        made.command(word)(function)
     return made
 
 

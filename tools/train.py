@@ -130,7 +130,7 @@ def train(
     start, samples = time.monotonic(), 0
     for x, y in _from(data, batch, run, done):
         step.hyper.update(run.rates(done))
-        loss, skipped = _take(step, x, y)
+        loss, skipped = take(step, x, y)
         losses += [] if skipped else [loss]
         lost = lost + 1 if skipped else 0
         done, samples = done + 1, samples + batch
@@ -151,7 +151,7 @@ def train(
             start, samples = time.monotonic(), 0
 
 
-def _take(step: Step, x: Array, y: Array) -> tuple[float, str]:
+def take(step: Step, x: Array, y: Array) -> tuple[float, str]:
     """The loss of one step, and why the step was not applied where it was not."""
     before = step.skipped
     loss = float(step(_tensor(x), _tensor(y)))

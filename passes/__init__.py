@@ -35,6 +35,7 @@ from .average_weights import average_weights
 from .canonicalize import canonicalize
 from .carrier import carrier
 from .clip_gradients import clip_gradients
+from .gated_precision import gated_precision
 from .grad_scale import grad_scale
 from .hybrid_fp8 import hybrid_fp8
 from .options import Pass
@@ -57,6 +58,7 @@ PASSES: dict[str, Pass] = {
         canonicalize,
         carrier,
         clip_gradients,
+        gated_precision,
         grad_scale,
         hybrid_fp8,
         pact_activations,

@@ -50,7 +50,7 @@ extremes(x: float) -> low: f32, high: f32
     -- least and largest, of the tensor or of each place of dimension 0
 quantize_affine(x: float, low: f32, high: f32, bits: f32) -> q: code
     -- rint(min(max(z, 0), n)), z = (x - low) / step, step = max((high - low) / n, 1e-8), n = 2^bits
-    - 1; real numbers are q * step + low
+    - 1; real numbers are q * step + low; each operand one number or one a place of dimension 0
 quantize_affine_stochastic(x: float, low: f32, high: f32, bits: f32, seed: int, step: int)
     {{salt: int}} -> q: code
     -- the same with z + (u - 1/2), u uniform in [0, 1) as round_stochastic draws it
@@ -139,6 +139,8 @@ masked(c: float, x: float) {{value: float}} -> y: float
     -- value where c != 0, else x
 constant() {{value: float}} -> c: f32
     -- value everywhere
+initialize(w: f32, seed: int, step: int) {{bound: float, salt: int}} -> w1: f32
+    -- at step 0 (modulo 2^32) (u - 1/2) * 2 bound, u in [0, 1) as random_mask draws it; else w
 random_mask(seed: int, step: int) {{keep: float, salt: int}} -> m: f32
     -- 1 with probability keep, else 0; Threefry-2x32(seed, step; salt, element index)
 
@@ -169,6 +171,10 @@ iota() {{start: int, step: int}} -> n: int
     -- start, start + step, ...
 triangle() {{diagonal: int}} -> m: f32
     -- 1 where column - row <= diagonal, in the last two dimensions, else 0
+table() {{numbers: floats}} -> t: f32
+    -- these numbers, row by row
+hard_choice(x: float) -> m: f32
+    -- of NxC: 1 at the first of the largest numbers along dimension 1, else 0
 one_hot(target: int) {{ignore_index: int}} -> m: f32
     -- 1 at [target, ...] along a new dimension 1, else 0; all 0 where target is ignore_index
 resample(x: float) {{dim: int, starts: ints, index: ints, weights: floats}} -> y: float

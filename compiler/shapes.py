@@ -143,8 +143,20 @@ def _affine(op: Op) -> Shapes:
     per_channel = op.result.type.scale.per_channel
     need = x[:1] if per_channel else ()
     _need(low == high == need, f"limits of {op.result.type.short} have shape {need}, not {low}")
-    _need(_shape(op, 3) == (), f"bits are a single number, not {_shape(op, 3)}")
+    bits = _shape(op, 3)
+    _need(bits in ((), need), f"bits are a single number or one for each limit, not {bits}")
     return (x,)
+
+
+def _table(op: Op) -> Shapes:
+    held, numbers = op.result.type.elements, len(op.floats_attr("numbers"))
+    _need(held == numbers, f"a table of {numbers} numbers does not fill {op.result.type.shape}")
+    return (None,)
+
+
+def _hard_choice(op: Op) -> Shapes:
+    _need(len(_shape(op, 0)) == 2, f"a choice is made in each row of NxC, not of {_shape(op, 0)}")
+    return (_shape(op, 0),)
 
 
 def _with_clip_gradient(op: Op) -> Shapes:
@@ -294,6 +306,8 @@ RULES: dict[str, Callable[[Op], Shapes]] = {
     "iota": _free,
     "triangle": _triangle,
     "one_hot": _one_hot,
+    "table": _table,
+    "hard_choice": _hard_choice,
     "resample": _resample,
     "embedding": _embedding,
     "embedding_grad": _embedding_grad,

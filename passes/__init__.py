@@ -11,6 +11,11 @@ The order in which ``ultra_low_4bit`` runs them:
     recompute                        sees the final formats, which decide what is worth keeping
     canonicalize                     removes what the others left without readers
 
+``sbm8`` has affine_weights, affine_activations and affine_gradients in place of the first five, and
+behind carrier, whose format it gives to the data of norms:
+
+    range_batch_norm                 its arithmetic over channels stays in f32
+
 Behind them, where a step is asked for it, passes over the update:
 
     average_weights                  reads what the optimizer makes
@@ -23,14 +28,19 @@ At the end of every step:
 """
 
 from .accumulate_gradients import accumulate_gradients
+from .affine_activations import affine_activations
+from .affine_gradients import affine_gradients
+from .affine_weights import affine_weights
 from .average_weights import average_weights
 from .canonicalize import canonicalize
 from .carrier import carrier
 from .clip_gradients import clip_gradients
+from .gated_precision import gated_precision
 from .grad_scale import grad_scale
 from .hybrid_fp8 import hybrid_fp8
 from .options import Pass
 from .pact_activations import pact_activations
+from .range_batch_norm import range_batch_norm
 from .recompute import recompute
 from .sawb_weights import sawb_weights
 from .skip_nonfinite import skip_nonfinite
@@ -41,13 +51,18 @@ PASSES: dict[str, Pass] = {
     p.__name__: p
     for p in (
         accumulate_gradients,
+        affine_activations,
+        affine_gradients,
+        affine_weights,
         average_weights,
         canonicalize,
         carrier,
         clip_gradients,
+        gated_precision,
         grad_scale,
         hybrid_fp8,
         pact_activations,
+        range_batch_norm,
         recompute,
         sawb_weights,
         skip_nonfinite,

@@ -5,9 +5,9 @@ by element size; activations that are codes already are kept.
 
     recompute   kept from forward to backward                   made again in backward
     none        everything that backward reads                  nothing
-    masks       codes of activations, inputs of batch norm;     codes of weights, casts, views, relu
-                where a relu follows an add: its region,        and clip masks behind a batch norm
-                2 bits
+    masks       codes of activations, inputs of batch norm;     codes of weights, casts, views, what
+                where a relu follows an add: its region,        codes decode to, relu and clip masks
+                2 bits                                          behind a batch norm
     bn_input    the same without the inputs of batch norm       these too: their GEMMs run twice
 """
 
@@ -24,8 +24,9 @@ from .names import words
 
 CHEAP = words(
     "batch_norm relu clip_region cast view permute slice pad clamp_min scale add_bias constant "
-    "broadcast"
+    "broadcast dequantize"
 )
+QUANTIZERS = words("quantize quantize_affine")
 NORM_GRADS = frozenset(("batch_norm_grad_stats", "batch_norm_input_grad"))
 
 
@@ -61,7 +62,10 @@ class _Plan:
         plan = cls(makers, again, frozenset(program.state))
         # Kept: what no cheap op makes, and what the update reads, at the very end.
         plan.kept.update(v for v in needed if not plan.cheap(v))
-        plan.kept.update(plan.makers[v].inputs[1] for v in needed if plan.weight_codes(v))
+        codes = [plan.makers[v] for v in needed if plan.weight_codes(v)]
+        plan.kept.update(i for op in codes for i in op.inputs[1:] if i in makers)
+        decoded = [makers[v] for v in needed if makers[v].kind == "dequantize"]
+        plan.kept.update(op.inputs[0] for op in decoded if op.inputs[0] in makers)
         plan.kept.update(v for op in update for v in op.inputs if v in makers)
         for v in makers:
             if v in needed and not plan.possible(v):
@@ -74,9 +78,9 @@ class _Plan:
         return op.kind in CHEAP or op in self.gemms or self.weight_codes(v)
 
     def weight_codes(self, v: Value) -> bool:
-        """Whether ``v`` is a quantized weight: with its clip at hand one pass makes it again."""
+        """Whether ``v`` is a quantized weight: with its limits at hand one pass makes it again."""
         op = self.makers[v]
-        return op.kind == "quantize" and op.inputs[0] in self.weights
+        return op.kind in QUANTIZERS and op.inputs[0] in self.weights
 
     def possible(self, v: Value, gemm: bool = True) -> bool:
         """Whether ``v`` is at hand in backward or can be made there, by at most one GEMM.

@@ -19,10 +19,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from ..compiler.errors import RecipeError
-from ..compiler.formats import FP4_EVEN, FP4_ODD, FP4_ODD_LOW, I64, Format
-from ..compiler.ir import SEED, STEP, Op, Program, Region, Value, attrs, unused
+from ..compiler.formats import FP4_EVEN, FP4_ODD, FP4_ODD_LOW, Format
+from ..compiler.ir import Op, Program, Region, Value, attrs, unused
 from ..compiler.types import Scale, TensorType
+from .affine import noise, with_seed
 from .grad_scale import GRADIENT_PRODUCTS
 from .hybrid_fp8 import is_scaled
 from .names import part
@@ -53,8 +53,8 @@ def two_phase_rounding(
     formats = {kind: for_dx if "input" in kind else for_dw for kind in GRADIENT_PRODUCTS}
     how = attrs(up=_up(midpoint), tie=radix4_tie, underflow=radix4_underflow)
     taken = program.names()
-    noise = _noise(program) if sr else ()
-    kind = "round_stochastic" if noise else "round_log"
+    drawn = noise(program, "sr=true") if sr else ()
+    kind = "round_stochastic" if drawn else "round_log"
     wanted = _wanted(program, formats)
     rounded: dict[tuple[Value, Format], Value] = {}
 
@@ -66,13 +66,12 @@ def two_phase_rounding(
         # All roundings of a gradient stand together: one pass over it makes them.
         for format_ in wanted.pop(g, ()):
             code = rounded[g, format_] = _code(op.origin, g, format_, taken)
-            options = attrs(salt=len(rounded)) if noise else how
-            ahead.append(Op(kind, (g, *noise), (code,), options, op.origin))
+            options = attrs(salt=len(rounded)) if drawn else how
+            ahead.append(Op(kind, (g, *drawn), (code,), options, op.origin))
         return (*ahead, replace(op, inputs=(rounded[g, formats[op.kind]], other)))
 
     out = program.rewrite(rule, by="two_phase_rounding")
-    new_seed = noise and rounded and noise[0] not in program.state
-    return out.with_state({noise[0]: 0.0}) if new_seed else out
+    return with_seed(out, drawn, bool(rounded))
 
 
 def _wanted(program: Program, formats: dict[str, Format]) -> dict[Value, list[Format]]:
@@ -100,14 +99,3 @@ def _up(midpoint: str) -> float:
         "multiple of the lower level at which rounding turns up",
     )
     return 4 / turn
-
-
-def _noise(program: Program) -> tuple[Value, ...]:
-    """The seed and the step counter; none in a program that only evaluates."""
-    if "backward" not in {r.name for r in program.regions}:
-        return ()
-    known = {v.name: v for v in program.state}
-    if STEP not in known:
-        raise RecipeError("sr=true draws new numbers in each step, but nothing counts the steps")
-    seed = known.get(SEED) or Value(SEED, TensorType((), I64))
-    return seed, known[STEP]

@@ -94,6 +94,14 @@ def masked(op: Op, c: Array, x: Array) -> Array:
     return np.where(c != 0, np.float32(op.float_attr("value")), x)
 
 
+def initialize(op: Op, w: Array, seed: Array, step: Array) -> Array:
+    """By Threefry, at step 0."""
+    if int(step) & 0xFFFFFFFF:
+        return w
+    u = uniform(int(seed), int(step), op.int_attr("salt"), w.shape)
+    return np.asarray((u - np.float32(0.5)) * np.float32(2 * op.float_attr("bound")))
+
+
 def random_mask(op: Op, seed: Array, step: Array) -> Array:
     """1 where a uniform number in [0, 1) is below ``keep``."""
     u = uniform(int(seed), int(step), op.int_attr("salt"), op.result.type.shape)
@@ -131,6 +139,7 @@ FUNCTIONS: dict[str, OnNumbers] = {
     "compare_to": compare_to,
     "where": where,
     "masked": masked,
+    "initialize": initialize,
     "random_mask": random_mask,
 }
 MATH: dict[str, Run] = {kind: on_numbers(function) for kind, function in FUNCTIONS.items()}

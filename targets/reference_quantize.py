@@ -58,13 +58,13 @@ def quantize_affine(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
     x, low, high, bits, *noise = (t.numbers for t in inputs)
     type_ = op.result.type
     assert type_.format.is_integer and not type_.format.signed, f"affine codes in {type_.format}"
-    n = np.float32((1 << int(bits)) - 1)
+    n = ((1 << bits.astype(np.int32)) - 1).astype(np.float32)
     step = np.fmax((high - low) / n, LEAST_STEP)
     z = (x - column(low, x.ndim)) / column(step, x.ndim)
     if noise:
         u = uniform(int(noise[0]), int(noise[1]), op.int_attr("salt"), type_.shape)
         z = z + (u - np.float32(0.5))
-    codes = np.rint(np.fmin(np.fmax(z, np.float32(0)), n)).astype(np.uint8)
+    codes = np.rint(np.fmin(np.fmax(z, np.float32(0)), column(n, x.ndim))).astype(np.uint8)
     return (Tensor(type_, codes, np.stack([step, low])),)
 
 

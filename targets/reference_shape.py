@@ -73,6 +73,17 @@ def one_hot(op: Op, target: Array) -> Array:
     return np.asarray(hit, np.float32)
 
 
+def table(op: Op) -> Array:
+    """Rounded to f32."""
+    return np.array(op.floats_attr("numbers"), np.float32).reshape(op.result.type.shape)
+
+
+def hard_choice(op: Op, x: Array) -> Array:
+    """NaN is never chosen but where nothing else could be: then the first is."""
+    best = np.where(np.isnan(x), -np.inf, x).argmax(axis=1)
+    return np.asarray(np.arange(x.shape[1]) == best[:, None], np.float32)
+
+
 def resample(op: Op, x: Array) -> Array:
     """A sparse matrix acts along ``dim``; products and sums in f32, in the order of the lists."""
     dim, starts = op.int_attr("dim"), op.ints_attr("starts")
@@ -109,6 +120,8 @@ SHAPE: dict[str, Run] = {
     "iota": on_numbers(iota),
     "triangle": on_numbers(triangle),
     "one_hot": on_numbers(one_hot),
+    "table": on_numbers(table),
+    "hard_choice": on_numbers(hard_choice),
     "resample": on_numbers(resample),
     "embedding": on_numbers(embedding),
     "embedding_grad": on_numbers(embedding_grad),

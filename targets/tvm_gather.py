@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from math import inf
 
 from tvm import tirx as tir
 
@@ -139,6 +140,31 @@ def triangle(b: Buffers, spec: Single) -> None:
     over(b.code, shape, tuple(range(rank)), 1, body)
 
 
+def hard_choice(b: Buffers, spec: Single) -> None:
+    """1 at the first of the largest numbers of a row; at the first of all where none is larger."""
+    (x,), (y,) = spec.inputs, spec.outputs
+    (rows, choices), v = x.type.shape, Vectors(b.code, 1)
+    best, place = b.code.local("float32", 1), b.code.local("int32", 1)
+    with b.code.loop(rows) as n:
+        b.code.store(best, i32(0), v.splat(-inf))
+        b.code.store(place, i32(0), i32(0))
+        with b.code.loop(choices) as k:
+            number = Spot(v, {0: n, 1: k}, -1).number(b.inputs[0], x)
+            with b.code.when(number > load(best, i32(0))):
+                b.code.store(best, i32(0), number)
+                b.code.store(place, i32(0), k)
+        with b.code.loop(choices) as k:
+            hit = load(place, i32(0)).equal(k)
+            made = v.f(v.where(hit, v.splat(1.0), v.splat(0.0)))
+            Spot(v, {0: n, 1: k}, -1).put(b.outputs[0], y, made)
+
+
+def table(b: Buffers, spec: Single) -> None:
+    """The numbers one by one."""
+    for i, number in enumerate(spec.op.floats_attr("numbers")):
+        b.code.store(b.outputs[0], i32(i), tir.const(number, "float32"))
+
+
 def one_hot(b: Buffers, spec: Single) -> None:
     """1 at the class of each target."""
     (target,), (y,) = spec.inputs, spec.outputs
@@ -163,4 +189,6 @@ GATHER = {
     "iota": iota,
     "triangle": triangle,
     "one_hot": one_hot,
+    "hard_choice": hard_choice,
+    "table": table,
 }

@@ -15,11 +15,10 @@ from .tvm_pointwise_space import AFFINE, Node
 LEAST_STEP = 1e-8
 
 
-def _top(frame: Frame, node: Node) -> Expr:
+def _top(v: Vectors, bits: Expr) -> Expr:
     """n = 2^bits - 1, as f32."""
-    v = Vectors(frame.code, 1)
-    bits = v.cast(frame.scalar(node.inputs[3]), "int32")
-    return v.f(v.cast(tir.shift_left(i32(1), bits) - i32(1), "float32"))
+    one = v.i(1)
+    return v.f(v.cast(tir.shift_left(one, v.cast(bits, "int32")) - one, "float32"))
 
 
 def _step(v: Vectors, low: Expr, high: Expr, n: Expr) -> Expr:
@@ -29,35 +28,41 @@ def _step(v: Vectors, low: Expr, high: Expr, n: Expr) -> Expr:
 
 def affine_scalars(frame: Frame, node: Node) -> Mapping[str, Expr]:
     """n, and for one range of the tensor its least number and the step."""
-    v, n = Vectors(frame.code, 1), _top(frame, node)
-    noise = threefry_keys(frame, node) if len(node.inputs) > 4 else {}
-    if frame.spec.types[node.inputs[1]].shape:
-        return {"n": n, **noise}
-    low, high = (v.f(frame.scalar(i)) for i in node.inputs[1:3])
-    return {"n": n, "low": low, "step": _step(v, low, high, n), **noise}
+    v = Vectors(frame.code, 1)
+    made = dict(threefry_keys(frame, node)) if len(node.inputs) > 4 else {}
+    single = [not frame.spec.types[i].shape for i in node.inputs[1:4]]
+    if single[2]:
+        made["n"] = _top(v, frame.scalar(node.inputs[3]))
+    if all(single):
+        low, high = (v.f(frame.scalar(i)) for i in node.inputs[1:3])
+        made |= {"low": low, "step": _step(v, low, high, made["n"])}
+    return made
 
 
-def _grid(p: Point, n: Node) -> tuple[Expr, Expr]:
-    """Step and least number; those of its place where each place of dimension 0 has its own."""
+def _grid(p: Point, n: Node) -> tuple[Expr, Expr, Expr]:
+    """Step, least number and n; those of its place where each place of dimension 0 has its own."""
     if (n, "step") in p.frame.scalars:
-        return p.constant(n, "step"), p.constant(n, "low")
+        return p.constant(n, "step"), p.constant(n, "low"), p.constant(n, "n")
     (q,) = n.results
     if (q, "step") not in p.limits:
         low, high = (p.v.f(p.along(p.frame.data[i], 0)) for i in n.inputs[1:3])
-        step = _step(p.v, low, high, p.constant(n, "n"))
-        p.limits.update({(q, "step"): step, (q, "low"): low})
-    return p.limits[q, "step"], p.limits[q, "low"]
+        if (n, "n") in p.frame.scalars:
+            top = p.constant(n, "n")
+        else:
+            top = _top(p.v, p.v.f(p.along(p.frame.data[n.inputs[3]], 0)))
+        step = _step(p.v, low, high, top)
+        p.limits.update({(q, "step"): step, (q, "low"): low, (q, "n"): top})
+    return p.limits[q, "step"], p.limits[q, "low"], p.limits[q, "n"]
 
 
 def quantize_affine(p: Point, n: Node) -> None:
     """rint(min(max((x - low) / step, 0), n)), with noise ahead of that where there is a seed."""
     (q,), v = n.results, p.v
-    step, low = _grid(p, n)
+    step, low, top = _grid(p, n)
     z = v.div(v.sub(p.number(n.inputs[0]), low), step)
     if len(n.inputs) > 4:
         z = v.add(z, v.sub(uniform(p, n), v.splat(0.5)))
     z = v.f(v.where(z > v.splat(0.0), z, v.splat(0.0)))
-    top = p.constant(n, "n")
     p.put_code(q, integer_bits(v, v.f(v.where(z < top, z, top)), p.type(q).format.bits))
 
 
@@ -66,8 +71,11 @@ def store_grid(frame: Frame, value: int) -> None:
     node, places = frame.spec.makers[value], frame.spec.layout(value).scales // 2
     v, buffer = Vectors(frame.code, 1), frame.scales[value]
     with frame.code.loop(places) as k:
-        low, high = (v.f(load(frame.data[i], k)) for i in node.inputs[1:3])
-        frame.code.store(buffer, k, _step(v, low, high, _top(frame, node)))
+        low, high, bits = (
+            v.f(load(frame.data[i], k if frame.spec.types[i].shape else i32(0)))
+            for i in node.inputs[1:4]
+        )
+        frame.code.store(buffer, k, _step(v, low, high, _top(v, bits)))
         frame.code.store(buffer, k + i32(places), low)
 
 
@@ -85,7 +93,8 @@ def _affine_parts(p: Point, q: int) -> tuple[Expr, Expr]:
     if q not in p.frame.spec.inputs:
         maker = p.frame.spec.makers[q]
         assert maker.kind in AFFINE, maker.kind
-        return _grid(p, maker)
+        step, low, _ = _grid(p, maker)
+        return step, low
     buffer, places = p.frame.scales[q], p.frame.spec.layout(q).scales // 2
     if p.type(q).scale.per_channel:
         return p.v.f(p.along(buffer, 0)), p.v.f(p.along(buffer, 0, places))

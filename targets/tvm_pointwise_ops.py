@@ -14,7 +14,7 @@ from .tvm_formats import encode, f32_above, from_memory, integer_bits, log_level
 from .tvm_pointwise_affine import affine_scalars, dequantize, quantize_affine
 from .tvm_pointwise_math import MATH
 from .tvm_pointwise_point import Evaluate, Frame, Point, top_number
-from .tvm_pointwise_random import random_mask, round_stochastic, threefry_keys
+from .tvm_pointwise_random import initialize, random_mask, round_stochastic, threefry_keys
 from .tvm_pointwise_space import AFFINE, Node, memory_strides
 
 Numbers = Mapping[str, Expr]
@@ -57,6 +57,7 @@ SCALARS: dict[str, Callable[[Frame, Node], Numbers]] = {
     **dict.fromkeys(("grad_scale", "normalize"), scale_scalars),
     "round_stochastic": threefry_keys,
     "random_mask": threefry_keys,
+    "initialize": threefry_keys,
 }
 
 
@@ -297,5 +298,6 @@ RULES: dict[str, Evaluate] = {
     "round_log": round_log,
     "round_stochastic": round_stochastic,
     "random_mask": random_mask,
+    "initialize": initialize,
     **MATH,
 }

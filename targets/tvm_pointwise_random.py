@@ -50,3 +50,11 @@ def random_mask(p: Point, n: Node) -> None:
     """1 where u < keep."""
     below = uniform(p, n) < p.v.splat(n.number("keep"))
     p.put(n.results[0], p.v.f(p.v.where(below, p.v.splat(1.0), p.v.splat(0.0))))
+
+
+def initialize(p: Point, n: Node) -> None:
+    """(u - 1/2) * 2 bound where the step, the second key, is 0."""
+    v = p.v
+    drawn = v.mul(v.sub(uniform(p, n), v.splat(0.5)), v.splat(2 * n.number("bound")))
+    first = v.bits(p.constant(n, "key1")).equal(v.u(0))
+    p.put(n.results[0], v.f(v.where(first, drawn, p.number(n.inputs[0]))))

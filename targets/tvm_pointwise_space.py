@@ -11,7 +11,7 @@ from ..compiler.types import TensorType
 from .layout import Layout, Order
 
 AFFINE = frozenset(["quantize_affine", "quantize_affine_stochastic"])
-RANDOM = frozenset(["round_stochastic", "random_mask", "quantize_affine_stochastic"])
+RANDOM = frozenset(["round_stochastic", "random_mask", "quantize_affine_stochastic", "initialize"])
 # Ops whose second operand is a limit, or one for each place of dimension 0.
 LIMITED = AFFINE | {"quantize", "clip_region"}
 # How many leading operands have the shape of the group; the others are vectors or single numbers.
@@ -38,6 +38,7 @@ WHOLE_OPERANDS = {
     "round_log": 1,
     "round_stochastic": 1,
     "dequantize": 1,
+    "initialize": 1,
     "broadcast": 0,
     "random_mask": 0,
     **dict.fromkeys(("abs", "sign", "sqrt", "exp", "expm1", "log", "log1p", "tanh"), 1),

@@ -35,6 +35,14 @@ OPTIONS: dict[str, dict[str, object]] = {
     "clip_gradients.value": {"value": 0.5},
     "accumulate_gradients.three": {"batches": 3},
     "average_weights.decay": {"decay": 0.9},
+    "affine_weights.tensor": {"sbm_weight_granularity": "tensor", "bits": 4},
+    "affine_activations.extreme": {
+        "sbm_act_range": "extreme",
+        "sbm_act_rounding": "stochastic",
+        "range_momentum": 0.1,
+    },
+    "affine_gradients.one_copy": {"bifurcation": False, "gradient_bits": 6},
+    "range_batch_norm.paper": {"range_bn_const": "paper", "chunks": 1, "range_bn_bits": 0},
 }
 
 

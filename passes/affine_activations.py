@@ -1,0 +1,65 @@
+"""Affine activations: codes between the ends of the batch's range, whatever its sign.
+
+"Scalable Methods for 8-bit Training of Neural Networks" (Banner et al., NeurIPS 2018), section 2,
+and its code; ``extreme`` is that of "CPT" (Fu et al., ICLR 2021) and "FracTrain" (Fu et al.,
+NeurIPS 2020).
+
+    sbm_act_range   range in training                            in evaluation
+    sample_mean     means over the samples of their extremes     running means of these
+    extreme         extremes of the batch                        the same
+
+The gradient passes everywhere, also where a value lies outside of the range.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+from ..compiler.ir import Op, Program, Region
+from ..compiler.ops import FORWARD_GEMMS, WEIGHT_GRADS
+from .affine import Quantizers, Ranges, check_momentum, is_training, noise, with_seed
+from .select import quantized
+
+
+def affine_activations(
+    program: Program,
+    *,
+    bits: Literal[2, 3, 4, 5, 6, 7, 8] = 8,
+    sbm_act_range: Literal["sample_mean", "extreme"] = "sample_mean",
+    sbm_act_rounding: Literal["nearest", "stochastic"] = "nearest",
+    range_momentum: float = 0.9,
+    exempt: str = "none",
+) -> Program:
+    """Let the forward and the dW product of each layer read its data in ``bits`` bits.
+
+    A tensor that several layers read is quantized once. ``LAYER.range.low`` and ``.high``, named
+    after the first of them, are the running range; a step's range has weight ``range_momentum`` in
+    it, and the first one weight 1. Stochastic rounding is for training alone.
+    """
+    check_momentum(range_momentum)
+    chosen = quantized(program, exempt)
+    stochastic = sbm_act_rounding == "stochastic"
+    drawn = noise(program, "sbm_act_rounding=stochastic") if stochastic else ()
+    quantizers = Quantizers(program, "activations", bits, drawn)
+    per_sample = sbm_act_range == "sample_mean"
+    ranges = Ranges(quantizers, is_training(program), per_sample, range_momentum)
+
+    def rule(region: Region, op: Op) -> tuple[Op, ...] | None:
+        if op.origin not in chosen:
+            return None
+        forward = op.kind in FORWARD_GEMMS and region.name == "forward"
+        if op.kind in WEIGHT_GRADS:
+            codes = quantizers.codes.get(op.inputs[1])
+            return (replace(op, inputs=(op.inputs[0], codes)),) if codes else None
+        x = op.inputs[0] if forward else None
+        if x is None or not x.type.format.is_carrier:
+            return None
+        ahead: tuple[Op, ...] = ()
+        if x not in quantizers.codes:
+            found, low, high = ranges.of(x, op.origin)
+            ahead = (*found, *quantizers.quantize(x, "xq", op.origin, low, high))
+        return (*ahead, replace(op, inputs=(quantizers.codes[x], op.inputs[1])))
+
+    out = ranges.carried(program.rewrite(rule, by="affine_activations"))
+    return with_seed(out, drawn, bool(quantizers.codes))

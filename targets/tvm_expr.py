@@ -201,6 +201,17 @@ def shuffle(vectors: Sequence[Expr], places: Sequence[int]) -> Expr:
     return tir.Shuffle(list(vectors), [i32(place) for place in places])
 
 
+def packed_place(column: Index, cell: int, parts: int) -> tuple[Expr, Expr]:
+    """Which code of its byte, and which byte of its row, holds a column of a packed row.
+
+    Not by a remainder: LLVM 22 vectorizes ``b[8 * i + j % 8]`` as ``b[8 * i + j]``.
+    """
+    part = i32(0)
+    for i in range(1, parts):
+        part = part + tir.Select(i32(0) + column >= i32(i * cell), i32(1), i32(0))
+    return part, column - part * i32(cell)
+
+
 def ramp(first: Index, lanes: int, stride: int = 1) -> Expr:
     """Indices first, first + stride, ...; the plain index for one lane."""
     first = i32(first) if isinstance(first, int) else first

@@ -12,7 +12,7 @@ from tvm import tirx as tir
 
 from ..compiler.formats import Format
 from .layout import Layout
-from .tvm_expr import Code, Expr, Index, i32, typed
+from .tvm_expr import Code, Expr, Index, i32, packed_place, typed
 from .tvm_gemm_decode import Numbers, carrier, decode
 from .tvm_gemm_ir import bits, cast, load, splat, store, vectors
 from .tvm_gemm_shapes import channels_last, shape4
@@ -60,8 +60,9 @@ class Operand:
             return decode(
                 f, part_codes(load(self.buffer, row * cell + column), f, 0, 32, 1), dtype, 1
             )
-        raw = cast(load(self.buffer, row * cell + tir.floormod(column, cell)), "uint32")
-        shift = cast(tir.floordiv(column, cell) * f.storage_bits, "uint32")
+        part, byte = packed_place(column, cell, self.layout.parts)
+        raw = cast(load(self.buffer, row * cell + byte), "uint32")
+        shift = cast(part * f.storage_bits, "uint32")
         mask = tir.const((1 << f.bits) - 1, "uint32")
         return decode(f, tir.bitwise_and(tir.shift_right(raw, shift), mask), dtype, 1)
 

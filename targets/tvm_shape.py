@@ -11,7 +11,7 @@ from math import prod
 from tvm import tirx as tir
 
 from .layout import Layout
-from .tvm_expr import Code, Expr, Vectors, i32, load
+from .tvm_expr import Code, Expr, Vectors, i32, load, packed_place
 from .tvm_formats import round_carrier, to_memory
 from .tvm_grid import Buffers, Single, Spot, over
 from .tvm_pointwise_space import memory_dims, memory_strides
@@ -205,9 +205,10 @@ def _code_at(b: Buffers, x: Layout, index: Expr) -> Expr:
     for i, d in enumerate(dims[:-1]):
         row = row + places[d] * i32(strides[i])
     channel = places[dims[-1]] if dims else i32(0)
-    byte = load(b.inputs[0], row * i32(x.cell) + tir.floormod(channel, i32(x.cell)))
+    part, place = packed_place(channel, x.cell, x.parts)
+    byte = load(b.inputs[0], row * i32(x.cell) + place)
     bits = x.type.format.storage_bits
-    shift = tir.Cast("uint8", tir.floordiv(channel, i32(x.cell)) * i32(bits))
+    shift = tir.Cast("uint8", part * i32(bits))
     return (byte >> shift) & tir.const((1 << bits) - 1, "uint8")
 
 

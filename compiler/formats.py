@@ -125,13 +125,23 @@ I32 = Format("i32", 32)
 INTS = {b: Format(f"int{b}", b) for b in range(2, 9)}
 UINTS = {b: Format(f"uint{b}", b, signed=False) for b in range(1, 9)}
 INT4, INT8, UINT2, UINT4, UINT8 = INTS[4], INTS[8], UINTS[2], UINTS[4], UINTS[8]
-# Sixteen levels without a zero, -15, -13 .. 15: SAWB's other 4-bit grid.
-INT4_MIDRISE = Format("int4.midrise", 4, midrise=True)
+# 2^bits levels without a zero, at 4 bits -15, -13 .. 15: SAWB's other grids.
+MIDRISE = {b: Format(f"int{b}.midrise", b, midrise=True) for b in (2, 3, 4, 5, 8)}
+INT4_MIDRISE = MIDRISE[4]
 # 0, +-4^-3 .. +-4^3, and the same levels times 2 (Sun et al. 2020, two-phase rounding).
 FP4_EVEN = Format("fp4.even", 4, exp=3, radix=4, bias=4)
 FP4_ODD = Format("fp4.odd", 4, exp=3, radix=4, bias=4, shift=2.0)
 # The odd levels below the even ones instead of above: 4^k / 2.
 FP4_ODD_LOW = Format("fp4.odd_low", 4, exp=3, radix=4, bias=4, shift=0.5)
+# Other radices, zero and seven levels up to the same 64, so that GradScale aims alike for all:
+# 1, 2 .. 64; 8^-4 .. 8^2; 64 16^-6 .. 64, with odd phases a root of the radix above and below.
+FP4_R2 = Format("fp4.r2", 4, exp=3, radix=2, bias=1)
+FP4_R8 = Format("fp4.r8", 4, exp=3, radix=8, bias=5)
+FP4_R16_EVEN = Format("fp4.r16.even", 4, exp=3, radix=16, bias=6, shift=4.0)
+FP4_R16_ODD = Format("fp4.r16.odd", 4, exp=3, radix=16, bias=6, shift=16.0)
+FP4_R16_ODD_LOW = Format("fp4.r16.odd_low", 4, exp=3, radix=16, bias=6, shift=1.0)
+# Fifteen levels of radix 2, 2^-8 .. 2^6, in the place of both phases; 8 bits in memory.
+FP5_140 = Format("fp5.140", 5, exp=4, radix=2, bias=9)
 # ml_dtypes' float8_e4m3fn: the all-ones code is NaN, the top is 448.
 FP8_143 = Format("fp8.143", 8, exp=4, man=3, bias=7, subnormals=True, specials=(0x7F,))
 # HFP8's forward format: bias 11, no subnormals, top 30.
@@ -145,7 +155,9 @@ FP8_152_IBM = Format("fp8.152.ibm", 8, exp=5, man=2, bias=15, specials=_TOP)
 FORMATS = {
     f.name: f
     for f in (
-        *(F32, BF16, F16, I64, I32, *INTS.values(), *UINTS.values(), INT4_MIDRISE),
-        *(FP4_EVEN, FP4_ODD, FP4_ODD_LOW, FP8_143, FP8_143_IBM, FP8_152, FP8_152_IBM),
+        *(F32, BF16, F16, I64, I32, *INTS.values(), *UINTS.values(), *MIDRISE.values()),
+        *(FP4_EVEN, FP4_ODD, FP4_ODD_LOW, FP4_R2, FP4_R8),
+        *(FP4_R16_EVEN, FP4_R16_ODD, FP4_R16_ODD_LOW, FP5_140),
+        *(FP8_143, FP8_143_IBM, FP8_152, FP8_152_IBM),
     )
 }

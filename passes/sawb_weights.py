@@ -3,14 +3,22 @@
 "Accurate and Efficient 2-bit Quantized Neural Networks" (Choi et al., SysML 2019), section 3; the
 coefficients are those of IBM's fms-model-optimizer.
 
-    clip = c1 sqrt(mean w^2) - c2 mean |w|        wq = quantize(w, clip)        dw passes everywhere
+    clip = c1 sqrt(mean w^2) - c2 mean |w|        wq = quantize(w, clip)
 
-    bits  grid                       levels   c1       c2
-    2     zero-aligned               3        2.6      1.71
-    4     zero-aligned (grid=15)     15       12.035   12.03
-    4     without zero (grid=16)     16       12.68    12.80
-    7     zero-aligned               127      28.24    30.81
-    8     zero-aligned               255      31.76    35.04
+    bits  grid=15: with a zero       code   c1       c2      grid=16: without    code  c1      c2
+    2     3 levels                   103    2.6      1.71    4 levels            2     3.12    2.064
+    3     not published                                      8 levels            3     7.509   6.892
+    4     15 levels                  403    12.035   12.03   16 levels           4     12.68   12.80
+    5     not published                                      32 levels           5     17.74   18.64
+    7     127 levels                 703    28.24    30.81   not published
+    8     255 levels                 803    31.76    35.04   256 levels          8     31.76   35.04
+
+``coefficients=luq`` takes those that the code of "Accurate Neural Training with 4-bit Matrix
+Multiplications at Standard Formats" (Chmiel et al., ICLR 2023) has for 4 bits, 12.1 and 12.2.
+
+    gradient      dw
+    sawb+         passes everywhere
+    sawb          is 0 where |w| > clip
 """
 
 from __future__ import annotations
@@ -19,62 +27,109 @@ from dataclasses import replace
 from typing import Literal
 
 from ..compiler.errors import RecipeError
-from ..compiler.formats import F32, INT4_MIDRISE, INTS, Format
+from ..compiler.formats import F32, INTS, MIDRISE, UINT2, Format
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
-from ..compiler.ops import FORWARD_GEMMS, INPUT_GRADS
+from ..compiler.ops import FORWARD_GEMMS, INPUT_GRADS, WEIGHT_GRADS
 from ..compiler.types import Scale, TensorType
 from .names import part
-from .select import EXEMPT, quantized
+from .select import EXEMPT, layers, quantized
 
-COEFFICIENTS: dict[Format, tuple[float, float]] = {
+Pair = tuple[float, float]
+COEFFICIENTS: dict[Format, Pair] = {
+    MIDRISE[2]: (3.12, 2.064),
+    MIDRISE[3]: (7.509, 6.892),
+    MIDRISE[4]: (12.68, 12.80),
+    MIDRISE[5]: (17.74, 18.64),
+    MIDRISE[8]: (31.76, 35.04),
     INTS[2]: (2.6, 1.71),
     INTS[4]: (12.035, 12.03),
-    INT4_MIDRISE: (12.68, 12.80),
     INTS[7]: (28.24, 30.81),
     INTS[8]: (31.76, 35.04),
 }
+LUQ: Pair = (12.1, 12.2)
 READS_WEIGHT = FORWARD_GEMMS | INPUT_GRADS
 
 
 def sawb_weights(
     program: Program,
     *,
-    bits: Literal[2, 4, 7, 8] = 4,
+    bits: Literal[2, 3, 4, 5, 7, 8] = 4,
     grid: Literal[15, 16] = 15,
+    coefficients: Literal["sawb", "luq"] = "sawb",
+    sawb_gradient: Literal["sawb+", "sawb"] = "sawb+",
     exempt: str = EXEMPT,
 ) -> Program:
     """Let the forward and the dX product of each layer read the weight in ``bits`` bits.
 
-    ``grid=16`` takes the 4-bit grid without zero. Layers that ``exempt`` selects stay as they are.
+    ``grid`` speaks of 4 bits: 15 is the grid with a zero at any width, 16 the one without.
+    RecipeError where there are no published coefficients. Layers that ``exempt`` selects stay.
     """
-    if grid == 16 and bits != 4:
-        raise RecipeError(f"grid=16 is a grid of 4 bits, not of {bits}; leave it at 15")
-    format_ = INT4_MIDRISE if grid == 16 else INTS[bits]
+    format_ = _format(bits, grid)
+    pair = _pair(format_, bits, coefficients)
     chosen, taken = quantized(program, exempt), program.names()
-    codes: dict[Value, Value] = {}
+    masters = {name: op.inputs[1] for name, op in layers(program).items() if name in chosen}
+    codes: dict[Value, tuple[Op, Op]] = {}
 
     def rule(region: Region, op: Op) -> tuple[Op, ...] | None:
-        if op.kind not in READS_WEIGHT or op.origin not in chosen:
+        if op.origin not in chosen:
+            return None
+        if op.kind in WEIGHT_GRADS and sawb_gradient == "sawb":
+            made = codes.get(masters[op.origin])
+            return _masked(op, made[0], taken) if made else None
+        if op.kind not in READS_WEIGHT:
             return None
         other, w = op.inputs
         if not w.type.format.is_carrier:
             return None
         ahead: tuple[Op, ...] = ()
         if w not in codes:
-            ahead = _quantize(op, w, format_, taken)
-            codes[w] = ahead[-1].result
-        return (*ahead, replace(op, inputs=(other, codes[w])))
+            ahead = codes[w] = _quantize(op, w, format_, pair, taken)
+        return (*ahead, replace(op, inputs=(other, codes[w][1].result)))
 
     return program.rewrite(rule, by="sawb_weights")
 
 
-def _quantize(op: Op, w: Value, format_: Format, taken: set[str]) -> tuple[Op, Op]:
-    c1, c2 = COEFFICIENTS[format_]
+def _format(bits: int, grid: int) -> Format:
+    known = INTS if grid == 15 else MIDRISE
+    if bits in known and known[bits] in COEFFICIENTS:
+        return known[bits]
+    grids = ("with", "without") if grid == 15 else ("without", "with")
+    raise RecipeError(
+        f"SAWB has no published coefficients for {bits} bits {grids[0]} a zero (grid={grid}); "
+        f"take grid={31 - grid}, the grid {grids[1]} one"
+    )
+
+
+def _pair(format_: Format, bits: int, coefficients: str) -> Pair:
+    if coefficients == "luq" and bits != 4:
+        raise RecipeError(
+            f"coefficients=luq are those of 4 bits, not of {bits}; leave them at sawb"
+        )
+    return LUQ if coefficients == "luq" else COEFFICIENTS[format_]
+
+
+def _quantize(op: Op, w: Value, format_: Format, pair: Pair, taken: set[str]) -> tuple[Op, Op]:
     clip = Value(unused(part(op.origin, "wclip"), taken), TensorType((), F32))
     wq = Value(
         unused(part(op.origin, "wq"), taken), TensorType(w.type.shape, format_, Scale.TENSOR)
     )
+    c1, c2 = pair
     return (
         Op("sawb_clip", (w,), (clip,), attrs(c1=c1, c2=c2), op.origin),
         Op("quantize", (w, clip), (wq,), origin=op.origin),
+    )
+
+
+def _masked(op: Op, clip: Op, taken: set[str]) -> tuple[Op, ...]:
+    """The weight gradient with zeros where the weight is clipped; readers keep the old name."""
+    (w,), dw = clip.inputs, op.result
+    raw = Value(unused(f"{dw.name}q", taken), dw.type)
+    region = Value(unused(part(op.origin, "wregion"), taken), TensorType(w.type.shape, UINT2))
+    # A clip that is computed is not trained: nothing reads its gradient.
+    unread = Value(unused(part(op.origin, "dwclip"), taken), TensorType((), F32))
+    signed = attrs(signed=True)
+    return (
+        replace(op, results=(raw,)),
+        Op("clip_region", (w, clip.result), (region,), signed, op.origin),
+        Op("pact_grad", (raw, region), (Value(dw.name, dw.type), unread), signed, op.origin),
     )

@@ -6,12 +6,20 @@
     dX        even    0, 4^-3, 4^-2 .. 4^3             up where the other is down, so that both
     dW        odd     twice the even ones              cancel in the statistics of a layer
 
-A value x between the neighbours L and 4L goes up where x >= 4L / up:
+Its reviewers asked about other radices and about a fifth bit in the place of the second phase:
 
-    midpoint      up     turns at    least error relative to
-    arithmetic    1.6    2.5 L       x (round to nearest)
-    harmonic      2.5    1.6 L       the rounded value
-    a number m    4/m    m L
+    option     even              odd                 levels of both together
+    radix=16   4 16^k, to 64     four times these    those of radix 4
+    radix=2    1, 2 .. 64        none: the middle of two levels in ratio is no power of two
+    radix=8    8^-4 .. 8^2       none
+    log5       2^-8 .. 2^6, 5 bits [1,4,0], for both products
+
+A value x between the neighbours L and rL of radix r goes up where x >= rL / up:
+
+    midpoint      up             turns at        radix 4   least error relative to
+    arithmetic    2r / (1 + r)   (1 + r)/2 L     2.5 L     x (round to nearest)
+    harmonic      (1 + r) / 2    2r/(1 + r) L    1.6 L     the rounded value
+    a number m    r / m          m L
 """
 
 from __future__ import annotations
@@ -19,7 +27,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from ..compiler.formats import FP4_EVEN, FP4_ODD, FP4_ODD_LOW, Format
+from ..compiler.formats import (
+    FP4_EVEN,
+    FP4_ODD,
+    FP4_ODD_LOW,
+    FP4_R2,
+    FP4_R8,
+    FP4_R16_EVEN,
+    FP4_R16_ODD,
+    FP4_R16_ODD_LOW,
+    FP5_140,
+    Format,
+)
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
 from ..compiler.types import Scale, TensorType
 from .affine import noise, with_seed
@@ -28,7 +47,13 @@ from .hybrid_fp8 import is_scaled
 from .names import part
 from .options import require
 
-MIDPOINTS = {"arithmetic": 2.5, "harmonic": 1.6}
+# Even, odd above, odd below; a radix without odd phases has one.
+PHASES: dict[int, tuple[Format, ...]] = {
+    2: (FP4_R2,),
+    4: (FP4_EVEN, FP4_ODD, FP4_ODD_LOW),
+    8: (FP4_R8,),
+    16: (FP4_R16_EVEN, FP4_R16_ODD, FP4_R16_ODD_LOW),
+}
 
 
 def two_phase_rounding(
@@ -41,17 +66,20 @@ def two_phase_rounding(
     radix4_tie: Literal["up", "down"] = "up",
     radix4_underflow: Literal["uniform", "nearest"] = "uniform",
     odd_shift: Literal[1, -1] = 1,
+    radix: Literal[2, 4, 8, 16] = 4,
+    log5: bool = False,
 ) -> Program:
     """Round every scaled gradient that is still a carrier: even for dX, odd for dW.
 
     ``phase=odd_dx`` swaps them; ``single`` gives both products the phase of dX; ``sr`` rounds
-    stochastically; ``odd_shift=-1`` takes half of the even levels as odd ones.
+    stochastically; ``odd_shift=-1`` takes odd levels below the even ones; ``log5`` gives both
+    products one format of 5 bits. RecipeError for two phases of a radix that has one.
     """
-    odd = FP4_ODD if odd_shift == 1 else FP4_ODD_LOW
-    for_dx, for_dw = (FP4_EVEN, odd) if phase == "even_dx" else (odd, FP4_EVEN)
+    even, odd = _phases(radix, odd_shift, log5, single)
+    for_dx, for_dw = (even, odd) if phase == "even_dx" else (odd, even)
     for_dw = for_dx if single else for_dw
     formats = {kind: for_dx if "input" in kind else for_dw for kind in GRADIENT_PRODUCTS}
-    how = attrs(up=_up(midpoint), tie=radix4_tie, underflow=radix4_underflow)
+    how = attrs(up=_up(midpoint, even.radix), tie=radix4_tie, underflow=radix4_underflow)
     taken = program.names()
     drawn = noise(program, "sr=true") if sr else ()
     kind = "round_stochastic" if drawn else "round_log"
@@ -88,14 +116,33 @@ def _code(layer: str, g: Value, format_: Format, taken: set[str]) -> Value:
     return Value(name, TensorType(g.type.shape, format_, Scale.POW2))
 
 
-def _up(midpoint: str) -> float:
+def _phases(radix: int, odd_shift: int, log5: bool, single: bool) -> tuple[Format, Format]:
+    """The even and the odd format; twice the same where there is one format only."""
+    if log5:
+        require(
+            radix == 4,
+            f"log5=true is a format of radix 2 and 5 bits; radix={radix} speaks of 4 bits, so "
+            "leave it at 4",
+        )
+        return FP5_140, FP5_140
+    even, *odd = PHASES[radix]
+    require(
+        single or bool(odd),
+        f"radix={radix} has no odd phase, as the root of {radix} is no power of two; "
+        "set single=true, or take radix 4 or 16",
+    )
+    return even, odd[0 if odd_shift == 1 else 1] if odd else even
+
+
+def _up(midpoint: str, radix: int) -> float:
+    known = {"arithmetic": (1 + radix) / 2, "harmonic": 2 * radix / (1 + radix)}
     try:
-        turn = MIDPOINTS.get(midpoint) or float(midpoint)
+        turn = known.get(midpoint) or float(midpoint)
     except ValueError:
         turn = 0.0
     require(
-        1 < turn < 4,
-        f"midpoint={midpoint} is not arithmetic, harmonic or a number between 1 and 4, the "
+        1 < turn < radix,
+        f"midpoint={midpoint} is not arithmetic, harmonic or a number between 1 and {radix}, the "
         "multiple of the lower level at which rounding turns up",
     )
-    return 4 / turn
+    return radix / turn

@@ -79,8 +79,8 @@ def decode_magnitude(v: Vectors, code: Expr, f: Format) -> Expr:
     """The number of a code without its sign bit, in a format with an exponent."""
     code = v.hold(code)
     if f.is_log:
-        first, step = _log_step(f)
-        bits = code * v.u(1 << step) + v.u((first - (1 << step)) & 0xFFFFFFFF)
+        first, step = log_step(f)
+        bits = code * v.u(step) + v.u((first - step) & 0xFFFFFFFF)
         return v.where(code == v.u(0), v.splat(0.0), v.to_f(bits))
     assert f.radix == 2 and f.shift == 1, f"{f} has no arithmetic decoding"
     bits = (code << v.u(23 - f.man)) + v.u((127 - f.bias) << 23)
@@ -123,16 +123,21 @@ def log_level(v: Vectors, x: Expr, f: Format, threshold: int) -> Expr:
     0 .. top level, by subtracting bit patterns: thresholds one level apart differ in the exponent
     alone. NaN goes to the top. The result is an i32.
     """
-    _, step = _log_step(f)
+    _, step = log_step(f)
     magnitude = v.signed(v.bits(x) & v.u(0x7FFFFFFF))
-    level = (magnitude - v.i(threshold - (1 << step))) >> v.i(step)
+    above = magnitude - v.i(threshold - step)
+    if step & (step - 1):
+        # Exponents by exponents a level: n / 3 is (n * 171) >> 9 for n < 512.
+        assert f.radix == 8, f"no arithmetic for radix {f.radix}"
+        level = ((tir.max(above, v.i(0)) >> v.i(23)) * v.i(171)) >> v.i(9)
+    else:
+        level = above >> v.i(step.bit_length() - 1)
     return tir.max(tir.min(level, v.i((1 << f.exp) - 1)), v.i(0))
 
 
-def _log_step(f: Format) -> tuple[int, int]:
-    """Bits of the smallest positive level, and log2 of the distance of neighbours' bits."""
-    assert f.radix in (2, 4), f"no arithmetic for radix {f.radix}"
-    return f32_bits(f.smallest), 24 if f.radix == 4 else 23
+def log_step(f: Format) -> tuple[int, int]:
+    """Bits of the smallest positive level, and the distance of neighbours' bits."""
+    return f32_bits(f.smallest), (f.radix.bit_length() - 1) << 23
 
 
 def is_nan(v: Vectors, x: Expr) -> Expr:

@@ -12,6 +12,7 @@ from tvm import tirx as tir
 
 from ..compiler.formats import BF16, F16, F32, Format
 from .tvm_expr import Expr
+from .tvm_formats import log_step
 from .tvm_gemm_ir import bits, cast, splat
 from .tvm_gemm_numbers import Dot, integers
 
@@ -116,7 +117,11 @@ def zero_of(dot: Dot) -> float:
 
 
 def _biased(f: Format, c: Expr, lanes: int, zero: int) -> Expr:
-    """u8 numbers of an integer format, ``zero`` more than the number."""
+    """u8 numbers of an integer or logarithmic format, ``zero`` more than the number."""
+    if f.is_log:
+        return bits(_integer(f, bits(c, "int8", lanes), "int8", lanes), "uint8", lanes) + splat(
+            zero, "uint8", lanes
+        )
     if f.midrise:
         return c + c
     if not f.signed:
@@ -136,8 +141,11 @@ def _integer(f: Format, c: Expr, dtype: str, lanes: int) -> Expr:
     if f.is_log:
         step = f.radix.bit_length() - 1
         exponent = tir.bitwise_and(c, k((1 << f.exp) - 1)) * k(step)
-        # 2^(step e) >> step is 0 for e = 0: the code of zero needs no test.
-        magnitude = tir.shift_right(tir.shift_left(k(1), exponent), k(step))
+        # 2^(step e) >> step is 0 for e = 0: the code of zero needs no test. The power may reach
+        # the sign bit, so the shift to the right is that of unsigned numbers.
+        plain = dtype.replace("int", "uint")
+        power = bits(tir.shift_left(k(1), exponent), plain, lanes)
+        magnitude = bits(tir.shift_right(power, splat(step, plain, lanes)), dtype, lanes)
         negative = k(0) - tir.shift_right(c, k(f.bits - 1))
         return tir.bitwise_xor(magnitude, negative) - negative
     if f.midrise:
@@ -149,14 +157,18 @@ def _integer(f: Format, c: Expr, dtype: str, lanes: int) -> Expr:
 
 
 def _small_float(f: Format, c: Expr, lanes: int) -> Expr:
-    """f32 from u32 codes of a binary float format of at most 8 bits."""
-    assert f.exp and f.radix == 2 and f.shift == 1.0
+    """f32 from u32 codes of a float format of at most 8 bits: binary, or with levels alone."""
+    assert f.is_log or (f.exp and f.radix == 2 and f.shift == 1.0)
 
     def k(value: int) -> Expr:
         return splat(value, "uint32", lanes)
 
     magnitude = tir.bitwise_and(c, k((1 << (f.bits - 1)) - 1))
     sign = tir.shift_left(tir.bitwise_xor(c, magnitude), k(32 - f.bits))
+    if f.is_log:
+        first, distance = log_step(f)
+        number = tir.Select(magnitude == k(0), k(0), magnitude * k(distance) + k(first - distance))
+        return bits(tir.bitwise_or(number, sign), "float32", lanes)
     exponent = k((127 - f.bias) << 23)
     number = tir.shift_left(magnitude, k(23 - f.man)) + exponent
     if f.subnormals:

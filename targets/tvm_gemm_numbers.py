@@ -148,4 +148,5 @@ def choose_pair_dot(a: Format, b: Format, row: int, cpu: CpuInfo) -> Dot:
 
 def _stored_low(f: Format, numbers: Integers) -> int:
     # Two's complement plus 2^(bits - 1) is one exclusive or; the unused lowest code makes room.
-    return -(1 << (f.bits - 1)) if f.signed and not f.midrise else numbers.low
+    complement = f.is_integer and f.signed and not f.midrise
+    return -(1 << (f.bits - 1)) if complement else numbers.low

@@ -208,6 +208,18 @@ KINDS: dict[str, Callable[[Shape, tuple[int, ...], int], Made | None]] = {
 }
 WEIGHTS = {"conv": 6, "norm": 4, "activation": 5}
 MOST_ELEMENTS = 60_000
+# Formats of the 4-bit recipe beside its own.
+MORE: tuple[dict[str, str], ...] = (
+    {},
+    {},
+    {"radix": "16"},
+    {"radix": "2", "single": "true"},
+    {"radix": "8", "single": "true"},
+    {"log5": "true"},
+    {"bits": "3", "grid": "16"},
+    {"bits": "8", "grid": "16", "sawb_gradient": "sawb"},
+    {"bits": "2", "pact_plus": "true"},
+)
 
 
 def build(spec: Spec) -> nn.Module:
@@ -242,11 +254,13 @@ def draw(seed: int) -> Spec:
         "carrier": rng.choice(("bf16", "f32")),
         "fp8_on": rng.choice(("1x1", "none")),
     }
+    batch, optimizer = rng.choice(BATCHES), rng.choice(("sgd", "adam", "adamw", "rmsprop"))
+    options |= rng.choice(MORE)
     return Spec(
-        rng.choice(BATCHES),
+        batch,
         shape,
         layers,
-        rng.choice(("sgd", "adam", "adamw", "rmsprop")),
+        optimizer,
         "ultra_low_4bit" if four else "fp32",
         tuple(options.items()) if four else (),
         seed,

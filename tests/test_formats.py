@@ -21,6 +21,7 @@ from quatrain.compiler.formats import (
     INT4,
     INT4_MIDRISE,
     INTS,
+    MIDRISE,
     UINT4,
     UINTS,
     Format,
@@ -69,8 +70,26 @@ def test_levels_that_the_papers_list() -> None:
     assert FP4_ODD_LOW.levels() == tuple(v / 2 for v in FP4_EVEN.levels())
     assert INT4.levels() == tuple(range(-7, 8)) and UINT4.levels() == tuple(range(16))
     assert INT4_MIDRISE.levels() == tuple(range(-15, 16, 2))
+    assert MIDRISE[2].levels() == (-3, -1, 1, 3) and MIDRISE[8].max == 255
     assert (FP8_143.max, FP8_143_IBM.max, FP8_152.max) == (448, 30, 57344)
     assert FP8_152_IBM.smallest == 2.0**-15 * 1.25 and FP8_152.smallest == 2.0**-16
+
+
+def positive(name: str) -> list[float]:
+    return [v for v in FORMATS[name].levels() if v > 0]
+
+
+def test_levels_of_other_radices() -> None:
+    """All even phases end at 64, where GradScale aims; two phases of 16 are one of radix 4."""
+    assert positive("fp4.r2") == [2.0**k for k in range(7)]
+    assert positive("fp4.r8") == [8.0**k for k in range(-4, 3)]
+    assert positive("fp4.r16.even") == [64 * 16.0**k for k in range(-6, 1)]
+    both = sorted(positive("fp4.r16.even") + positive("fp4.r16.odd"))
+    assert both == [64 * 4.0**k for k in range(-12, 2)]
+    assert positive("fp4.r16.odd_low") == [v / 4 for v in positive("fp4.r16.even")]
+    assert positive("fp5.140") == [2.0**k for k in range(-8, 7)]
+    tops = {FORMATS[n].max for n in ("fp4.even", "fp4.r2", "fp4.r8", "fp4.r16.even", "fp5.140")}
+    assert tops == {64.0}
 
 
 @pytest.mark.parametrize("f", PEERS, ids=str)

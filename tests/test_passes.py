@@ -16,6 +16,7 @@ ALL: dict[str, object] = {"exempt": "none"}
 OPTIONS: dict[str, dict[str, object]] = {
     "sawb_weights.conv": ALL,
     "sawb_weights.grid16": ALL | {"grid": 16},
+    "sawb_weights.three_bits": ALL | {"bits": 3, "grid": 16, "sawb_gradient": "sawb"},
     "pact_activations.shared": ALL,
     "pact_activations.signed": ALL | {"bits": 8, "clip_init": 4},
     "pact_activations.plus": ALL | {"pact_plus": True},
@@ -30,6 +31,9 @@ OPTIONS: dict[str, dict[str, object]] = {
         "radix4_underflow": "nearest",
     },
     "two_phase_rounding.stochastic": {"sr": True},
+    "two_phase_rounding.radix16": {"radix": 16, "odd_shift": -1},
+    "two_phase_rounding.radix8": {"radix": 8, "single": True, "midpoint": "harmonic"},
+    "two_phase_rounding.log5": {"log5": True},
     "recompute.bn_input": {"recompute": "bn_input"},
     "clip_gradients.norm": {"norm": 1.0},
     "clip_gradients.value": {"value": 0.5},

@@ -32,7 +32,7 @@ def recipe(folder: Path, text: str) -> Path:
 
 
 def test_names() -> None:
-    assert {"fp32", "sbm8", "ultra_low_4bit"} <= set(recipe_names())
+    assert {"fp32", "pact_sawb", "sbm8", "ultra_low_4bit"} <= set(recipe_names())
     assert load_recipe(FULL) is FULL
 
 
@@ -57,6 +57,14 @@ def test_stages_carry_label_program_and_history() -> None:
         ({"bits": 8}, {"uint8*t", "int8*t"}, {"uint4*t", "int4*t"}),
         ({"sawb_weights.bits": "2"}, {"uint4*t", "int2*t"}, {"int4*t"}),
         ({"grid": "16"}, {"int4.midrise*t"}, {"int4*t"}),
+        ({"bits": 3, "grid": 16}, {"uint3*t", "int3.midrise*t"}, {"uint4*t", "int4*t"}),
+        ({"bits": 8, "grid": 16}, {"uint8*t", "int8.midrise*t"}, {"int8*t"}),
+        ({"radix": 16}, {"fp4.r16.even*p", "fp4.r16.odd*p"}, {"fp4.even*p", "fp4.odd*p"}),
+        ({"radix": 16, "odd_shift": -1}, {"fp4.r16.even*p", "fp4.r16.odd_low*p"}, set()),
+        ({"radix": 2, "single": True}, {"fp4.r2*p"}, {"fp4.even*p", "fp4.odd*p"}),
+        ({"radix": 8, "single": True, "sr": True}, {"fp4.r8*p"}, {"fp4.even*p"}),
+        ({"log5": True}, {"fp5.140*p"}, {"fp4.even*p", "fp4.odd*p"}),
+        ({"fp8_on": "3x3"}, {"fp8.152*p", "fp4.even*p"}, set()),
         ({"fp8_on": "none"}, {"fp4.even*p"}, {"fp8.152*p"}),
         ({"fp8_on": ["1x1", "layer2.0.conv2"]}, {"fp8.152*p"}, set()),
         ({"single": "yes"}, {"fp4.even*p"}, {"fp4.odd*p"}),
@@ -112,9 +120,19 @@ def test_plain_data_and_back() -> None:
         ({"carrier": "fp32"}, "option carrier of carrier must be bf16, f32 or f16, not 'fp32'"),
         ({"two_phase_rounding.fase": "x"}, "did you mean 'two_phase_rounding.phase'?"),
         ({"sr": "maybe"}, "option sr of two_phase_rounding must be true or false, not 'maybe'"),
-        ({"bits": 3}, "option bits of sawb_weights must be 2, 4, 7 or 8, not 3"),
+        ({"bits": 6}, "option bits of sawb_weights must be 2, 3, 4, 5, 7 or 8, not 6"),
+        ({"bits": 3}, "no published coefficients for 3 bits with a zero (grid=15); take grid=16"),
+        (
+            {"bits": 7, "grid": 16},
+            "no published coefficients for 7 bits without a zero (grid=16); take grid=15",
+        ),
+        ({"bits": 8, "coefficients": "luq"}, "coefficients=luq are those of 4 bits, not of 8"),
+        ({"pact_activations.bits": 9}, "must be 2, 3, 4, 5, 6, 7 or 8, not 9"),
+        ({"radix": 3}, "option radix of two_phase_rounding must be 2, 4, 8 or 16, not 3"),
+        ({"radix": 8}, "radix=8 has no odd phase, as the root of 8 is no power of two"),
+        ({"radix": 2, "log5": True}, "log5=true is a format of radix 2 and 5 bits; radix=2"),
+        ({"radix": 16, "midpoint": 16}, "between 1 and 16"),
         ({"bits": True}, "not True"),
-        ({"bits": 8, "grid": 16}, "grid=16 is a grid of 4 bits, not of 8"),
         ({"clip_init": "nan"}, "must be a finite number, not 'nan'"),
         ({"clip_init": 0}, "clip_init=0 must be positive"),
         ({"clip_floor": -1}, "clip_floor=-1 must be positive"),

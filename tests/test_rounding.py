@@ -8,6 +8,7 @@ import pytest
 
 from quatrain.compiler.formats import (
     F32,
+    FORMATS,
     FP4_EVEN,
     FP4_ODD,
     FP4_ODD_LOW,
@@ -138,6 +139,21 @@ def test_any_coefficient_means_level_over_threshold(up: float, tie: Tie) -> None
         edges = [v / Fraction(str(up)) for v in levels]
         exact = Fraction(float(value))
         assert code == sum(exact >= e if tie is Tie.UP else exact > e for e in edges)
+
+
+@pytest.mark.parametrize("f", [f for f in FORMATS.values() if f.is_log], ids=str)
+def test_every_radix_turns_at_its_midpoint(f: Format) -> None:
+    """Just below, at and just above ``(1 + r) / 2`` times each level, which f32 holds exactly."""
+    levels = np.array([v for v in f.levels() if v > 0], np.float32)
+    middle = levels[:-1] * np.float32((1 + f.radix) / 2)
+    up = 2 * f.radix / (1 + f.radix)
+    for tie, at in ((Tie.UP, levels[1:]), (Tie.DOWN, levels[:-1])):
+        for x, want in (
+            (np.nextafter(middle, np.float32(0)), levels[:-1]),
+            (middle, at),
+            (np.nextafter(middle, np.float32(np.inf)), levels[1:]),
+        ):
+            np.testing.assert_array_equal(rounded(x, f, up, tie, Underflow.UNIFORM), want)
 
 
 def test_statistics_of_two_phase_rounding() -> None:

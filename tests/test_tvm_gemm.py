@@ -18,14 +18,22 @@ from quatrain.compiler.formats import (
     FORMATS,
     FP4_EVEN,
     FP4_ODD,
+    FP4_R2,
+    FP4_R8,
+    FP4_R16_EVEN,
+    FP4_R16_ODD,
+    FP5_140,
     FP8_143,
     FP8_152,
     INT4,
     INT4_MIDRISE,
     INT8,
+    INTS,
+    MIDRISE,
     UINT2,
     UINT4,
     UINT8,
+    UINTS,
     Format,
 )
 from quatrain.targets.cpu_info import CpuInfo, detect, flags, named
@@ -60,6 +68,8 @@ DOTS = [
     Case("conv2d_input_grad", formats=(FP4_EVEN, INT4), stride=(3, 2), kernel=(1, 1)),
     Case("conv2d_input_grad", formats=(FP4_EVEN, INT4), stride=(2, 2), dilation=(2, 1)),
     Case("conv2d_input_grad", formats=(INT8, INT4), stride=(2, 2)),
+    # Whole vectors of channels whose 4-bit weights share bytes, by bytes.
+    *(Case("conv2d_input_grad", formats=(f, INT4), c=16, k=4, size=(8, 8)) for f in (UINT4, INT4)),
     Case("conv2d_input_grad", formats=(FP4_EVEN, INT4), c=12, k=20, groups=4, stride=(2, 1)),
     Case("conv2d_input_grad", formats=(FP4_EVEN, INT4), c=28, k=28, groups=28),
     Case("conv2d_weight_grad", formats=(FP4_ODD, UINT4), c=16, k=16, size=(8, 8)),
@@ -75,7 +85,24 @@ DOTS = [
         c=3,
         orders=(Order.PIXELS,) + (Order.ROWS,) * 2,
     ),
+    Case("conv2d", formats=(UINT2, MIDRISE[2]), c=33),
+    Case("conv2d", formats=(UINTS[3], MIDRISE[3]), c=27, stride=(2, 2)),
+    Case("conv2d", formats=(UINTS[5], MIDRISE[5]), c=3, k=1),
+    Case("conv2d", formats=(UINT8, MIDRISE[8]), c=13, k=33, bias=BF16),
+    Case("conv2d", formats=(MIDRISE[5], MIDRISE[3]), c=12, k=20, groups=4),
+    Case("conv2d", formats=(MIDRISE[8], INTS[3]), size=(1, 1), c=7),
+    Case("conv2d_input_grad", formats=(FP4_EVEN, MIDRISE[3]), c=33, k=27),
+    Case("conv2d_input_grad", formats=(FP4_ODD, MIDRISE[5]), c=1, k=3, kernel=(1, 1)),
+    Case("conv2d_input_grad", formats=(FP4_EVEN, MIDRISE[8]), c=28, k=28, groups=28),
+    Case("conv2d_input_grad", formats=(FP5_140, MIDRISE[2]), c=13, stride=(2, 1)),
+    Case("conv2d_input_grad", formats=(FP5_140, INT4), c=16, k=33),
+    Case("conv2d_input_grad", formats=(FP4_R2, INT4), c=16, k=33, size=(8, 8)),
+    Case("conv2d_input_grad", formats=(FP4_R2, MIDRISE[3]), k=27, groups=1, n=1),
+    Case("conv2d_weight_grad", formats=(FP5_140, UINT4), c=33, k=27),
+    Case("conv2d_weight_grad", formats=(FP5_140, UINTS[3]), c=7, kernel=(1, 1), stride=(2, 2)),
+    Case("conv2d_weight_grad", formats=(FP4_R2, UINT2), c=27, k=3),
     Case("linear", n=5, c=64, k=10, bias=F32),
+    Case("linear", n=3, c=33, k=7, formats=(FP4_R2, FP4_R2)),
     Case("linear_input_grad", n=1, c=27, k=10, formats=(FP4_EVEN, INT4)),
     Case("linear_weight_grad", n=7, c=33, k=10, formats=(FP4_ODD, UINT4)),
 ]
@@ -135,7 +162,7 @@ FLOATS = [
     *(
         Case(kind, formats=formats, stride=stride, n=3)
         for kind in KINDS
-        for formats in ((BF16, BF16), (FP8_152, UINT4))
+        for formats in ((BF16, BF16), (FP8_152, UINT4), (F32, MIDRISE[3]), (BF16, UINTS[3]))
         for stride in ((1, 1), (2, 2))
     ),
     Case(
@@ -144,6 +171,9 @@ FLOATS = [
     Case("conv2d", formats=(F32, F32), orders=(Order.ROWS,) * 3, c=3, k=16),
     Case("conv2d", formats=(F16, BF16), made=BF16, bias=F16, out=F16),
     Case("conv2d", formats=(FP8_143, FP8_152), stride=(2, 2)),
+    *(Case(k, formats=(FP4_R16_ODD, UINT4), c=27, made=BF16) for k in KINDS),
+    *(Case(k, formats=(FP4_R8, INT4), c=33, k=33, groups=33) for k in KINDS),
+    *(Case(k, formats=(FP4_R16_EVEN, MIDRISE[5]), n=5, c=28, k=7) for k in LINEAR),
     Case("conv2d", formats=(F32, F32), c=28, k=28, groups=28),
     Case("conv2d_input_grad", formats=(F32, F32), stride=(2, 2)),
     Case("conv2d_input_grad", formats=(FP4_EVEN, INT4), channel_scale=True),

@@ -224,22 +224,25 @@ def test_cast_of_carriers(a: Format, b: Format) -> None:
     same(got[y.name], want[y.name])
 
 
-@pytest.mark.parametrize("f", [FP4_EVEN, FP4_ODD, FORMATS["fp4.odd_low"]])
+@pytest.mark.parametrize("f", [f for f in FORMATS.values() if f.is_log], ids=str)
 @pytest.mark.parametrize(
-    ("up", "tie", "underflow"),
+    ("midpoint", "tie", "underflow"),
     [
-        (1.6, "up", "uniform"),
-        (1.6, "down", "nearest"),
-        (2.5, "down", "uniform"),
-        (2.5, "up", "nearest"),
+        ("arithmetic", "up", "uniform"),
+        ("arithmetic", "down", "nearest"),
+        ("harmonic", "down", "uniform"),
+        ("harmonic", "up", "nearest"),
     ],
 )
-def test_round_log(f: Format, up: float, tie: str, underflow: str) -> None:
+def test_round_log(f: Format, midpoint: str, tie: str, underflow: str) -> None:
+    arithmetic, harmonic = 2 * f.radix / (1 + f.radix), (1 + f.radix) / 2
+    up = arithmetic if midpoint == "arithmetic" else harmonic
     levels = np.array([v for v in f.levels() if v > 0])
     edges = np.concatenate([levels, levels / up, levels / 2]).astype(np.float32)
     near = [np.nextafter(edges, np.float32(side)) for side in (0, np.inf)]
     x = np.concatenate([edges, *near, np.array([0, 1e-40, 1e30, np.inf, np.nan], np.float32)])
-    x = np.concatenate([x, -x]).astype(np.float32)
+    random = np.random.default_rng(0).integers(0, 0x7F800000, 2000).astype(np.int32)
+    x = np.concatenate([x, -x, random.view(np.float32)]).astype(np.float32)
     group = Group()
     g = group.input("g", TensorType((1, len(x)), F32, Scale.POW2))
     (q,) = group.op(

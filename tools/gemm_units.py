@@ -40,7 +40,7 @@ def gemm_units(target: str) -> dict[tuple[str, str], Pairs]:
     assert set(SHAPES) == GEMMS, "every GEMM has shapes"
     found: dict[tuple[str, str], Pairs] = {}
     for op in SHAPES:
-        for a, b in _pairs():
+        for a, b in _pairs(op.endswith("_grad")):
             found.setdefault((op, unit(target, op, a, b)), []).append((a.name, b.name))
     return found
 
@@ -96,11 +96,13 @@ def _follows(a: str, b: str) -> bool:
     return plain and int(b[-1]) == int(a[-1]) + 1
 
 
-def _pairs() -> Iterator[tuple[Format, Format]]:
+def _pairs(backward: bool) -> Iterator[tuple[Format, Format]]:
     for a in OPERANDS:
         for b in OPERANDS:
-            # Passes leave both operands of a product in codes, or both in the same carrier.
-            if (a.is_coded and b.is_coded) or a is b:
+            # Passes leave both operands of a product in codes, or both in the same carrier, or a
+            # gradient in a carrier beside codes.
+            gradient = backward and a.is_carrier and b.is_coded
+            if gradient or (a.is_coded and b.is_coded) or a is b:
                 yield a, b
 
 

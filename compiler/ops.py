@@ -69,8 +69,13 @@ normalize(g: float, unit: f32) -> gs: scaled
     -- stored numbers g / unit (0 where unit is 0), scale unit
 amax(g: gemm) -> m: f32
     -- largest stored magnitude |g * s|
-grad_scale_step(s: f32, m: f32) {{top: float}} -> s1: f32
+grad_scale_step(s: f32, m: float) {{top: float}} -> s1: f32
     -- s/2 where m > top, 2s where 0 < m <= top/2, else s; kept in 2^-100 .. 2^100
+channel_scales(s: f32, m: float) {{top: float, always: flag}} -> s1: f32, inverse: f32
+    -- for each number: s, or where s is 0 (or always) 2^floor(log2(top / m)), s (or 1) where m is
+    0; and 1/s1
+rescale(q: code, factor: f32) -> y: code
+    -- the same codes; for each place of dimension 0 the scale times a power of two
 round_log(g: scaled) {{up: float, tie: word, underflow: word}} -> q: code
     -- to a radix-r format: up = 1.6 (arithmetic midpoint) etc., tie = up|down, underflow =
     uniform|nearest

@@ -11,7 +11,7 @@ from itertools import pairwise
 from math import prod
 
 from .ir import Op
-from .types import Shape
+from .types import Scale, Shape
 
 Shapes = tuple[Shape | None, ...]
 
@@ -270,6 +270,21 @@ def _embedding_grad(op: Op) -> Shapes:
     return (None,)
 
 
+def _channel_scales(op: Op) -> Shapes:
+    return _alike(op) * 2
+
+
+def _rescale(op: Op) -> Shapes:
+    q, factor = op.inputs[0].type, _shape(op, 1)
+    made = op.result.type
+    _need(factor == q.shape[:1], f"one factor for each place of dimension 0 of {q}, not {factor}")
+    _need(
+        q.format is made.format and made.scale is Scale.CHANNEL and not q.scale.is_affine,
+        f"{q} keeps its codes and gets a scale a channel, not {made}",
+    )
+    return (q.shape,)
+
+
 def _update(op: Op) -> Shapes:
     w, kept = _shape(op, 0), len(op.results) - 1
     alike = all(_shape(op, i) == w for i in range(2 + kept))
@@ -293,6 +308,9 @@ RULES: dict[str, Callable[[Op], Shapes]] = {
     "pact_grad": _with_clip_gradient,
     "pact_plus_grad": _with_clip_gradient,
     "amax": _scalars,
+    "grad_scale_step": _alike,
+    "channel_scales": _channel_scales,
+    "rescale": _rescale,
     "batch_stats": _channels,
     "batch_norm_grad_stats": _channels,
     "relu_grad": _alike,

@@ -7,7 +7,8 @@ The paper does not print the rule; both of these agree with what it says:
     step      that of the step before, halved or doubled    one, together with the rounding
     instant   2^floor(log2(top / max |dY|))                 two: the maximum comes first
 
-The first step takes the instant rule in either case.
+The first step takes the instant rule in either case. ``per=channel`` is an answer to the reviewers:
+see ``channel_scales.py``.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from ..compiler.formats import F32, FP4_EVEN
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
 from ..compiler.ops import INPUT_GRADS, WEIGHT_GRADS
 from ..compiler.types import Scale, TensorType
+from .channel_scales import ChannelScales
 from .names import part
 from .options import require
 from .select import EXEMPT, quantized
@@ -44,16 +46,21 @@ def grad_scale(
     *,
     gradscale: Literal["step", "instant"] = "step",
     top: float = FP4_EVEN.max,
+    per: Literal["layer", "channel"] = "layer",
     exempt: str = EXEMPT,
 ) -> Program:
     """Let both gradient products of each layer read dY times the layer's scale.
 
-    The scale is the state ``LAYER.grad_scale``, 0 until the first step sets it; ``top`` is the
-    largest level of the format that follows.
+    The scale is the state ``LAYER.grad_scale``, 0 until the first step sets it; ``per=channel``
+    makes it a number for each channel of dY. ``top`` is the largest level of the format that
+    follows.
     """
     require(top > 0, f"top={top:g} must be positive")
     chosen, taken = quantized(program, exempt), program.names()
     instant = gradscale == "instant"
+    if per == "channel":
+        work = ChannelScales(chosen, top, instant, taken)
+        return work.finish(program.rewrite(work.rule, by="grad_scale"), step=not instant)
     made: dict[str, Scaled] = {}
 
     def rule(region: Region, op: Op) -> tuple[Op, ...] | None:

@@ -43,7 +43,7 @@ def hybrid_fp8(
     def rule(region: Region, op: Op) -> tuple[Op, ...] | None:
         if op.origin not in chosen:
             return None
-        if op.kind in ("grad_scale_init", "grad_scale_step"):
+        if op.kind in ("grad_scale_init", "channel_scales", "grad_scale_step"):
             return (replace(op, attrs=MappingProxyType({**op.attrs, "top": format_.max})),)
         if op.kind not in GRADIENT_PRODUCTS or not is_scaled(op.inputs[0]):
             return None

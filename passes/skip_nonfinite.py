@@ -90,7 +90,7 @@ class _Looking:
 
     def telling(self, v: Value) -> Value:
         """A value that is finite exactly if the gradient ``v`` is one of finite numbers."""
-        op = self.makers.get(v)
+        op = self.product(v)
         if op is None or op.kind not in WEIGHT_GRADS or not all(map(_is_code, op.inputs)):
             return v
         g = op.inputs[0]
@@ -103,6 +103,18 @@ class _Looking:
         while g.type.scale is not Scale.NONE and g in self.makers:
             g = self.makers[g].inputs[0]
         return g
+
+    def product(self, v: Value) -> Op | None:
+        """What made ``v``, behind the scales of rows and the mask of clipped weights, if any."""
+        op = self.makers.get(v)
+        while op is not None and (op.kind == "pact_grad" or self._scales_rows(op)):
+            op = self.makers.get(op.inputs[0])
+        return op
+
+    def _scales_rows(self, op: Op) -> bool:
+        rows = self.makers.get(op.inputs[1]) if op.kind == "mul" else None
+        scales = self.makers.get(rows.inputs[0]) if rows and rows.inputs else None
+        return scales is not None and scales.kind == "channel_scales"
 
     def statistics(self) -> list[Value]:
         """What becomes of running statistics."""

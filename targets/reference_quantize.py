@@ -126,11 +126,27 @@ def amax(op: Op, g: Array) -> Array:
 def grad_scale_step(op: Op, s: Array, m: Array) -> Array:
     """NaN leaves the scale."""
     top = np.float32(op.float_attr("top"))
-    if m > top:
-        s = s * np.float32(0.5)
-    elif 0 < m <= top / np.float32(2):
-        s = s * np.float32(2)
-    return np.clip(s, LEAST_SCALE, GREATEST_SCALE)
+    grown = np.where((m > 0) & (m <= top / np.float32(2)), s * np.float32(2), s)
+    made = np.where(m > top, s * np.float32(0.5), grown)
+    return np.clip(made, LEAST_SCALE, GREATEST_SCALE)
+
+
+def channel_scales(op: Op, s: Array, m: Array) -> tuple[Array, ...]:
+    """Powers of two, as ``grad_scale_init`` makes one."""
+    usable = (m > 0) & (m < np.inf)
+    _, exponent = np.frexp(op.float_attr("top") / wide(np.where(usable, m, np.float32(1))))
+    made = np.clip(np.ldexp(1.0, exponent - 1), LEAST_SCALE, GREATEST_SCALE)
+    kept = np.where(s != 0, s, np.float32(1))
+    fresh = np.where(usable, made, kept).astype(np.float32)
+    now = fresh if op.bool_attr("always") else np.where(s != 0, s, fresh)
+    return now, np.float32(1) / now
+
+
+def rescale(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Exact where the factors are powers of two."""
+    q, factor = inputs
+    assert q.scale is not None
+    return (Tensor(op.result.type, q.data, q.scale * factor.numbers),)
 
 
 def round_log(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -179,6 +195,8 @@ QUANTIZE: dict[str, Run] = {
     "normalize": normalize,
     "amax": on_numbers(amax),
     "grad_scale_step": on_numbers(grad_scale_step),
+    "channel_scales": on_numbers(channel_scales),
+    "rescale": rescale,
     "round_log": round_log,
     "round_stochastic": round_stochastic,
     "cast": cast,

@@ -190,6 +190,11 @@ def cast(p: Point, n: Node) -> None:
         p.put(y, x)
 
 
+def rescale(p: Point, n: Node) -> None:
+    """The same codes; ``Frame.scale`` knows the scale."""
+    p.put_code(n.results[0], p.code(n.inputs[0]))
+
+
 def limit_of(p: Point, n: Node, name: str) -> Expr:
     """A scalar of ``clip_scalars``; where the clip has one number a channel, made here."""
     if (n, "limit") in p.frame.scalars:
@@ -288,6 +293,7 @@ RULES: dict[str, Evaluate] = {
     "broadcast": broadcast,
     "cast": cast,
     "dequantize": dequantize,
+    "rescale": rescale,
     "quantize": quantize,
     **dict.fromkeys(AFFINE, quantize_affine),
     "clip_region": clip_region,

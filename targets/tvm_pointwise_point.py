@@ -60,6 +60,9 @@ class Frame:
             return v.div(load(self.data[clip], which), v.splat(top_number(self.spec.types[value])))
         if node.kind == "normalize":
             return self.scalar(node.inputs[1])
+        if node.kind == "rescale":
+            factor = load(self.data[node.inputs[1]], index)
+            return v.mul(self.scale(node.inputs[0], index), v.f(factor))
         if node.kind == "grad_scale":
             return v.div(v.splat(1.0), self.scalar(node.inputs[1]))
         return self.scale(node.inputs[0], index)

@@ -39,6 +39,7 @@ WHOLE_OPERANDS = {
     "round_stochastic": 1,
     "dequantize": 1,
     "initialize": 1,
+    "rescale": 1,
     "broadcast": 0,
     "random_mask": 0,
     **dict.fromkeys(("abs", "sign", "sqrt", "exp", "expm1", "log", "log1p", "tanh"), 1),

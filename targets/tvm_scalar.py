@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tvm import tirx as tir
 
 from .layout import Layout
-from .tvm_expr import Expr, Vectors, i32, load, ramp
+from .tvm_expr import Code, Expr, Vectors, i32, load, ramp
+from .tvm_formats import INFINITY, from_memory
 from .tvm_grid import Buffers, Single, Spot, over
 
 LEAST_SCALE, GREATEST_SCALE = 2.0**-100, 2.0**100
-# Bit patterns of magnitudes: from this one on infinity and NaN.
-INFINITY, MAGNITUDE = 0x7F800000, 0x7FFFFFFF
+MAGNITUDE = 0x7FFFFFFF
 
 
 def _running(b: Buffers, spec: Single, momentum: Expr, rest: Expr) -> None:
@@ -91,14 +93,62 @@ def turn(b: Buffers, spec: Single) -> None:
 
 def grad_scale_step(b: Buffers, spec: Single) -> None:
     """s/2 where m > top, 2s where 0 < m <= top/2, else s, within limits; NaN leaves s."""
-    v, top = Vectors(b.code, 1), spec.op.float_attr("top")
-    s, m = (v.f(load(b.inputs[i], i32(0))) for i in range(2))
-    limit = v.div(v.f(v.splat(top)), v.splat(2.0))
-    small = tir.all(m > v.splat(0.0), m <= limit)
-    grown = v.f(v.where(small, v.mul(s, v.splat(2.0)), s))
-    made = v.f(v.where(m > v.splat(top), v.mul(s, v.splat(0.5)), grown))
-    made = v.f(tir.max(made, v.splat(LEAST_SCALE)))
-    b.code.store(b.outputs[0], i32(0), v.f(tir.min(made, v.splat(GREATEST_SCALE))))
+
+    def body(k: Expr) -> None:
+        v, top = Vectors(b.code, 1), spec.op.float_attr("top")
+        s, m = (_number(b, spec, i, k) for i in range(2))
+        limit = v.div(v.f(v.splat(top)), v.splat(2.0))
+        small = tir.all(m > v.splat(0.0), m <= limit)
+        grown = v.f(v.where(small, v.mul(s, v.splat(2.0)), s))
+        made = v.f(v.where(m > v.splat(top), v.mul(s, v.splat(0.5)), grown))
+        made = v.f(tir.max(made, v.splat(LEAST_SCALE)))
+        b.code.store(b.outputs[0], k, v.f(tir.min(made, v.splat(GREATEST_SCALE))))
+
+    _each(b, spec, body)
+
+
+def channel_scales(b: Buffers, spec: Single) -> None:
+    """s, or a first one by the instant rule; and its inverse."""
+
+    def body(k: Expr) -> None:
+        v = Vectors(b.code, 1)
+        s, m = (_number(b, spec, i, k) for i in range(2))
+        none = s.equal(v.splat(0.0))
+        made = instant_scale(b.code, spec.op.float_attr("top"), v.hold(v.bits(m)), s)
+        now = made if spec.op.bool_attr("always") else v.f(v.where(none, made, s))
+        b.code.store(b.outputs[0], k, now)
+        b.code.store(b.outputs[1], k, v.f(v.div(v.splat(1.0), now)))
+
+    _each(b, spec, body)
+
+
+def instant_scale(code: Code, top: float, bits: Expr, s: Expr) -> Expr:
+    """2^floor(log2(top / largest)) of the bits of an f32; ``s`` (or 1) where it is 0 or none.
+
+    The exponent is that of the quotient in f64.
+    """
+    v, one = Vectors(code, 1, "float64"), Vectors(code, 1)
+    largest = v.f(v.cast(one.to_f(bits), "float64"))
+    quotient = v.div(v.splat(top), largest)
+    field = tir.shift_right(tir.reinterpret("uint64", quotient), tir.const(52, "uint64"))
+    exponent = tir.Cast("int32", field) - i32(1023)
+    low, high = (int(f).bit_length() - 1 for f in (1 / LEAST_SCALE, GREATEST_SCALE))
+    exponent = tir.max(tir.min(exponent, i32(high)), i32(-low))
+    made = tir.reinterpret("float32", tir.shift_left(exponent + i32(127), i32(23)))
+    kept = one.f(one.where(s.equal(one.splat(0.0)), one.splat(1.0), s))
+    usable = tir.all(bits > tir.const(0, "uint32"), bits < tir.const(INFINITY, "uint32"))
+    return one.f(one.where(usable, one.f(made), kept))
+
+
+def _number(b: Buffers, spec: Single, i: int, k: Expr) -> Expr:
+    v, layout = Vectors(b.code, 1), spec.inputs[i]
+    return v.f(from_memory(v, load(b.inputs[i], k), layout.type.format))
+
+
+def _each(b: Buffers, spec: Single, body: Callable[[Expr], None]) -> None:
+    """Over the numbers of a scalar or vector."""
+    with b.code.loop(spec.inputs[0].type.elements) as k:
+        body(k)
 
 
 SCALAR = {
@@ -109,4 +159,5 @@ SCALAR = {
     "ratio": ratio,
     "turn": turn,
     "grad_scale_step": grad_scale_step,
+    "channel_scales": channel_scales,
 }

@@ -10,10 +10,9 @@ from tvm import tirx as tir
 
 from .layout import Layout
 from .tvm_expr import PARALLEL, SERIAL, Expr, Vectors, i32, load, ramp
-from .tvm_formats import INFINITY
 from .tvm_grid import Buffers, Single, Spot, over, rounded
 from .tvm_pointwise_space import memory_dims, memory_strides
-from .tvm_scalar import GREATEST_SCALE, LEAST_SCALE
+from .tvm_scalar import instant_scale
 from .tvm_total import Join, across, add, line, read, total, wide
 
 
@@ -189,23 +188,9 @@ def grad_scale_init(b: Buffers, spec: Single) -> None:
 
     with b.code.when(wanted):
         (bits,) = total(b.code, [g], spec.lanes, terms, [tir.max])
-        _first_scale(b, spec, v.hold(v.cast(bits, "uint32")), s)
-
-
-def _first_scale(b: Buffers, spec: Single, bits: Expr, s: Expr) -> None:
-    """2^floor(log2(top / largest)): the exponent field of the quotient in f64."""
-    v = Vectors(b.code, 1, "float64")
-    largest = v.f(v.cast(Vectors(b.code, 1).to_f(bits), "float64"))
-    quotient = v.div(v.splat(spec.op.float_attr("top")), largest)
-    field = tir.shift_right(tir.reinterpret("uint64", quotient), tir.const(52, "uint64"))
-    exponent = tir.Cast("int32", field) - i32(1023)
-    low, high = (int(f).bit_length() - 1 for f in (1 / LEAST_SCALE, GREATEST_SCALE))
-    exponent = tir.max(tir.min(exponent, i32(high)), i32(-low))
-    made = tir.reinterpret("float32", tir.shift_left(exponent + i32(127), i32(23)))
-    one = Vectors(b.code, 1)
-    kept = one.f(one.where(s.equal(one.splat(0.0)), one.splat(1.0), s))
-    usable = tir.all(bits > tir.const(0, "uint32"), bits < tir.const(INFINITY, "uint32"))
-    b.code.store(b.outputs[0], i32(0), one.where(usable, one.f(made), kept))
+        largest = v.hold(v.cast(bits, "uint32"))
+        first = instant_scale(b.code, spec.op.float_attr("top"), largest, s)
+        b.code.store(b.outputs[0], i32(0), first)
 
 
 SUMS = {

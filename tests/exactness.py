@@ -144,7 +144,9 @@ def exact(ops: tuple[Op, ...], result: Value) -> bool:
     """Whether a result of a kernel that covers ``ops`` must equal the reference bit for bit."""
     first = ops[0]
     if first.kind in GEMMS:
-        return all(integers(v.type.format) is not None for v in first.inputs)
+        # Scales of rows that are summed over join the numbers, which are multiplied in f32 then.
+        rows = first.kind.endswith("input_grad") and first.inputs[1].type.scale.per_channel
+        return not rows and all(integers(v.type.format) is not None for v in first.inputs)
     (op,) = (o for o in ops if result in o.results)
     if op.kind in ("pact_grad", "pact_plus_grad"):
         return bool(result.type.shape)

@@ -67,6 +67,12 @@ OPTIONS: list[tuple[str, dict[str, object], set[str]]] = [
     ("ultra_low_4bit", {"radix": 2, "single": True, "carrier": "f32"}, {"fp4.r2"}),
     ("ultra_low_4bit", {"log5": True, "fp8_on": "3x3"}, {"fp5.140", "fp8.152"}),
     ("ultra_low_4bit", {"fp8_on": "6"}, {"fp8.152", "fp4.even"}),
+    ("ultra_low_4bit", {"per": "channel"}, {"fp8.152", "fp4.even"}),
+    (
+        "ultra_low_4bit",
+        {"per": "channel", "gradscale": "instant", "carrier": "f32", "grid": 16},
+        {"int4.midrise", "fp4.even", "fp4.odd"},
+    ),
 ]
 
 
@@ -86,6 +92,7 @@ def test_every_kernel_of_a_step_equals_the_reference(
     ("recipe", "options"),
     [
         ("pact_sawb", {"bits": 2}),
+        ("ultra_low_4bit", {"per": "channel", "fp8_on": "none"}),
         ("ultra_low_4bit", {"radix": 16}),
         ("ultra_low_4bit", {"log5": True, "fp8_on": "none"}),
         ("ultra_low_4bit", {"single": True, "sr": True, "fp8_on": "3x3"}),

@@ -237,6 +237,35 @@ def test_gradient_scales(s: float, largest: float, always: str) -> None:
     )
 
 
+@pytest.mark.parametrize("s", [0.0, 0.5])
+@pytest.mark.parametrize("largest", [0.0, 3.1e-5, 65.0, float("inf"), float("nan")])
+@pytest.mark.parametrize("always", ["false", "true"])
+def test_gradient_scales_of_channels(s: float, largest: float, always: str) -> None:
+    run(
+        f"""\
+  now, inverse = channel_scales(s, m) {{top=64.0, always={always}}} : f32[13], f32[13]
+  later = grad_scale_step(now, m) {{top=64.0}} : f32[13]
+""",
+        "now, inverse, later",
+        {"s": "f32[13]", "m": "f32[13]"},
+        s=s,
+        m=largest,
+    )
+
+
+@pytest.mark.parametrize("shape", ["1x1x1x1", "7x3x3x3", "33x27"])
+def test_extremes(shape: str) -> None:
+    rows = shape.split("x")[0]
+    run(
+        f"""\
+  low, high = extremes(x) : f32[], f32[]
+  lows, highs = extremes(x) : f32[{rows}], f32[{rows}]
+""",
+        "low, high, lows, highs",
+        {"x": f"f32[{shape}]"},
+    )
+
+
 def test_every_single_op_is_here() -> None:
     here = Path(__file__)
     text = here.read_text(encoding="utf-8")

@@ -71,6 +71,10 @@ amax(g: gemm) -> m: f32
     -- largest stored magnitude |g * s|
 grad_scale_step(s: f32, m: f32) {{top: float}} -> s1: f32
     -- s/2 where m > top, 2s where 0 < m <= top/2, else s; kept in 2^-100 .. 2^100
+loss_scale_step(s: f32, good: int, x: float...) {{growth: float, backoff: float, interval: int}} ->
+    s1: f32, good1: int
+    -- any x not finite: s * backoff (at least 2^-126), 0; else s, good + 1; where that is interval
+    s * growth (s where that is infinite), 0
 round_log(g: scaled) {{up: float, tie: word, underflow: word}} -> q: code
     -- to a radix-r format: up = 1.6 (arithmetic midpoint) etc., tie = up|down, underflow =
     uniform|nearest

@@ -16,6 +16,9 @@ behind carrier, whose format it gives to the data of norms:
 
     range_batch_norm                 its arithmetic over channels stays in f32
 
+In recipes of 16-bit floats ``loss_scale`` stands behind ``carrier``: the gradients are f32 there,
+and what follows moves ops to the start of backward.
+
 Behind them, where a step is asked for it, passes over the update:
 
     average_weights                  reads what the optimizer makes
@@ -38,6 +41,7 @@ from .clip_gradients import clip_gradients
 from .gated_precision import gated_precision
 from .grad_scale import grad_scale
 from .hybrid_fp8 import hybrid_fp8
+from .loss_scale import loss_scale
 from .options import Pass
 from .pact_activations import pact_activations
 from .range_batch_norm import range_batch_norm
@@ -61,6 +65,7 @@ PASSES: dict[str, Pass] = {
         gated_precision,
         grad_scale,
         hybrid_fp8,
+        loss_scale,
         pact_activations,
         range_batch_norm,
         recompute,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from quatrain.compiler.ops import GEMMS, WEIGHT_GRADS  # noqa: E402
 from quatrain.compiler.optimizers import UPDATES  # noqa: E402
 from quatrain.runtime.step import Step  # noqa: E402
 from quatrain.targets.cpu_info import detect  # noqa: E402
+from quatrain.targets.kernel import Unit  # noqa: E402
 
 from .exactness import compare, given  # noqa: E402
 
@@ -26,6 +28,8 @@ CLASSES = 5
 # Recipe, options, and half of the distance of neighbours in its carrier, of a number near 1.
 RECIPES: dict[str, tuple[str, dict[str, object], float]] = {
     "bf16": ("bf16", {}, 2.0**-9),
+    "fp16_amp": ("fp16_amp", {}, 2.0**-12),
+    "fp16_amp, static": ("fp16_amp", {"mode": "static", "init": 1000}, 2.0**-12),
 }
 EACH = pytest.mark.parametrize("case", RECIPES)
 
@@ -57,12 +61,19 @@ def batch(seed: int = 0) -> tuple[Tensor, Tensor]:
     return x, torch.randint(CLASSES, (4,), generator=generator)
 
 
-def compiled(case: str, target: str, **options: object) -> Step:
+def compiled(case: str, target: str, *, clip_norm: float = 0.0, **options: Any) -> Step:
     model = network()
     sgd = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
-    recipe, own, _ = RECIPES[case]
+    recipe, own, _ = RECIPES.get(case, (case, {}, 0.0))
     return quatrain.compile(
-        model, cross_entropy, batch(), sgd, recipe=recipe, options=own | options, target=target
+        model,
+        cross_entropy,
+        batch(),
+        sgd,
+        recipe=recipe,
+        options=own | options,
+        target=target,
+        clip_norm=clip_norm,
     )
 
 
@@ -80,19 +91,17 @@ def test_every_kernel_equals_the_reference(case: str) -> None:
 def test_both_targets_take_the_same_step(case: str) -> None:
     """f32 sums in another order may round to the neighbour in the carrier, and go on from there.
 
-    The bound is eight such halves of a step of the largest number of each state: one rounding for
-    each layer that a gradient goes through.
+    The bound is eight halves of a step, one rounding for each layer that a gradient goes through, of
+    the largest gradient or of the state's own largest number: sums may cancel.
     """
     one, two = compiled(case, "reference"), compiled(case, "cpu")
     losses = [s(*batch()).item() for s in (one, two)]
-    half = RECIPES[case][2]
-    assert losses[0] == pytest.approx(losses[1], rel=8 * half)
+    bound = 8 * RECIPES[case][2]
+    assert losses[0] == pytest.approx(losses[1], rel=bound)
+    gradient = max(v.abs().max().item() for k, v in one.state.items() if k.endswith(".momentum"))
     for name, wanted in one.state.items():
-        got = two.state[name]
-        if not wanted.is_floating_point():
-            assert torch.equal(got, wanted), name
-            continue
-        torch.testing.assert_close(got, wanted, rtol=0, atol=8 * half * wanted.abs().max().item())
+        largest = max(gradient, wanted.abs().max().item()) if wanted.is_floating_point() else 0
+        torch.testing.assert_close(two.state[name], wanted, rtol=0, atol=bound * largest)
 
 
 @EACH
@@ -157,3 +166,66 @@ def test_bf16_follows_autocast() -> None:
 def test_an_unknown_carrier_is_refused() -> None:
     with pytest.raises(RecipeError, match="must be bf16, f32 or f16, not 'fp8'"):
         compiled("bf16", "reference", carrier="fp8")
+
+
+def test_fp16_amp_has_f16_operands_and_a_loss_scale() -> None:
+    step = compiled("fp16_amp", "reference")
+    assert operands(step) == {"f16"}
+    plan = compiled("fp16_amp", "cpu").executable.plan
+    assert plan is not None
+    units = {p.kernel.unit for p in plan.kernels if p.kernel.ops[0].kind in GEMMS}
+    assert units == {Unit.F32}
+    assert step.state["loss_scale"] == 65536 and step.state["loss_scale.good"] == 0
+    step(*batch())
+    assert step.state["loss_scale"] == 65536 and step.state["loss_scale.good"] == 1
+    assert "loss_scale" not in compiled("fp16_amp, static", "reference").state
+
+
+@pytest.mark.parametrize("case", [c for c in RECIPES if c in ("fp16_amp", "hfp8")])
+@pytest.mark.parametrize("target", ["reference", "cpu"])
+def test_the_scale_follows_grad_scaler_over_the_same_overflows(case: str, target: str) -> None:
+    step = compiled(case, target, init=2.0**26, interval=2)
+    theirs = torch.amp.GradScaler("cpu", 2.0**26, 2.0, 0.5, 2)
+    weight = nn.Parameter(torch.zeros(1))
+    sgd = torch.optim.SGD([weight], lr=0.1)
+    overflows = []
+    for seed in range(20):
+        before = step.state
+        assert torch.isfinite(step(*batch(seed)))
+        overflows.append(step.skipped > int(before["skipped"]))
+        theirs.scale(weight.sum() * (float("inf") if overflows[-1] else 1.0)).backward()
+        theirs.step(sgd)
+        theirs.update()
+        sgd.zero_grad()
+        assert step.state["loss_scale"] == theirs.get_scale()
+        assert step.state["loss_scale.good"] == theirs._get_growth_tracker()
+        assert torch.equal(step.state["0.weight"], before["0.weight"]) == overflows[-1]
+    assert overflows[0] and {True, False} == set(overflows[4:])
+    assert all(torch.isfinite(v).all() for v in step.state.values())
+
+
+@pytest.mark.parametrize("mode", ["dynamic", "static"])
+@pytest.mark.parametrize("clip_norm", [0.0, 0.1])
+def test_a_power_of_two_leaves_no_trace_in_f32(clip_norm: float, mode: str) -> None:
+    """What the optimizer, clipping and the norm see is divided by the scale."""
+    plain = compiled("fp32", "reference", clip_norm=clip_norm)
+    scaled = compiled("fp16_amp", "reference", clip_norm=clip_norm, carrier="f32", mode=mode)
+    for seed in range(2):
+        assert torch.equal(plain(*batch(seed)), scaled(*batch(seed)))
+    state = scaled.state
+    assert all(torch.equal(v, state[k]) for k, v in plain.state.items())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mode": "automatic"}, "mode of loss_scale must be dynamic or static, not 'automatic'"),
+        ({"init": 0}, "init=0 of loss_scale is not above 0 and below 2^127"),
+        ({"growth": 0.5}, "growth=0.5 of loss_scale is less than 1"),
+        ({"backoff": 1}, "backoff=1 of loss_scale is not between 0 and 1"),
+        ({"interval": 0}, "interval=0 of loss_scale is less than 1"),
+    ],
+)
+def test_wrong_loss_scales_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=message.replace("^", r"\^")):
+        compiled("fp16_amp", "reference", **options)

@@ -43,6 +43,7 @@ OPTIONS: dict[str, dict[str, object]] = {
     },
     "affine_gradients.one_copy": {"bifurcation": False, "gradient_bits": 6},
     "range_batch_norm.paper": {"range_bn_const": "paper", "chunks": 1, "range_bn_bits": 0},
+    "loss_scale.static": {"mode": "static", "init": 1000},
 }
 
 

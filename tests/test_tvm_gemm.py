@@ -135,7 +135,7 @@ FLOATS = [
     *(
         Case(kind, formats=formats, stride=stride, n=3)
         for kind in KINDS
-        for formats in ((BF16, BF16), (FP8_152, UINT4))
+        for formats in ((BF16, BF16), (F16, F16), (FP8_152, UINT4))
         for stride in ((1, 1), (2, 2))
     ),
     Case(

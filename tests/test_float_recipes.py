@@ -25,11 +25,14 @@ from .exactness import compare, given  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.tvm]
 CLASSES = 5
-# Recipe, options, and half of the distance of neighbours in its carrier, of a number near 1.
+# Recipe, options, and half of the distance of neighbours in its carrier, of a number near 1. In FP8 a
+# code may turn to its neighbour, by 2^-2 at most in 1-5-2: one of the 100 terms of a gradient.
 RECIPES: dict[str, tuple[str, dict[str, object], float]] = {
     "bf16": ("bf16", {}, 2.0**-9),
     "fp16_amp": ("fp16_amp", {}, 2.0**-12),
     "fp16_amp, static": ("fp16_amp", {"mode": "static", "init": 1000}, 2.0**-12),
+    "hfp8": ("hfp8", {}, 2.0**-9),
+    "hfp8, 1-5-2": ("hfp8", {"fwd_format": "152", "fp8_subnormals": True}, 2.0**-9),
 }
 EACH = pytest.mark.parametrize("case", RECIPES)
 
@@ -214,6 +217,43 @@ def test_a_power_of_two_leaves_no_trace_in_f32(clip_norm: float, mode: str) -> N
         assert torch.equal(plain(*batch(seed)), scaled(*batch(seed)))
     state = scaled.state
     assert all(torch.equal(v, state[k]) for k, v in plain.state.items())
+
+
+FORWARD = {
+    (11, 30, False): "fp8.143.ibm",
+    (11, 28, False): "fp8.143.b11.nan",
+    (7, 28, True): "fp8.143",
+    (7, 30, False): "fp8.143.b7",
+}
+
+
+@pytest.mark.parametrize(("bias", "top", "subnormals"), FORWARD)
+def test_hfp8_formats_follow_the_options(bias: int, top: int, subnormals: bool) -> None:
+    options = {"hfp8_fwd_bias": bias, "hfp8_fwd_max": top, "fp8_subnormals": subnormals}
+    step = compiled("hfp8", "reference", **options)
+    backward = "fp8.152" if subnormals else "fp8.152.ibm"
+    forward = FORWARD[bias, top, subnormals]
+    assert operands(step) == {"f16", f"{forward}*p", f"{backward}*p"}
+    for _, op in step.program.ops():
+        if op.kind in GEMMS and op.origin not in ("0", "13"):
+            gradient = op.kind.endswith("_grad")
+            wanted = (backward if gradient else forward, forward)
+            assert tuple(v.type.format.name for v in op.inputs) == wanted
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fwd_format": "134"}, "fwd_format of fp8_operands must be 143 or 152, not '134'"),
+        ({"hfp8_fwd_bias": 4}, "hfp8_fwd_bias of fp8_operands must be 11 or 7, not 4"),
+        ({"hfp8_fwd_max": 448}, "hfp8_fwd_max of fp8_operands must be 30 or 28, not 448"),
+        ({"fp8_subnormals": "some"}, "fp8_subnormals of fp8_operands must be true or false"),
+        ({"exempt": "12"}, "no layer with a GEMM is called '12'"),
+    ],
+)
+def test_wrong_options_of_hfp8_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        compiled("hfp8", "reference", **options)
 
 
 @pytest.mark.parametrize(

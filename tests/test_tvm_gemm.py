@@ -19,7 +19,9 @@ from quatrain.compiler.formats import (
     FP4_EVEN,
     FP4_ODD,
     FP8_143,
+    FP8_143_IBM,
     FP8_152,
+    FP8_152_IBM,
     INT4,
     INT4_MIDRISE,
     INT8,
@@ -135,7 +137,7 @@ FLOATS = [
     *(
         Case(kind, formats=formats, stride=stride, n=3)
         for kind in KINDS
-        for formats in ((BF16, BF16), (F16, F16), (FP8_152, UINT4))
+        for formats in ((BF16, BF16), (F16, F16), (FP8_152, UINT4), (FP8_152_IBM, FP8_143_IBM))
         for stride in ((1, 1), (2, 2))
     ),
     Case(

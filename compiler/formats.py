@@ -146,6 +146,23 @@ FP5_140 = Format("fp5.140", 5, exp=4, radix=2, bias=9)
 FP8_143 = Format("fp8.143", 8, exp=4, man=3, bias=7, subnormals=True, specials=(0x7F,))
 # HFP8's forward format: bias 11, no subnormals, top 30.
 FP8_143_IBM = Format("fp8.143.ibm", 8, exp=4, man=3, bias=11)
+# Other readings of that format: bias (b), the all-ones code a NaN (top 28; 448 with bias 7),
+# subnormals.
+FP8_143_READINGS = tuple(
+    Format(
+        f"fp8.143.b{bias}{'.nan' if nan else ''}{'.sub' if subnormals else ''}",
+        8,
+        exp=4,
+        man=3,
+        bias=bias,
+        subnormals=subnormals,
+        specials=(0x7F,) if nan else (),
+    )
+    for bias in (7, 11)
+    for nan in (False, True)
+    for subnormals in (False, True)
+    if (bias, nan, subnormals) not in ((7, True, True), (11, False, False))
+)
 # ml_dtypes' float8_e5m2: infinity and NaN in the top exponent, top 57344.
 _TOP = tuple(range(0x7C, 0x80))
 FP8_152 = Format("fp8.152", 8, exp=5, man=2, bias=15, subnormals=True, specials=_TOP)
@@ -158,6 +175,6 @@ FORMATS = {
         *(F32, BF16, F16, I64, I32, *INTS.values(), *UINTS.values(), *MIDRISE.values()),
         *(FP4_EVEN, FP4_ODD, FP4_ODD_LOW, FP4_R2, FP4_R8),
         *(FP4_R16_EVEN, FP4_R16_ODD, FP4_R16_ODD_LOW, FP5_140),
-        *(FP8_143, FP8_143_IBM, FP8_152, FP8_152_IBM),
+        *(FP8_143, FP8_143_IBM, *FP8_143_READINGS, FP8_152, FP8_152_IBM),
     )
 }

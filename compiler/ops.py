@@ -76,6 +76,10 @@ channel_scales(s: f32, m: float) {{top: float, always: flag}} -> s1: f32, invers
     0; and 1/s1
 rescale(q: code, factor: f32) -> y: code
     -- the same codes; for each place of dimension 0 the scale times a power of two
+loss_scale_step(s: f32, good: int, x: float...) {{growth: float, backoff: float, interval: int}} ->
+    s1: f32, good1: int
+    -- any x not finite: s * backoff (at least 2^-126), 0; else s, good + 1; where that is interval
+    s * growth (s where that is infinite), 0
 round_log(g: scaled) {{up: float, tie: word, underflow: word}} -> q: code
     -- to a radix-r format: up = 1.6 (arithmetic midpoint) etc., tie = up|down, underflow =
     uniform|nearest

@@ -319,7 +319,7 @@ RULES: dict[str, Callable[[Op], Shapes]] = {
     "mul": _alike,
     **dict.fromkeys(("div", "maximum", "minimum", "compare", "where", "masked"), _alike),
     **dict.fromkeys(("constant", "random_mask"), _free),
-    **dict.fromkeys(("turn", "tally"), _scalars),
+    **dict.fromkeys(("turn", "tally", "loss_scale_step"), _scalars),
     "matmul": _matmul,
     "iota": _free,
     "triangle": _triangle,

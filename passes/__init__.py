@@ -16,6 +16,10 @@ behind carrier, whose format it gives to the data of norms:
 
     range_batch_norm                 its arithmetic over channels stays in f32
 
+In recipes of 16-bit floats ``fp8_operands``, where there is one, stands ahead of ``carrier`` as the
+quantizers do, and ``loss_scale`` behind it: the gradients are f32 there,
+and what follows moves ops to the start of backward.
+
 Behind them, where a step is asked for it, passes over the update:
 
     average_weights                  reads what the optimizer makes
@@ -35,9 +39,11 @@ from .average_weights import average_weights
 from .canonicalize import canonicalize
 from .carrier import carrier
 from .clip_gradients import clip_gradients
+from .fp8_operands import fp8_operands
 from .gated_precision import gated_precision
 from .grad_scale import grad_scale
 from .hybrid_fp8 import hybrid_fp8
+from .loss_scale import loss_scale
 from .options import Pass
 from .pact_activations import pact_activations
 from .range_batch_norm import range_batch_norm
@@ -58,9 +64,11 @@ PASSES: dict[str, Pass] = {
         canonicalize,
         carrier,
         clip_gradients,
+        fp8_operands,
         gated_precision,
         grad_scale,
         hybrid_fp8,
+        loss_scale,
         pact_activations,
         range_batch_norm,
         recompute,

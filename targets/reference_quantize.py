@@ -15,6 +15,7 @@ from .threefry import uniform
 
 # Gradient scales stay where their inverse and the scaled numbers are normal f32 numbers.
 LEAST_SCALE, GREATEST_SCALE = np.float32(2.0**-100), np.float32(2.0**100)
+LEAST_LOSS_SCALE = np.float32(2.0**-126)
 
 
 def sawb_clip(op: Op, w: Array) -> Array:
@@ -149,6 +150,18 @@ def rescale(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
     return (Tensor(op.result.type, q.data, q.scale * factor.numbers),)
 
 
+def loss_scale_step(op: Op, s: Array, good: Array, *x: Array) -> tuple[Array, ...]:
+    """The rule of torch.amp's GradScaler; 2^-126 is the least scale whose inverse is finite."""
+    growth, backoff = (np.float32(op.float_attr(k)) for k in ("growth", "backoff"))
+    if not all(np.isfinite(v).all() for v in x):
+        return np.maximum(s * backoff, LEAST_LOSS_SCALE), np.zeros_like(good)
+    if good + 1 != op.int_attr("interval"):
+        return s, good + 1
+    with np.errstate(over="ignore"):
+        grown = s * growth
+    return np.where(np.isfinite(grown), grown, s), np.zeros_like(good)
+
+
 def round_log(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """The scale stays."""
     (g,) = inputs
@@ -197,6 +210,7 @@ QUANTIZE: dict[str, Run] = {
     "grad_scale_step": on_numbers(grad_scale_step),
     "channel_scales": on_numbers(channel_scales),
     "rescale": rescale,
+    "loss_scale_step": on_numbers(loss_scale_step),
     "round_log": round_log,
     "round_stochastic": round_stochastic,
     "cast": cast,

@@ -13,6 +13,7 @@ from .tvm_grid import Buffers, Single, Spot, over
 
 LEAST_SCALE, GREATEST_SCALE = 2.0**-100, 2.0**100
 MAGNITUDE = 0x7FFFFFFF
+LEAST_LOSS_SCALE = 2.0**-126
 
 
 def _running(b: Buffers, spec: Single, momentum: Expr, rest: Expr) -> None:
@@ -50,8 +51,8 @@ def increment(b: Buffers, spec: Single) -> None:
     b.code.store(b.outputs[0], i32(0), n + tir.const(1, spec.inputs[0].dtype))
 
 
-def tally(b: Buffers, spec: Single) -> None:
-    """n + 1 where the largest bit pattern of a magnitude is none of a finite number."""
+def _worst(b: Buffers, spec: Single, operand: int) -> Expr:
+    """The largest bit pattern of a magnitude, from ``operand`` on."""
     code, lanes = b.code, spec.lanes
     worst = code.local("uint32", lanes)
     code.store(worst, ramp(0, lanes), Vectors(code, lanes).u(0))
@@ -63,7 +64,7 @@ def tally(b: Buffers, spec: Single) -> None:
         place = ramp(0, width)
         code.store(worst, place, tir.max(load(worst, place), size))
 
-    for buffer, layout in zip(b.inputs[1:], spec.inputs[1:], strict=True):
+    for buffer, layout in zip(b.inputs[operand:], spec.inputs[operand:], strict=True):
         whole, rest = divmod(layout.type.elements, lanes)
         for count, width, start in ((whole, lanes, 0), (rest, 1, whole * lanes)):
             if count:
@@ -71,8 +72,14 @@ def tally(b: Buffers, spec: Single) -> None:
                     look(buffer, layout, i32(start) + i * i32(width), width)
     with code.loop(lanes) as lane:
         code.store(worst, i32(0), tir.max(load(worst, i32(0)), load(worst, lane)))
+    return load(worst, i32(0))
+
+
+def tally(b: Buffers, spec: Single) -> None:
+    """n + 1 where the largest bit pattern of a magnitude is none of a finite number."""
+    code, worst = b.code, _worst(b, spec, 1)
     n, dtype = load(b.inputs[0], i32(0)), spec.inputs[0].dtype
-    bad = load(worst, i32(0)) >= tir.const(INFINITY, "uint32")
+    bad = worst >= tir.const(INFINITY, "uint32")
     code.store(b.outputs[0], i32(0), n + tir.Cast(dtype, bad))
 
 
@@ -151,6 +158,22 @@ def _each(b: Buffers, spec: Single, body: Callable[[Expr], None]) -> None:
         body(k)
 
 
+def loss_scale_step(b: Buffers, spec: Single) -> None:
+    """s * backoff and 0 where anything is not finite; every ``interval`` good steps s * growth."""
+    finite = _worst(b, spec, 2) < tir.const(INFINITY, "uint32")
+    v, kind = Vectors(b.code, 1), spec.inputs[1].dtype
+    s = v.f(load(b.inputs[0], i32(0)))
+    good = load(b.inputs[1], i32(0)) + tir.const(1, kind)
+    growth, backoff = (v.splat(spec.op.float_attr(k)) for k in ("growth", "backoff"))
+    full = good.equal(tir.const(spec.op.int_attr("interval"), kind))
+    grown, shrunk = v.f(v.mul(s, growth)), v.f(v.mul(s, backoff))
+    kept = v.f(v.where(tir.all(full, v.bits(grown) < v.u(INFINITY)), grown, s))
+    least = v.f(tir.max(shrunk, v.splat(LEAST_LOSS_SCALE)))
+    b.code.store(b.outputs[0], i32(0), v.f(v.where(finite, kept, least)))
+    counted = tir.Select(tir.all(finite, tir.Not(full)), good, tir.const(0, kind))
+    b.code.store(b.outputs[1], i32(0), counted)
+
+
 SCALAR = {
     "running_stats": running_stats,
     "running_average": running_average,
@@ -160,4 +183,5 @@ SCALAR = {
     "turn": turn,
     "grad_scale_step": grad_scale_step,
     "channel_scales": channel_scales,
+    "loss_scale_step": loss_scale_step,
 }

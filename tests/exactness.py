@@ -61,7 +61,9 @@ FLOAT_SUMS = frozenset(
 # the block's length and the error far smaller. 2^-16 of the largest result holds for 256 terms of
 # equal size and is below half of a bf16 step.
 TOLERANCE = 2.0**-16
-BF16_STEP = 2.0**-7
+# Distance of neighbours in a carrier, relative to numbers that are at least f16's least normal one.
+STEPS = {"bf16": 2.0**-7, "f16": 2.0**-10}
+F16_NORMAL = 2.0**-14
 # Where the terms cancel, the sum of their magnitudes bounds the error: 32 terms in f32, the rest
 # in f64.
 SUM_TOLERANCE = 32 * 2.0**-24
@@ -135,7 +137,7 @@ def _differs(bitwise: bool, sums: float, got: Tensor, wanted: Tensor) -> tuple[n
     if bitwise:
         made, right = (np.ascontiguousarray(t.data).ravel().view(np.uint8) for t in (got, wanted))
         return made != right, worst
-    step = BF16_STEP * np.abs(b) if wanted.type.format.name == "bf16" else 0.0
+    step = STEPS.get(wanted.type.format.name, 0.0) * np.maximum(np.abs(b), F16_NORMAL)
     far = np.abs(a - b) > TOLERANCE * np.abs(b).max() + SUM_TOLERANCE * sums + step
     return far | (np.isnan(a) != np.isnan(b)), worst
 

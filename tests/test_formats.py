@@ -16,6 +16,7 @@ from quatrain.compiler.formats import (
     FP4_ODD_LOW,
     FP8_143,
     FP8_143_IBM,
+    FP8_143_READINGS,
     FP8_152,
     FP8_152_IBM,
     INT4,
@@ -160,6 +161,24 @@ FP8_VECTORS = {  # 1.0625 is a tie for three bits of mantissa
     FP8_143_IBM: [0.000977, 0.009766, 0.050781, 0.3125, 1, 1, 1, 3.25, 16, 28, 30, 30],
     FP8_152: [0.000977, 0.009766, 0.046875, 0.3125, 1, 1, 1, 3.5, 16, 28, 32, 96],
 }
+
+
+MIDDLE = [0.009766, 0.050781, 0.3125, 1, 1, 1, 3.25, 16, 28]
+READINGS = {  # of 1-4-3: what 0.001 becomes, what 31 and 100 become, top, least positive number
+    "fp8.143.b7": (0, 32, 96, 480, 2**-7 * 1.125),
+    "fp8.143.b7.nan": (0, 32, 96, 448, 2**-7 * 1.125),
+    "fp8.143.b7.sub": (0.001953, 32, 96, 480, 2**-9),
+    "fp8.143.b11.nan": (0.000977, 28, 28, 28, 2**-11 * 1.125),
+    "fp8.143.b11.sub": (0.000977, 30, 30, 30, 2**-13),
+    "fp8.143.b11.nan.sub": (0.000977, 28, 28, 28, 2**-13),
+}
+
+
+@pytest.mark.parametrize("f", FP8_143_READINGS, ids=str)
+def test_readings_of_143(f: Format) -> None:
+    least, high, higher, top, smallest = READINGS[f.name]
+    assert (f.max, f.smallest) == (top, smallest)
+    np.testing.assert_allclose(cast(X, f).real(), [least, *MIDDLE, high, higher], atol=5e-7, rtol=0)
 
 
 @pytest.mark.parametrize("f", FP8_VECTORS, ids=str)

@@ -49,6 +49,9 @@ OPTIONS: dict[str, dict[str, object]] = {
     },
     "affine_gradients.one_copy": {"bifurcation": False, "gradient_bits": 6},
     "range_batch_norm.paper": {"range_bn_const": "paper", "chunks": 1, "range_bn_bits": 0},
+    "fp8_operands.shared": ALL,
+    "fp8_operands.wang": {"exempt": "fc1", "fwd_format": "152", "fp8_subnormals": True},
+    "loss_scale.static": {"mode": "static", "init": 1000},
 }
 
 

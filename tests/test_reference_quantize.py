@@ -10,6 +10,7 @@ from quatrain.compiler.formats import (
     BF16,
     F32,
     FP8_143,
+    I64,
     INT4,
     INT4_MIDRISE,
     INT8,
@@ -229,3 +230,27 @@ def test_dequantize_multiplies_once_in_f32() -> None:
     (half,) = apply("dequantize", [q], [TensorType((2, 128), BF16)])
     rounded = x.astype(half.data.dtype).astype(np.float32)
     np.testing.assert_array_equal(half.numbers, rounded)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("interval", [1, 2, 3])
+def test_loss_scale_step_is_the_rule_of_torch_amp(interval: int) -> None:
+    """On overflows at random, and where the scale can neither grow nor shrink."""
+    torch = pytest.importorskip("torch")
+    rule = {"growth": 2.0, "backoff": 0.5, "interval": interval}
+    overflows = np.random.default_rng(0).random(40) < 0.3
+    for init, sequence in ((65536.0, overflows), (2.0**126, overflows & False)):
+        theirs = torch.amp.GradScaler("cpu", init, 2.0, 0.5, interval)
+        weight = torch.nn.Parameter(torch.zeros(2))
+        sgd = torch.optim.SGD([weight], lr=0.1)
+        s, good = np.array(init), np.array(0)
+        types = [TensorType((), F32), TensorType((), I64), TensorType((), F32)]
+        for overflow in sequence:
+            theirs.scale(weight.sum() * (float("inf") if overflow else 1.0)).backward()
+            theirs.step(sgd)
+            theirs.update()
+            sgd.zero_grad()
+            m = np.array(np.inf if overflow else 1.0)
+            given = [Tensor.from_numbers(t, x) for t, x in zip(types, (s, good, m), strict=True)]
+            s, good = (t.data for t in apply("loss_scale_step", given, types[:2], **rule))
+            assert float(s) == theirs.get_scale() and int(good) == theirs._get_growth_tracker()

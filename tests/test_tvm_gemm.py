@@ -24,7 +24,9 @@ from quatrain.compiler.formats import (
     FP4_R16_ODD,
     FP5_140,
     FP8_143,
+    FP8_143_IBM,
     FP8_152,
+    FP8_152_IBM,
     INT4,
     INT4_MIDRISE,
     INT8,
@@ -162,7 +164,10 @@ FLOATS = [
     *(
         Case(kind, formats=formats, stride=stride, n=3)
         for kind in KINDS
-        for formats in ((BF16, BF16), (FP8_152, UINT4), (F32, MIDRISE[3]), (BF16, UINTS[3]))
+        for formats in (
+            *((BF16, BF16), (F16, F16), (FP8_152, UINT4), (F32, MIDRISE[3]), (BF16, UINTS[3])),
+            (FP8_152_IBM, FP8_143_IBM),
+        )
         for stride in ((1, 1), (2, 2))
     ),
     Case(

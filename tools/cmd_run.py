@@ -82,6 +82,10 @@ def command(
             step, found, batch, first, steps=steps, epochs=epochs, lr=lr, factor=factor,
             checkpoint=checkpoint, every=checkpoint_every, max_skipped=max_skipped,
         )  # fmt: skip
+        if train.give_length(step, run):
+            terminal.remark(
+                f"the precision schedule spans the {run.last - run.first} steps of this run"
+            )
         _train(step, found, run, batch, as_json)
         if output is not None:
             step.save(output)

@@ -320,6 +320,8 @@ RULES: dict[str, Callable[[Op], Shapes]] = {
     **dict.fromkeys(("div", "maximum", "minimum", "compare", "where", "masked"), _alike),
     **dict.fromkeys(("constant", "random_mask"), _free),
     **dict.fromkeys(("turn", "tally", "loss_scale_step"), _scalars),
+    **dict.fromkeys(("cyclic_bits", "range_test", "stage_bits"), _scalars),
+    "plateau": lambda op: (_shape(op, 1),),
     "matmul": _matmul,
     "iota": _free,
     "triangle": _triangle,

@@ -15,6 +15,8 @@ The order in which ``ultra_low_4bit`` runs them:
 behind carrier, whose format it gives to the data of norms:
 
     range_batch_norm                 its arithmetic over channels stays in f32
+    cyclic_precision,                put other bits in place of the constants that all quantizers
+    progressive_precision            read, before recompute copies any
 
 In recipes of 16-bit floats ``fp8_operands``, where there is one, stands ahead of ``carrier`` as the
 quantizers do, and ``loss_scale`` behind it: the gradients are f32 there,
@@ -39,6 +41,7 @@ from .average_weights import average_weights
 from .canonicalize import canonicalize
 from .carrier import carrier
 from .clip_gradients import clip_gradients
+from .cyclic_precision import cyclic_precision
 from .fp8_operands import fp8_operands
 from .gated_precision import gated_precision
 from .grad_scale import grad_scale
@@ -46,6 +49,7 @@ from .hybrid_fp8 import hybrid_fp8
 from .loss_scale import loss_scale
 from .options import Pass
 from .pact_activations import pact_activations
+from .progressive_precision import progressive_precision
 from .range_batch_norm import range_batch_norm
 from .recompute import recompute
 from .sawb_weights import sawb_weights
@@ -64,12 +68,14 @@ PASSES: dict[str, Pass] = {
         canonicalize,
         carrier,
         clip_gradients,
+        cyclic_precision,
         fp8_operands,
         gated_precision,
         grad_scale,
         hybrid_fp8,
         loss_scale,
         pact_activations,
+        progressive_precision,
         range_batch_norm,
         recompute,
         sawb_weights,

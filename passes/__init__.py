@@ -18,6 +18,9 @@ behind carrier, whose format it gives to the data of norms:
     cyclic_precision,                put other bits in place of the constants that all quantizers
     progressive_precision            read, before recompute copies any
 
+``dfq`` has gated_precision behind the affine quantizers, whose bits it takes over block by block,
+and ``fractrain`` progressive_target behind that.
+
 In recipes of 16-bit floats ``fp8_operands``, where there is one, stands ahead of ``carrier`` as the
 quantizers do, and ``loss_scale`` behind it: the gradients are f32 there,
 and what follows moves ops to the start of backward.
@@ -50,6 +53,7 @@ from .loss_scale import loss_scale
 from .options import Pass
 from .pact_activations import pact_activations
 from .progressive_precision import progressive_precision
+from .progressive_target import progressive_target
 from .range_batch_norm import range_batch_norm
 from .recompute import recompute
 from .sawb_weights import sawb_weights
@@ -76,6 +80,7 @@ PASSES: dict[str, Pass] = {
         loss_scale,
         pact_activations,
         progressive_precision,
+        progressive_target,
         range_batch_norm,
         recompute,
         sawb_weights,

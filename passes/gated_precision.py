@@ -23,14 +23,15 @@ from ..compiler.ir import Op, Program, Region, Value, attrs
 from ..compiler.ops import FORWARD_GEMMS, INPUT_GRADS, WEIGHT_GRADS
 from ..compiler.types import Scale, TensorType
 from .added_update import added_update
-from .affine import is_training, noise, with_seed
+from .affine import QUANTIZERS, is_training, noise, with_seed
 from .gate_network import ORIGIN, GateNetwork, Passed, f32
 from .options import require
 from .residual_blocks import Block, residual_blocks
 from .select import layers, split
 
 FULL_BITS = 32
-AFFINE = ("quantize_affine", "quantize_affine_stochastic")
+# Where cp is compared with the target.
+REACHED = f"{ORIGIN}.reached"
 
 
 def gated_precision(
@@ -116,7 +117,7 @@ class _Gated:
             return self._forward(op)
         if region.name == "backward" and op.kind == "relu_grad":
             return self._backward(op)
-        if op.kind in AFFINE and op.result.name in self.roles:
+        if op.kind in QUANTIZERS and op.result.name in self.roles:
             return self._quantizer(op)
         return None
 
@@ -197,7 +198,7 @@ class _Gated:
         net = self.net
         assert self.cost is not None
         how = attrs(relation="ge", value=float(self.target))
-        reached = net.op("compare_to", "reached", f32(), self.cost, **how)
+        reached = net.op("compare_to", REACHED.partition(".")[2], f32(), self.cost, **how)
         double = net.op("scale", "reached.double", f32(), reached, factor=2.0)
         sign = net.op("shift", "sign", f32(), double, by=-1.0)
         type_ = f32(self.samples, len(self.choices))
@@ -241,7 +242,7 @@ def _weight_bits(program: Program, block_of: dict[str, Block]) -> int:
     for op in program.region("forward").ops:
         if op.kind in FORWARD_GEMMS and op.origin in block_of:
             maker = made.get(op.inputs[1])
-            bits = made.get(maker.inputs[3]) if maker and maker.kind in AFFINE else None
+            bits = made.get(maker.inputs[3]) if maker and maker.kind in QUANTIZERS else None
             if bits is not None and bits.kind == "constant":
                 return int(bits.float_attr("value"))
     return FULL_BITS

@@ -51,6 +51,7 @@ OPTIONS: dict[str, dict[str, object]] = {
     "cyclic_precision.cycle": {"steps": 640, "gradient_low": 6, "gradient_high": 8},
     "cyclic_precision.range_test": {"range_test": True, "low": 4},
     "progressive_precision.stages": {"eval_every": 3},
+    "progressive_target.stages": {"stages": 3, "eval_every": 7},
     "range_batch_norm.paper": {"range_bn_const": "paper", "chunks": 1, "range_bn_bits": 0},
     "fp8_operands.shared": ALL,
     "fp8_operands.wang": {"exempt": "fc1", "fwd_format": "152", "fp8_subnormals": True},

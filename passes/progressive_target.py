@@ -1,0 +1,63 @@
+"""Progressive target: the cost that gates may pay rises whenever the loss has stopped falling.
+
+"FracTrain: Fractionally Squeezing Bit Savings Both Temporally and Spatially" (Fu et al., NeurIPS
+2020), section 3.3: the indicator of PFQ sets the target of DFQ. ``plateau.py`` says when.
+"""
+
+from __future__ import annotations
+
+from ..compiler.errors import RecipeError
+from ..compiler.ir import Op, Program, Region, Value, attrs, unused
+from .affine import SCALAR, is_training
+from .gated_precision import REACHED
+from .options import require
+from .plateau import Plateau
+from .schedules import SCHEDULE
+from .select import layers
+
+NAME = "progressive_target"
+
+
+def progressive_target(
+    program: Program,
+    *,
+    first: float = 1.5,
+    rise: float = 0.5,
+    stages: int = 4,
+    eps: float = 0.05,
+    alpha: float = 0.3,
+    eval_every: int = 400,
+) -> Program:
+    """Hold the gates to ``first + stage * rise`` percent of training in 32 bits.
+
+    RecipeError for a program without gates, see ``gated_precision``.
+    """
+    plateau = Plateau(NAME, eps, alpha, eval_every)
+    require(stages > 1, f"stages={stages} of {NAME} has no second stage")
+    require(first > 0 and rise > 0, f"first={first:g} and rise={rise:g} of {NAME} must be positive")
+    if not layers(program) or not is_training(program):
+        return program.done(NAME)
+    if not any(op.result.name == REACHED for _, op in program.ops()):
+        raise RecipeError(
+            f"{NAME} sets the target of gates, and the passes ahead of it make none; put "
+            "gated_precision there"
+        )
+    out, state = plateau.of(program, stages)
+    taken = out.names()
+
+    def new(name: str) -> Value:
+        return Value(unused(f"{SCHEDULE}.{name}", taken), SCALAR)
+
+    def rule(region: Region, op: Op) -> tuple[Op, ...] | None:
+        if op.result.name != REACHED:
+            return None
+        stage, risen, target, over = map(new, ("stage", "risen", "target", "over"))
+        return (
+            Op("stage_bits", (state,), (stage,), attrs(bits=tuple(range(stages))), SCHEDULE),
+            Op("scale", (stage,), (risen,), attrs(factor=float(rise)), SCHEDULE),
+            Op("shift", (risen,), (target,), attrs(by=float(first)), SCHEDULE),
+            Op("sub", (op.inputs[0], target), (over,), origin=SCHEDULE),
+            Op(op.kind, (over,), op.results, attrs(relation="ge", value=0.0), op.origin),
+        )
+
+    return out.rewrite(rule, by=NAME)

@@ -114,6 +114,21 @@ ratio(n: int) {{by: int}} -> q: int
 turn(n: int) {{of: int, at: int}} -> m: f32
     -- 1 where n mod of is at (of = 0: where n is at), else 0
 
+# Bits of quantizers, chosen in the program
+cyclic_bits(step: int, total: int, low: f32) {{high: int, cycles: int, iters: int}} -> bits: f32
+    -- low + (high - low)/2 (1 - cos(pi r/T)) to nearest even, r = step mod T, T = total / cycles
+    rounded down; high where T is 0; where low is 0 min(2 + step / iters, high)
+range_test(step: int, right: f32, low: f32, hits: f32, before: f32) {{high: int, iters: int, batch:
+    int, threshold: float, fallback: int}} -> low1: f32, hits1: f32, before1: f32
+    -- while low is 0: hits sums right; each iters steps, of b = min(2 + step / iters, high) bits,
+    before1 = hits / (iters * batch), and low1 = b if b > 2 and before1 - before > threshold, else
+    fallback if b is high
+plateau(loss: f32, s: f32) {{every: int, eps: floats}} -> s1: f32
+    -- s = stage, epochs, norm, filled, the last 5 mean losses of every steps, sum, seen; norm: mean
+    of the first 10; next stage once no |difference to the last| / norm > eps[stage]
+stage_bits(s: f32) {{bits: ints}} -> bits: f32
+    -- bits[s[0]], the last one beyond
+
 # Pointwise
 relu(x: float) -> y: float
     -- max(x, 0)

@@ -35,11 +35,13 @@ from .average_weights import average_weights
 from .canonicalize import canonicalize
 from .carrier import carrier
 from .clip_gradients import clip_gradients
+from .cyclic_precision import cyclic_precision
 from .gated_precision import gated_precision
 from .grad_scale import grad_scale
 from .hybrid_fp8 import hybrid_fp8
 from .options import Pass
 from .pact_activations import pact_activations
+from .progressive_precision import progressive_precision
 from .range_batch_norm import range_batch_norm
 from .recompute import recompute
 from .sawb_weights import sawb_weights
@@ -58,10 +60,12 @@ PASSES: dict[str, Pass] = {
         canonicalize,
         carrier,
         clip_gradients,
+        cyclic_precision,
         gated_precision,
         grad_scale,
         hybrid_fp8,
         pact_activations,
+        progressive_precision,
         range_batch_norm,
         recompute,
         sawb_weights,

@@ -71,8 +71,9 @@ class _Accumulation:
         return ops
 
     def rule(self, region: Region, op: Op) -> tuple[Op, ...] | None:
-        """Everything in the update but the counter itself reads the count of updates."""
-        if region.name != "update" or op.kind == "increment" or self.step not in op.inputs:
+        """Everything in the update but what counts or tests steps reads the count of updates."""
+        steps = ("increment", "range_test")
+        if region.name != "update" or op.kind in steps or self.step not in op.inputs:
             return None
         inputs = tuple(self.count if v is self.step else v for v in op.inputs)
         return (replace(op, inputs=inputs),)

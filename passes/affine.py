@@ -16,6 +16,7 @@ from .names import part
 from .options import require
 
 SCALAR = TensorType((), F32)
+QUANTIZERS = frozenset(("quantize_affine", "quantize_affine_stochastic"))
 
 
 class Quantizers:

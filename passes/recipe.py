@@ -2,8 +2,9 @@
 
 title = "..."                        # one line
 paper = "..."                        # the source
-[options]                            # optional: settings of all passes that have the option
-exempt = "first,last"
+base = "sbm8"                        # optional: a recipe whose passes come first, see Schedule
+[options]                            # optional: settings of all passes that have the option, or
+exempt = "first,last"                # of all passes of the base
 [[passes]]
 pass = "sawb_weights"                # a pass of quatrain, or FILE.py:FUNCTION beside this file
 grid = 16                            # its options
@@ -29,7 +30,10 @@ from .user_pass import Origin, load_pass, loaded_pass, run_pass
 
 Settings = Mapping[str, Setting]
 Observer = Callable[[str, Program], None]
-KEYS = ("name", "title", "paper", "options", "passes")
+KEYS = ("name", "title", "paper", "base", "options", "passes")
+BASE = "base"
+# They see what all others made, so that passes over a base come ahead of them.
+FINISHING = ("recompute", "canonicalize")
 FOLDER = Path(__file__).parent / "recipes"
 NOTHING: Settings = MappingProxyType({})
 
@@ -65,14 +69,41 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Schedule:
+    """Passes over any static recipe, its base; ``options`` are those that the base gets.
+
+    The passes come behind those of the base, but ahead of the ones that finish a program.
+    """
+
+    steps: tuple[Step, ...]
+    options: Mapping[str, object]
+
+    def over(self, base: Recipe, *, lenient: bool) -> tuple[Step, ...]:
+        """All passes; with ``lenient`` the base gets only the options that it has."""
+        if base.schedule is not None:
+            raise RecipeError(f"recipe {base.name} has a base of its own; give a static recipe")
+        known = {key for step in base.steps for key in step.settings}
+        options = {k: v for k, v in self.options.items() if k in known or not lenient}
+        steps = base.with_options(options).steps
+        end = len(steps)
+        while end and steps[end - 1].name in FINISHING:
+            end -= 1
+        return (*steps[:end], *self.steps, *steps[end:])
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
-    """A named list of passes; ``options`` are the changes made by ``with_options``, as text."""
+    """A named list of passes; ``options`` are the changes made by ``with_options``, as text.
+
+    ``schedule`` is set where some of the passes are those of a base.
+    """
 
     name: str
     title: str
     paper: str
     steps: tuple[Step, ...]
     options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    schedule: Schedule | None = field(default=None, compare=False)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -98,12 +129,19 @@ class Recipe:
         """The recipe with other settings.
 
         ``key`` sets the option of every pass that has it, ``pass.key`` that of one pass; the latter
-        outranks the former. Values are text, flags or numbers.
+        outranks the former. Values are text, flags or numbers. ``base`` puts the passes of a
+        schedule over another recipe, ahead of all other changes.
         """
-        recipe = self
-        for key in sorted(changes, key=lambda k: "." in k):
+        recipe = self._over(str(changes[BASE])) if BASE in changes else self
+        for key in sorted(changes.keys() - {BASE}, key=lambda k: ("." in k, k)):
             recipe = recipe._with(key, changes[key])
         return recipe
+
+    def _over(self, base: str) -> Recipe:
+        if self.schedule is None:
+            raise RecipeError(f"recipe {self.name} has no base; cpt and pfq go over another recipe")
+        steps = self.schedule.over(load_recipe(base), lenient=True)
+        return replace(self, steps=steps, options=MappingProxyType({BASE: base}))
 
     def _with(self, key: str, raw: object) -> Recipe:
         label, dot, option = key.rpartition(".")
@@ -223,6 +261,10 @@ def _from_toml(data: Mapping[str, object], path: Path) -> Recipe:
     steps = tuple(_toml_step(entry, path.parent) for entry in passes)
     title, paper = str(data.get("title", "")), str(data.get("paper", ""))
     recipe = Recipe(str(data.get("name", path.stem)), title, paper, steps)
+    if BASE in data:
+        schedule = Schedule(steps, MappingProxyType(options))
+        steps = schedule.over(load_recipe(_base(str(data[BASE]), path.parent)), lenient=False)
+        return replace(recipe, steps=steps, schedule=schedule)
     shared = replace(recipe.with_options(options), options=MappingProxyType({}))
     # What a pass's own entry says outranks the shared table.
     own = (
@@ -230,6 +272,11 @@ def _from_toml(data: Mapping[str, object], path: Path) -> Recipe:
         for s, e in zip(shared.steps, passes, strict=True)
     )
     return replace(shared, steps=tuple(own))
+
+
+def _base(name: str, folder: Path) -> str:
+    """A recipe's name, or the path of a file beside the one that names it."""
+    return str(folder / name) if name.endswith(".toml") else name
 
 
 def _toml_step(entry: object, folder: Path) -> Step:

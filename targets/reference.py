@@ -9,6 +9,7 @@ import numpy as np
 from ..compiler.errors import InputError
 from ..compiler.ir import Attr, Op, Program, Value, attrs
 from ..compiler.types import TensorType
+from .reference_bits import BITS
 from .reference_frame import Run
 from .reference_gemm import GEMM
 from .reference_loss import LOSS
@@ -25,6 +26,7 @@ FUNCTIONS: dict[str, Run] = {
     **GEMM,
     **QUANTIZE,
     **NORM,
+    **BITS,
     **POINTWISE,
     **MATH,
     **POOL,

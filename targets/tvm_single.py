@@ -10,6 +10,7 @@ from ..compiler.ir import Op, Value
 from .cpu_info import CpuInfo
 from .kernel import Kernel, slots_of
 from .layout import Order
+from .tvm_bits import BITS
 from .tvm_expr import Code, Expr, function
 from .tvm_gather import GATHER
 from .tvm_grid import Buffers, Single
@@ -33,6 +34,7 @@ BUILDERS: dict[str, Callable[[Buffers, Single], None]] = {
     **LOSS,
     **UPDATE,
     **SCALAR,
+    **BITS,
 }
 SINGLE = frozenset(BUILDERS)
 

@@ -48,6 +48,9 @@ OPTIONS: dict[str, dict[str, object]] = {
         "range_momentum": 0.1,
     },
     "affine_gradients.one_copy": {"bifurcation": False, "gradient_bits": 6},
+    "cyclic_precision.cycle": {"steps": 640, "gradient_low": 6, "gradient_high": 8},
+    "cyclic_precision.range_test": {"range_test": True, "low": 4},
+    "progressive_precision.stages": {"eval_every": 3},
     "range_batch_norm.paper": {"range_bn_const": "paper", "chunks": 1, "range_bn_bits": 0},
 }
 

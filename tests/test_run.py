@@ -231,6 +231,30 @@ def test_a_resumed_run_has_the_same_bytes(
     assert any(not np.array_equal(a[k], b[k]) for k in a)
 
 
+def test_a_schedule_spans_the_run_and_is_resumed(
+    source: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start, whole, half, rest = (tmp_path / f"{n}.qtn" for n in ("start", "whole", "half", "rest"))
+    words = ("--recipe", "cpt", "--set", "cycles=2", "--target", "reference", "-o", str(start))
+    assert main(["compile", f"{source}:task", *words]) == 0
+    run = ["run", str(start), "--data", str(data), "--steps", "9"]
+    capsys.readouterr()
+    assert main([*run, "-o", str(whole)]) == 0
+    assert "the precision schedule spans 9 steps, as this run does" in capsys.readouterr().err
+    step = driver.load(start)
+    assert train.steps_done(step) == 0 and read(whole).state["schedule.total"] == 9
+    planned = train.plan_run(
+        step, load_data(str(data)), 3, 0, steps=9, epochs=None, lr=None,
+        factor=constant, checkpoint=half, every=None,
+    )  # fmt: skip
+    assert train.give_length(step, planned) and not train.give_length(step, planned)
+    seen: list[int] = []
+    for at in train.train(step, load_data(str(data)), planned, 3, lambda: len(seen) == 4):
+        seen.append(at.done)
+    assert main([*run, "--resume", str(half), "-o", str(rest)]) == 0
+    assert rest.read_bytes() == whole.read_bytes()
+
+
 def test_a_finished_run_has_nothing_left(
     quatrain: Quatrain, network: Path, data: Path, tmp_path: Path
 ) -> None:

@@ -18,6 +18,7 @@ import torch
 
 from ..compiler.errors import DataError, UsageError
 from ..compiler.ir import STEP, Program, Value
+from ..passes.schedules import TOTAL
 from .batches import Floats, accuracy, batches_per_epoch, train_batches
 from .dataset import Array, Dataset
 from .files import check_writable
@@ -223,6 +224,14 @@ def plan_run(
         peak["group0.lr"] = lr
     seed = step.source.seed
     return Run(first, first + count, per_epoch, factor, peak, seed, checkpoint, every, max_skipped)
+
+
+def give_length(step: Step, run: Run) -> bool:
+    """Tell a schedule that does not know yet how many steps the run has; whether it asked."""
+    if step.state.get(TOTAL) is None or step.state[TOTAL].item() != 0:
+        return False
+    step.load_state({TOTAL: torch.tensor(run.last - run.first)})
+    return True
 
 
 def _tensor(array: Array) -> torch.Tensor:

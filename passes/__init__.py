@@ -15,6 +15,8 @@ The order in which ``ultra_low_4bit`` runs them:
 behind carrier, whose format it gives to the data of norms:
 
     range_batch_norm                 its arithmetic over channels stays in f32
+    cyclic_precision,                put other bits in place of the constants that all quantizers
+    progressive_precision            read, before recompute copies any
 
 Behind them, where a step is asked for it, passes over the update:
 

@@ -24,6 +24,9 @@ from torch import Tensor, nn  # noqa: E402
 from torch.nn.functional import cross_entropy, mse_loss  # noqa: E402
 
 import quatrain  # noqa: E402
+from quatrain.runtime.cyclic_precision import cyclic as plain_cycle  # noqa: E402
+from quatrain.runtime.precision_range_test import least_bits  # noqa: E402
+from quatrain.runtime.progressive_precision import Progressive  # noqa: E402
 from quatrain.runtime.step import Step  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -59,6 +62,7 @@ def test_the_cycle_is_the_formula_of_the_paper(low: int, high: int, length: int)
         angle = np.pi * (t % length) / length + np.pi
         want = np.rint(low + 0.5 * (high - low) * (1 + np.cos(angle)))
         assert cyclic(t, 3 * length + 1, low, high, cycles=3) == want, t
+        assert plain_cycle(low, high, 3 * length + 1, 3).bits(t) == want
 
 
 def test_where_a_cycle_has_no_length_the_bits_are_high() -> None:
@@ -84,6 +88,7 @@ def range_tests(right: list[int], iters: int, fallback: int) -> list[int]:
 
 def test_a_range_test_takes_the_first_bits_that_gain() -> None:
     assert range_tests([1, 1, 1, 1, 2, 2, 9], 2, 3) == [0, 0, 0, 0, 0, 4, 4]
+    assert least_bits({2: 0.1, 3: 0.1, 4: 0.15}) == 4
     # 2 bits have nothing to gain over; what gains nothing at all takes the fallback.
     assert range_tests([9, 9, 9, 9, 9], 1, 3) == [0, 0, 0, 3, 3]
     assert range_tests([1, 2, 9], 1, 3) == [0, 3, 3]
@@ -107,37 +112,17 @@ def test_the_published_indicator() -> None:
     assert watched(losses, held) == [0, 0, 0, 0, 0, 0, 0, 1]
 
 
-class Published:
-    """The indicator as a person would write it down from section 3.1 and the authors' program."""
-
-    def __init__(self) -> None:
-        self.window: list[float] = []
-        self.norm, self.epochs, self.stage, self.eps = 0.0, 0, 0, 0.05
-
-    def see(self, loss: float) -> int:
-        if self.stage == 3:
-            return self.stage
-        self.epochs += 1
-        if self.epochs <= 10:
-            self.norm += (loss - self.norm) / self.epochs
-        self.window = [*self.window, loss][-5:]
-        far = [abs(w - loss) / self.norm > self.eps for w in self.window[:-1]]
-        if len(self.window) == 5 and not any(far):
-            self.stage += 1
-            self.window = []
-            self.eps *= 0.3 if self.stage <= 2 else 1
-        return self.stage
-
-
 @pytest.mark.parametrize("every", [1, 4])
 def test_the_indicator_through_a_whole_training(every: int) -> None:
     rng = np.random.default_rng(0)
     means = 0.5 + 2 * np.exp(-np.arange(120) / 12) + rng.normal(size=120) * 1e-3
     each = (means[:, None] + rng.normal(size=(120, every)) * 0.01).astype(np.float32)
-    plain = Published()
-    want = [plain.see(float(row.mean(dtype=np.float64))) for row in each]
-    made = watched(each.ravel().tolist(), np.zeros(11), every)[every - 1 :: every]
-    assert made == want and want[-1] == 3
+    plain, want = Progressive(every=every), []
+    state = plain.start()
+    for loss in each.ravel():
+        state = plain.after_iteration(state, float(loss))
+        want.append(state.stage)
+    assert watched(each.ravel().tolist(), np.zeros(11), every) == want and want[-1] == 3
 
 
 @pytest.mark.tvm

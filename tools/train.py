@@ -228,7 +228,8 @@ def plan_run(
 
 def give_length(step: Step, run: Run) -> bool:
     """Tell a schedule that does not know yet how many steps the run has; whether it asked."""
-    if step.state.get(TOTAL) is None or step.state[TOTAL].item() != 0:
+    known = step.state.get(TOTAL)
+    if known is None or known.item() != 0:
         return False
     step.load_state({TOTAL: torch.tensor(run.last - run.first)})
     return True

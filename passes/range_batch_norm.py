@@ -64,10 +64,10 @@ def range_batch_norm(
 
 @dataclass(frozen=True, slots=True)
 class _Range:
-    """Of one batch norm: s, the places of the extremes of each chunk, and dS of an extreme."""
+    """Of one batch norm: s, the poolings that find the maxima and the minima, dS of an extreme."""
 
     deviation: Value
-    places: tuple[Value, Value]
+    poolings: tuple[tuple[Op, ...], ...]
     share: float
 
 
@@ -142,24 +142,19 @@ class _RangeNorm:
         per_channel = TensorType((channels,), F32)
         whole = Op("mean", (x,), op.results[:1], attrs(dims=others, keepdim=False), layer)
         ops.append(whole)
-        apart = new("permute", "channels", _swapped(x.type), x, dims=_swap(shape))
-        flat = TensorType((1, channels * rows, 1, length), x.type.format)
-        cut = new("view", "chunks", flat, apart)
-        ends, places = list[Value](), list[Value]()
-        for name, side in (("top", cut), ("bottom", new("scale", "minus", flat, cut, factor=-1.0))):
-            end = self.data.new(layer, name, TensorType((*flat.shape[:2], 1, 1), x.type.format))
-            place = self.data.new(layer, f"{name}.where", TensorType(end.type.shape, I32))
-            ops.append(Op("adaptive_max_pool2d", (side,), (end, place), origin=layer))
-            by_channel = TensorType((channels, rows), x.type.format)
-            table = new("view", f"{name}s", by_channel, end)
+        ends, poolings = list[Value](), list[tuple[Op, ...]]()
+        for name in ("top", "bottom"):
+            side = x if name == "top" else new("scale", "minus", x.type, x, factor=-1.0)
+            end, pooled = _extremes(new, name, side, rows)
+            table = new("view", f"{name}s", TensorType((channels, rows), x.type.format), end)
             ends.append(new("mean", f"{name}.mean", per_channel, table, dims=(1,), keepdim=False))
-            places.append(place)
+            poolings.append(pooled)
         reach = new("add", "range", per_channel, *ends)
         factor = range_factor(self.constant, length)
         s = new("scale", "deviation", per_channel, reach, factor=factor)
         variance = op.results[1]
         ops.append(Op("mul", (s, s), (variance,), origin=layer))
-        self.found[variance] = _Range(s, (places[0], places[1]), factor / rows)
+        self.found[variance] = _Range(s, tuple(poolings), factor / rows)
 
     def input_gradient(self, op: Op, ops: list[Op]) -> None:
         """Through the mean, as batch norm does where dgamma is 0, and through the extremes."""
@@ -177,18 +172,13 @@ class _RangeNorm:
         square = new("shift", "square", per_channel, variance, by=op.float_attr("eps"))
         slope = new("div", "slope", per_channel, slope, square)
         each = new("scale", "share", per_channel, slope, factor=-found.share)
-        end = found.places[0].type.shape
-        rows = TensorType((per_channel.shape[0], end[1] // per_channel.shape[0]), F32)
+        end = replace(found.poolings[0][-1].result.type, format=F32)
+        channels = per_channel.shape[0]
+        rows = TensorType((channels, end.elements // channels), F32)
         wide = new("broadcast", "shares", rows, each, dims=(1,))
-        shares = new("view", "shares", TensorType(end, F32), wide)
-        flat = TensorType((1, end[1], 1, x.type.elements // end[1]), F32)
-        top, bottom = (
-            new("adaptive_max_pool2d_grad", "dx.extremes", flat, shares, p) for p in found.places
-        )
-        both = new("sub", "dx.extremes", flat, top, bottom)
-        apart = new("view", "dx.channels", replace(_swapped(x.type), format=F32), both)
-        back = TensorType(x.type.shape, F32)
-        spread = new("permute", "dx.range", back, apart, dims=_swap(x.type.shape))
+        shares = new("view", "shares", end, wide)
+        top, bottom = (_back(new, shares, pooled, x) for pooled in found.poolings)
+        spread = new("sub", "dx.range", TensorType(x.type.shape, F32), top, bottom)
         ops.append(Op("add", (direct, spread), op.results, origin=layer))
 
 
@@ -204,6 +194,44 @@ class _Maker:
         made = self.names.new(self.layer, name, type_)
         self.ops.append(Op(kind, inputs, (made,), attrs(**more), self.layer))
         return made
+
+
+def _extremes(new: _Maker, name: str, x: Value, rows: int) -> tuple[Value, tuple[Op, ...]]:
+    """The largest number of each chunk, and the poolings that find them, the last of them last.
+
+    Where a chunk is whole images, each image is pooled first, without moving its numbers.
+    """
+    pooled: list[Op] = []
+    shape, format_ = x.type.shape, x.type.format
+    if len(shape) == 4 and shape[0] % rows == 0:
+        pooled.append(_pool(new, f"{name}.image", x))
+        x = pooled[0].result
+    apart = new("permute", f"{name}.channels", _swapped(x.type), x, dims=_swap(shape))
+    count = shape[1] * rows
+    flat = TensorType((1, count, 1, x.type.elements // count), format_)
+    pooled.append(_pool(new, name, new("view", f"{name}.chunks", flat, apart)))
+    return pooled[-1].result, tuple(pooled)
+
+
+def _pool(new: _Maker, name: str, x: Value) -> Op:
+    end = new.names.new(new.layer, name, TensorType((*x.type.shape[:2], 1, 1), x.type.format))
+    where = new.names.new(new.layer, f"{name}.where", TensorType(end.type.shape, I32))
+    new.ops.append(Op("adaptive_max_pool2d", (x,), (end, where), origin=new.layer))
+    return new.ops[-1]
+
+
+def _back(new: _Maker, shares: Value, pooled: tuple[Op, ...], x: Value) -> Value:
+    """What reaches ``x`` of the shares of its chunks' extremes."""
+    *images, chunks = pooled
+    flat = replace(chunks.inputs[0].type, format=F32)
+    at = new("adaptive_max_pool2d_grad", "dx.chunks", flat, shares, chunks.results[1])
+    each = replace(images[0].result.type if images else x.type, format=F32)
+    apart = new("view", "dx.channels", _swapped(each), at)
+    made = new("permute", "dx.extremes", each, apart, dims=_swap(each.shape))
+    for op in images:
+        whole = replace(x.type, format=F32)
+        made = new("adaptive_max_pool2d_grad", "dx.images", whole, made, op.results[1])
+    return made
 
 
 def _swap(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -188,7 +188,11 @@ def test_a_whole_step_beside_plain_torch(options: dict[str, object]) -> None:
 @pytest.mark.tvm
 @pytest.mark.parametrize(
     "options",
-    [{}, PLAIN_CPT | {"sbm_act_rounding": "stochastic"}, {"carrier": "bf16", "bits": 4}],
+    [
+        {},
+        PLAIN_CPT | {"sbm_act_rounding": "stochastic"},
+        {"carrier": "bf16", "bits": 4, "chunks": 2},
+    ],
     ids=["published", "stochastic", "bf16"],
 )
 def test_every_kernel_equals_the_reference(options: dict[str, object]) -> None:

@@ -69,6 +69,8 @@ normalize(g: float, unit: f32) -> gs: scaled
     -- stored numbers g / unit (0 where unit is 0), scale unit
 amax(g: gemm) -> m: f32
     -- largest stored magnitude |g * s|
+amax_init(m: f32, g: float) -> m1: f32
+    -- m, or where m is 0 the largest |g|
 grad_scale_step(s: f32, m: float) {{top: float}} -> s1: f32
     -- s/2 where m > top, 2s where 0 < m <= top/2, else s; kept in 2^-100 .. 2^100
 channel_scales(s: f32, m: float) {{top: float, always: flag}} -> s1: f32, inverse: f32

@@ -308,6 +308,7 @@ RULES: dict[str, Callable[[Op], Shapes]] = {
     "pact_grad": _with_clip_gradient,
     "pact_plus_grad": _with_clip_gradient,
     "amax": _scalars,
+    "amax_init": _scalars,
     "grad_scale_step": _alike,
     "channel_scales": _channel_scales,
     "rescale": _rescale,

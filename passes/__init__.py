@@ -44,10 +44,12 @@ from .gated_precision import gated_precision
 from .grad_scale import grad_scale
 from .hybrid_fp8 import hybrid_fp8
 from .loss_scale import loss_scale
+from .luq_gradients import luq_gradients
 from .options import Pass
 from .pact_activations import pact_activations
 from .range_batch_norm import range_batch_norm
 from .recompute import recompute
+from .sawb_activations import sawb_activations
 from .sawb_weights import sawb_weights
 from .skip_nonfinite import skip_nonfinite
 from .subsample import subsample
@@ -69,9 +71,11 @@ PASSES: dict[str, Pass] = {
         grad_scale,
         hybrid_fp8,
         loss_scale,
+        luq_gradients,
         pact_activations,
         range_batch_norm,
         recompute,
+        sawb_activations,
         sawb_weights,
         skip_nonfinite,
         subsample,

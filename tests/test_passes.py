@@ -15,6 +15,13 @@ CASES = sorted((Path(__file__).parent / "golden").glob("*.qt"))
 ALL: dict[str, object] = {"exempt": "none"}
 OPTIONS: dict[str, dict[str, object]] = {
     "sawb_weights.conv": ALL,
+    "sawb_weights.luq": ALL | {"coefficients": "luq"},
+    "sawb_activations.shared": ALL,
+    "sawb_activations.evaluation": ALL | {"coefficients": "luq"},
+    "luq_gradients.seven": ALL,
+    "luq_gradients.smp": ALL | {"smp": 2, "luq_levels": 8},
+    "luq_gradients.hindsight": ALL | {"hindsight": True, "smp": 2, "smp_scope": "both"},
+    "luq_gradients.nearest": ALL | {"luq_rounding": "log_nearest", "luq_levels": 5},
     "sawb_weights.grid16": ALL | {"grid": 16},
     "sawb_weights.three_bits": ALL | {"bits": 3, "grid": 16, "sawb_gradient": "sawb"},
     "pact_activations.shared": ALL,

@@ -43,6 +43,7 @@ from .fp8_operands import fp8_operands
 from .gated_precision import gated_precision
 from .grad_scale import grad_scale
 from .hybrid_fp8 import hybrid_fp8
+from .integer_gradients import integer_gradients
 from .loss_scale import loss_scale
 from .luq_gradients import luq_gradients
 from .options import Pass
@@ -71,6 +72,7 @@ PASSES: dict[str, Pass] = {
         grad_scale,
         hybrid_fp8,
         loss_scale,
+        integer_gradients,
         luq_gradients,
         pact_activations,
         range_batch_norm,

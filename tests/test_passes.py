@@ -18,6 +18,8 @@ OPTIONS: dict[str, dict[str, object]] = {
     "sawb_weights.luq": ALL | {"coefficients": "luq"},
     "sawb_activations.shared": ALL,
     "sawb_activations.evaluation": ALL | {"coefficients": "luq"},
+    "integer_gradients.stochastic": ALL,
+    "integer_gradients.nearest": ALL | {"gradient_bits": 8, "gradient_rounding": "nearest"},
     "luq_gradients.seven": ALL,
     "luq_gradients.smp": ALL | {"smp": 2, "luq_levels": 8},
     "luq_gradients.hindsight": ALL | {"hindsight": True, "smp": 2, "smp_scope": "both"},

@@ -132,8 +132,8 @@ I32 = Format("i32", 32)
 INTS = {b: Format(f"int{b}", b) for b in range(2, 9)}
 UINTS = {b: Format(f"uint{b}", b, signed=False) for b in range(1, 9)}
 INT4, INT8, UINT2, UINT4, UINT8 = INTS[4], INTS[8], UINTS[2], UINTS[4], UINTS[8]
-# 2^bits levels without a zero, at 4 bits -15, -13 .. 15: SAWB's other grids.
-MIDRISE = {b: Format(f"int{b}.midrise", b, midrise=True) for b in (2, 3, 4, 5, 8)}
+# 2^bits levels without a zero, at 4 bits -15, -13 .. 15: SAWB's other grids, DoReFa's weights.
+MIDRISE = {b: Format(f"int{b}.midrise", b, midrise=True) for b in range(1, 9)}
 INT4_MIDRISE = MIDRISE[4]
 # 0, +-4^-3 .. +-4^3, and the same levels times 2 (Sun et al. 2020, two-phase rounding).
 FP4_EVEN = Format("fp4.even", 4, exp=3, radix=4, bias=4)

@@ -39,6 +39,9 @@ from .average_weights import average_weights
 from .canonicalize import canonicalize
 from .carrier import carrier
 from .clip_gradients import clip_gradients
+from .dorefa_activations import dorefa_activations
+from .dorefa_gradients import dorefa_gradients
+from .dorefa_weights import dorefa_weights
 from .fp8_operands import fp8_operands
 from .gated_precision import gated_precision
 from .grad_scale import grad_scale
@@ -69,6 +72,9 @@ PASSES: dict[str, Pass] = {
         clip_gradients,
         fp8_operands,
         gated_precision,
+        dorefa_activations,
+        dorefa_gradients,
+        dorefa_weights,
         grad_scale,
         hybrid_fp8,
         loss_scale,

@@ -54,6 +54,13 @@ quantize_affine(x: float, low: f32, high: f32, bits: f32) -> q: code
 quantize_affine_stochastic(x: float, low: f32, high: f32, bits: f32, seed: int, step: int)
     {{salt: int}} -> q: code
     -- the same with z + (u - 1/2), u uniform in [0, 1) as round_stochastic draws it
+squeeze_stats(x: float) {{degenerate: word}} -> alpha: f32, beta: f32
+    -- alpha = 15 / (max - mean), beta = -alpha mean of log2 |x| over numbers that are not 0; where
+    max - mean < 2^-20: alpha = 1 and beta = -mean (degenerate = center) or 0 (identity); 1 and 0
+    where all are 0
+squeeze(x: float, alpha: f32, beta: f32) -> q: code
+    -- 2^beta |x|^alpha with the sign of x, taken in f64, to f32 and to nearest even; real numbers
+    are (2^-beta |q|)^(1/alpha)
 clip_region(x: float, clip: f32) {{signed: flag}} -> m: uint2
     -- 0: x <= 0 (signed: x < -clip), 1: inside, 2: x > clip
 pact_grad(g: float, m: uint2) {{signed: flag}} -> dx: float, dclip: f32
@@ -91,7 +98,7 @@ round_stochastic(g: scaled, seed: int, step: int) {{salt: int}} -> q: code
 cast(x: gemm) -> y: any
     -- to nearest even, saturating at the top of a coded format; keeps the scale
 dequantize(q: code) -> x: float
-    -- real values, in f32: stored number * scale, then + offset
+    -- real values, in f32: stored number * scale, then + offset; squeezed numbers in f64, rounded
 
 # Normalization: statistics apart from what uses them
 batch_stats(x: float) -> mean: f32, var: f32

@@ -159,6 +159,14 @@ def _hard_choice(op: Op) -> Shapes:
     return (_shape(op, 0),)
 
 
+def _squeeze(op: Op) -> Shapes:
+    made = op.result.type
+    _need(made.scale is Scale.SQUEEZED, f"squeeze makes squeezed numbers, not {made.short}")
+    single = _shape(op, 1) == _shape(op, 2) == ()
+    _need(single, f"alpha and beta are single numbers, not {_shape(op, 1)} and {_shape(op, 2)}")
+    return (_shape(op, 0),)
+
+
 def _with_clip_gradient(op: Op) -> Shapes:
     return (_shape(op, 0), ())
 
@@ -312,6 +320,8 @@ RULES: dict[str, Callable[[Op], Shapes]] = {
     "grad_scale_step": _alike,
     "channel_scales": _channel_scales,
     "rescale": _rescale,
+    "squeeze_stats": _scalars,
+    "squeeze": _squeeze,
     "batch_stats": _channels,
     "batch_norm_grad_stats": _channels,
     "relu_grad": _alike,

@@ -53,6 +53,7 @@ from .options import Pass
 from .pact_activations import pact_activations
 from .range_batch_norm import range_batch_norm
 from .recompute import recompute
+from .s2fp8 import s2fp8
 from .sawb_activations import sawb_activations
 from .sawb_weights import sawb_weights
 from .skip_nonfinite import skip_nonfinite
@@ -83,6 +84,7 @@ PASSES: dict[str, Pass] = {
         pact_activations,
         range_batch_norm,
         recompute,
+        s2fp8,
         sawb_activations,
         sawb_weights,
         skip_nonfinite,

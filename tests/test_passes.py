@@ -23,6 +23,7 @@ OPTIONS: dict[str, dict[str, object]] = {
     "dorefa_gradients.nearest": ALL | {"g_rounding": "nearest"},
     "dorefa_weights.one": ALL | {"w_bits": 1},
     "dorefa_weights.two": ALL | {"w_bits": 2},
+    "s2fp8.operands": {"s2fp8_results": "weight_gradients", "s2fp8_degenerate": "identity"},
     "integer_gradients.stochastic": ALL,
     "integer_gradients.nearest": ALL | {"gradient_bits": 8, "gradient_rounding": "nearest"},
     "luq_gradients.seven": ALL,

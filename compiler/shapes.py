@@ -287,7 +287,7 @@ def _rescale(op: Op) -> Shapes:
     made = op.result.type
     _need(factor == q.shape[:1], f"one factor for each place of dimension 0 of {q}, not {factor}")
     _need(
-        q.format is made.format and made.scale is Scale.CHANNEL and not q.scale.is_affine,
+        q.format is made.format and made.scale is Scale.CHANNEL and q.scale.is_factor,
         f"{q} keeps its codes and gets a scale a channel, not {made}",
     )
     return (q.shape,)

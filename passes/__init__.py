@@ -19,6 +19,9 @@ behind carrier, whose format it gives to the data of norms:
 In recipes of 16-bit floats ``fp8_operands``, where there is one, stands ahead of ``carrier`` as the
 quantizers do, and ``loss_scale`` behind it: the gradients are f32 there,
 and what follows moves ops to the start of backward.
+``luq4`` has sawb_activations in place of pact_activations, and luq_gradients in place of the passes
+from grad_scale to two_phase_rounding; ``int4`` has integer_gradients there. ``dorefa``, ``s2fp8``
+put theirs ahead of carrier too.
 
 Behind them, where a step is asked for it, passes over the update:
 

@@ -19,6 +19,7 @@ behind carrier, whose format it gives to the data of norms:
 In recipes of 16-bit floats ``fp8_operands``, where there is one, stands ahead of ``carrier`` as the
 quantizers do, and ``loss_scale`` behind it: the gradients are f32 there,
 and what follows moves ops to the start of backward.
+
 ``luq4`` has sawb_activations in place of pact_activations, and luq_gradients in place of the passes
 from grad_scale to two_phase_rounding; ``int4`` has integer_gradients there. ``dorefa``, ``s2fp8``
 put theirs ahead of carrier too.
@@ -74,15 +75,15 @@ PASSES: dict[str, Pass] = {
         canonicalize,
         carrier,
         clip_gradients,
-        fp8_operands,
-        gated_precision,
         dorefa_activations,
         dorefa_gradients,
         dorefa_weights,
+        fp8_operands,
+        gated_precision,
         grad_scale,
         hybrid_fp8,
-        loss_scale,
         integer_gradients,
+        loss_scale,
         luq_gradients,
         pact_activations,
         range_batch_norm,

@@ -38,7 +38,7 @@ def graph(program: Program) -> nx.DiGraph[Op]:
 class Gemm:
     """One GEMM of the program: multiply-accumulates, its two operands as stored, direction.
 
-    An operand that ``dequantize`` makes of numbers with an offset is stored as those.
+    An operand that ``dequantize`` makes of numbers that have no product is stored as those.
     """
 
     op: Op
@@ -70,8 +70,10 @@ def gemms(program: Program) -> list[Gemm]:
 
     def stored(v: Value) -> TensorType:
         op = made.get(v)
-        decoded = op is not None and op.kind == "dequantize" and op.inputs[0].type.scale.is_affine
-        return op.inputs[0].type if op and decoded else v.type
+        decoded = op is not None and op.kind == "dequantize"
+        if op and decoded and not op.inputs[0].type.scale.is_factor:
+            return op.inputs[0].type
+        return v.type
 
     return [
         Gemm(op, region.name, direction(op.kind), macs(op), (stored(a), stored(b)))

@@ -15,9 +15,9 @@ class Format:
 
     Floats (``exp > 0``): ``(-1)^s * radix^(e - bias) * (1 + m / 2^man) * shift``; with
     ``subnormals`` the exponent code 0 means ``m / 2^man * radix^(1 - bias)``, without them it is 0
-    for ``m == 0`` and an ordinary exponent otherwise. ``specials`` lists the magnitude codes
-    (without sign) that stand for infinity or NaN and are no level; a cast saturates to the largest
-    level instead.
+    for ``m == 0`` and an ordinary exponent otherwise. An exponent code above ``top`` (0: no limit)
+    counts as ``top``. ``specials`` lists the magnitude codes (without sign) that stand for infinity
+    or NaN and are no level; a cast saturates to the largest level instead.
 
     Integers (``exp == 0``): two's complement without its most negative code when ``signed``, plain
     binary otherwise; ``midrise`` integers have no zero: code ``c`` is ``2c - (2^bits - 1)``.
@@ -35,6 +35,7 @@ class Format:
     subnormals: bool = False
     signed: bool = True
     midrise: bool = False
+    top: int = 0
     specials: tuple[int, ...] = ()
 
     def __str__(self) -> str:
@@ -70,6 +71,11 @@ class Format:
         """Whether the levels are 0 and signed powers of ``radix`` times ``shift``."""
         return self.exp > 0 and self.man == 0 and not self.subnormals
 
+    @property
+    def top_exponent(self) -> int:
+        """The exponent code of the largest level of a logarithmic format."""
+        return self.top or (1 << self.exp) - 1
+
     def decode(self, code: int) -> float:
         """The number that ``code`` (0 .. 2^bits - 1) stands for; infinity or NaN for a special."""
         if self.exp == 0:
@@ -77,6 +83,7 @@ class Format:
         sign = -1.0 if code >> (self.bits - 1) else 1.0
         magnitude = code & ((1 << (self.bits - 1)) - 1)
         e, m = magnitude >> self.man, magnitude & ((1 << self.man) - 1)
+        e = min(e, self.top) if self.top else e
         if magnitude in self.specials:
             infinite = m == 0 and e == (1 << self.exp) - 1 and len(self.specials) > 1
             return sign * float("inf") if infinite else float("nan")
@@ -125,8 +132,8 @@ I32 = Format("i32", 32)
 INTS = {b: Format(f"int{b}", b) for b in range(2, 9)}
 UINTS = {b: Format(f"uint{b}", b, signed=False) for b in range(1, 9)}
 INT4, INT8, UINT2, UINT4, UINT8 = INTS[4], INTS[8], UINTS[2], UINTS[4], UINTS[8]
-# 2^bits levels without a zero, at 4 bits -15, -13 .. 15: SAWB's other grids.
-MIDRISE = {b: Format(f"int{b}.midrise", b, midrise=True) for b in (2, 3, 4, 5, 8)}
+# 2^bits levels without a zero, at 4 bits -15, -13 .. 15: SAWB's other grids, DoReFa's weights.
+MIDRISE = {b: Format(f"int{b}.midrise", b, midrise=True) for b in range(1, 9)}
 INT4_MIDRISE = MIDRISE[4]
 # 0, +-4^-3 .. +-4^3, and the same levels times 2 (Sun et al. 2020, two-phase rounding).
 FP4_EVEN = Format("fp4.even", 4, exp=3, radix=4, bias=4)
@@ -142,6 +149,11 @@ FP4_R16_ODD = Format("fp4.r16.odd", 4, exp=3, radix=16, bias=6, shift=16.0)
 FP4_R16_ODD_LOW = Format("fp4.r16.odd_low", 4, exp=3, radix=16, bias=6, shift=1.0)
 # Fifteen levels of radix 2, 2^-8 .. 2^6, in the place of both phases; 8 bits in memory.
 FP5_140 = Format("fp5.140", 5, exp=4, radix=2, bias=9)
+# Unbiased gradients (Chmiel et al., ICLR 2023): 0 and 1, 2, 4 .. 2^(n-1), n to a sign; eight or
+# nine of them need 5 bits.
+LUQ = {5: Format("fp4.luq5", 4, exp=3, bias=1, top=5), 7: FP4_R2} | {
+    n: Format(f"fp5.luq{n}", 5, exp=4, bias=1, top=n) for n in (8, 9)
+}
 # ml_dtypes' float8_e4m3fn: the all-ones code is NaN, the top is 448.
 FP8_143 = Format("fp8.143", 8, exp=4, man=3, bias=7, subnormals=True, specials=(0x7F,))
 # HFP8's forward format: bias 11, no subnormals, top 30.
@@ -175,6 +187,7 @@ FORMATS = {
         *(F32, BF16, F16, I64, I32, *INTS.values(), *UINTS.values(), *MIDRISE.values()),
         *(FP4_EVEN, FP4_ODD, FP4_ODD_LOW, FP4_R2, FP4_R8),
         *(FP4_R16_EVEN, FP4_R16_ODD, FP4_R16_ODD_LOW, FP5_140),
+        *(LUQ[5], LUQ[8], LUQ[9]),
         *(FP8_143, FP8_143_IBM, *FP8_143_READINGS, FP8_152, FP8_152_IBM),
     )
 }

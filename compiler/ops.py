@@ -54,6 +54,13 @@ quantize_affine(x: float, low: f32, high: f32, bits: f32) -> q: code
 quantize_affine_stochastic(x: float, low: f32, high: f32, bits: f32, seed: int, step: int)
     {{salt: int}} -> q: code
     -- the same with z + (u - 1/2), u uniform in [0, 1) as round_stochastic draws it
+squeeze_stats(x: float) {{degenerate: word}} -> alpha: f32, beta: f32
+    -- alpha = 15 / (max - mean), beta = -alpha mean of log2 |x| over numbers that are not 0; where
+    max - mean < 2^-20: alpha = 1 and beta = -mean (degenerate = center) or 0 (identity); 1 and 0
+    where all are 0
+squeeze(x: float, alpha: f32, beta: f32) -> q: code
+    -- 2^beta |x|^alpha with the sign of x, taken in f64, to f32 and to nearest even; real numbers
+    are (2^-beta |q|)^(1/alpha)
 clip_region(x: float, clip: f32) {{signed: flag}} -> m: uint2
     -- 0: x <= 0 (signed: x < -clip), 1: inside, 2: x > clip
 pact_grad(g: float, m: uint2) {{signed: flag}} -> dx: float, dclip: f32
@@ -69,6 +76,8 @@ normalize(g: float, unit: f32) -> gs: scaled
     -- stored numbers g / unit (0 where unit is 0), scale unit
 amax(g: gemm) -> m: f32
     -- largest stored magnitude |g * s|
+amax_init(m: f32, g: float) -> m1: f32
+    -- m, or where m is 0 the largest |g|
 grad_scale_step(s: f32, m: float) {{top: float}} -> s1: f32
     -- s/2 where m > top, 2s where 0 < m <= top/2, else s; kept in 2^-100 .. 2^100
 channel_scales(s: f32, m: float) {{top: float, always: flag}} -> s1: f32, inverse: f32
@@ -89,7 +98,7 @@ round_stochastic(g: scaled, seed: int, step: int) {{salt: int}} -> q: code
 cast(x: gemm) -> y: any
     -- to nearest even, saturating at the top of a coded format; keeps the scale
 dequantize(q: code) -> x: float
-    -- real values, in f32: stored number * scale, then + offset
+    -- real values, in f32: stored number * scale, then + offset; squeezed numbers in f64, rounded
 
 # Normalization: statistics apart from what uses them
 batch_stats(x: float) -> mean: f32, var: f32

@@ -159,6 +159,14 @@ def _hard_choice(op: Op) -> Shapes:
     return (_shape(op, 0),)
 
 
+def _squeeze(op: Op) -> Shapes:
+    made = op.result.type
+    _need(made.scale is Scale.SQUEEZED, f"squeeze makes squeezed numbers, not {made.short}")
+    single = _shape(op, 1) == _shape(op, 2) == ()
+    _need(single, f"alpha and beta are single numbers, not {_shape(op, 1)} and {_shape(op, 2)}")
+    return (_shape(op, 0),)
+
+
 def _with_clip_gradient(op: Op) -> Shapes:
     return (_shape(op, 0), ())
 
@@ -279,7 +287,7 @@ def _rescale(op: Op) -> Shapes:
     made = op.result.type
     _need(factor == q.shape[:1], f"one factor for each place of dimension 0 of {q}, not {factor}")
     _need(
-        q.format is made.format and made.scale is Scale.CHANNEL and not q.scale.is_affine,
+        q.format is made.format and made.scale is Scale.CHANNEL and q.scale.is_factor,
         f"{q} keeps its codes and gets a scale a channel, not {made}",
     )
     return (q.shape,)
@@ -308,9 +316,12 @@ RULES: dict[str, Callable[[Op], Shapes]] = {
     "pact_grad": _with_clip_gradient,
     "pact_plus_grad": _with_clip_gradient,
     "amax": _scalars,
+    "amax_init": _scalars,
     "grad_scale_step": _alike,
     "channel_scales": _channel_scales,
     "rescale": _rescale,
+    "squeeze_stats": _scalars,
+    "squeeze": _squeeze,
     "batch_stats": _channels,
     "batch_norm_grad_stats": _channels,
     "relu_grad": _alike,

@@ -20,6 +20,7 @@ class Scale(Enum):
     POW2 = "p"  # one power of two for the tensor
     AFFINE = "a"  # two f32 for the tensor: real = stored * scale + offset
     AFFINE_CHANNEL = "ac"  # two f32 for each place of dimension 0
+    SQUEEZED = "s"  # alpha and beta of the tensor: |real| = (2^-beta |stored|)^(1/alpha)
 
     @property
     def per_channel(self) -> bool:
@@ -30,6 +31,11 @@ class Scale(Enum):
     def is_affine(self) -> bool:
         """Whether an offset belongs to it, so that real numbers are no multiples of the stored."""
         return self in (Scale.AFFINE, Scale.AFFINE_CHANNEL)
+
+    @property
+    def is_factor(self) -> bool:
+        """Whether real numbers are multiples of the stored ones, so that products are too."""
+        return not self.is_affine and self is not Scale.SQUEEZED
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,7 @@ WORDS = {
     "tie": ("up", "down"),
     "underflow": ("uniform", "nearest"),
     "reduction": ("mean", "sum"),
+    "degenerate": ("center", "identity"),
     "relation": ("lt", "le", "eq", "ne", "ge", "gt"),
 }
 

@@ -25,6 +25,10 @@ In recipes of 16-bit floats ``fp8_operands``, where there is one, stands ahead o
 quantizers do, and ``loss_scale`` behind it: the gradients are f32 there,
 and what follows moves ops to the start of backward.
 
+``luq4`` has sawb_activations in place of pact_activations, and luq_gradients in place of the passes
+from grad_scale to two_phase_rounding; ``int4`` has integer_gradients there. ``dorefa``, ``s2fp8``
+put theirs ahead of carrier too.
+
 Behind them, where a step is asked for it, passes over the update:
 
     average_weights                  reads what the optimizer makes
@@ -45,17 +49,24 @@ from .canonicalize import canonicalize
 from .carrier import carrier
 from .clip_gradients import clip_gradients
 from .cyclic_precision import cyclic_precision
+from .dorefa_activations import dorefa_activations
+from .dorefa_gradients import dorefa_gradients
+from .dorefa_weights import dorefa_weights
 from .fp8_operands import fp8_operands
 from .gated_precision import gated_precision
 from .grad_scale import grad_scale
 from .hybrid_fp8 import hybrid_fp8
+from .integer_gradients import integer_gradients
 from .loss_scale import loss_scale
+from .luq_gradients import luq_gradients
 from .options import Pass
 from .pact_activations import pact_activations
 from .progressive_precision import progressive_precision
 from .progressive_target import progressive_target
 from .range_batch_norm import range_batch_norm
 from .recompute import recompute
+from .s2fp8 import s2fp8
+from .sawb_activations import sawb_activations
 from .sawb_weights import sawb_weights
 from .skip_nonfinite import skip_nonfinite
 from .subsample import subsample
@@ -73,16 +84,23 @@ PASSES: dict[str, Pass] = {
         carrier,
         clip_gradients,
         cyclic_precision,
+        dorefa_activations,
+        dorefa_gradients,
+        dorefa_weights,
         fp8_operands,
         gated_precision,
         grad_scale,
         hybrid_fp8,
+        integer_gradients,
         loss_scale,
+        luq_gradients,
         pact_activations,
         progressive_precision,
         progressive_target,
         range_batch_norm,
         recompute,
+        s2fp8,
+        sawb_activations,
         sawb_weights,
         skip_nonfinite,
         subsample,

@@ -29,7 +29,7 @@ MAKERS = (
     FORWARD_GEMMS
     | INPUT_GRADS
     | words(
-        "matmul embedding grad_scale normalize pact_grad pact_plus_grad batch_norm "
+        "matmul embedding grad_scale pact_grad pact_plus_grad batch_norm "
         "batch_norm_input_grad batch_norm_eval_grad log_softmax_grad mse_loss_grad dequantize"
     )
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from zlib import crc32
+
 
 def part(layer: str, name: str) -> str:
     """``layer.name``; a GEMM in the model's own forward has a layer name of ``""`` or ``#2``."""
@@ -11,3 +13,8 @@ def part(layer: str, name: str) -> str:
 def words(text: str) -> frozenset[str]:
     """The words of ``text``, as a set."""
     return frozenset(text.split())
+
+
+def salt_of(name: str) -> int:
+    """A salt for the random numbers of a value: the same in every compilation, by its name."""
+    return crc32(name.encode())

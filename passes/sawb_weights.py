@@ -65,7 +65,7 @@ def sawb_weights(
     RecipeError where there are no published coefficients. Layers that ``exempt`` selects stay.
     """
     format_ = _format(bits, grid)
-    pair = _pair(format_, bits, coefficients)
+    pair = pair_of(format_, bits, coefficients)
     chosen, taken = quantized(program, exempt), program.names()
     masters = {name: op.inputs[1] for name, op in layers(program).items() if name in chosen}
     codes: dict[Value, tuple[Op, Op]] = {}
@@ -100,7 +100,8 @@ def _format(bits: int, grid: int) -> Format:
     )
 
 
-def _pair(format_: Format, bits: int, coefficients: str) -> Pair:
+def pair_of(format_: Format, bits: int, coefficients: str) -> Pair:
+    """c1 and c2 of a grid; RecipeError where ``luq`` has none for it."""
     if coefficients == "luq" and bits != 4:
         raise RecipeError(
             f"coefficients=luq are those of 4 bits, not of {bits}; leave them at sawb"

@@ -30,7 +30,7 @@ FOUR_BITS, EIGHT_BITS = 4, 8
 CONVERSIONS = frozenset(
     {
         *("quantize", "quantize_affine", "quantize_affine_stochastic"),
-        *("round_log", "round_stochastic", "cast", "dequantize"),
+        *("squeeze", "round_log", "round_stochastic", "cast", "dequantize"),
     }
 )
 

@@ -1,7 +1,7 @@
-"""Operands with an offset: decoded to f32 ahead of each GEMM that reads them.
+"""Operands whose scale is no factor (an offset, a power): decoded to f32 ahead of each GEMM.
 
-A sum of products of such numbers is no integer sum times a factor. They are stored as codes, and
-multiplied in f32, as the plan and the bill say.
+A sum of products of such numbers is no sum of stored ones times a factor. They are stored as codes,
+and multiplied in f32, as the plan and the bill say.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ..compiler.types import TensorType
 
 
 def decode_operands(program: Program) -> Program:
-    """``program`` with ``dequantize`` ahead of each GEMM, for its operands with an offset."""
+    """``program`` with ``dequantize`` ahead of each GEMM, for operands that need it."""
     if not any(_wanted(op) for _, op in program.ops()):
         return program
     taken = program.names()
@@ -36,7 +36,7 @@ def in_float(op: Op, operands: tuple[Value, ...], taken: set[str]) -> tuple[Op, 
 def _wanted(op: Op) -> tuple[Value, ...]:
     if op.kind not in GEMMS:
         return ()
-    return tuple(dict.fromkeys(v for v in op.inputs if v.type.scale.is_affine))
+    return tuple(dict.fromkeys(v for v in op.inputs if not v.type.scale.is_factor))
 
 
 def _plain(v: Value) -> TensorType:

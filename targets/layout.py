@@ -7,7 +7,7 @@ Formats below 8 bits are packed along the last physical dimension, rows padded t
 ``n = 8 / storage_bits`` codes a byte and ``cell = ceil(C / n)`` bytes a row, byte ``j`` holds the
 codes of channels ``j, j + cell, j + 2 cell, ...``, the first in the lowest bits, unused codes 0.
 The scale of a tensor is a buffer of its own: one f32, or one per place of dimension 0; an affine
-one has all scales first, then all offsets.
+one has all scales first, then all offsets; a squeezed one alpha and beta.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Layout:
         if scale is Scale.NONE:
             return 0
         places = self.type.shape[0] if scale.per_channel else 1
-        return 2 * places if scale.is_affine else places
+        return places if scale.is_factor else 2 * places
 
 
 # Ops whose values are images: their kernels run along the channels of a pixel.

@@ -19,12 +19,14 @@ from .reference_pointwise import POINTWISE
 from .reference_pool import POOL
 from .reference_quantize import QUANTIZE
 from .reference_shape import SHAPE
+from .reference_squeeze import SQUEEZE
 from .reference_update import UPDATE
 from .tensor import Tensor
 
 FUNCTIONS: dict[str, Run] = {
     **GEMM,
     **QUANTIZE,
+    **SQUEEZE,
     **NORM,
     **BITS,
     **POINTWISE,

@@ -6,7 +6,7 @@ Codes of integer and logarithmic formats are integers in units of their smallest
 are exact. With a float operand (a carrier or FP8) products are exact and the sum is in float64.
 Then one rounding to f32, the product with the scale in f32, and the rounding to the result.
 A scale per channel of a dimension that is summed over belongs to the numbers, in float64; numbers
-with an offset are dequantized first.
+whose scale is no factor are dequantized first.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Operand:
     def of(cls, t: Tensor, kept: int | None, rank: int) -> Operand:
         """From a tensor whose dimension 0 is dimension ``kept`` of a result of ``rank``."""
         f = t.type.format
-        if t.type.scale.is_affine:
+        if not t.type.scale.is_factor:
             return cls(t.dequantized(), inf, np.ones((), np.float32))
         exact = f.is_coded and (f.is_integer or f.is_log)
         unit = f.smallest if exact else 1.0

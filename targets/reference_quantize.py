@@ -124,6 +124,11 @@ def amax(op: Op, g: Array) -> Array:
     return np.asarray(np.max(np.abs(g)))
 
 
+def amax_init(op: Op, m: Array, g: Array) -> Array:
+    """NaN where any is."""
+    return m if m != 0 else amax(op, g)
+
+
 def grad_scale_step(op: Op, s: Array, m: Array) -> Array:
     """NaN leaves the scale."""
     top = np.float32(op.float_attr("top"))
@@ -207,6 +212,7 @@ QUANTIZE: dict[str, Run] = {
     "grad_scale": grad_scale,
     "normalize": normalize,
     "amax": on_numbers(amax),
+    "amax_init": on_numbers(amax_init),
     "grad_scale_step": on_numbers(grad_scale_step),
     "channel_scales": on_numbers(channel_scales),
     "rescale": rescale,

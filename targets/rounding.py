@@ -104,7 +104,8 @@ def _levels(f: Format) -> tuple[Array, Array]:
     """Levels, ascending, and their codes."""
     # One code of a signed format repeats a level: minus zero, or two's complement's most negative.
     spare = 1 << (f.bits - 1) if f.signed and not f.midrise else -1
-    code_of = {f.decode(c): c for c in range(1 << f.bits) if c != spare}
+    # Codes above the top level repeat it; the lowest one counts.
+    code_of = {f.decode(c): c for c in reversed(range(1 << f.bits)) if c != spare}
     levels = f.levels()
     return np.array(levels), np.array([code_of[v] for v in levels], np.uint8)
 

@@ -24,6 +24,7 @@ PLAIN: dict[Format, np.dtype[Any]] = {
     I32: np.dtype(np.int32),
 }
 CODES = np.dtype(np.uint8)
+LN2 = np.log(2.0)
 
 
 def dtype_of(f: Format) -> np.dtype[Any]:
@@ -36,7 +37,7 @@ def scale_shape(type_: TensorType) -> Shape | None:
     if type_.scale is Scale.NONE:
         return None
     places = type_.shape[:1] if type_.scale.per_channel else ()
-    return (2, *places) if type_.scale.is_affine else places
+    return places if type_.scale.is_factor else (2, *places)
 
 
 def column(scale: Array, rank: int) -> Array:
@@ -49,7 +50,7 @@ class Tensor:
     """``data`` holds numbers (carriers, integers) or codes (uint8, one each) in logical order.
 
     ``scale`` is float32 and present exactly where the type carries one, of shape () or [K], affine
-    [2] or [2, K]: scales, then offsets.
+    [2] or [2, K]: scales, then offsets; squeezed [2]: alpha and beta.
     """
 
     type: TensorType
@@ -71,7 +72,7 @@ class Tensor:
     ) -> Tensor:
         """Round stored numbers (before scaling) to nearest even, through f32 for carriers.
 
-        A scale that is not given is 1, an offset 0.
+        A scale that is not given is 1, an offset 0, alpha 1 and beta 0.
         """
         return cls(type_, _rounded(np.asarray(numbers), type_.format), _scale(type_, scale))
 
@@ -85,6 +86,8 @@ class Tensor:
         if factor is not None and type_.scale.is_affine:
             by, offset = (column(s.astype(np.float64), numbers.ndim) for s in factor)
             numbers = (numbers - offset) / by
+        elif factor is not None and type_.scale is Scale.SQUEEZED:
+            numbers = squeezed(numbers, *factor)
         elif factor is not None:
             numbers = numbers / column(factor.astype(np.float64), numbers.ndim)
         return cls(type_, _rounded(numbers, type_.format), factor)
@@ -113,10 +116,30 @@ class Tensor:
     def _real(self, numbers: Array) -> Array:
         if self.scale is None:
             return numbers
-        if not self.type.scale.is_affine:
+        if self.type.scale is Scale.SQUEEZED:
+            return np.asarray(_unsqueezed(numbers, *self.scale), numbers.dtype)
+        if self.type.scale.is_factor:
             return numbers * column(self.scale, numbers.ndim)
         factor, offset = (column(s, numbers.ndim) for s in self.scale)
         return numbers * factor + offset
+
+
+def squeezed(x: Array, alpha: Array, beta: Array) -> Array:
+    """2^beta |x|^alpha with the sign of x, in float64."""
+    with np.errstate(divide="ignore"):
+        logs = np.log(np.abs(x.astype(np.float64)))
+    with np.errstate(over="ignore"):
+        size = np.exp(np.float64(beta) * LN2 + np.float64(alpha) * logs)
+    return np.asarray(np.copysign(size, x))
+
+
+def _unsqueezed(q: Array, alpha: Array, beta: Array) -> Array:
+    """(2^-beta |q|)^(1/alpha) with the sign of q, in float64."""
+    with np.errstate(divide="ignore"):
+        logs = np.log(np.abs(q.astype(np.float64)))
+    with np.errstate(over="ignore"):
+        size = np.exp((logs - np.float64(beta) * LN2) / np.float64(alpha))
+    return np.asarray(np.copysign(size, q))
 
 
 def _rounded(numbers: Array, f: Format) -> Array:
@@ -137,6 +160,6 @@ def _scale(type_: TensorType, scale: ArrayLike | None) -> Array | None:
     if scale is not None:
         return np.asarray(scale, np.float32)
     one = np.ones(shape, np.float32)
-    if type_.scale.is_affine:
+    if not type_.scale.is_factor:
         one[1] = 0
     return one

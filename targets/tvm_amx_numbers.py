@@ -12,18 +12,12 @@ from dataclasses import dataclass
 from tvm import tirx as tir
 
 from ..compiler.formats import Format
-from .tvm_expr import Expr, shuffle, typed
-from .tvm_gemm_decode import Halves, Numbers, decode
+from .tvm_expr import Expr
+from .tvm_gemm_decode import LOOKUPS, Halves, Numbers, decode, lookup
 from .tvm_gemm_ir import bits, cast, splat
 from .tvm_gemm_numbers import integers
 
 PLANE_BITS = 8
-# vpshufb looks sixteen bytes up, by the number of lanes.
-LOOKUPS = {
-    16: "llvm.x86.ssse3.pshuf.b.128",
-    32: "llvm.x86.avx2.pshuf.b",
-    64: "llvm.x86.avx512.pshuf.b.512",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +29,7 @@ class Bytes(Numbers):
     def of_codes(self, f: Format, codes: Expr, lanes: int) -> Expr:
         """See ``Numbers``."""
         if f.bits <= 4 and lanes in LOOKUPS:
-            table = bits(_table(self._levels(f), lanes), "int8", lanes)
-            found = tir.call_llvm_pure_intrin(
-                typed("int8", lanes), LOOKUPS[lanes], table, bits(codes, "int8", lanes)
-            )
-            return bits(found, self.dtype, lanes)
+            return bits(lookup(self._levels(f), codes, lanes), self.dtype, lanes)
         if self.dtype == "uint8" and not f.midrise:
             return codes
         wide = decode(f, cast(codes, "uint16", lanes), "int16", lanes)
@@ -50,12 +40,11 @@ class Bytes(Numbers):
         return cast(self._part(number, "int32", 1), self.dtype)
 
     def _levels(self, f: Format) -> list[int]:
-        """The byte of each of sixteen codes; formats of fewer bits leave the last at 0."""
+        """The byte of each code."""
         numbers = integers(f)
         assert numbers is not None
         levels = [int(f.decode(c) / numbers.unit) for c in range(1 << f.bits)]
-        found = [level if self.plane is None else split(level)[self.plane] for level in levels]
-        return found + [0] * (16 - len(found))
+        return [level if self.plane is None else split(level)[self.plane] for level in levels]
 
     def _part(self, number: Expr, dtype: str, lanes: int) -> Expr:
         if self.plane is None:
@@ -63,14 +52,6 @@ class Bytes(Numbers):
         shift, half = (splat(n, dtype, lanes) for n in (PLANE_BITS, 1 << (PLANE_BITS - 1)))
         high = tir.shift_right(number + half, shift)
         return high if self.plane else number - tir.shift_left(high, shift)
-
-
-def _table(levels: list[int], lanes: int) -> Expr:
-    """Sixteen bytes, once for every sixteen lanes, as int32 lanes."""
-    raw = bytes(level % 256 for level in levels)
-    words = [int.from_bytes(raw[i : i + 4], "little", signed=True) for i in range(0, 16, 4)]
-    repeated = words * (lanes // 16)
-    return shuffle([tir.const(word, "int32") for word in repeated], range(len(repeated)))
 
 
 def split(number: int) -> tuple[int, int]:

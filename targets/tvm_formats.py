@@ -80,6 +80,8 @@ def decode_magnitude(v: Vectors, code: Expr, f: Format) -> Expr:
     code = v.hold(code)
     if f.is_log:
         first, step = log_step(f)
+        if f.top:
+            code = v.hold(tir.min(code, v.u(f.top)))
         bits = code * v.u(step) + v.u((first - step) & 0xFFFFFFFF)
         return v.where(code == v.u(0), v.splat(0.0), v.to_f(bits))
     assert f.radix == 2 and f.shift == 1, f"{f} has no arithmetic decoding"
@@ -132,7 +134,7 @@ def log_level(v: Vectors, x: Expr, f: Format, threshold: int) -> Expr:
         level = ((tir.max(above, v.i(0)) >> v.i(23)) * v.i(171)) >> v.i(9)
     else:
         level = above >> v.i(step.bit_length() - 1)
-    return tir.max(tir.min(level, v.i((1 << f.exp) - 1)), v.i(0))
+    return tir.max(tir.min(level, v.i(f.top_exponent)), v.i(0))
 
 
 def log_step(f: Format) -> tuple[int, int]:

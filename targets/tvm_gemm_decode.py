@@ -11,11 +11,17 @@ from dataclasses import dataclass
 from tvm import tirx as tir
 
 from ..compiler.formats import BF16, F16, F32, Format
-from .tvm_expr import Expr
+from .tvm_expr import Expr, shuffle, typed
 from .tvm_formats import log_step
 from .tvm_gemm_ir import bits, cast, splat
 from .tvm_gemm_numbers import Dot, integers
 
+# vpshufb looks sixteen bytes up, by the number of lanes.
+LOOKUPS = {
+    16: "llvm.x86.ssse3.pshuf.b.128",
+    32: "llvm.x86.avx2.pshuf.b",
+    64: "llvm.x86.avx512.pshuf.b.512",
+}
 WIDTHS = {"uint8": 8, "int8": 8, "int16": 16, "uint16": 16, "int32": 32, "float32": 32}
 
 
@@ -117,11 +123,9 @@ def zero_of(dot: Dot) -> float:
 
 
 def _biased(f: Format, c: Expr, lanes: int, zero: int) -> Expr:
-    """u8 numbers of an integer or logarithmic format, ``zero`` more than the number."""
+    """u8 numbers of a format of integers, ``zero`` more than the number."""
     if f.is_log:
-        return bits(_integer(f, bits(c, "int8", lanes), "int8", lanes), "uint8", lanes) + splat(
-            zero, "uint8", lanes
-        )
+        return _biased_levels(f, c, lanes, zero)
     if f.midrise:
         return c + c
     if not f.signed:
@@ -132,6 +136,27 @@ def _biased(f: Format, c: Expr, lanes: int, zero: int) -> Expr:
     return tir.max(flipped, splat(1, "uint8", lanes))
 
 
+def _biased_levels(f: Format, c: Expr, lanes: int, zero: int) -> Expr:
+    """The same of a logarithmic format of at most 4 bits: looked up where vectors allow it."""
+    if lanes in LOOKUPS:
+        numbers = integers(f)
+        assert numbers is not None and f.bits <= 4, f"{f} has no table of sixteen bytes"
+        levels = [int(f.decode(code) / numbers.unit) + zero for code in range(1 << f.bits)]
+        return bits(lookup(levels, c, lanes), "uint8", lanes)
+    number = bits(_integer(f, bits(c, "int8", lanes), "int8", lanes), "uint8", lanes)
+    return number + splat(zero, "uint8", lanes)
+
+
+def lookup(levels: list[int], codes: Expr, lanes: int) -> Expr:
+    """The byte (i8) of each code in a table of up to sixteen; ``lanes`` are among ``LOOKUPS``."""
+    raw = bytes(level % 256 for level in [*levels, *[0] * (16 - len(levels))])
+    words = [int.from_bytes(raw[i : i + 4], "little", signed=True) for i in range(0, 16, 4)]
+    repeated = words * (lanes // 16)
+    table = shuffle([tir.const(word, "int32") for word in repeated], range(len(repeated)))
+    operands = bits(table, "int8", lanes), bits(codes, "int8", lanes)
+    return tir.call_llvm_pure_intrin(typed("int8", lanes), LOOKUPS[lanes], *operands)
+
+
 def _integer(f: Format, c: Expr, dtype: str, lanes: int) -> Expr:
     """Signed integers from codes already in lanes of ``dtype``."""
 
@@ -140,7 +165,8 @@ def _integer(f: Format, c: Expr, dtype: str, lanes: int) -> Expr:
 
     if f.is_log:
         step = f.radix.bit_length() - 1
-        exponent = tir.bitwise_and(c, k((1 << f.exp) - 1)) * k(step)
+        exponent = tir.bitwise_and(c, k((1 << f.exp) - 1))
+        exponent = (tir.min(exponent, k(f.top)) if f.top else exponent) * k(step)
         # 2^(step e) >> step is 0 for e = 0: the code of zero needs no test. The power may reach
         # the sign bit, so the shift to the right is that of unsigned numbers.
         plain = dtype.replace("int", "uint")

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 
 from tvm import tirx as tir
 
+from ..compiler.types import Scale
 from .tvm_expr import Expr, Vectors, i32, load
 from .tvm_formats import integer_bits
 from .tvm_pointwise_point import Frame, Point, top_number
 from .tvm_pointwise_random import threefry_keys, uniform
 from .tvm_pointwise_space import AFFINE, Node
+from .tvm_pointwise_squeeze import unsqueeze
 
 LEAST_STEP = 1e-8
 
@@ -80,9 +82,11 @@ def store_grid(frame: Frame, value: int) -> None:
 
 
 def dequantize(p: Point, n: Node) -> None:
-    """Number times scale, plus the offset where there is one."""
+    """Number times scale, plus the offset where there is one; squeezed numbers by powers."""
     (q,), v = n.inputs, p.v
-    if p.type(q).scale.is_affine:
+    if p.type(q).scale is Scale.SQUEEZED:
+        p.put(n.results[0], unsqueeze(p, q))
+    elif p.type(q).scale.is_affine:
         factor, offset = _affine_parts(p, q)
         p.put(n.results[0], v.add(v.mul(p.number(q), factor), offset))
     else:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from tvm import tirx as tir
 
+from ..compiler.types import Scale
 from .tvm_expr import PARALLEL, SERIAL, Code, Expr, Vectors, function, i32, load, ramp, typed
 from .tvm_formats import from_memory
 from .tvm_pointwise_affine import store_grid
@@ -22,6 +23,7 @@ from .tvm_pointwise_ops import CHANNELS, RULES, SCALARS
 from .tvm_pointwise_point import Frame, Point
 from .tvm_pointwise_reduce import STRIPE, Reductions, each_channel
 from .tvm_pointwise_space import Node, PointwiseSpec
+from .tvm_pointwise_squeeze import store_parts
 from .tvm_pointwise_tails import channel_tails, lane_tails
 
 BLOCK = 16384  # elements that make a block worth a thread's while
@@ -102,6 +104,8 @@ class _Builder:
             count = self.frame.spec.layout(i).scales
             if self.frame.spec.types[i].scale.is_affine:
                 store_grid(self.frame, i)
+            elif self.frame.spec.types[i].scale is Scale.SQUEEZED:
+                store_parts(self.frame, i)
             elif count == 1:
                 self.code.store(self.frame.scales[i], i32(0), self.frame.scale(i, i32(0)))
             elif count:

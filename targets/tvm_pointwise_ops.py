@@ -16,6 +16,7 @@ from .tvm_pointwise_math import MATH
 from .tvm_pointwise_point import Evaluate, Frame, Point, top_number
 from .tvm_pointwise_random import initialize, random_mask, round_stochastic, threefry_keys
 from .tvm_pointwise_space import AFFINE, Node, memory_strides
+from .tvm_pointwise_squeeze import squeeze, squeeze_scalars
 
 Numbers = Mapping[str, Expr]
 Parameter = Callable[[int], Expr]
@@ -54,6 +55,7 @@ SCALARS: dict[str, Callable[[Frame, Node], Numbers]] = {
     "clip_region": clip_scalars,
     "pact_plus_grad": clip_scalars,
     **dict.fromkeys(AFFINE, affine_scalars),
+    "squeeze": squeeze_scalars,
     **dict.fromkeys(("grad_scale", "normalize"), scale_scalars),
     "round_stochastic": threefry_keys,
     "random_mask": threefry_keys,
@@ -296,6 +298,7 @@ RULES: dict[str, Evaluate] = {
     "rescale": rescale,
     "quantize": quantize,
     **dict.fromkeys(AFFINE, quantize_affine),
+    "squeeze": squeeze,
     "clip_region": clip_region,
     "pact_grad": pact_grad,
     "pact_plus_grad": pact_plus_grad,

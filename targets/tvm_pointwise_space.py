@@ -30,6 +30,7 @@ WHOLE_OPERANDS = {
     "cast": 1,
     "quantize": 1,
     **dict.fromkeys(AFFINE, 1),
+    "squeeze": 1,
     "clip_region": 1,
     "pact_grad": 2,
     "pact_plus_grad": 2,

@@ -19,6 +19,7 @@ from .tvm_pool import POOL
 from .tvm_pool_adaptive import ADAPTIVE
 from .tvm_scalar import SCALAR
 from .tvm_shape import SHAPE
+from .tvm_squeeze import squeeze_stats
 from .tvm_sums import SUMS
 from .tvm_update import UPDATE
 
@@ -31,6 +32,7 @@ BUILDERS: dict[str, Callable[[Buffers, Single], None]] = {
     **POOL,
     **ADAPTIVE,
     **SUMS,
+    "squeeze_stats": squeeze_stats,
     **LOSS,
     **UPDATE,
     **SCALAR,

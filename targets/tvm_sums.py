@@ -171,14 +171,9 @@ def _store_clip(b: Buffers, spec: Single, k: Expr, sums: list[Expr], count: int)
     b.code.store(b.outputs[0], k, v.cast(clip, "float32"))
 
 
-def grad_scale_init(b: Buffers, spec: Single) -> None:
-    """s; g is read only where s is 0, or always."""
+def _largest_bits(b: Buffers, spec: Single) -> Expr:
+    """The u32 bit pattern of the largest |g|, the second operand."""
     v, g = Vectors(b.code, 1), spec.inputs[1]
-    s = v.f(load(b.inputs[0], i32(0)))
-    b.code.store(b.outputs[0], i32(0), s)
-    wanted = s.equal(v.splat(0.0))
-    if spec.op.bool_attr("always"):
-        wanted = tir.const(1, "int32").equal(i32(1))
 
     def terms(spot: Spot) -> list[Expr]:
         numbers = read(spot, b.inputs[1], g, [g])
@@ -186,10 +181,29 @@ def grad_scale_init(b: Buffers, spec: Single) -> None:
         bits = spot.v.bits(numbers) & spot.v.u(0x7FFFFFFF)
         return [wide(spot.v).cast(bits, "float64")]
 
+    (bits,) = total(b.code, [g], spec.lanes, terms, [tir.max])
+    return v.hold(v.cast(bits, "uint32"))
+
+
+def amax_init(b: Buffers, spec: Single) -> None:
+    """m; g is read only where m is 0."""
+    v = Vectors(b.code, 1)
+    m = v.f(load(b.inputs[0], i32(0)))
+    b.code.store(b.outputs[0], i32(0), m)
+    with b.code.when(m.equal(v.splat(0.0))):
+        b.code.store(b.outputs[0], i32(0), v.to_f(_largest_bits(b, spec)))
+
+
+def grad_scale_init(b: Buffers, spec: Single) -> None:
+    """s; g is read only where s is 0, or always."""
+    v = Vectors(b.code, 1)
+    s = v.f(load(b.inputs[0], i32(0)))
+    b.code.store(b.outputs[0], i32(0), s)
+    wanted = s.equal(v.splat(0.0))
+    if spec.op.bool_attr("always"):
+        wanted = tir.const(1, "int32").equal(i32(1))
     with b.code.when(wanted):
-        (bits,) = total(b.code, [g], spec.lanes, terms, [tir.max])
-        largest = v.hold(v.cast(bits, "uint32"))
-        first = instant_scale(b.code, spec.op.float_attr("top"), largest, s)
+        first = instant_scale(b.code, spec.op.float_attr("top"), _largest_bits(b, spec), s)
         b.code.store(b.outputs[0], i32(0), first)
 
 
@@ -200,5 +214,6 @@ SUMS = {
     "extremes": extremes,
     "mse_loss": mse_loss,
     "sawb_clip": sawb_clip,
+    "amax_init": amax_init,
     "grad_scale_init": grad_scale_init,
 }

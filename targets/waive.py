@@ -36,7 +36,7 @@ def waived(program: Program) -> tuple[str, ...]:
     by_waiver = (
         op.origin
         for _, op in program.ops()
-        if op.kind == "dequantize" and not op.inputs[0].type.scale.is_affine
+        if op.kind == "dequantize" and op.inputs[0].type.scale.is_factor
     )
     return tuple(dict.fromkeys(by_waiver))
 

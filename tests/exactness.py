@@ -39,6 +39,7 @@ from quatrain.targets.tvm_gemm_numbers import integers
 FLOAT_SUMS = frozenset(
     [
         "sawb_clip",
+        "squeeze_stats",
         "batch_stats",
         "batch_norm_grad_stats",
         "sum_channels",

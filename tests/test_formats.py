@@ -22,6 +22,7 @@ from quatrain.compiler.formats import (
     INT4,
     INT4_MIDRISE,
     INTS,
+    LUQ,
     MIDRISE,
     UINT4,
     UINTS,
@@ -69,6 +70,9 @@ def test_levels_that_the_papers_list() -> None:
     assert FP4_EVEN.levels() == (*(-v for v in reversed(even)), 0, *even)
     assert FP4_ODD.levels() == tuple(2 * v for v in FP4_EVEN.levels())
     assert FP4_ODD_LOW.levels() == tuple(v / 2 for v in FP4_EVEN.levels())
+    for n, f in LUQ.items():
+        assert [v for v in f.levels() if v > 0] == [2.0**k for k in range(n)]
+        assert f.storage_bits == (4 if n < 8 else 8)
     assert INT4.levels() == tuple(range(-7, 8)) and UINT4.levels() == tuple(range(16))
     assert INT4_MIDRISE.levels() == tuple(range(-15, 16, 2))
     assert MIDRISE[2].levels() == (-3, -1, 1, 3) and MIDRISE[8].max == 255
@@ -125,6 +129,8 @@ def test_levels_are_fixed_points(f: Format) -> None:
     finite = codes[np.isfinite(decode(codes, f))]
     if f.is_integer and f.signed and not f.midrise:
         finite = finite[finite != 1 << (f.bits - 1)]  # a second code of the lowest level
+    if f.top:
+        finite = finite[finite % (1 << (f.bits - 1)) <= f.top]  # those above repeat the top level
     np.testing.assert_array_equal(encode(decode(finite, f), f), finite)
 
 

@@ -340,6 +340,13 @@ def test_schedules_stay_within_0_and_1(name: str) -> None:
     assert all(0 <= f <= 1 for f in factors) and max(factors) == 1
 
 
+def test_a_triangle_rises_and_falls_on_straight_lines() -> None:
+    factors = [SCHEDULES["triangle"](i / 8) for i in range(9)]
+    # From and to the last rate of onecycle, 4e-6.
+    assert factors == pytest.approx([0, 0.25, 0.5, 0.75, 1, 0.75, 0.5, 0.25, 0], abs=5e-6)
+    assert factors[0] == SCHEDULES["onecycle"](1.0)
+
+
 def test_onecycle_is_torchs() -> None:
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0, momentum=0.9)
     total = 50

@@ -33,7 +33,7 @@ Data = Annotated[str, typer.Option("--data", metavar="digits|cifar10|FILE.npz", 
 Steps = Annotated[int | None, typer.Option(min=0, help="Steps of the run.")]
 Epochs = Annotated[int | None, typer.Option(min=0, help="Passes over the data.")]
 Rate = Annotated[float | None, typer.Option(min=0, help="Peak rate (the compiled one).")]
-Schedule = Annotated[str, typer.Option(help="constant, cosine or onecycle.")]
+Schedule = Annotated[str, typer.Option(help="constant, cosine, onecycle or triangle.")]
 Checkpoint = Annotated[Path | None, typer.Option(help="Saved at every epoch, stop and end.")]
 Every = Annotated[
     int | None, typer.Option("--checkpoint-every", min=1, help="Steps between checkpoints.")

@@ -28,8 +28,13 @@ def onecycle(done: float) -> float:
     return END + (1 - END) * cosine((done - WARM_SHARE) / (1 - WARM_SHARE))
 
 
+def triangle(done: float) -> float:
+    """From 1/250000 up to 1 at half, and down again, both on a straight line."""
+    return END + (1 - END) * (1 - abs(2 * done - 1))
+
+
 SCHEDULES: dict[str, Callable[[float], float]] = {
-    f.__name__: f for f in (constant, cosine, onecycle)
+    f.__name__: f for f in (constant, cosine, onecycle, triangle)
 }
 
 

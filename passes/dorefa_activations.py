@@ -1,0 +1,119 @@
+"""DoReFa's activations: clipped to [0, 1], on 2^k evenly spaced levels.
+
+"DoReFa-Net: Training Low Bitwidth Convolutional Neural Networks with Low Bitwidth Gradients" (Zhou
+et al., 2016), section 2.4: the clip is the activation function; a ReLU ahead of it changes nothing.
+
+    tensor            codes                     dx = g where
+    never negative    rint(n min(max(x, 0), 1)), n = 2^k - 1            0 <= x <= 1
+    other             symmetric, n = 2^(k-1) - 1                        |x| <= 1
+
+The paper has no tensors of the second kind.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from ..compiler.errors import RecipeError
+from ..compiler.formats import F32, INTS, UINT2, UINTS
+from ..compiler.ir import Op, Program, Region, Value, attrs, unused
+from ..compiler.ops import FORWARD_GEMMS, INPUT_GRADS, WEIGHT_GRADS
+from ..compiler.types import Scale, TensorType
+from .names import part
+from .select import EXEMPT, layers, quantized
+from .sign import never_negative
+
+UNTOUCHED = 32
+SCALAR = TensorType((), F32)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Activation:
+    """A tensor to be quantized, with the values that it gets."""
+
+    layer: str
+    x: Value
+    one: Value
+    codes: Value
+    region: Value
+    signed: bool
+
+
+def dorefa_activations(
+    program: Program,
+    *,
+    a_bits: Literal[1, 2, 3, 4, 5, 6, 7, 8, 32] = 8,
+    exempt: str = EXEMPT,
+) -> Program:
+    """Quantize the data operand of each layer to ``a_bits`` bits; 32 leaves data as they are."""
+    if a_bits == UNTOUCHED:
+        return program.done("dorefa_activations")
+    chosen, taken = quantized(program, exempt), program.names()
+    data = {
+        name: op.inputs[0]
+        for name, op in layers(program).items()
+        if name in chosen and op.inputs[0].type.format.is_carrier
+    }
+    plan = _plan(program, data, a_bits, taken)
+    done: set[Value] = set()
+
+    def rule(region: Region, op: Op) -> tuple[Op, ...] | None:
+        if op.origin not in data:
+            return None
+        it = plan[data[op.origin]]
+        if op.kind in INPUT_GRADS:
+            return _input_gradient(op, it, taken)
+        if op.kind in WEIGHT_GRADS:
+            return (replace(op, inputs=(op.inputs[0], it.codes)),)
+        if op.kind not in FORWARD_GEMMS or region.name != "forward":
+            return None
+        ahead = _quantize(it) if it.x not in done else ()
+        done.add(it.x)
+        return (*ahead, replace(op, inputs=(it.codes, op.inputs[1])))
+
+    return program.rewrite(rule, by="dorefa_activations")
+
+
+def _plan(
+    program: Program, data: dict[str, Value], bits: int, taken: set[str]
+) -> dict[Value, Activation]:
+    positive, plan = never_negative(program), dict[Value, Activation]()
+    for layer, x in data.items():
+        if x in plan:
+            continue
+        signed = x not in positive
+        if signed and bits == 1:
+            raise RecipeError(
+                f"layer {layer} reads numbers below 0, which a_bits=1 has no level for; "
+                f"take a_bits=2 or more, or name it in exempt"
+            )
+        codes = TensorType(x.type.shape, (INTS if signed else UINTS)[bits], Scale.TENSOR)
+        one, xq, mask = (
+            Value(unused(part(layer, name), taken), type_)
+            for name, type_ in (
+                ("clip", SCALAR),
+                ("xq", codes),
+                ("region", TensorType(x.type.shape, UINT2)),
+            )
+        )
+        plan[x] = Activation(layer, x, one, xq, mask, signed)
+    return plan
+
+
+def _quantize(it: Activation) -> tuple[Op, ...]:
+    return (
+        Op("constant", (), (it.one,), attrs(value=1.0), it.layer),
+        Op("quantize", (it.x, it.one), (it.codes,), origin=it.layer),
+        Op("clip_region", (it.x, it.one), (it.region,), attrs(signed=it.signed), it.layer),
+    )
+
+
+def _input_gradient(op: Op, it: Activation, taken: set[str]) -> tuple[Op, Op]:
+    """The masked gradient takes the old name, and with it the readers."""
+    raw = Value(unused(f"{op.result.name}q", taken), op.result.type)
+    # The clip is fixed: nothing reads its gradient.
+    unread = Value(unused(part(op.origin, "dclip"), taken), SCALAR)
+    results = (Value(op.result.name, op.result.type), unread)
+    masked = Op("pact_grad", (raw, it.region), results, attrs(signed=it.signed), op.origin)
+    return replace(op, results=(raw,)), masked

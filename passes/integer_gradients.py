@@ -1,0 +1,71 @@
+"""Integer gradients: dY to evenly spaced levels up to its largest size, unbiased.
+
+What papers on 4-bit training hold their own formats against, such as "Accurate Neural Training with
+4-bit Matrix Multiplications at Standard Formats" (Chmiel et al., ICLR 2023), figure 2.
+
+    unit = max |dY| / (2^(b-1) - 1)      for the tensor, of this step
+    dYq  = dY / unit                     to a neighbour at random, linear in dY: the mean is dY
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+from ..compiler.formats import F32, INTS
+from ..compiler.ir import Op, Program, Region, Value, attrs, unused
+from ..compiler.types import Scale, TensorType
+from .affine import noise, with_seed
+from .grad_scale import GRADIENT_PRODUCTS, SCALAR
+from .names import part, salt_of
+from .select import EXEMPT, quantized
+
+
+def integer_gradients(
+    program: Program,
+    *,
+    gradient_bits: Literal[2, 3, 4, 5, 6, 7, 8] = 4,
+    gradient_rounding: Literal["stochastic", "nearest"] = "stochastic",
+    exempt: str = EXEMPT,
+) -> Program:
+    """Let both gradient products of each layer read dY in ``gradient_bits`` bits."""
+    stochastic = gradient_rounding == "stochastic"
+    draws = noise(program, "gradient_rounding=stochastic") if stochastic else ()
+    format_, chosen, taken = INTS[gradient_bits], quantized(program, exempt), program.names()
+    codes: dict[str, Value] = {}
+
+    def rule(region: Region, op: Op) -> tuple[Op, ...] | None:
+        g = op.inputs[0] if op.inputs else None
+        if op.kind not in GRADIENT_PRODUCTS or op.origin not in chosen or g is None:
+            return None
+        if not g.type.format.is_carrier or g.type.scale is not Scale.NONE:
+            return None
+        ahead: tuple[Op, ...] = ()
+        if op.origin not in codes:
+            ahead, numbers = in_units(op.origin, g, format_.max, taken)
+            name = unused(part(op.origin, "dyq"), taken)
+            codes[op.origin] = q = Value(name, TensorType(g.type.shape, format_, Scale.TENSOR))
+            how = attrs(salt=salt_of(q.name)) if draws else attrs()
+            kind = "round_stochastic" if draws else "cast"
+            ahead = (*ahead, Op(kind, (numbers, *draws), (q,), how, op.origin))
+        return (*ahead, replace(op, inputs=(codes[op.origin], op.inputs[1])))
+
+    out = program.rewrite(rule, by="integer_gradients")
+    return with_seed(out, draws, bool(codes))
+
+
+def in_units(layer: str, g: Value, top: float, taken: set[str]) -> tuple[tuple[Op, ...], Value]:
+    """``g`` in units of its largest size over ``top``, and the ops that make it.
+
+    In f32: a quotient by such a unit is no number of a narrow carrier.
+    """
+    largest, unit = (
+        Value(unused(part(layer, name), taken), SCALAR) for name in ("dy.amax", "dy.unit")
+    )
+    type_ = TensorType(g.type.shape, F32, Scale.TENSOR)
+    numbers = Value(unused(part(layer, "dyn"), taken), type_)
+    return (
+        Op("amax", (g,), (largest,), origin=layer),
+        Op("scale", (largest,), (unit,), attrs(factor=1 / top), layer),
+        Op("normalize", (g, unit), (numbers,), origin=layer),
+    ), numbers

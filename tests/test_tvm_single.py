@@ -269,7 +269,7 @@ def test_extremes(shape: str) -> None:
 def test_every_single_op_is_here() -> None:
     here = Path(__file__)
     text = here.read_text(encoding="utf-8")
-    names = ("tvm_functions", "affine", "gate_ops", "schedules")
+    names = ("affine", "gate_ops", "luq", "s2fp8", "schedules", "tvm_functions", "tvm_single_ops")
     others = "".join(here.with_name(f"test_{n}.py").read_text(encoding="utf-8") for n in names)
     missing = [k for k in SINGLE if f"{k}(" not in text and f'"{k}"' not in others]
     assert not missing

@@ -1,7 +1,7 @@
 """LUQ: logarithmic unbiased 4-bit gradients, with several samples for the weights.
 
 "Accurate Neural Training with 4-bit Matrix Multiplications at Standard Formats" (Chmiel et al.,
-ICLR 2023), sections 4.1 to 4.3. Levels are 0 and +-unit 2^k; max |dY| is the top one:
+ICLR 2023), equations 11 to 17. Levels are 0 and +-unit 2^k; max |dY| is the top one:
 
     unit = max |dY| / 2^(levels - 1)
 
@@ -31,7 +31,7 @@ from .names import part, salt_of
 from .options import require
 from .select import EXEMPT, quantized
 
-# RDNP of section 3: 2^floor(log2(4x/3)), which turns at 1.5 times the lower level.
+# RDNP, equation 13: 2^floor(log2(4x/3)), which turns at 1.5 times the lower level.
 NEAREST = attrs(up=4 / 3, tie="up", underflow="uniform")
 
 

@@ -1,7 +1,7 @@
 """S2FP8: 8-bit floats of numbers whose logarithms are shifted and squeezed to fit.
 
 "Shifted and Squeezed 8-bit Floating Point Format for Low-Precision Training of Deep Neural
-Networks" (Cambier et al., ICLR 2020), sections 3 and 4. For each tensor, over what is not 0:
+Networks" (Cambier et al., ICLR 2020), section 3. For each tensor, over what is not 0:
 
     mu = mean log2 |x|     m = max log2 |x|     alpha = 15 / (m - mu)     beta = -alpha mu
     q  = sign(x) 2^beta |x|^alpha to fp8.152, nearest even, so that m becomes 2^15

@@ -1,7 +1,7 @@
 """SAWB for activations: a clip from the first two absolute moments of this step's tensor.
 
 "Accurate Neural Training with 4-bit Matrix Multiplications at Standard Formats" (Chmiel et al.,
-ICLR 2023), section 4: weights and activations in INT4 by SAWB, nearest. Coefficients and grids are
+ICLR 2023), section 6: weights and activations in INT4 by SAWB, nearest. Coefficients and grids are
 those of ``sawb_weights``.
 
     tensor           codes                    clip of training                  of prediction

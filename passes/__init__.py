@@ -48,6 +48,7 @@ from .average_weights import average_weights
 from .canonicalize import canonicalize
 from .carrier import carrier
 from .clip_gradients import clip_gradients
+from .count_bit_operations import count_bit_operations
 from .cyclic_precision import cyclic_precision
 from .dorefa_activations import dorefa_activations
 from .dorefa_gradients import dorefa_gradients
@@ -83,6 +84,7 @@ PASSES: dict[str, Pass] = {
         canonicalize,
         carrier,
         clip_gradients,
+        count_bit_operations,
         cyclic_precision,
         dorefa_activations,
         dorefa_gradients,

@@ -269,7 +269,7 @@ def test_mistakes_end_before_anything_runs(
 ) -> None:
     for words, message in (
         (study(data, "--target", "cpi"), "did you mean 'cpu'?"),
-        (study(data, "--recipes", "fp"), "did you mean 'fp32'?"),
+        (study(data, "--recipes", "fp23"), "did you mean 'fp32'?"),
         (study(data, "-o", data), "cannot make the folder"),
         (study(tmp_path / "no.npz"), "there is no file"),
         (study(data, "--train-samples", 20), "has 19, a batch 4"),

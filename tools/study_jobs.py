@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from ..compiler.errors import UsageError
+from ..passes.count_bit_operations import MEAN
 from ..runtime.bill import Bill
 from . import driver, env, factory, models
 from .bare_flags import BareFlags
@@ -130,7 +131,10 @@ class Training:
         return loss
 
     def facts(self) -> dict[str, object]:
-        """Test accuracy (0..1), the last epoch's mean loss, steps not applied, and the bill."""
+        """Test accuracy (0..1), the last epoch's mean loss, steps not applied, and the bill.
+
+        Where bits change while training also the mean GBitOPs of the steps.
+        """
         step, script = self._trainee.compiled, self._trainee.script
         right = accuracy(
             lambda x: step.predict(_tensor(x)).numpy(), self._trainee.data, script.batch
@@ -138,7 +142,11 @@ class Training:
         if not self._losses:
             raise UsageError(f"none of the {self._done} steps was applied")
         loss = float(np.mean(self._losses[-script.per_epoch :]))
-        found = {"accuracy": right, "loss": loss, "skipped": self._done - len(self._losses)}
+        found: dict[str, object] = {"accuracy": right, "loss": loss}
+        found["skipped"] = self._done - len(self._losses)
+        mean = step.state.get(MEAN)
+        if mean is not None:
+            found["giga_per_step"] = float(mean)
         return {**found, "bill": shortened(step.report())}
 
 

@@ -45,10 +45,12 @@ class Row:
         return next((t["bill"] for t in self.trained if not t.get("error")), None)
 
     def giga(self, script: Script) -> float | None:
-        """GBitOPs of a whole training."""
-        if self.bill is None:
+        """GBitOPs of a whole training, the mean over the seeds."""
+        well = [t for t in self.trained if not t.get("error")]
+        if not well:
             return None
-        return float(self.bill["bit_operations"]["giga_per_step"]) * script.steps
+        stored = well[0]["bill"]["bit_operations"]["giga_per_step"]
+        return mean(float(t.get("giga_per_step", stored)) for t in well) * script.steps
 
     @property
     def seconds(self) -> Spread | None:

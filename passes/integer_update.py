@@ -20,10 +20,11 @@ from dataclasses import replace
 from typing import Literal
 
 from ..compiler.errors import RecipeError
-from ..compiler.formats import F32, I64, INTS
-from ..compiler.ir import SEED, STEP, Op, Program, Region, Value, attrs, unused
+from ..compiler.formats import F32, INTS
+from ..compiler.ir import Op, Program, Region, Value, attrs, unused
 from ..compiler.optimizers import UPDATES
 from ..compiler.types import Scale, TensorType
+from .affine import noise, with_seed
 from .names import part
 from .optimized import widened
 from .select import layers, quantized
@@ -47,8 +48,7 @@ def integer_update(
     exempted = frozenset(layers(program)) - quantized(program, exempt)
     work = _Update(program, g_scale, exempted)
     out = program.rewrite(work.rule, by="integer_update")
-    new_seed = work.salt and work.seed not in program.state
-    return out.with_state({work.seed: 0.0}) if new_seed else out
+    return with_seed(out, work.noise, work.drawn)
 
 
 class _Update:
@@ -58,10 +58,12 @@ class _Update:
         self.exempt, self.g_scale = exempt, g_scale
         self.taken = program.names()
         self.shifts = Shifts(self.taken)
-        known = {v.name: v for v in program.state}
-        self.seed = known.get(SEED) or Value(SEED, TensorType((), I64))
-        self.step = known.get(STEP)
-        self.salt = 0
+        trains = bool(program.region("update").ops)
+        self.noise = noise(program, "integer_update") if trains else ()
+        self.salt = max(
+            (op.int_attr("salt") for _, op in program.ops() if "salt" in op.attrs), default=0
+        )
+        self.drawn = False
         self.rates: dict[Value, Value] = {}
 
     def rule(self, region: Region, op: Op) -> tuple[Op, ...] | None:
@@ -104,10 +106,6 @@ class _Update:
 
     def weight(self, op: Op, dw: Value) -> tuple[list[Op], Value]:
         """Integers of the stored numbers: what the shift was is forgotten."""
-        if self.step is None:
-            raise RecipeError(
-                "integer_update draws new numbers in each step, but nothing counts the steps"
-            )
         top, name = around(float(self.g_scale)), f"{_last(op)}.grad"
         ops, s, scaled = self.shifts.scaled(op.origin, dw, name, top)
         bits = self.g_scale.bit_length()
@@ -117,11 +115,10 @@ class _Update:
             for end in ("real", "whole", "fixed")
         )
         wide, widening = widened(s, real, op.origin, self.taken)
-        draw = (scaled, self.seed, self.step)
+        self.salt, self.drawn = self.salt + 1, True
         how = attrs(salt=self.salt)
-        self.salt += 1
         ops += [
-            Op("round_stochastic", draw, (codes,), how, op.origin),
+            Op("round_stochastic", (scaled, *self.noise), (codes,), how, op.origin),
             Op("dequantize", (codes,), (real,), origin=op.origin),
             *widening,
             Op("mul", (real, wide), (whole,), origin=op.origin),

@@ -35,7 +35,7 @@ put theirs ahead of carrier too.
     shift_gradients, fixed_operands  operands of all products
     integer_update                   what SGD reads and makes
 
-``dfp16`` has ``dynamic_fixed_point`` alone for all operands.
+``dfp16`` has ``dynamic_fixed_point`` for all operands. ``recompute`` and ``canonicalize`` end both.
 
 Behind them, where a step is asked for it, passes over the update:
 

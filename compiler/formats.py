@@ -63,8 +63,8 @@ class Format:
 
     @property
     def is_coded(self) -> bool:
-        """Whether the format is small enough to be its own table of at most 256 levels."""
-        return self.bits <= 8
+        """Whether the levels can be listed: at most 8 bits, or integers of at most 16."""
+        return self.bits <= (8 if self.exp else 16)
 
     @property
     def is_log(self) -> bool:
@@ -132,6 +132,8 @@ I32 = Format("i32", 32)
 INTS = {b: Format(f"int{b}", b) for b in range(2, 9)}
 UINTS = {b: Format(f"uint{b}", b, signed=False) for b in range(1, 9)}
 INT4, INT8, UINT2, UINT4, UINT8 = INTS[4], INTS[8], UINTS[2], UINTS[4], UINTS[8]
+# The mantissas of dynamic fixed point (Das et al. 2018).
+INT16 = Format("int16", 16)
 # 2^bits levels without a zero, at 4 bits -15, -13 .. 15: SAWB's other grids, DoReFa's weights.
 MIDRISE = {b: Format(f"int{b}.midrise", b, midrise=True) for b in range(1, 9)}
 INT4_MIDRISE = MIDRISE[4]
@@ -184,7 +186,8 @@ FP8_152_IBM = Format("fp8.152.ibm", 8, exp=5, man=2, bias=15, specials=_TOP)
 FORMATS = {
     f.name: f
     for f in (
-        *(F32, BF16, F16, I64, I32, *INTS.values(), *UINTS.values(), *MIDRISE.values()),
+        *(F32, BF16, F16, I64, I32, *INTS.values(), INT16),
+        *(*UINTS.values(), *MIDRISE.values()),
         *(FP4_EVEN, FP4_ODD, FP4_ODD_LOW, FP4_R2, FP4_R8),
         *(FP4_R16_EVEN, FP4_R16_ODD, FP4_R16_ODD_LOW, FP5_140),
         *(LUQ[5], LUQ[8], LUQ[9]),

@@ -95,6 +95,11 @@ round_log(g: scaled) {{up: float, tie: word, underflow: word}} -> q: code
 round_stochastic(g: scaled, seed: int, step: int) {{salt: int}} -> q: code
     -- up with the probability that makes the mean right; Threefry-2x32(seed, step; salt, element
     index)
+round_flag(g: scaled) {{bits: int}} -> q: code
+    -- integers that round_fixed's bits reach with a flag for the unit, c = 2^(bits - 1): rint(|g|)
+    where |g| < c, else c * min(rint(|g| / c), c - 1), with the sign of g
+round_fixed(x: float) {{bits: int}} -> y: float
+    -- rint(x * 2^(bits - 1)) * 2^(1 - bits): a multiple of 2^(1 - bits), of any size
 cast(x: gemm) -> y: any
     -- to nearest even, saturating at the top of a coded format; keeps the scale
 dequantize(q: code) -> x: float

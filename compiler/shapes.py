@@ -148,6 +148,14 @@ def _affine(op: Op) -> Shapes:
     return (x,)
 
 
+def _flag(op: Op) -> Shapes:
+    f, bits = op.result.type.format, op.int_attr("bits")
+    top = ((1 << (bits - 1)) - 1) << (bits - 1)
+    fits = f.is_integer and f.signed and not f.midrise and f.max >= top
+    _need(fits, f"round_flag with bits={bits} makes integers up to {top}, which {f} does not hold")
+    return (_shape(op, 0),)
+
+
 def _table(op: Op) -> Shapes:
     held, numbers = op.result.type.elements, len(op.floats_attr("numbers"))
     _need(held == numbers, f"a table of {numbers} numbers does not fill {op.result.type.shape}")
@@ -313,6 +321,7 @@ RULES: dict[str, Callable[[Op], Shapes]] = {
     "sawb_clip": _clip,
     "extremes": _extremes,
     **dict.fromkeys(("quantize_affine", "quantize_affine_stochastic"), _affine),
+    "round_flag": _flag,
     "pact_grad": _with_clip_gradient,
     "pact_plus_grad": _with_clip_gradient,
     "amax": _scalars,

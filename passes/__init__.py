@@ -29,6 +29,14 @@ and what follows moves ops to the start of backward.
 from grad_scale to two_phase_rounding; ``int4`` has integer_gradients there. ``dorefa``, ``s2fp8``
 put theirs ahead of carrier too.
 
+``wageubn``:
+
+    fixed_norm                       ahead of what looks for the gradients that norms return
+    shift_gradients, fixed_operands  operands of all products
+    integer_update                   what SGD reads and makes
+
+``dfp16`` has ``dynamic_fixed_point`` for all operands. ``recompute`` and ``canonicalize`` end both.
+
 Behind them, where a step is asked for it, passes over the update:
 
     average_weights                  reads what the optimizer makes
@@ -53,11 +61,15 @@ from .cyclic_precision import cyclic_precision
 from .dorefa_activations import dorefa_activations
 from .dorefa_gradients import dorefa_gradients
 from .dorefa_weights import dorefa_weights
+from .dynamic_fixed_point import dynamic_fixed_point
+from .fixed_norm import fixed_norm
+from .fixed_operands import fixed_operands
 from .fp8_operands import fp8_operands
 from .gated_precision import gated_precision
 from .grad_scale import grad_scale
 from .hybrid_fp8 import hybrid_fp8
 from .integer_gradients import integer_gradients
+from .integer_update import integer_update
 from .loss_scale import loss_scale
 from .luq_gradients import luq_gradients
 from .options import Pass
@@ -69,6 +81,7 @@ from .recompute import recompute
 from .s2fp8 import s2fp8
 from .sawb_activations import sawb_activations
 from .sawb_weights import sawb_weights
+from .shift_gradients import shift_gradients
 from .skip_nonfinite import skip_nonfinite
 from .subsample import subsample
 from .two_phase_rounding import two_phase_rounding
@@ -89,11 +102,15 @@ PASSES: dict[str, Pass] = {
         dorefa_activations,
         dorefa_gradients,
         dorefa_weights,
+        dynamic_fixed_point,
+        fixed_norm,
+        fixed_operands,
         fp8_operands,
         gated_precision,
         grad_scale,
         hybrid_fp8,
         integer_gradients,
+        integer_update,
         loss_scale,
         luq_gradients,
         pact_activations,
@@ -104,6 +121,7 @@ PASSES: dict[str, Pass] = {
         s2fp8,
         sawb_activations,
         sawb_weights,
+        shift_gradients,
         skip_nonfinite,
         subsample,
         two_phase_rounding,

@@ -24,7 +24,7 @@ from .names import words
 
 CHEAP = words(
     "batch_norm relu clip_region cast view permute slice pad clamp_min scale add_bias constant "
-    "broadcast dequantize"
+    "broadcast dequantize round_fixed"
 )
 QUANTIZERS = words("quantize quantize_affine")
 NORM_GRADS = frozenset(("batch_norm_grad_stats", "batch_norm_input_grad"))

@@ -6,6 +6,7 @@ PIXELS  channels last: dimension 1 moved to the end (NxCxHxW lies as N,H,W,C; Kx
 Formats below 8 bits are packed along the last physical dimension, rows padded to whole bytes: with
 ``n = 8 / storage_bits`` codes a byte and ``cell = ceil(C / n)`` bytes a row, byte ``j`` holds the
 codes of channels ``j, j + cell, j + 2 cell, ...``, the first in the lowest bits, unused codes 0.
+Codes of more than 8 bits take two bytes each.
 The scale of a tensor is a buffer of its own: one f32, or one per place of dimension 0; an affine
 one has all scales first, then all offsets; a squeezed one alpha and beta.
 """
@@ -71,8 +72,9 @@ class Layout:
 
     @property
     def dtype(self) -> str:
-        """Type of one stored element."""
-        return DTYPES.get(self.type.format.name, "uint8")
+        """Type of one stored element: a number, a byte of codes, or a code of two bytes."""
+        f = self.type.format
+        return DTYPES.get(f.name, "uint8" if f.bits <= 8 else "uint16")
 
     @property
     def bytes(self) -> int:

@@ -41,7 +41,7 @@ def unpack(packed: Array, storage_bits: int, channels: int) -> Array:
 def to_memory(tensor: Tensor, layout: Layout) -> Array:
     """The data buffer of ``tensor``: [rows, cell] of ``layout.dtype``; the scale is its own."""
     matrix = _to_order(tensor.data, layout.order).reshape(layout.rows, layout.channels)
-    if tensor.type.format.is_coded:
+    if layout.parts > 1:
         return pack(matrix, tensor.type.format.storage_bits)
     return np.ascontiguousarray(matrix).view(layout.dtype)
 
@@ -53,7 +53,7 @@ def from_memory(memory: Array, layout: Layout, scale: Array | None = None) -> Te
     """
     f = layout.type.format
     matrix = np.ascontiguousarray(memory).reshape(layout.rows, layout.cell)
-    if f.is_coded:
+    if layout.parts > 1:
         matrix = unpack(matrix, f.storage_bits, layout.channels)
     data = matrix.view(dtype_of(f)).reshape(layout.physical_shape)
     if layout.order is Order.PIXELS and data.ndim > 2:

@@ -10,7 +10,7 @@ from ..compiler.errors import VerifyError
 from ..compiler.ir import Op
 from .reference_frame import Run, on_numbers, wide
 from .rounding import Tie, Underflow, encode_log, encode_stochastic
-from .tensor import Array, Tensor, column
+from .tensor import Array, Tensor, column, dtype_of
 from .threefry import uniform
 
 # Gradient scales stay where their inverse and the scaled numbers are normal f32 numbers.
@@ -41,7 +41,7 @@ def quantize(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         z = (z + n) * np.float32(0.5)
     # A midrise code counts the levels; the others are the number itself in two's complement.
     whole = np.nan_to_num(np.rint(z)).astype(np.int32)
-    codes = (whole & ((1 << f.bits) - 1)).astype(np.uint8)
+    codes = (whole & ((1 << f.bits) - 1)).astype(dtype_of(f))
     return (Tensor(type_, codes, np.asarray(clip / n, np.float32)),)
 
 
@@ -184,6 +184,23 @@ def round_stochastic(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
     return (Tensor(type_, encode_stochastic(g.numbers, type_.format, u), g.scale),)
 
 
+def round_flag(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """The scale stays; NaN counts as infinity of its sign."""
+    (g,) = inputs
+    c = np.float32(1 << (op.int_attr("bits") - 1))
+    x = g.numbers
+    size = np.where(np.isnan(x), np.float32(np.inf), np.abs(x))
+    large = c * np.minimum(np.rint(size / c), c - 1)
+    level = np.copysign(np.where(size < c, np.rint(size), large), x)
+    return (Tensor.from_numbers(op.result.type, level, g.scale),)
+
+
+def round_fixed(op: Op, x: Array) -> Array:
+    """In f32; NaN and infinity stay."""
+    steps = np.float32(2.0 ** (op.int_attr("bits") - 1))
+    return np.asarray(np.rint(x * steps) / steps)
+
+
 def cast(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """The scale stays; a result with a scale made from a tensor without one gets 1."""
     (x,) = inputs
@@ -219,6 +236,8 @@ QUANTIZE: dict[str, Run] = {
     "loss_scale_step": on_numbers(loss_scale_step),
     "round_log": round_log,
     "round_stochastic": round_stochastic,
+    "round_flag": round_flag,
+    "round_fixed": on_numbers(round_fixed),
     "cast": cast,
     "dequantize": dequantize,
 }

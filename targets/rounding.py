@@ -45,13 +45,18 @@ def decode_table(f: Format) -> Array:
     return table
 
 
+def codes_type(f: Format) -> np.dtype[Any]:
+    """NumPy's type of one code: the narrowest of one or two bytes."""
+    return np.dtype(np.uint8 if f.bits <= 8 else np.uint16)
+
+
 def decode(codes: Array, f: Format) -> Array:
     """The numbers that ``codes`` stand for, as float32, without any scale."""
     return np.asarray(decode_table(f)[codes])
 
 
 def encode(x: Array, f: Format, tie: Tie = Tie.EVEN) -> Array:
-    """Codes (uint8) of the levels nearest to ``x``, which may be of any float type and shape."""
+    """Codes of the levels nearest to ``x``, which may be of any float type and shape."""
     levels, codes = _levels(f)
     wide = _without_nan(x)
     low = np.clip(np.searchsorted(levels, wide, side="right") - 1, 0, len(levels) - 2)
@@ -86,7 +91,7 @@ def encode_log(x: Array, f: Format, up: float, tie: Tie, underflow: Underflow) -
 
 
 def encode_stochastic(x: Array, f: Format, u: Array) -> Array:
-    """Codes (uint8) of a level beside ``x``: the upper one iff ``u (high - low) < x - low`` in f32.
+    """Codes of a level beside ``x``: the upper one iff ``u (high - low) < x - low`` in f32.
 
     ``u`` (float32, shape of ``x``) is uniform in [0, 1), so that the mean of many is ``x`` within
     the range of the format. Formats with an exponent round the magnitude, integers the number.
@@ -107,7 +112,7 @@ def _levels(f: Format) -> tuple[Array, Array]:
     # Codes above the top level repeat it; the lowest one counts.
     code_of = {f.decode(c): c for c in reversed(range(1 << f.bits)) if c != spare}
     levels = f.levels()
-    return np.array(levels), np.array([code_of[v] for v in levels], np.uint8)
+    return np.array(levels), np.array([code_of[v] for v in levels], codes_type(f))
 
 
 @cache
@@ -135,7 +140,7 @@ def _sign(x: Array, f: Format) -> Array:
 def _finish(codes: Array, x: Array, f: Format) -> Array:
     """Set the signs of zeros and NaNs of a format with an exponent."""
     if f.exp == 0:
-        return np.asarray(codes, np.uint8)
+        return np.asarray(codes)
     nan = _quiet_nan(f)
     if nan is not None:
         codes = np.where(np.isnan(_wide(x)), np.uint8(nan), codes)

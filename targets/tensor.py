@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..compiler.errors import InputError
 from ..compiler.formats import BF16, F16, F32, I32, I64, Format
 from ..compiler.types import Scale, Shape, TensorType
-from .rounding import decode, encode
+from .rounding import codes_type, decode, encode
 
 Array = NDArray[Any]
 
@@ -23,13 +23,12 @@ PLAIN: dict[Format, np.dtype[Any]] = {
     I64: np.dtype(np.int64),
     I32: np.dtype(np.int32),
 }
-CODES = np.dtype(np.uint8)
 LN2 = np.log(2.0)
 
 
 def dtype_of(f: Format) -> np.dtype[Any]:
-    """NumPy's type of one element: the number itself, or uint8 for a code."""
-    return PLAIN.get(f, CODES)
+    """NumPy's type of one element: the number itself, or uint8 or uint16 for a code."""
+    return PLAIN[f] if f in PLAIN else codes_type(f)
 
 
 def scale_shape(type_: TensorType) -> Shape | None:
@@ -47,7 +46,7 @@ def column(scale: Array, rank: int) -> Array:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Tensor:
-    """``data`` holds numbers (carriers, integers) or codes (uint8, one each) in logical order.
+    """``data`` holds numbers (carriers, integers) or codes (one each) in logical order.
 
     ``scale`` is float32 and present exactly where the type carries one, of shape () or [K], affine
     [2] or [2, K]: scales, then offsets; squeezed [2]: alpha and beta.

@@ -21,6 +21,7 @@ from .cpu_info import CpuInfo
 from .kernel import Kernel, Slot, Unit, slots_of
 from .layout import Layout, Order
 from .tvm_gemm_numbers import Dot, choose_dot, choose_lane_dot, choose_pair_dot, choose_tile_dot
+from .tvm_gemm_pixels import pixels
 from .tvm_gemm_shapes import channels_last, shape4
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class GemmSpec:
             if tile_dot is not None:
                 return tile_dot
         if weight_grad:
-            return choose_pair_dot(a, b, shape4(self.a)[3], self.cpu)
+            return choose_pair_dot(a, b, pixels(self.a, self.pointwise).columns, self.cpu)
         if self.depthwise:
             return choose_lane_dot(a, b, self.length, self.cpu)
         return choose_dot(a, b, self.length, self.cpu)

@@ -13,35 +13,10 @@ from dataclasses import dataclass
 from .tvm_gemm import GemmSpec
 from .tvm_gemm_geometry import LATENCY, LOAD, TURN
 from .tvm_gemm_numbers import fits_int32, integers
-from .tvm_gemm_shapes import shape4
+from .tvm_gemm_pixels import Pixels
 
 PRIVATE_BYTES, SHARED_BYTES = 384 << 10, 1 << 20
 PARTITIONS, PARTIAL_BYTES, CHUNK_PIXELS = 16, 8 << 20, 256
-FLAT_LEAST, FLAT_MOST, FLAT_WHOLE = 16, 1024, 8192
-
-
-@dataclass(frozen=True, slots=True)
-class Pixels:
-    """The output pixels that are summed over: images of rows of columns; ``flat`` ones renumber
-    the pixels of a 1x1 convolution."""
-
-    images: int
-    rows: int
-    columns: int
-    flat: bool
-
-
-def pixels(spec: GemmSpec) -> Pixels:
-    """Of a weight gradient."""
-    n, _, h, w = shape4(spec.a)
-    if not spec.pointwise:
-        return Pixels(n, h, w, False)
-    count = n * h * w
-    divisors = [d for d in range(1, min(count, FLAT_MOST) + 1) if count % d == 0]
-    columns = max(divisors, key=lambda d: (d % 2 == 0, d))
-    if columns < FLAT_LEAST and count <= FLAT_WHOLE:
-        columns = count
-    return Pixels(count // columns, 1, columns, True)
 
 
 @dataclass(frozen=True, slots=True)

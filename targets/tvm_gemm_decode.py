@@ -179,7 +179,9 @@ def _integer(f: Format, c: Expr, dtype: str, lanes: int) -> Expr:
     if not f.signed:
         return c
     half = 1 << (f.bits - 1)
-    return tir.max(tir.bitwise_xor(c, k(half)) - k(half), k(1 - half))
+    # As wide as its lane a code is the number already.
+    same = WIDTHS[dtype] == f.bits
+    return tir.max(c if same else tir.bitwise_xor(c, k(half)) - k(half), k(1 - half))
 
 
 def _small_float(f: Format, c: Expr, lanes: int) -> Expr:

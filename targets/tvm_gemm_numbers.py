@@ -82,9 +82,9 @@ def fits_int32(a: Integers, b: Integers, length: int) -> bool:
 def choose_tile_dot(a: Format, b: Format, length: int, cpu: CpuInfo) -> Dot | None:
     """AMX, where it takes both formats exactly: only ``a`` may need two bytes a number.
 
-    Sums over ``length`` products stay within int32.
+    Tiles unpack codes of a byte at most. Sums over ``length`` products stay within int32.
     """
-    if not cpu.amx:
+    if not cpu.amx or any(f.is_coded and f.bits > 8 for f in (a, b)):
         return None
     x, y = integers(a), integers(b)
     if x is None or y is None:
@@ -104,7 +104,7 @@ def _byte(numbers: Integers) -> str | None:
 
 
 def _fit_bf16(*formats: Format) -> bool:
-    return all(f is BF16 or f.is_coded for f in formats)
+    return all(f is BF16 or (f.is_coded and f.bits <= 8) for f in formats)
 
 
 def _float_dot(a: Format, b: Format, cpu: CpuInfo) -> Dot:

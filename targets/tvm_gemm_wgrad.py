@@ -16,13 +16,14 @@ from tvm import tirx as tir
 
 from .tvm_expr import Code, Expr, Index, function, i32
 from .tvm_gemm import GemmSpec
-from .tvm_gemm_chunks import choose_chunks, choose_weight_tile, pixels
+from .tvm_gemm_chunks import choose_chunks, choose_weight_tile
 from .tvm_gemm_decode import Numbers, numbers_of
 from .tvm_gemm_epilogue import Buffers
 from .tvm_gemm_finish import Finish, Partial
 from .tvm_gemm_ir import Registers, cast, fill, least, load, parallel, splat, split, store
 from .tvm_gemm_numbers import fits_int32, integers
 from .tvm_gemm_pairs import Words, WordWriter, as_operand
+from .tvm_gemm_pixels import pixels
 from .tvm_gemm_shapes import shape4
 from .tvm_gemm_units import multiply_add, prepare, repeated
 from .tvm_gemm_unpack import Operand, Unpacker
@@ -44,7 +45,7 @@ class _WeightGrad:
         self.code, self.spec, self.buffers = code, spec, buffers
         self.dot, self.vector = spec.dot, spec.cpu.lanes
         self.pair = self.dot.block
-        self.grid = pixels(spec)
+        self.grid = pixels(spec.a, spec.pointwise)
         out_channels, channels, *taps = shape4(spec.out)
         self.taps = (taps[0], taps[1])
         self.groups = spec.lane_groups

@@ -10,7 +10,15 @@ from collections.abc import Callable, Mapping
 from tvm import tirx as tir
 
 from .tvm_expr import Expr, Vectors, i32, load, ramp
-from .tvm_formats import encode, f32_above, from_memory, integer_bits, log_level, sign_code
+from .tvm_formats import (
+    encode,
+    f32_above,
+    from_memory,
+    integer_bits,
+    log_level,
+    nan_to_infinity,
+    sign_code,
+)
 from .tvm_pointwise_affine import affine_scalars, dequantize, quantize_affine
 from .tvm_pointwise_math import MATH
 from .tvm_pointwise_point import Evaluate, Frame, Point, top_number
@@ -280,6 +288,26 @@ def round_log(p: Point, n: Node) -> None:
     p.put_code(q, level | sign_code(v, g, f))
 
 
+def round_flag(p: Point, n: Node) -> None:
+    """rint(|g|) below c, from there on c * min(rint(|g| / c), c - 1), with the sign of g."""
+    (q,), v = n.results, p.v
+    c = 2.0 ** (n.number("bits") - 1)
+    g = nan_to_infinity(v, p.number(n.inputs[0]))
+    size = v.magnitude(g)
+    steps = v.f(tir.min(v.rint(v.mul(size, v.splat(1 / c))), v.splat(c - 1)))
+    level = v.f(v.where(size < v.splat(c), v.rint(size), v.mul(steps, v.splat(c))))
+    negative = v.mul(level, v.splat(-1.0))
+    signed = v.f(v.where(g < v.splat(0.0), negative, level))
+    p.put_code(q, integer_bits(v, signed, p.type(q).format.bits))
+
+
+def round_fixed(p: Point, n: Node) -> None:
+    """rint(x * 2^(bits - 1)) * 2^(1 - bits)"""
+    steps, v = 2.0 ** (n.number("bits") - 1), p.v
+    whole = v.rint(v.mul(p.number(n.inputs[0]), v.splat(steps)))
+    p.put(n.results[0], v.mul(whole, v.splat(1 / steps)))
+
+
 RULES: dict[str, Evaluate] = {
     "batch_norm": batch_norm,
     "batch_norm_input_grad": batch_norm_input_grad,
@@ -306,6 +334,8 @@ RULES: dict[str, Evaluate] = {
     "normalize": normalize,
     "round_log": round_log,
     "round_stochastic": round_stochastic,
+    "round_flag": round_flag,
+    "round_fixed": round_fixed,
     "random_mask": random_mask,
     "initialize": initialize,
     **MATH,

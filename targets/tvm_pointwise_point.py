@@ -172,7 +172,7 @@ class Point:
         layout = self.frame.spec.layout(value)
         f = layout.type.format
         if f.is_coded:
-            stored = self.v.cast(self.code(value), "uint8")
+            stored = self.v.cast(self.code(value), layout.dtype)
         else:
             stored = to_memory(self.v, self.number(value), f)
         self.v.code.store(self.frame.data[value], self.place(layout), stored)

@@ -38,6 +38,8 @@ WHOLE_OPERANDS = {
     "normalize": 1,
     "round_log": 1,
     "round_stochastic": 1,
+    "round_flag": 1,
+    "round_fixed": 1,
     "dequantize": 1,
     "initialize": 1,
     "rescale": 1,

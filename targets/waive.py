@@ -33,10 +33,15 @@ def waive(program: Program, check: Check, allow: Sequence[str]) -> Program:
 
 def waived(program: Program) -> tuple[str, ...]:
     """The layers whose GEMMs run in float by a waiver, in program order."""
+    decoded = {
+        op.result: op.origin
+        for _, op in program.ops()
+        if op.kind == "dequantize" and op.inputs[0].type.scale.is_factor
+    }
     by_waiver = (
         op.origin
         for _, op in program.ops()
-        if op.kind == "dequantize" and op.inputs[0].type.scale.is_factor
+        if op.kind in GEMMS and any(decoded.get(v) == op.origin for v in op.inputs)
     )
     return tuple(dict.fromkeys(by_waiver))
 

@@ -20,7 +20,7 @@ from quatrain.targets.kernel import Kernel, Unit
 from quatrain.targets.layout import Layout, Order
 from quatrain.targets.packing import from_memory, to_memory
 from quatrain.targets.reference_gemm import GEMM
-from quatrain.targets.tensor import Tensor
+from quatrain.targets.tensor import Tensor, dtype_of
 from quatrain.targets.tvm_build import compile_kernel
 from quatrain.targets.tvm_gemm import GemmSpec, gemm_kernel
 
@@ -121,7 +121,7 @@ def tensor(type_: TensorType, rng: np.random.Generator) -> Tensor:
         return Tensor.from_numbers(type_, rng.standard_normal(type_.shape), scale)
     magnitude = (1 << (f.bits - 1)) - 1
     codes = [c for c in range(1 << f.bits) if not f.specials or c & magnitude not in f.specials]
-    return Tensor(type_, rng.choice(np.array(codes, np.uint8), type_.shape), scale)
+    return Tensor(type_, rng.choice(np.array(codes, dtype_of(f)), type_.shape), scale)
 
 
 def run(case: Case, cpu: CpuInfo) -> tuple[Tensor, list[Tensor], Kernel]:

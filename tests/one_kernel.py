@@ -15,7 +15,7 @@ from quatrain.targets.kernel import Kernel
 from quatrain.targets.layout import Layout, Order
 from quatrain.targets.packing import from_memory, to_memory
 from quatrain.targets.reference import run_op
-from quatrain.targets.tensor import Tensor, scale_shape
+from quatrain.targets.tensor import Tensor, dtype_of, scale_shape
 from quatrain.targets.tvm_build import Compiled, compile_kernel
 from quatrain.targets.tvm_pointwise import pointwise_kernel
 from quatrain.targets.tvm_single import single_kernel
@@ -64,7 +64,7 @@ def random_inputs(
             size = scale_shape(v.type)
             scale = np.exp2(rng.integers(-4, 4, size)).astype(np.float32)
         if f.is_coded:
-            codes = rng.integers(0, 1 << f.bits, shape).astype(np.uint8)
+            codes = rng.integers(0, 1 << f.bits, shape).astype(dtype_of(f))
             made[v.name] = Tensor(v.type, _plain_codes(codes, v.type), scale)
         elif f.is_index:
             made[v.name] = Tensor.from_numbers(v.type, rng.integers(0, 5, shape))
@@ -73,13 +73,14 @@ def random_inputs(
     return made
 
 
-def _plain_codes(codes: npt.NDArray[np.uint8], type_: TensorType) -> npt.NDArray[np.uint8]:
+def _plain_codes(codes: npt.NDArray[np.unsignedinteger], type_: TensorType) -> Array:
     """Without infinities and NaNs; a region mask has no code 3."""
     f = type_.format
     if f.name == "uint2" and type_.scale is Scale.NONE:
-        return np.minimum(codes, 2).astype(np.uint8)
+        return np.asarray(np.minimum(codes, 2))
     sign = 1 << (f.bits - 1)
-    return np.where(np.isin(codes % sign, f.specials), np.uint8(0), codes).astype(np.uint8)
+    plain = ~np.isin(codes % sign, f.specials)
+    return np.asarray(np.where(plain, codes, 0), codes.dtype)
 
 
 def reference(ops: Sequence[Op], inputs: Mapping[str, Tensor]) -> Values:

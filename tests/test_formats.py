@@ -31,7 +31,7 @@ from quatrain.compiler.formats import (
 from quatrain.compiler.types import Scale, TensorType
 from quatrain.targets.reference import apply
 from quatrain.targets.rounding import Tie, decode, encode
-from quatrain.targets.tensor import Tensor
+from quatrain.targets.tensor import Tensor, dtype_of
 
 CODED = [f for f in FORMATS.values() if f.is_coded]
 # The formats that ml_dtypes has too. Its int4 uses the code that ours leaves out, -8.
@@ -45,8 +45,8 @@ PEERS: dict[Format, Any] = {
 }
 
 
-def all_codes(f: Format) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    return np.arange(1 << f.bits).astype(np.uint8)
+def all_codes(f: Format) -> np.ndarray[Any, np.dtype[Any]]:
+    return np.arange(1 << f.bits).astype(dtype_of(f))
 
 
 def cast(x: Any, f: Format, from_: Format = F32) -> Tensor:

@@ -21,7 +21,7 @@ def random_tensor(type_: TensorType, seed: int) -> Tensor:
     rng = np.random.default_rng(seed)
     f = type_.format
     if f.is_coded:
-        data = rng.integers(0, 1 << f.bits, type_.shape).astype(np.uint8)
+        data = rng.integers(0, 1 << f.bits, type_.shape).astype(dtype_of(f))
     else:
         data = rng.integers(-1000, 1000, type_.shape).astype(dtype_of(f))
     plain = Tensor.zeros(TensorType(type_.shape, F32, type_.scale)).scale

@@ -32,7 +32,9 @@ def recipe(folder: Path, text: str) -> Path:
 
 
 def test_names() -> None:
-    assert {"fp32", "pact_sawb", "sbm8", "ultra_low_4bit"} <= set(recipe_names())
+    assert {"dfp16", "fp32", "pact_sawb", "sbm8", "ultra_low_4bit", "wageubn"} <= set(
+        recipe_names()
+    )
     assert load_recipe(FULL) is FULL
 
 

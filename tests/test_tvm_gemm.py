@@ -43,10 +43,21 @@ from quatrain.targets.cpu_info import CpuInfo, detect, flags, named
 from quatrain.targets.kernel import Unit
 from quatrain.targets.layout import Layout, Order
 from quatrain.targets.tvm_build import compile_kernel
+from quatrain.targets.tvm_gemm import GemmSpec
 from quatrain.targets.tvm_gemm_numbers import integers
 from quatrain.targets.tvm_module import use_threads
 
-from .gemm_case import EACH_CPU, FLOAT_UNITS, KINDS, LINEAR, TILES, Case, check, run
+from .gemm_case import (
+    EACH_CPU,
+    FLOAT_UNITS,
+    KINDS,
+    LINEAR,
+    TILES,
+    WITHOUT_TILES,
+    Case,
+    check,
+    run,
+)
 
 pytestmark = pytest.mark.tvm
 
@@ -224,6 +235,14 @@ def test_sums_beyond_int32_are_exact() -> None:
     """2 x 36000 pixels of +-4096 times up to 15 do not fit int32, nor does one long row."""
     check(Case("linear_weight_grad", n=36000, c=1, k=2, formats=(FP4_ODD, INT4_MIDRISE)), detect())
     check(Case("linear", n=1, c=36000, k=2, formats=(FP4_ODD, FP4_EVEN)), detect(), Unit.INT32)
+
+
+def test_a_linear_layer_s_samples_are_one_row_of_pixels() -> None:
+    """A prime number of samples is summed in one row, 8179 * 4096 * 255 at most: not in int32."""
+    case = Case("linear_weight_grad", n=8179, c=1, k=2, formats=(FP4_EVEN, UINT8))
+    spec = case.kernel_on(WITHOUT_TILES)[0].spec
+    assert isinstance(spec, GemmSpec) and spec.dot.wide
+    check(case, WITHOUT_TILES)
 
 
 @pytest.mark.parametrize("f", [F32, BF16], ids=lambda f: f.name)

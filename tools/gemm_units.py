@@ -14,7 +14,7 @@ from ..compiler.text import parse
 from ..compiler.verify import verify
 from .planning import plan_program
 
-# What a GEMM may read: formats of at most 8 bits with a scale, and the carriers.
+# What a GEMM may read: coded formats with a scale, and the carriers.
 OPERANDS = tuple(f for f in FORMATS.values() if f.is_coded or f.is_carrier)
 INTERPRETED = "NumPy"
 MISSING = "no kernel"

@@ -1,0 +1,54 @@
+"""Dynamic fixed point: integers with one exponent for each tensor, for every operand of a layer.
+
+"Mixed Precision Training of Convolutional Neural Networks using Integer Operations" (Das et al.,
+ICLR 2018), section 3.
+
+    Es = floor(log2 max |x|) - (P - 2)      code = rint(x / 2^Es), within +-(2^(P - 1) - 1)
+
+    operand                  codes (P = 16)   exponent
+    activation, weight, dY   int16            anew in every step
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+from ..compiler.formats import INT16, INTS
+from ..compiler.ir import Op, Program, Region, Value
+from ..compiler.ops import FORWARD_GEMMS, GEMMS, INPUT_GRADS
+from ..compiler.types import Scale
+from .select import quantized
+from .shift import Shifts, below
+
+# Names of the operands of a product.
+NAMES = {
+    **dict.fromkeys(FORWARD_GEMMS, ("x", "w")),
+    **{kind: ("dy", "w" if kind in INPUT_GRADS else "x") for kind in GEMMS - FORWARD_GEMMS},
+}
+
+
+def dynamic_fixed_point(
+    program: Program, *, bits: Literal[4, 5, 6, 7, 8, 16] = 16, exempt: str = "none"
+) -> Program:
+    """Let all three products of each layer read integers of ``bits`` bits and shared exponents.
+
+    A tensor is rounded once, to nearest even, for all its readers; gradients pass the rounding.
+    """
+    format_ = INT16 if bits == 16 else INTS[bits]
+    top = below(2.0 ** (bits - 1))
+    chosen, shifts = quantized(program, exempt), Shifts(program.names())
+    codes: dict[Value, Value] = {}
+
+    def rule(region: Region, op: Op) -> tuple[Op, ...] | None:
+        if op.kind not in GEMMS or op.origin not in chosen:
+            return None
+        ahead: list[Op] = []
+        for v, name in zip(op.inputs, NAMES[op.kind], strict=True):
+            plain = v.type.format.is_carrier and v.type.scale is Scale.NONE
+            if plain and v not in codes:
+                ops, codes[v] = shifts.rounded(op.origin, v, name, top, format_)
+                ahead += ops
+        return (*ahead, replace(op, inputs=tuple(codes.get(v, v) for v in op.inputs)))
+
+    return program.rewrite(rule, by="dynamic_fixed_point")

@@ -183,6 +183,13 @@ FP8_152 = Format("fp8.152", 8, exp=5, man=2, bias=15, subnormals=True, specials=
 # IBM's variant without subnormals.
 FP8_152_IBM = Format("fp8.152.ibm", 8, exp=5, man=2, bias=15, specials=_TOP)
 
+# IBM's 16-bit float of sums: no subnormals, one code for infinity and NaN (DLFloat, Agrawal et al.,
+# ARITH 2019); from 2^-31 (1 + 2^-9) to 2^33 - 2^24.
+FP16_169 = Format("fp16.169", 16, exp=6, man=9, bias=31, specials=(0x7FFF,))
+# Formats in which products can be added up, with the code of the largest number; fp16.169 is one of
+# sums alone, and no tensor has it.
+ACCUMULATORS = {"fp16.169": (FP16_169, 0x7FFE), "f16": (F16, 0x7BFF)}
+
 FORMATS = {
     f.name: f
     for f in (

@@ -3,6 +3,9 @@
     kind(operand: class, ...) {attribute: type, ...} -> result: class, ...
         -- meaning
 
+An attribute with ``?`` may be absent. A GEMM with an ``accumulator`` adds up as ``accumulation.py``
+says.
+
 Format classes: ``float`` a carrier (f32, bf16, f16) without scale; ``scaled`` a carrier with a
 scale but no offset; ``code`` a quantized tensor with a scale; ``gemm`` any of these three; ``f32``,
 ``int`` (i32, i64), ``uint2``, ``where`` (uint8 or i32) exactly that; ``mask`` = float or uint2;
@@ -15,7 +18,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-CONV = "{stride: ints, padding: ints, dilation: ints, groups: int}"
+SUM = "accumulator?: word, chunk?: int"
+CONV = f"{{stride: ints, padding: ints, dilation: ints, groups: int, {SUM}}}"
 POOL = "{kernel: ints, stride: ints, padding: ints, dilation: ints}"
 AVG = "{kernel: ints, stride: ints, padding: ints, count_include_pad: flag, divisor: int}"
 
@@ -31,11 +35,11 @@ conv2d_transpose(x: gemm, w: gemm) {CONV} -> y: float
     -- the dX of a convolution with weights w, KxCxRxS, as a layer from K to C channels
 conv2d_transpose_input_grad(g: gemm, w: gemm) {CONV} -> dx: float
 conv2d_transpose_weight_grad(g: gemm, x: gemm) {CONV} -> dw: float
-linear(x: gemm, w: gemm) -> y: float
+linear(x: gemm, w: gemm) {{{SUM}}} -> y: float
     -- x NxI, w OxI: x w^T
-linear_input_grad(g: gemm, w: gemm) -> dx: float
+linear_input_grad(g: gemm, w: gemm) {{{SUM}}} -> dx: float
     -- g w
-linear_weight_grad(g: gemm, x: gemm) -> dw: float
+linear_weight_grad(g: gemm, x: gemm) {{{SUM}}} -> dw: float
     -- g^T x
 matmul(a: float, b: float) -> y: float
     -- BxMxK by BxKxN
@@ -298,6 +302,12 @@ class OpDef:
     results: tuple[Operand, ...]
     meaning: str
     group: str
+    optional: frozenset[str] = frozenset()
+
+    @property
+    def required(self) -> frozenset[str]:
+        """Attributes that must be there."""
+        return frozenset(self.attrs) - self.optional
 
     @property
     def repeats(self) -> bool:
@@ -309,7 +319,8 @@ class OpDef:
             dots = ("", "...")
             return ", ".join(f"{o.name}: {o.format_class}{dots[o.repeats]}" for o in operands)
 
-        attrs = ", ".join(f"{k}: {v}" for k, v in self.attrs.items())
+        marks = ("", "?")
+        attrs = ", ".join(f"{k}{marks[k in self.optional]}: {v}" for k, v in self.attrs.items())
         middle = f" {{{attrs}}}" if attrs else ""
         return f"{self.kind}({show(self.operands)}){middle} -> {show(self.results)}"
 
@@ -339,13 +350,15 @@ def _read(table: str) -> dict[str, OpDef]:
             continue
         m = LINE.fullmatch(line)
         assert m, f"malformed op signature: {line}"
+        attrs = dict(a.split(": ") for a in _split(m["attrs"]))
         ops[m["kind"]] = OpDef(
             m["kind"],
             tuple(map(_operand, _split(m["operands"]))),
-            dict(a.split(": ") for a in _split(m["attrs"])),
+            {k.removesuffix("?"): v for k, v in attrs.items()},
             tuple(map(_operand, _split(m["results"]))),
             m["meaning"] or "",
             group,
+            frozenset(k[:-1] for k in attrs if k.endswith("?")),
         )
     return ops
 

@@ -237,7 +237,7 @@ def parse_attr(text: str) -> Attr:
     try:
         return float(text)
     except ValueError:
-        if re.fullmatch(r"[A-Za-z_]\w*", text):
+        if re.fullmatch(r"[A-Za-z_][\w.]*", text):
             return text
         raise ParseError(f"{text!r} is no attribute value") from None
 

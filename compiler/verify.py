@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 
+from .accumulation import refusal
 from .errors import VerifyError, closest
-from .formats import I32, UINT2, UINT8
+from .formats import ACCUMULATORS, I32, UINT2, UINT8
 from .ir import REGIONS, Attr, Op, Program, Region, Value
 from .ops import OPS, OpDef
 from .shapes import ShapeMismatch, expected_shapes
@@ -52,6 +53,7 @@ WORDS = {
     "reduction": ("mean", "sum"),
     "degenerate": ("center", "identity"),
     "relation": ("lt", "le", "eq", "ne", "ge", "gt"),
+    "accumulator": tuple(ACCUMULATORS),
 }
 
 
@@ -95,7 +97,7 @@ def _define(value: Value, names: set[str], place: str) -> None:
 
 
 def _check_op(region: Region, i: int, op: Op, seen: dict[Value, str], names: set[str]) -> None:
-    fact = _use(op, region, seen) or _signature(op) or _results(op, names)
+    fact = _use(op, region, seen) or _signature(op) or refusal(op) or _results(op, names)
     if fact:
         lines = [
             f"  {'>' if j == i else ' '} {show_op(o)}"
@@ -161,10 +163,10 @@ def _classes(op: Op, definition: OpDef) -> str:
 
 
 def _attributes(op: Op, definition: OpDef) -> str:
-    if set(op.attrs) != set(definition.attrs):
+    if not definition.required <= op.attrs.keys() <= definition.attrs.keys():
         return f"{op.kind} has attributes {sorted(op.attrs)}"
-    for name, kind in definition.attrs.items():
-        value = op.attrs[name]
+    for name, value in op.attrs.items():
+        kind = definition.attrs[name]
         if not ATTRS[kind](value):
             return f"attribute {name}={value!r} is not of type {kind}"
         if kind == "word" and value not in WORDS[name]:

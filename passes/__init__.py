@@ -23,7 +23,8 @@ and ``fractrain`` progressive_target behind that.
 
 In recipes of 16-bit floats ``fp8_operands``, where there is one, stands ahead of ``carrier`` as the
 quantizers do, and ``loss_scale`` behind it: the gradients are f32 there,
-and what follows moves ops to the start of backward.
+and what follows moves ops to the start of backward. ``chunked_accumulation`` stands behind whatever
+makes the operands of GEMMs, of which it asks whether both are codes.
 
 ``luq4`` has sawb_activations in place of pact_activations, and luq_gradients in place of the passes
 from grad_scale to two_phase_rounding; ``int4`` has integer_gradients there. ``dorefa``, ``s2fp8``
@@ -55,6 +56,7 @@ from .affine_weights import affine_weights
 from .average_weights import average_weights
 from .canonicalize import canonicalize
 from .carrier import carrier
+from .chunked_accumulation import chunked_accumulation
 from .clip_gradients import clip_gradients
 from .count_bit_operations import count_bit_operations
 from .cyclic_precision import cyclic_precision
@@ -96,6 +98,7 @@ PASSES: dict[str, Pass] = {
         average_weights,
         canonicalize,
         carrier,
+        chunked_accumulation,
         clip_gradients,
         count_bit_operations,
         cyclic_precision,

@@ -5,11 +5,13 @@
     the running statistics to come
 
 Codes saturate, so that a gradient made of them is finite whatever was rounded to them: there max
-|dY|, which GradScale knows anyway, tells, and dW is not read again.
+|dY|, which GradScale knows anyway, tells, and dW is not read again. Sums in a 16-bit accumulator
+may overflow all the same: there dW is looked at as well.
 """
 
 from __future__ import annotations
 
+from ..compiler.accumulation import accumulation
 from ..compiler.formats import F16, F32
 from ..compiler.ir import Op, Program, Value, unused
 from ..compiler.ops import WEIGHT_GRADS
@@ -55,8 +57,13 @@ class _Looking:
             if self.region.get(v) == "update":
                 waiting += self.makers[v].inputs
             else:
-                found.append(self.telling(v))
+                found += [self.telling(v), *self.sums(v)]
         return found
+
+    def sums(self, v: Value) -> tuple[Value, ...]:
+        """The gradient ``v`` itself where the sums behind it may overflow."""
+        op = self.product(v)
+        return () if op is None or accumulation(op) is None else (v,)
 
     def telling(self, v: Value) -> Value:
         """A value that is finite exactly if the gradient ``v`` is one of finite numbers."""

@@ -7,7 +7,9 @@ and multiplied in f32, as the plan and the bill say.
 from __future__ import annotations
 
 from dataclasses import replace
+from types import MappingProxyType
 
+from ..compiler.accumulation import NAMES
 from ..compiler.formats import F32
 from ..compiler.ir import Op, Program, Region, Value, unused
 from ..compiler.ops import GEMMS
@@ -27,10 +29,14 @@ def decode_operands(program: Program) -> Program:
 
 
 def in_float(op: Op, operands: tuple[Value, ...], taken: set[str]) -> tuple[Op, ...]:
-    """``op`` reading the real values of ``operands``, behind the ops that make them."""
+    """``op`` reading the real values of ``operands``, behind the ops that make them.
+
+    It adds up in f32.
+    """
     plain = {v: Value(unused(f"{v.name}.plain", taken), _plain(v)) for v in operands}
     ahead = (Op("dequantize", (v,), (p,), origin=op.origin) for v, p in plain.items())
-    return (*ahead, replace(op, inputs=tuple(plain.get(v, v) for v in op.inputs)))
+    attrs = MappingProxyType({k: a for k, a in op.attrs.items() if k not in NAMES})
+    return (*ahead, replace(op, inputs=tuple(plain.get(v, v) for v in op.inputs), attrs=attrs))
 
 
 def _wanted(op: Op) -> tuple[Value, ...]:

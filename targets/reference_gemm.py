@@ -6,7 +6,8 @@ Codes of integer and logarithmic formats are integers in units of their smallest
 are exact. With a float operand (a carrier or FP8) products are exact and the sum is in float64.
 Then one rounding to f32, the product with the scale in f32, and the rounding to the result.
 A scale per channel of a dimension that is summed over belongs to the numbers, in float64; numbers
-whose scale is no factor are dequantized first.
+whose scale is no factor are dequantized first. With an accumulator the sum is that of
+``reference_chunked``.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from math import inf, isinf, prod
 
 import numpy as np
 
+from ..compiler.accumulation import accumulation
 from ..compiler.analysis import direction
 from ..compiler.ir import Op
 from ..compiler.types import Scale
+from .reference_chunked import chunked
 from .reference_frame import Run, on_numbers, wide
-from .reference_window import Window
+from .reference_window import Window, grouped, ungrouped
 from .tensor import Array, Tensor, column
 
 # The dimension of the result that is dimension 0 of each operand; None where it is summed over.
@@ -41,12 +44,15 @@ class Operand:
     factor: Array
 
     @classmethod
-    def of(cls, t: Tensor, kept: int | None, rank: int) -> Operand:
-        """From a tensor whose dimension 0 is dimension ``kept`` of a result of ``rank``."""
+    def of(cls, t: Tensor, kept: int | None, rank: int, *, levels: bool = False) -> Operand:
+        """From a tensor whose dimension 0 is dimension ``kept`` of a result of ``rank``.
+
+        ``levels`` asks for stored numbers, not for integers in units of their smallest level.
+        """
         f = t.type.format
         if not t.type.scale.is_factor:
             return cls(t.dequantized(), inf, np.ones((), np.float32))
-        exact = f.is_coded and (f.is_integer or f.is_log)
+        exact = f.is_coded and (f.is_integer or f.is_log) and not levels
         unit = f.smallest if exact else 1.0
         numbers, top = t.numbers, inf
         if exact:
@@ -68,10 +74,14 @@ def _gemm(product: Product) -> Run:
     def run(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         type_ = op.result.type
         rank, kept = len(type_.shape), KEPT[_walk(op.kind)]
-        a, b = (Operand.of(t, k, rank) for t, k in zip(inputs, kept, strict=True))
-        dtype = _accumulator(a.top * b.top * _length(op))
-        numbers = (side.numbers.astype(dtype, copy=False) for side in (a, b))
-        total = product(op, *numbers)
+        how, pairs = accumulation(op), zip(inputs, kept, strict=True)
+        a, b = (Operand.of(t, k, rank, levels=how is not None) for t, k in pairs)
+        if how is not None:
+            total = chunked(op, _walk(op.kind), (a.numbers, b.numbers), how)
+        else:
+            dtype = _accumulator(a.top * b.top * _length(op))
+            numbers = (side.numbers.astype(dtype, copy=False) for side in (a, b))
+            total = product(op, *numbers)
         # Adding zero turns the minus zero of an empty or cancelled float sum into an integer's.
         y = (total.astype(np.float32) + np.float32(0)) * (a.factor * b.factor)
         return (Tensor.from_numbers(type_, y),)
@@ -106,18 +116,6 @@ def _length(op: Op) -> int:
             return first[0] * prod(first[2:])
 
 
-def _groups(x: Array, groups: int) -> Array:
-    """N x (G C) x H x W as G x C x N x H x W."""
-    n, c, h, w = x.shape
-    return x.reshape(n, groups, c // groups, h, w).transpose(1, 2, 0, 3, 4)
-
-
-def _ungroup(x: Array) -> Array:
-    """The inverse of ``_groups``."""
-    g, c, n, h, w = x.shape
-    return x.transpose(2, 0, 1, 3, 4).reshape(n, g * c, h, w)
-
-
 def _matrices(w: Array, groups: int) -> list[Array]:
     """The weight (G K) x C x R x S as one G x K x C for each tap, row by row."""
     k, c, r, s = w.shape
@@ -136,30 +134,29 @@ def conv2d(op: Op, x: Array, w: Array) -> Array:
     window = Window.of(op, x.shape, op.result.type.shape, w.shape)
     n, places = x.shape[0], window.places
     y = np.zeros((groups, w.shape[0] // groups, n * places[0] * places[1]), x.dtype)
-    whole = window.border(_groups(x, groups))
+    whole = window.border(grouped(x, groups))
     for matrix, seen in zip(_matrices(w, groups), window.taps(whole), strict=True):
         y += matrix @ _flat(seen)
-    return _ungroup(y.reshape(*y.shape[:2], n, *places))
+    return ungrouped(y.reshape(*y.shape[:2], n, *places))
 
 
 def conv2d_input_grad(op: Op, g: Array, w: Array) -> Array:
     """Each tap adds what it sent back to the places that it saw."""
     groups, shape = op.int_attr("groups"), op.result.type.shape
     window = Window.of(op, shape, g.shape, w.shape)
-    grouped = _groups(g, groups)
+    flat = _flat(grouped(g, groups))
     whole = np.zeros((groups, w.shape[1], g.shape[0], *window.extent), g.dtype)
-    flat = _flat(grouped)
     for matrix, seen in zip(_matrices(w, groups), window.taps(whole), strict=True):
         seen += (matrix.transpose(0, 2, 1) @ flat).reshape(seen.shape)
-    return _ungroup(window.inside(whole))
+    return ungrouped(window.inside(whole))
 
 
 def conv2d_weight_grad(op: Op, g: Array, x: Array) -> Array:
     """For each tap the products of the gradient with what the tap saw."""
     groups, shape = op.int_attr("groups"), op.result.type.shape
     window = Window.of(op, x.shape, g.shape, shape)
-    whole = window.border(_groups(x, groups))
-    flat = _flat(_groups(g, groups))
+    whole = window.border(grouped(x, groups))
+    flat = _flat(grouped(g, groups))
     taps = [flat @ _flat(seen).transpose(0, 2, 1) for seen in window.taps(whole)]
     return np.stack(taps, axis=-1).reshape(shape)
 

@@ -70,6 +70,18 @@ class Window:
         return list(self.taps(whole))[::-1]
 
 
+def grouped(x: Array, groups: int) -> Array:
+    """N x (G C) x H x W as G x C x N x H x W."""
+    n, c, h, w = x.shape
+    return x.reshape(n, groups, c // groups, h, w).transpose(1, 2, 0, 3, 4)
+
+
+def ungrouped(x: Array) -> Array:
+    """The inverse of ``grouped``."""
+    g, c, n, h, w = x.shape
+    return x.transpose(2, 0, 1, 3, 4).reshape(n, g * c, h, w)
+
+
 def _pair(numbers: Shape) -> Pair:
     a, b = numbers
     return a, b

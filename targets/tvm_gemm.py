@@ -3,7 +3,8 @@
     gemm_kernel(ops, orders, cpu) -> Kernel      ops = (gemm,) or (gemm, add_bias)
 
 A kernel's result is f32(sum of products of integers or floats) * f32(factor of one * factor of the
-other), rounded to the GEMM's format; then the bias is added in f32 and rounded to its format.
+other), rounded to the GEMM's format; then the bias is added in f32 and rounded to its format. GEMMs
+with an accumulator have a kernel of their own, ``tvm_gemm_chunked``.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
+from ..compiler.accumulation import Accumulation, accumulation
 from ..compiler.errors import NoKernelError
 from ..compiler.formats import F32, Format
 from ..compiler.ir import Op, Value
@@ -20,7 +22,14 @@ from ..compiler.types import Scale, TensorType
 from .cpu_info import CpuInfo
 from .kernel import Kernel, Slot, Unit, slots_of
 from .layout import Layout, Order
-from .tvm_gemm_numbers import Dot, choose_dot, choose_lane_dot, choose_pair_dot, choose_tile_dot
+from .tvm_gemm_numbers import (
+    FLOAT,
+    Dot,
+    choose_dot,
+    choose_lane_dot,
+    choose_pair_dot,
+    choose_tile_dot,
+)
 from .tvm_gemm_pixels import pixels
 from .tvm_gemm_shapes import channels_last, shape4
 
@@ -58,6 +67,7 @@ class GemmSpec:
     dilation: Pair
     groups: int
     cpu: CpuInfo
+    accumulation: Accumulation | None = None
 
     @property
     def name(self) -> str:
@@ -85,6 +95,8 @@ class GemmSpec:
     @property
     def dot(self) -> Dot:
         """The unit that multiplies."""
+        if self.accumulation is not None:
+            return FLOAT
         a, b = self.a.type.format, self.b.type.format
         weight_grad = self.direction == "weight_grad"
         if self.scaled_rows:
@@ -151,10 +163,13 @@ class GemmSpec:
         # Imported here: a plan can be made and printed without TVM.
         from .tvm_amx_taps import build_amx_taps
         from .tvm_amx_wgrad import build_amx_weight_grad
+        from .tvm_gemm_chunked import build_chunked
         from .tvm_gemm_depthwise import build_depthwise_pairs
         from .tvm_gemm_taps import build_taps
         from .tvm_gemm_wgrad import build_weight_grad
 
+        if self.accumulation is not None:
+            return build_chunked(self, self.accumulation)
         if self.direction == "weight_grad":
             return build_amx_weight_grad(self) if self.on_tiles else build_weight_grad(self)
         if self.on_tiles:
@@ -186,6 +201,7 @@ def gemm_kernel(ops: tuple[Op, ...], orders: Mapping[Value, Order], cpu: CpuInfo
         dilation=_pair(gemm, "dilation") if conv else (1, 1),
         groups=gemm.int_attr("groups") if conv else 1,
         cpu=cpu,
+        accumulation=accumulation(gemm),
     )
     return Kernel(spec, ops, slots_of(operands), (Slot(out),), spec.dot.unit)
 

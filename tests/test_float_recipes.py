@@ -33,6 +33,7 @@ RECIPES: dict[str, tuple[str, dict[str, object], float]] = {
     "fp16_amp, static": ("fp16_amp", {"mode": "static", "init": 1000}, 2.0**-12),
     "hfp8": ("hfp8", {}, 2.0**-9),
     "hfp8, 1-5-2": ("hfp8", {"fwd_format": "152", "fp8_subnormals": True}, 2.0**-9),
+    "hfp8, chunks": ("hfp8", {"accumulator": "fp16.169", "chunk": 8}, 2.0**-9),
 }
 EACH = pytest.mark.parametrize("case", RECIPES)
 

@@ -58,6 +58,7 @@ OPTIONS: dict[str, dict[str, object]] = {
     "shift_gradients.relu": ALL,
     "shift_gradients.int8": ALL | {"output_gradient": "int8"},
     "integer_update.sgd": ALL | {"g_scale": 32},
+    "chunked_accumulation.mixed": {"accumulator": "fp16.169", "exempt": "fc2"},
     "clip_gradients.norm": {"norm": 1.0},
     "clip_gradients.value": {"value": 0.5},
     "accumulate_gradients.three": {"batches": 3},

@@ -56,7 +56,7 @@ def test_a_pass_of_ones_own(folder: Path, capsys: pytest.CaptureFixture[str]) ->
         ("mine.py:widen:factor=x", "option factor of widen must be a finite number, not 'x'"),
         ("gone.py:f", "the pass 'gone.py:f' is not there"),
         ("mine.py", "no pass is called 'mine.py'; one of your own is FILE.py:FUNCTION"),
-        ("sawb_weights:bits=5", "bits of sawb_weights must be 2, 4, 7 or 8, not '5'"),
+        ("sawb_weights:bits=6", "bits of sawb_weights must be 2, 3, 4, 5, 7 or 8, not '6'"),
     ],
 )
 def test_mistakes_in_pass_words(

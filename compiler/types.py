@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from math import prod
 
-from .formats import Format
+from .formats import F32, Format
 
 Shape = tuple[int, ...]
 
@@ -63,3 +63,6 @@ class TensorType:
     def bytes(self) -> int:
         """Bytes that the codes take when packed, each tensor rounded up to a whole byte."""
         return (self.elements * self.format.storage_bits + 7) // 8
+
+
+SCALAR = TensorType((), F32)  # a single number

@@ -11,11 +11,10 @@ from dataclasses import dataclass, replace
 from ..compiler.errors import RecipeError
 from ..compiler.formats import F32, I64, UINTS
 from ..compiler.ir import SEED, STEP, Op, Program, Value, attrs, unused
-from ..compiler.types import Scale, TensorType
+from ..compiler.types import SCALAR, Scale, TensorType
 from .names import part
 from .options import require
 
-SCALAR = TensorType((), F32)
 QUANTIZERS = frozenset(("quantize_affine", "quantize_affine_stochastic"))
 
 

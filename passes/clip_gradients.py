@@ -9,14 +9,12 @@ section 3.2, in the form of torch.nn.utils.
 
 from __future__ import annotations
 
-from ..compiler.formats import F32
 from ..compiler.ir import Attr, Op, Program, Value, attrs, unused
-from ..compiler.types import TensorType
+from ..compiler.types import SCALAR, TensorType
 from .optimized import gradient, updates, widened, with_gradients
 from .options import require
 
 SMALL = 1e-6
-SCALAR = TensorType((), F32)
 
 
 def clip_gradients(program: Program, *, norm: float = 0.0, value: float = 0.0) -> Program:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..compiler.formats import F32
 from ..compiler.ir import Op, Program, Value, attrs, unused
-from ..compiler.types import TensorType
+from ..compiler.types import SCALAR
 from .added_update import added_update
-
-SCALAR = TensorType((), F32)
 
 
 def clip_update(

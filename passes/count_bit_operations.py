@@ -14,8 +14,8 @@ from ..compiler.analysis import macs
 from ..compiler.formats import F32
 from ..compiler.ir import STEP, Attr, Op, Program, Value, attrs, unused
 from ..compiler.ops import PRODUCTS
-from ..compiler.types import TensorType
-from .affine import QUANTIZERS, SCALAR, is_training
+from ..compiler.types import SCALAR, TensorType
+from .affine import QUANTIZERS, is_training
 from .canonicalize import canonicalize
 from .schedules import BITS, SCHEDULE
 

@@ -14,7 +14,8 @@ every ``range_test_iters`` steps, and the first number of at least 3 whose accur
 from __future__ import annotations
 
 from ..compiler.ir import Op, Program, Value, attrs, unused
-from .affine import SCALAR, is_training
+from ..compiler.types import SCALAR
+from .affine import is_training
 from .options import require
 from .range_test import with_range_test
 from .schedules import (

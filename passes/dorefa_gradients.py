@@ -18,7 +18,7 @@ from ..compiler.formats import F32, UINTS
 from ..compiler.ir import Attr, Op, Program, Region, Value, attrs, unused
 from ..compiler.types import Scale, TensorType
 from .affine import noise, with_seed
-from .grad_scale import GRADIENT_PRODUCTS
+from .gradients import plain_gradient
 from .names import part, salt_of
 from .select import EXEMPT, quantized
 
@@ -43,10 +43,8 @@ def dorefa_gradients(
     codes: dict[str, Value] = {}
 
     def rule(region: Region, op: Op) -> tuple[Op, ...] | None:
-        g = op.inputs[0] if op.inputs else None
-        if op.kind not in GRADIENT_PRODUCTS or op.origin not in chosen or g is None:
-            return None
-        if not g.type.format.is_carrier or g.type.scale is not Scale.NONE:
+        g = plain_gradient(op, chosen)
+        if g is None:
             return None
         ahead: tuple[Op, ...] = ()
         if op.origin not in codes:

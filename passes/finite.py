@@ -12,16 +12,15 @@ may overflow all the same: there dW is looked at as well.
 from __future__ import annotations
 
 from ..compiler.accumulation import accumulation
-from ..compiler.formats import F16, F32
+from ..compiler.formats import F16
 from ..compiler.ir import Op, Program, Value, unused
 from ..compiler.ops import WEIGHT_GRADS
-from ..compiler.types import Scale, TensorType
+from ..compiler.types import SCALAR, Scale
 from .optimized import gradient, updates
 
 STATISTICS = frozenset({"running_stats", "running_average"})
 # Larger tensors are reduced by kernels of their own, which all threads share.
 FEW = 4096
-SCALAR = TensorType((), F32)
 
 
 def watched(program: Program) -> tuple[Program, tuple[Value, ...]]:

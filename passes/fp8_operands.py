@@ -23,7 +23,7 @@ from ..compiler.formats import FORMATS, FP8_152, FP8_152_IBM, Format
 from ..compiler.ir import Op, Program, Region, Value, unused
 from ..compiler.ops import GEMMS
 from ..compiler.types import Scale, TensorType
-from .grad_scale import GRADIENT_PRODUCTS
+from .gradients import GRADIENT_PRODUCTS
 from .names import part
 from .select import quantized
 

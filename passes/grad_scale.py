@@ -16,17 +16,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from ..compiler.formats import F32, FP4_EVEN
+from ..compiler.formats import FP4_EVEN
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
-from ..compiler.ops import INPUT_GRADS, WEIGHT_GRADS
-from ..compiler.types import Scale, TensorType
+from ..compiler.types import SCALAR, Scale, TensorType
 from .channel_scales import ChannelScales
+from .gradients import plain_gradient
 from .names import part
 from .options import require
 from .select import EXEMPT, quantized
-
-SCALAR = TensorType((), F32)
-GRADIENT_PRODUCTS = INPUT_GRADS | WEIGHT_GRADS
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -64,10 +61,8 @@ def grad_scale(
     made: dict[str, Scaled] = {}
 
     def rule(region: Region, op: Op) -> tuple[Op, ...] | None:
-        g = op.inputs[0] if op.inputs else None
-        if op.kind not in GRADIENT_PRODUCTS or op.origin not in chosen or g is None:
-            return None
-        if not g.type.format.is_carrier or g.type.scale is not Scale.NONE:
+        g = plain_gradient(op, chosen)
+        if g is None:
             return None
         ahead: tuple[Op, ...] = ()
         if op.origin not in made:

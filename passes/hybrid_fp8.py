@@ -20,7 +20,7 @@ from typing import Literal
 from ..compiler.formats import FORMATS
 from ..compiler.ir import Op, Program, Region, Value, unused
 from ..compiler.types import Scale, TensorType
-from .grad_scale import GRADIENT_PRODUCTS
+from .gradients import GRADIENT_PRODUCTS
 from .names import part
 from .select import selected
 

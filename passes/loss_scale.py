@@ -18,15 +18,13 @@ from dataclasses import replace
 from typing import Literal
 
 from ..compiler.errors import RecipeError
-from ..compiler.formats import F32, I64
+from ..compiler.formats import I64
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
-from ..compiler.types import TensorType
+from ..compiler.types import SCALAR, TensorType
 from .carrier import LOSS
 from .finite import watched
 from .optimized import gradient, updates, widened, with_gradients
 from .options import require
-
-SCALAR = TensorType((), F32)
 
 
 def loss_scale(

@@ -24,9 +24,9 @@ from typing import Literal
 from ..compiler.errors import RecipeError
 from ..compiler.formats import F32, LUQ, Format
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
-from ..compiler.types import Scale, TensorType
+from ..compiler.types import SCALAR, Scale, TensorType
 from .affine import noise, with_seed
-from .grad_scale import GRADIENT_PRODUCTS, SCALAR
+from .gradients import plain_gradient
 from .names import part, salt_of
 from .options import require
 from .select import EXEMPT, quantized
@@ -69,10 +69,8 @@ def luq_gradients(
     chosen = quantized(program, exempt)
 
     def rule(region: Region, op: Op) -> tuple[Op, ...] | None:
-        g = op.inputs[0] if op.inputs else None
-        if op.kind not in GRADIENT_PRODUCTS or op.origin not in chosen or g is None:
-            return None
-        if not g.type.format.is_carrier or g.type.scale is not Scale.NONE:
+        g = plain_gradient(op, chosen)
+        if g is None:
             return None
         ahead = work.sample(op.origin, g) if op.origin not in work.made else ()
         samples = work.made[op.origin].samples

@@ -16,17 +16,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from ..compiler.formats import F32, INTS, UINT2, UINTS
+from ..compiler.formats import INTS, UINT2, UINTS
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
 from ..compiler.ops import FORWARD_GEMMS, INPUT_GRADS, WEIGHT_GRADS
-from ..compiler.types import Scale, TensorType
+from ..compiler.types import SCALAR, Scale, TensorType
 from .clip_update import clip_update
 from .names import part
 from .options import require
 from .select import EXEMPT, layers, quantized
 from .sign import never_negative
-
-SCALAR = TensorType((), F32)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

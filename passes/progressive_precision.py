@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ..compiler.errors import RecipeError
 from ..compiler.ir import Op, Program, Value, attrs, unused
-from .affine import SCALAR
+from ..compiler.types import SCALAR
 from .options import require
 from .plateau import Plateau
 from .schedules import SCHEDULE, check_bits, check_quantizers, scheduled, with_bits

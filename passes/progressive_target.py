@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from ..compiler.errors import RecipeError
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
-from .affine import SCALAR, is_training
+from ..compiler.types import SCALAR
+from .affine import is_training
 from .gated_precision import REACHED
 from .options import require
 from .plateau import Plateau

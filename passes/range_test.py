@@ -7,8 +7,7 @@ from dataclasses import replace
 from ..compiler.errors import RecipeError
 from ..compiler.formats import F32
 from ..compiler.ir import Attr, Op, Program, Value, attrs, unused
-from ..compiler.types import TensorType
-from .affine import SCALAR
+from ..compiler.types import SCALAR, TensorType
 from .schedules import SCHEDULE, counter
 
 LOW = f"{SCHEDULE}.low"

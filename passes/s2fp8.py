@@ -19,14 +19,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from ..compiler.formats import F32, FP8_152
+from ..compiler.formats import FP8_152
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
 from ..compiler.ops import GEMMS, PRODUCTS, WEIGHT_GRADS
-from ..compiler.types import Scale, TensorType
+from ..compiler.types import SCALAR, Scale, TensorType
 from .names import part
 from .select import selected
-
-SCALAR = TensorType((), F32)
 
 
 def s2fp8(

@@ -17,17 +17,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from ..compiler.formats import F32, INTS, UINTS
+from ..compiler.formats import INTS, UINTS
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
 from ..compiler.ops import FORWARD_GEMMS, WEIGHT_GRADS
-from ..compiler.types import Scale, TensorType
+from ..compiler.types import SCALAR, Scale, TensorType
 from .names import part
 from .options import require
 from .sawb_weights import pair_of
 from .select import EXEMPT, layers, quantized
 from .sign import never_negative
-
-SCALAR = TensorType((), F32)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

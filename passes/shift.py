@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from math import sqrt
 
-from ..compiler.formats import F32, Format
+from ..compiler.formats import Format
 from ..compiler.ir import Op, Value, attrs, unused
-from ..compiler.types import Scale, TensorType
+from ..compiler.types import SCALAR, Scale, TensorType
 from .names import part
-
-SCALAR = TensorType((), F32)
 
 
 def below(limit: float) -> float:

@@ -21,7 +21,7 @@ from ..compiler.formats import INT8, INT16
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
 from ..compiler.ops import INPUT_GRADS
 from ..compiler.types import Scale, TensorType
-from .grad_scale import GRADIENT_PRODUCTS
+from .gradients import GRADIENT_PRODUCTS
 from .names import part
 from .select import layers, quantized
 from .shift import Shifts, around

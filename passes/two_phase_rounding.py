@@ -42,7 +42,7 @@ from ..compiler.formats import (
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
 from ..compiler.types import Scale, TensorType
 from .affine import noise, with_seed
-from .grad_scale import GRADIENT_PRODUCTS
+from .gradients import GRADIENT_PRODUCTS
 from .hybrid_fp8 import is_scaled
 from .names import part
 from .options import require

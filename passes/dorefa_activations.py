@@ -21,7 +21,7 @@ from ..compiler.ir import Op, Program, Region, Value, attrs, unused
 from ..compiler.ops import FORWARD_GEMMS, INPUT_GRADS, WEIGHT_GRADS
 from ..compiler.types import SCALAR, Scale, TensorType
 from .names import part
-from .select import EXEMPT, layers, quantized
+from .select import EXEMPT, float_layers, quantized
 from .sign import never_negative
 
 UNTOUCHED = 32
@@ -49,11 +49,7 @@ def dorefa_activations(
     if a_bits == UNTOUCHED:
         return program.done("dorefa_activations")
     chosen, taken = quantized(program, exempt), program.names()
-    data = {
-        name: op.inputs[0]
-        for name, op in layers(program).items()
-        if name in chosen and op.inputs[0].type.format.is_carrier
-    }
+    data = {name: op.inputs[0] for name, op in float_layers(program, chosen).items()}
     plan = _plan(program, data, a_bits, taken)
     done: set[Value] = set()
 

@@ -23,7 +23,7 @@ from ..compiler.types import SCALAR, Scale, TensorType
 from .clip_update import clip_update
 from .names import part
 from .options import require
-from .select import EXEMPT, layers, quantized
+from .select import EXEMPT, float_layers, quantized
 from .sign import never_negative
 
 
@@ -80,7 +80,7 @@ class _Pact:
         plus: bool,
         taken: set[str],
     ) -> None:
-        floats = _float_layers(program, chosen)
+        floats = float_layers(program, chosen)
         self.of_layer = {name: plan[op.inputs[0]] for name, op in floats.items()}
         self.plus, self.taken = plus, taken
         readers = (op.origin for _, op in program.ops() if op.kind in INPUT_GRADS)
@@ -104,20 +104,12 @@ class _Pact:
         return (*ahead, replace(op, inputs=(it.codes, op.inputs[1])))
 
 
-def _float_layers(program: Program, chosen: frozenset[str]) -> dict[str, Op]:
-    return {
-        name: op
-        for name, op in layers(program).items()
-        if name in chosen and op.inputs[0].type.format.is_carrier
-    }
-
-
 def _plan(
     program: Program, chosen: frozenset[str], bits: int, taken: set[str]
 ) -> dict[Value, Activation]:
     positive = never_negative(program)
     plan: dict[Value, Activation] = {}
-    for layer, op in _float_layers(program, chosen).items():
+    for layer, op in float_layers(program, chosen).items():
         x = op.inputs[0]
         if x in plan:
             continue

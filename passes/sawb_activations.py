@@ -24,7 +24,7 @@ from ..compiler.types import SCALAR, Scale, TensorType
 from .names import part
 from .options import require
 from .sawb_weights import pair_of
-from .select import EXEMPT, layers, quantized
+from .select import EXEMPT, float_layers, quantized
 from .sign import never_negative
 
 
@@ -56,7 +56,7 @@ def sawb_activations(
     c1, c2 = pair_of(INTS[bits], bits, coefficients)
     chosen, taken = quantized(program, exempt), program.names()
     plan = _plan(program, chosen, bits, taken)
-    of_layer = {name: plan[x] for name, x in _data(program, chosen).items()}
+    of_layer = {n: plan[op.inputs[0]] for n, op in float_layers(program, chosen).items()}
     training = bool(program.region("backward").ops)
     done: set[Value] = set()
 
@@ -83,21 +83,13 @@ def sawb_activations(
     return replace(out, next=(*out.next, *pairs))
 
 
-def _data(program: Program, chosen: frozenset[str]) -> dict[str, Value]:
-    """The data operand of each layer that still reads a carrier."""
-    return {
-        name: op.inputs[0]
-        for name, op in layers(program).items()
-        if name in chosen and op.inputs[0].type.format.is_carrier
-    }
-
-
 def _plan(
     program: Program, chosen: frozenset[str], bits: int, taken: set[str]
 ) -> dict[Value, Activation]:
     positive = never_negative(program)
     plan: dict[Value, Activation] = {}
-    for layer, x in _data(program, chosen).items():
+    for layer, op in float_layers(program, chosen).items():
+        x = op.inputs[0]
         if x in plan:
             continue
         format_ = UINTS[bits] if x in positive else INTS[bits]

@@ -17,6 +17,7 @@ training and the evaluation program. A selection is a list of terms separated by
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 from fnmatch import fnmatchcase
 
 import networkx as nx
@@ -39,6 +40,12 @@ def layers(program: Program) -> dict[str, Op]:
 def quantized(program: Program, exempt: str) -> frozenset[str]:
     """The layers that ``exempt`` leaves to be quantized."""
     return frozenset(layers(program)) - selected(program, exempt)
+
+
+def float_layers(program: Program, chosen: Container[str]) -> dict[str, Op]:
+    """The forward GEMM of each chosen layer whose data is still plain floats."""
+    known = layers(program).items()
+    return {n: op for n, op in known if n in chosen and op.inputs[0].type.format.is_carrier}
 
 
 def selected(program: Program, terms: str) -> frozenset[str]:

@@ -248,7 +248,7 @@ def test_a_schedule_spans_the_run_and_is_resumed(
         step, load_data(str(data)), 3, 0, steps=9, epochs=None, lr=None,
         factor=constant, checkpoint=half, every=None,
     )  # fmt: skip
-    assert train.give_length(step, planned) and not train.give_length(step, planned)
+    assert train.give_length(step, planned.last) and not train.give_length(step, planned.last)
     seen: list[int] = []
     for at in train.train(step, load_data(str(data)), planned, 3, lambda: len(seen) == 4):
         seen.append(at.done)

@@ -336,3 +336,14 @@ def test_a_group_needs_a_command(quatrain: Quatrain) -> None:
     assert "No such command 'nothing'" in quatrain("study", "nothing", status=2)
     for name in ("recipes", "cpt"):
         assert f"quatrain study {name}" in quatrain("study", name, "--help")
+
+
+def test_a_precision_schedule_spans_the_training() -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("sklearn")
+    from quatrain.tools.data import load_data
+    from quatrain.tools.study_jobs import Trainee
+
+    script = Script("mlp", "digits", 8, 4, 2, 0.1, "constant", "reference")
+    trainee = Trainee(script, load_data("digits"), 0, "cpt", {"cycles": "2"})
+    assert int(trainee.compiled.state["schedule.total"]) == script.steps

@@ -137,10 +137,9 @@ def _train(step: Step, data: Dataset, run: Run, batch: int, as_json: bool) -> No
     from .progress import finite, reporter
     from .signals import stop_on_signal
 
-    if train.give_length(step, run):
-        terminal.remark(
-            f"the precision schedule spans {run.last - run.first} steps, as this run does"
-        )
+    length = run.last - run.first
+    if train.give_length(step, length):
+        terminal.remark(f"the precision schedule spans {length} steps, as this run does")
     last = None
     with stop_on_signal() as stopped, reporter(run, as_json) as report:
         for last in train.train(step, data, run, batch, lambda: bool(stopped)):

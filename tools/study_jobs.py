@@ -25,7 +25,7 @@ from .dataset import Array, Dataset
 from .driver import Task
 from .schedule import schedule
 from .study_plan import TIME, WIDTHS, Script
-from .train import MAX_SKIPPED, take
+from .train import MAX_SKIPPED, give_length, take
 
 HIDDEN = 128
 Batch = tuple[Tensor, Tensor]
@@ -95,6 +95,7 @@ class Trainee:
             task.model, task.loss, task.example, task.optimizer,
             recipe=recipe, options=options, target=script.target, seed=seed,
         )  # fmt: skip
+        give_length(self.compiled, script.steps)
 
     def batches(self) -> Iterator[tuple[Floats, Array]]:
         """The batches of all epochs, without end."""

@@ -226,12 +226,12 @@ def plan_run(
     return Run(first, first + count, per_epoch, factor, peak, seed, checkpoint, every, max_skipped)
 
 
-def give_length(step: Step, run: Run) -> bool:
+def give_length(step: Step, steps: int) -> bool:
     """Tell a schedule that does not know yet how many steps the run has; whether it asked."""
     known = step.state.get(TOTAL)
     if known is None or known.item() != 0:
         return False
-    step.load_state({TOTAL: torch.tensor(run.last - run.first)})
+    step.load_state({TOTAL: torch.tensor(steps)})
     return True
 
 

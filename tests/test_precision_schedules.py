@@ -10,9 +10,10 @@ import pytest
 
 from quatrain.compiler.errors import UsageError
 from quatrain.runtime.cyclic_precision import Cyclic, cyclic
-from quatrain.runtime.dynamic_precision import CIFAR, IMAGENET, Choice, cost_percent
-from quatrain.runtime.precision_range_test import least_bits
-from quatrain.runtime.progressive_precision import Progress, Progressive, Stages
+
+from .plain_dynamic import CIFAR, IMAGENET, Choice, cost_percent
+from .plain_progressive import Progress, Progressive, Stages
+from .plain_range_test import least_bits
 
 TOP = Path(__file__).parent.parent
 LOSSES = (2.0, 1.5, 1.2, 1.09, 1.08, 1.06, 1.05, 1.05)
@@ -164,8 +165,7 @@ def test_cost_of_a_batch_weighs_blocks() -> None:
 
 
 def test_schedules_need_neither_torch_nor_tvm() -> None:
-    names = ("cyclic", "dynamic", "progressive")
-    code = "import sys; from quatrain.runtime import precision_range_test, "
-    code += ", ".join(f"{n}_precision" for n in names)
+    code = "import sys; from quatrain.runtime import cyclic_precision; "
+    code += "from tests import plain_dynamic, plain_progressive, plain_range_test"
     code += "; sys.exit(bool({'torch', 'tvm'} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", code], cwd=TOP, check=True)

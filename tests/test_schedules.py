@@ -25,9 +25,10 @@ from torch.nn.functional import cross_entropy, mse_loss  # noqa: E402
 
 import quatrain  # noqa: E402
 from quatrain.runtime.cyclic_precision import cyclic as plain_cycle  # noqa: E402
-from quatrain.runtime.precision_range_test import least_bits  # noqa: E402
-from quatrain.runtime.progressive_precision import Progressive  # noqa: E402
 from quatrain.runtime.step import Step  # noqa: E402
+
+from .plain_progressive import Progressive  # noqa: E402
+from .plain_range_test import least_bits  # noqa: E402
 
 pytestmark = pytest.mark.torch
 NUMBER, COUNT = TensorType((), F32), TensorType((), I64)

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import fsum
 
-from ..compiler.errors import UsageError
-from .bit_operations import F32_COST
+from quatrain.compiler.errors import UsageError
+from quatrain.runtime.bit_operations import F32_COST
 
 DIRECTIONS = 3
 

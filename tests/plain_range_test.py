@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..compiler.errors import UsageError
+from quatrain.compiler.errors import UsageError
 
 THRESHOLD, LEAST = 0.01, 3
 

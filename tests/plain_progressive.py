@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from ..compiler.errors import UsageError
+from quatrain.compiler.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,9 @@ sawb_clip(w: float) {{c1: float, c2: float}} -> clip: f32
 quantize(x: float, clip: f32) -> q: code
     -- rint(min(max(x, lo), clip) * (n/clip)), n = top integer, lo = 0 or -clip; scale clip/n;
     midrise: code rint((min(max(x, -clip), clip) * (n/clip) + n) * 0.5), n = 2^bits - 1
+quantize_bits(x: float, clip: f32, bits: f32) -> q: code
+    -- the same with the n of an integer format of that many bits, at most those of the result's;
+    midrise: the code is that of the same number, (top - n)/2 more
 extremes(x: float) -> low: f32, high: f32
     -- least and largest, of the tensor or of each place of dimension 0
 quantize_affine(x: float, low: f32, high: f32, bits: f32) -> q: code

@@ -15,7 +15,7 @@ from ..compiler.formats import F32
 from ..compiler.ir import STEP, Attr, Op, Program, Value, attrs, unused
 from ..compiler.ops import PRODUCTS
 from ..compiler.types import SCALAR, TensorType
-from .affine import QUANTIZERS, is_training
+from .affine import is_training
 from .canonicalize import canonicalize
 from .schedules import BITS, SCHEDULE
 
@@ -23,6 +23,7 @@ GIGA = 1e9
 MEAN = f"{SCHEDULE}.gbitops"
 
 Bits = Value | int
+SAME_CODES = frozenset(("view", "rescale"))
 
 
 def count_bit_operations(program: Program) -> Program:
@@ -53,9 +54,11 @@ def _groups(program: Program) -> dict[tuple[Bits, Bits], int]:
 
     def bits(v: Value) -> Bits:
         op = made.get(v)
-        if op is None or op.kind not in QUANTIZERS:
+        while op is not None and op.kind in SAME_CODES:
+            op = made.get(op.inputs[0])
+        if op is None or op.kind not in BITS:
             return v.type.format.bits
-        read = op.inputs[BITS]
+        read = op.inputs[BITS[op.kind]]
         fixed = made.get(read)
         if fixed is not None and fixed.kind == "constant":
             return int(fixed.float_attr("value"))

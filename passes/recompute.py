@@ -26,7 +26,7 @@ CHEAP = words(
     "batch_norm relu clip_region cast view permute slice pad clamp_min scale add_bias constant "
     "broadcast dequantize round_fixed"
 )
-QUANTIZERS = words("quantize quantize_affine")
+QUANTIZERS = words("quantize quantize_bits quantize_affine")
 NORM_GRADS = frozenset(("batch_norm_grad_stats", "batch_norm_input_grad"))
 
 

@@ -1,4 +1,9 @@
-"""What passes share that let the bits of affine quantizers change from step to step."""
+"""What passes share that let the bits of integers change from step to step.
+
+Affine quantizers read their bits already. A quantizer with a clip (``quantize``) becomes one that
+reads them (``quantize_bits``): the clip stays, the grid below it has fewer levels, and the codes
+are stored in the format that the base chose.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +13,13 @@ from ..compiler.errors import RecipeError
 from ..compiler.formats import I64
 from ..compiler.ir import STEP, Op, Program, Region, Value
 from ..compiler.ops import GEMMS
-from ..compiler.types import TensorType
+from ..compiler.types import Scale, TensorType
 from .affine import QUANTIZERS
 
-LEAST, BITS = 2, 3  # fewest bits of a quantizer; the operand that has them
+LEAST = 2  # fewest bits of a quantizer
+FIXED, READS = "quantize", "quantize_bits"
+# The operand that has the bits.
+BITS = {READS: 2, **dict.fromkeys(QUANTIZERS, 3)}
 SCHEDULE = "schedule"
 # State: the steps of the run (0: not known), and the bits of the last step's forward.
 TOTAL, NOW = f"{SCHEDULE}.total", f"{SCHEDULE}.bits"
@@ -20,49 +28,73 @@ INTEGER = TensorType((), I64)
 
 def with_bits(program: Program, bits: Value, region: str, ahead: tuple[Op, ...]) -> Program:
     """Let the quantizers of a region with constant bits read ``bits``, which ``ahead`` makes."""
-    constants = {op.inputs[BITS] for op in scheduled(program, region)}
-    started = False
+    chosen = scheduled(program, region)
+    constants = {op.inputs[BITS[op.kind]] for op in chosen if op.kind != FIXED}
+    # Backward makes codes of weights again.
+    clipped = {op.inputs[0] for op in chosen if op.kind == FIXED}
+    waiting = list(ahead)
+
+    def start() -> tuple[Op, ...]:
+        ops = tuple(waiting)
+        waiting.clear()
+        return ops
 
     def rule(where: Region, op: Op) -> tuple[Op, ...] | None:
-        nonlocal started
         if op.kind == "constant" and op.result in constants:
-            first, started = not started, True
-            return ahead if first else ()
-        if op.kind in QUANTIZERS and op.inputs[BITS] in constants:
-            inputs = (*op.inputs[:BITS], bits, *op.inputs[BITS + 1 :])
-            return (replace(op, inputs=inputs),)
+            return start()
+        if op.kind == FIXED and op.inputs[0] in clipped:
+            return (*start(), replace(op, kind=READS, inputs=(*op.inputs, bits)))
+        at = BITS.get(op.kind)
+        if at is not None and op.inputs[at] in constants:
+            return (replace(op, inputs=(*op.inputs[:at], bits, *op.inputs[at + 1 :])),)
         return None
 
     return program.rewrite(rule)
 
 
 def scheduled(program: Program, region: str) -> list[Op]:
-    """The quantizers of a region whose bits are a constant."""
+    """The quantizers of a region whose bits are a constant; with a clip, those of forward alone."""
     made = program.producers()
-    return [
-        op
-        for op in program.region(region).ops
-        if op.kind in QUANTIZERS
-        and op.inputs[BITS] in made
-        and made[op.inputs[BITS]].kind == "constant"
-    ]
+
+    def constant(op: Op) -> bool:
+        if op.kind == FIXED:
+            return region == "forward"
+        maker = made.get(op.inputs[BITS[op.kind]]) if op.kind in BITS else None
+        return maker is not None and maker.kind == "constant"
+
+    return [op for op in program.region(region).ops if constant(op)]
 
 
 def check_quantizers(program: Program, name: str) -> bool:
     """Whether there are quantizers to schedule; False for a program without layers.
 
-    RecipeError where the layers have none.
+    RecipeError where the layers have none, or where a gradient depends on their number of levels.
     """
+    for _, op in program.ops():
+        if op.kind == "pact_plus_grad":
+            raise RecipeError(
+                f"{name} changes the levels below the clip that layer {op.origin} trains, which "
+                "the gradient of pact_plus=true takes as constant; set pact_plus=false"
+            )
     if scheduled(program, "forward"):
         return True
     if not any(op.kind in GEMMS for _, op in program.ops()):
         return False
-    coded = any(v.type.format.is_coded for _, op in program.ops() for v in op.results)
-    why = "integer formats of fixed bits" if coded else "no integer format"
+    if any(op.kind in BITS for _, op in program.ops()):
+        why = "bits that change already"
+    elif any(_is_number(v) for _, op in program.ops() for v in op.results):
+        why = "integers without a range, whose step is a power of two"
+    else:
+        why = "no integer format"
     raise RecipeError(
-        f"{name} changes the bits of affine quantizers, and the recipe that it follows has {why}; "
-        "set base to one with affine_weights or affine_activations, such as sbm8"
+        f"{name} changes the bits of integers, and the recipe that it follows has {why}; set base "
+        "to a static one with integer weights or activations, such as sbm8 or int4"
     )
+
+
+def _is_number(v: Value) -> bool:
+    """Whether a value has integers with a scale; regions and places have none."""
+    return v.type.format.is_integer and v.type.scale is not Scale.NONE
 
 
 def check_bits(program: Program, region: str, least: int, most: int, name: str) -> None:
@@ -74,7 +106,7 @@ def check_bits(program: Program, region: str, least: int, most: int, name: str) 
         if most > format_.bits:
             raise RecipeError(
                 f"{name}: {most} bits do not fit {format_}, in which {op.origin} stores "
-                f"{op.result.name}; the base decides that, 8 bits are the most"
+                f"{op.result.name}; the base decides that, see its option of bits"
             )
 
 

@@ -29,7 +29,7 @@ FOUR_BITS, EIGHT_BITS = 4, 8
 # Ops that turn numbers of one format into numbers of another; each costs a read and a write.
 CONVERSIONS = frozenset(
     {
-        *("quantize", "quantize_affine", "quantize_affine_stochastic"),
+        *("quantize", "quantize_bits", "quantize_affine", "quantize_affine_stochastic"),
         *("squeeze", "round_log", "round_stochastic", "cast", "dequantize"),
     }
 )

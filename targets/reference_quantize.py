@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..compiler.errors import VerifyError
+from ..compiler.formats import Format
 from ..compiler.ir import Op
 from .reference_frame import Run, on_numbers, wide
 from .rounding import Tie, Underflow, encode_log, encode_stochastic
@@ -28,21 +29,28 @@ def sawb_clip(op: Op, w: Array) -> Array:
 
 
 def quantize(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """NaN counts as the lower limit; code 0 where the clip is 0, which makes the scale 0 too."""
-    x, clip = (t.numbers for t in inputs)
+    """NaN counts as the lower limit; the scale is 0 where the clip is. Third operand: bits."""
+    x, clip, *bits = (t.numbers for t in inputs)
     type_ = op.result.type
     f = type_.format
     assert f.is_integer, f"{op.kind} makes integers, not {f}"
-    n = np.float32((1 << f.bits) - 1 if f.midrise else f.max)
+    top = (1 << f.bits) - 1 if f.midrise else int(f.max)
+    n = top if not bits else (1 << int(bits[0]) - int(f.signed and not f.midrise)) - 1
+    codes, scale = _clipped(f, x, clip, np.float32(n))
+    if f.midrise:
+        codes += (top - n) // 2
+    return (Tensor(type_, (codes & ((1 << f.bits) - 1)).astype(dtype_of(f)), scale),)
+
+
+def _clipped(f: Format, x: Array, clip: Array, n: np.float32) -> tuple[Array, Array]:
+    """Whole numbers between -n, or 0, and n, a midrise grid's counted from 0; and their scale."""
     limit = column(clip, x.ndim)
     low = -limit if f.signed else np.float32(0)
     z = np.fmin(np.fmax(x, low), limit) * (n / limit)
     if f.midrise:
         z = (z + n) * np.float32(0.5)
     # A midrise code counts the levels; the others are the number itself in two's complement.
-    whole = np.nan_to_num(np.rint(z)).astype(np.int32)
-    codes = (whole & ((1 << f.bits) - 1)).astype(dtype_of(f))
-    return (Tensor(type_, codes, np.asarray(clip / n, np.float32)),)
+    return np.nan_to_num(np.rint(z)).astype(np.int32), np.asarray(clip / n, np.float32)
 
 
 def extremes(op: Op, x: Array) -> tuple[Array, Array]:
@@ -218,7 +226,7 @@ def dequantize(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
 
 QUANTIZE: dict[str, Run] = {
     "sawb_clip": on_numbers(sawb_clip),
-    "quantize": quantize,
+    **dict.fromkeys(("quantize", "quantize_bits"), quantize),
     "extremes": on_numbers(extremes),
     "quantize_affine": quantize_affine,
     "quantize_affine_stochastic": quantize_affine,

@@ -4,23 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tvm import tirx as tir
-
 from ..compiler.types import Scale
 from .tvm_expr import Expr, Vectors, i32, load
 from .tvm_formats import integer_bits
-from .tvm_pointwise_point import Frame, Point, top_number
+from .tvm_pointwise_point import Frame, Point, highest
 from .tvm_pointwise_random import threefry_keys, uniform
 from .tvm_pointwise_space import AFFINE, Node
 from .tvm_pointwise_squeeze import unsqueeze
 
 LEAST_STEP = 1e-8
-
-
-def _top(v: Vectors, bits: Expr) -> Expr:
-    """n = 2^bits - 1, as f32."""
-    one = v.i(1)
-    return v.f(v.cast(tir.shift_left(one, v.cast(bits, "int32")) - one, "float32"))
 
 
 def _step(v: Vectors, low: Expr, high: Expr, n: Expr) -> Expr:
@@ -34,7 +26,7 @@ def affine_scalars(frame: Frame, node: Node) -> Mapping[str, Expr]:
     made = dict(threefry_keys(frame, node)) if len(node.inputs) > 4 else {}
     single = [not frame.spec.types[i].shape for i in node.inputs[1:4]]
     if single[2]:
-        made["n"] = _top(v, frame.scalar(node.inputs[3]))
+        made["n"] = highest(v, frame.scalar(node.inputs[3]))
     if all(single):
         low, high = (v.f(frame.scalar(i)) for i in node.inputs[1:3])
         made |= {"low": low, "step": _step(v, low, high, made["n"])}
@@ -51,7 +43,7 @@ def _grid(p: Point, n: Node) -> tuple[Expr, Expr, Expr]:
         if (n, "n") in p.frame.scalars:
             top = p.constant(n, "n")
         else:
-            top = _top(p.v, p.v.f(p.along(p.frame.data[n.inputs[3]], 0)))
+            top = highest(p.v, p.v.f(p.along(p.frame.data[n.inputs[3]], 0)))
         step = _step(p.v, low, high, top)
         p.limits.update({(q, "step"): step, (q, "low"): low, (q, "n"): top})
     return p.limits[q, "step"], p.limits[q, "low"], p.limits[q, "n"]
@@ -77,7 +69,7 @@ def store_grid(frame: Frame, value: int) -> None:
             v.f(load(frame.data[i], k if frame.spec.types[i].shape else i32(0)))
             for i in node.inputs[1:4]
         )
-        frame.code.store(buffer, k, _step(v, low, high, _top(v, bits)))
+        frame.code.store(buffer, k, _step(v, low, high, highest(v, bits)))
         frame.code.store(buffer, k + i32(places), low)
 
 
@@ -112,5 +104,5 @@ def _factor(p: Point, q: int) -> Expr:
     if q in spec.inputs:
         return p.along(p.frame.scales[q], 0)
     # A clip for each place, made to codes in this kernel.
-    clip = p.along(p.frame.data[spec.makers[q].inputs[1]], 0)
-    return p.v.div(clip, p.v.splat(top_number(p.type(q))))
+    maker = spec.makers[q]
+    return p.v.div(p.along(p.frame.data[maker.inputs[1]], 0), p.v.splat(p.frame.top(maker)))

@@ -23,7 +23,7 @@ from .tvm_pointwise_affine import affine_scalars, dequantize, quantize_affine
 from .tvm_pointwise_math import MATH
 from .tvm_pointwise_point import Evaluate, Frame, Point, top_number
 from .tvm_pointwise_random import initialize, random_mask, round_stochastic, threefry_keys
-from .tvm_pointwise_space import AFFINE, Node, memory_strides
+from .tvm_pointwise_space import AFFINE, CLIPPED, Node, memory_strides
 from .tvm_pointwise_squeeze import squeeze, squeeze_scalars
 
 Numbers = Mapping[str, Expr]
@@ -32,24 +32,29 @@ Parameter = Callable[[int], Expr]
 
 def clip_scalars(frame: Frame, node: Node) -> Numbers:
     """Limits of a quantizer with one clip, and what its numbers are multiplied by."""
-    v = Vectors(frame.code, 1)
-    if frame.spec.types[node.inputs[-1]].shape:
-        return {}  # one clip a channel: read at each point
-    limit = v.f(load(frame.data[node.inputs[-1]], i32(0)))
-    return {"limit": limit, **_limits(v, node, limit, _top(frame, node))}
+    v, clip = Vectors(frame.code, 1), _clip(node)
+    top = {} if node.kind == "clip_region" else {"top": _top(frame, node)}
+    if frame.spec.types[clip].shape:
+        return top  # one clip a channel: read at each point
+    limit = v.f(load(frame.data[clip], i32(0)))
+    return {**top, "limit": limit, **_limits(v, limit, top.get("top"))}
 
 
-def _limits(v: Vectors, node: Node, limit: Expr, top: float) -> dict[str, Expr]:
+def _clip(node: Node) -> int:
+    return node.inputs[2 if node.kind == "pact_plus_grad" else 1]
+
+
+def _limits(v: Vectors, limit: Expr, top: Expr | None) -> dict[str, Expr]:
     made = {"low": v.f(v.splat(0.0) - limit)}
-    if node.kind != "clip_region":
-        made["ratio"] = v.div(v.splat(top), limit)
+    if top is not None:
+        made["ratio"] = v.div(top, limit)
     return made
 
 
-def _top(frame: Frame, node: Node) -> float:
-    if node.kind == "quantize":
-        return top_number(frame.spec.types[node.results[0]])
-    return node.number("top") if node.kind == "pact_plus_grad" else 0.0
+def _top(frame: Frame, node: Node) -> Expr:
+    if node.kind == "pact_plus_grad":
+        return Vectors(frame.code, 1).splat(node.number("top"))
+    return frame.top(node)
 
 
 def scale_scalars(frame: Frame, node: Node) -> Numbers:
@@ -59,7 +64,7 @@ def scale_scalars(frame: Frame, node: Node) -> Numbers:
 
 
 SCALARS: dict[str, Callable[[Frame, Node], Numbers]] = {
-    "quantize": clip_scalars,
+    **dict.fromkeys(CLIPPED, clip_scalars),
     "clip_region": clip_scalars,
     "pact_plus_grad": clip_scalars,
     **dict.fromkeys(AFFINE, affine_scalars),
@@ -210,8 +215,9 @@ def limit_of(p: Point, n: Node, name: str) -> Expr:
     if (n, "limit") in p.frame.scalars:
         return p.constant(n, name)
     if (n.results[0], name) not in p.limits:
-        limit = p.v.f(p.along(p.frame.data[n.inputs[-1]], 0))
-        made = {"limit": limit, **_limits(p.v, n, limit, _top(p.frame, n))}
+        limit = p.v.f(p.along(p.frame.data[_clip(n)], 0))
+        top = p.constant(n, "top") if (n, "top") in p.frame.scalars else None
+        made = {"limit": limit, **_limits(p.v, limit, top)}
         p.limits.update({(n.results[0], k): e for k, e in made.items()})
     return p.limits[n.results[0], name]
 
@@ -224,9 +230,15 @@ def quantize(p: Point, n: Node) -> None:
     low = limit_of(p, n, "low") if f.signed else v.splat(0.0)
     x = v.f(v.where(x > low, x, low))
     z = v.mul(v.f(v.where(x < limit, x, limit)), limit_of(p, n, "ratio"))
-    if f.midrise:
-        z = v.mul(v.add(z, v.splat(top_number(p.type(q)))), v.splat(0.5))
-    p.put_code(q, integer_bits(v, z, f.bits))
+    if not f.midrise:
+        p.put_code(q, integer_bits(v, z, f.bits))
+        return
+    top, highest = p.constant(n, "top"), v.splat(top_number(p.type(q)))
+    code = integer_bits(v, v.mul(v.add(z, top), v.splat(0.5)), f.bits)
+    if n.kind == "quantize_bits":
+        more = v.cast(v.mul(v.sub(highest, top), v.splat(0.5)), "uint32")
+        code = (code + more) & v.u((1 << f.bits) - 1)
+    p.put_code(q, code)
 
 
 def regions(p: Point, n: Node, x: Expr) -> tuple[Expr, Expr]:
@@ -324,7 +336,7 @@ RULES: dict[str, Evaluate] = {
     "cast": cast,
     "dequantize": dequantize,
     "rescale": rescale,
-    "quantize": quantize,
+    **dict.fromkeys(CLIPPED, quantize),
     **dict.fromkeys(AFFINE, quantize_affine),
     "squeeze": squeeze,
     "clip_region": clip_region,

@@ -12,7 +12,7 @@ from ..compiler.types import TensorType
 from .layout import Layout
 from .tvm_expr import Code, Expr, Vectors, i32, load, ramp
 from .tvm_formats import decode, from_memory, round_carrier, to_memory
-from .tvm_pointwise_space import Node, PointwiseSpec, Space, memory_strides
+from .tvm_pointwise_space import CLIPPED, Node, PointwiseSpec, Space, memory_strides
 
 Constant = tuple[Node, str]
 
@@ -54,10 +54,10 @@ class Frame:
             several = self.spec.layout(value).scales > 1
             return load(self.scales[value], index if several else i32(0))
         node = self.spec.makers[value]
-        if node.kind == "quantize":
+        if node.kind in CLIPPED:
             clip = node.inputs[1]
             which = index if self.spec.types[clip].shape else i32(0)
-            return v.div(load(self.data[clip], which), v.splat(top_number(self.spec.types[value])))
+            return v.div(load(self.data[clip], which), self.top(node))
         if node.kind == "normalize":
             return self.scalar(node.inputs[1])
         if node.kind == "rescale":
@@ -66,6 +66,14 @@ class Frame:
         if node.kind == "grad_scale":
             return v.div(v.splat(1.0), self.scalar(node.inputs[1]))
         return self.scale(node.inputs[0], index)
+
+    def top(self, node: Node) -> Expr:
+        """The n of a quantizer with a clip: that of its format, or of the bits that it reads."""
+        v, type_ = Vectors(self.code, 1), self.spec.types[node.results[0]]
+        if node.kind == "quantize":
+            return v.splat(top_number(type_))
+        signs = int(type_.format.signed and not type_.format.midrise)
+        return highest(v, v.f(self.scalar(node.inputs[2])), signs)
 
 
 Evaluate = Callable[["Point", Node], None]
@@ -199,6 +207,12 @@ class Point:
             self.codes[value] = self.v.hold(self.v.cast(raw, "uint32"))
         else:
             self.numbers[value] = self.v.f(from_memory(self.v, raw, f))
+
+
+def highest(v: Vectors, bits: Expr, signs: int = 0) -> Expr:
+    """2^(bits - signs) - 1, as f32."""
+    one = v.i(1)
+    return v.f(v.cast(tir.shift_left(one, v.cast(bits, "int32") - v.i(signs)) - one, "float32"))
 
 
 def top_number(type_: TensorType) -> float:

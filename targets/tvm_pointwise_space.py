@@ -13,7 +13,8 @@ from .layout import Layout, Order
 AFFINE = frozenset(["quantize_affine", "quantize_affine_stochastic"])
 RANDOM = frozenset(["round_stochastic", "random_mask", "quantize_affine_stochastic", "initialize"])
 # Ops whose second operand is a limit, or one for each place of dimension 0.
-LIMITED = AFFINE | {"quantize", "clip_region"}
+CLIPPED = frozenset(["quantize", "quantize_bits"])
+LIMITED = AFFINE | CLIPPED | {"clip_region"}
 # How many leading operands have the shape of the group; the others are vectors or single numbers.
 WHOLE_OPERANDS = {
     "batch_norm": 1,
@@ -28,8 +29,7 @@ WHOLE_OPERANDS = {
     "add_bias": 1,
     "clamp_min": 1,
     "cast": 1,
-    "quantize": 1,
-    **dict.fromkeys(AFFINE, 1),
+    **dict.fromkeys(CLIPPED | AFFINE, 1),
     "squeeze": 1,
     "clip_region": 1,
     "pact_grad": 2,

@@ -26,6 +26,7 @@ from quatrain.compiler.ops import GEMMS, PRODUCTS
 from quatrain.runtime.step import Step
 from quatrain.targets.cpu import plan_cpu
 from quatrain.targets.cpu_info import CpuInfo
+from quatrain.targets.decode import decode_operands
 from quatrain.targets.kernel import Kernel, KernelSpec, Slot
 from quatrain.targets.layout import Layout
 from quatrain.targets.packing import from_memory, to_memory
@@ -93,6 +94,7 @@ class Mismatch:
 
 def compare(program: Program, given: Mapping[str, Tensor], cpu: CpuInfo) -> Iterator[Mismatch]:
     """Run every kernel of ``program`` on the reference's values; yield what differs."""
+    program = decode_operands(program)
     values = evaluate(program, given)
     plan = plan_cpu(program, state_layout(program), cpu)
     for planned in plan.kernels:

@@ -12,7 +12,6 @@ import quatrain
 from quatrain.compiler.ir import Program
 from quatrain.runtime.step import Step
 from quatrain.targets.cpu_info import detect
-from quatrain.targets.decode import decode_operands
 from quatrain.targets.tensor import Tensor
 
 from .exactness import compare, given
@@ -40,7 +39,7 @@ def steps(
 def kernels_equal_the_reference(recipe: str, options: Mapping[str, object]) -> None:
     """Each kernel of two steps, bit for bit but for sums of floats."""
     for program, values in steps(recipe, options):
-        found = [str(m) for m in compare(decode_operands(program), values, detect())]
+        found = [str(m) for m in compare(program, values, detect())]
         assert not found, "\n".join(found)
 
 

@@ -176,13 +176,12 @@ def test_a_high_target_pays_for_bits_and_a_low_one_saves_them() -> None:
 def test_kernels_equal_the_reference(recipe: str) -> None:
     pytest.importorskip("tvm")
     from quatrain.targets.cpu_info import detect
-    from quatrain.targets.decode import decode_operands
 
     from .exactness import compare, given
 
     step = compiled(recipe=recipe)
     step(*batch())
-    found = [str(m) for m in compare(decode_operands(step.program), given(step, batch()), detect())]
+    found = [str(m) for m in compare(step.program, given(step, batch()), detect())]
     assert not found, "\n".join(found)
 
 

@@ -71,6 +71,7 @@ OPTIONS: dict[str, dict[str, object]] = {
     },
     "affine_gradients.one_copy": {"bifurcation": False, "gradient_bits": 6},
     "cyclic_precision.cycle": {"steps": 640, "gradient_low": 6, "gradient_high": 8},
+    "cyclic_precision.clipped": {"steps": 640, "high": 4},
     "cyclic_precision.range_test": {"range_test": True, "low": 4},
     "progressive_precision.stages": {"eval_every": 3},
     "progressive_target.stages": {"stages": 3, "eval_every": 7},

@@ -15,6 +15,7 @@ from quatrain.compiler.formats import (
     INT4_MIDRISE,
     INT8,
     INTS,
+    MIDRISE,
     UINT2,
     UINT4,
     UINTS,
@@ -108,6 +109,24 @@ def test_quantize_rounds_to_the_nearest_level(f: Format) -> None:
     nearest = np.abs(x[..., None] - levels).min(axis=-1)
     # Two roundings of the product in f32 move a number by a few parts in 2^24.
     np.testing.assert_allclose(np.abs(x - q.real()), nearest, atol=1e-6)
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4])
+@pytest.mark.parametrize(
+    ("wide", "narrow"), [(INT4, INTS), (UINT4, UINTS), (INT4_MIDRISE, MIDRISE)], ids=str
+)
+def test_bits_as_an_operand_are_those_of_a_narrower_format(
+    bits: int, wide: Format, narrow: dict[int, Format]
+) -> None:
+    x = np.random.default_rng(2).standard_normal((13, 27)).astype(np.float32) * 3
+    x[0, :3] = np.nan, np.inf, -np.inf
+    type_ = TensorType(x.shape, wide, Scale.TENSOR)
+    for clip in (2.5, 0.0):
+        (q,) = apply("quantize_bits", [f32(x), f32(clip), f32(float(bits))], [type_])
+        want = quantize(x, clip, narrow[bits])
+        assert q.scale == want.scale
+        np.testing.assert_array_equal(q.real(), want.real())
+    assert bits == wide.bits or q.data.max() < 2**wide.bits
 
 
 def test_a_dead_clip_and_nan_give_defined_codes() -> None:

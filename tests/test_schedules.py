@@ -217,8 +217,11 @@ def compiled(recipe: str, options: Mapping[str, object], target: str = "referenc
     )
 
 
+INT4: dict[str, object] = {"base": "int4", "exempt": "none"}
+SAWB: dict[str, object] = {"base": "pact_sawb", "exempt": "none"}
 CASES: list[tuple[str, dict[str, object], str, list[float]]] = [
     ("cpt", {"steps": 12, "cycles": 2}, "schedule.bits", [3, 3, 4, 6, 7, 8, 3, 3]),
+    ("cpt", INT4 | {"steps": 4, "cycles": 1, "low": 2, "high": 4}, "schedule.bits", [2, 2, 3, 4]),
     (
         "cpt",
         {"steps": 20, "cycles": 1, "range_test": True, "range_test_iters": 1}
@@ -232,7 +235,9 @@ CASES: list[tuple[str, dict[str, object], str, list[float]]] = [
 
 @pytest.mark.tvm
 @pytest.mark.parametrize("target", ["reference", "cpu"])
-@pytest.mark.parametrize(("recipe", "options", "name", "want"), CASES, ids=["cpt", "test", "pfq"])
+@pytest.mark.parametrize(
+    ("recipe", "options", "name", "want"), CASES, ids=["cpt", "int4", "test", "pfq"]
+)
 def test_a_schedule_goes_on_where_it_was_saved(
     recipe: str,
     options: dict[str, object],
@@ -265,6 +270,43 @@ def test_both_targets_walk_the_same_way() -> None:
             assert one(*batch(t)).item() == pytest.approx(other(*batch(t)).item(), rel=1e-3)
             if recipe == "cpt":
                 assert torch.equal(one.state[name], other.state[name])
+
+
+@pytest.mark.tvm
+@pytest.mark.parametrize(
+    ("base", "options"),
+    [
+        ("int4", {"low": 2, "high": 4}),
+        ("ultra_low_4bit", {"low": 2, "high": 4, "per": "channel"}),
+        ("pact_sawb", {"high": 4, "recompute": "bn_input"}),
+        ("pact_sawb", {"bits": 8, "grid": 15}),
+        ("dorefa", {}),
+        ("wageubn", {}),
+        ("luq4", {"low": 2, "high": 4}),
+    ],
+)
+def test_a_clipped_base_has_its_own_codes_at_its_own_bits(
+    base: str, options: dict[str, object]
+) -> None:
+    """A schedule that stays at the bits of the base changes nothing; below, kernels agree."""
+    from quatrain.targets.cpu_info import detect
+
+    from .exactness import compare, given
+
+    both = {k: v for k, v in options.items() if k not in ("low", "high")} | {"exempt": "none"}
+    high = options.get("high", 8)
+    same = both | {"base": base, "low": high, "high": high, "steps": 9, "cycles": 1}
+    static, still = compiled(base, both), compiled("cpt", same)
+    for t in range(2):
+        assert torch.equal(static(*batch(t)), still(*batch(t)))
+    for name, tensor in static.state.items():
+        assert torch.equal(tensor, still.state[name])
+    lower = compiled("cpt", same | {"low": options.get("low", 3)})
+    for t in range(2):
+        found = [str(m) for m in compare(lower.program, given(lower, batch(t)), detect())]
+        assert not found, "\n".join(found)
+        lower(*batch(t))
+    assert not torch.equal(lower.state["0.weight"], static.state["0.weight"])
 
 
 def test_prediction_has_the_bits_of_the_last_step() -> None:
@@ -309,8 +351,12 @@ def test_a_base_is_any_static_recipe_with_bits_as_operands(tmp_path: Path) -> No
     ("recipe", "options", "message"),
     [
         ("cpt", {"base": "fp32"}, "the recipe that it follows has no integer format; set base to"),
-        ("pfq", {"base": "fp32"}, "progressive_precision changes the bits of affine quantizers"),
-        ("cpt", {"base": "ultra_low_4bit", "exempt": "none"}, "has integer formats of fixed bits"),
+        ("pfq", {"base": "fp32"}, "progressive_precision changes the bits of integers, and"),
+        ("cpt", {"base": "hfp8", "exempt": "none"}, "the recipe that it follows has no integer"),
+        ("cpt", {"base": "dfp16"}, "has integers without a range, whose step is a power of two"),
+        ("cpt", INT4, "cyclic_precision: 8 bits do not fit int4, in which 0 stores 0.wq; the base"),
+        ("pfq", INT4, "progressive_precision: 8 bits do not fit int4, in which 0 stores 0.wq; the"),
+        ("cpt", SAWB | {"pact_plus": True}, "constant; set pact_plus=false"),
         ("cpt", {"base": "pfq"}, "recipe pfq has a base of its own; give a static recipe"),
         ("sbm8", {"base": "cpt"}, "recipe sbm8 has no base"),
         ("cpt", {"high": 9}, "cyclic_precision: 9 bits do not fit uint8, in which 0 stores 0.wq"),

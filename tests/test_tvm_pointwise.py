@@ -18,7 +18,9 @@ from quatrain.compiler.formats import (
     FP8_152,
     I64,
     INT4,
+    INT8,
     INTS,
+    MIDRISE,
     UINT2,
     UINT4,
     UINTS,
@@ -166,6 +168,25 @@ def test_quantize_formats(bits: int, kind: str) -> None:
     (q,) = group.op("quantize", (x, clip), [TensorType(shape, f, Scale.TENSOR)])
     got, want = pointwise(group, (q,), random_inputs(group.inputs))
     same(got[q.name], want[q.name])
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4])
+@pytest.mark.parametrize("f", [INT4, UINT4, INT8, MIDRISE[4]], ids=str)
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_quantize_to_bits_that_are_read(bits: int, f: Format, per_channel: bool) -> None:
+    """Codes of a weight, and what decodes them in the same kernel."""
+    shape, group = (5, 28, 3, 3), Group()
+    x = group.input("x", TensorType(shape, F32))
+    clip = group.input("clip", TensorType(shape[:1] if per_channel else (), F32))
+    number = group.input("bits", TensorType((), F32))
+    scale = Scale.CHANNEL if per_channel else Scale.TENSOR
+    (q,) = group.op("quantize_bits", (x, clip, number), [TensorType(shape, f, scale)])
+    (y,) = group.op("dequantize", (q,), [TensorType(shape, F32)])
+    given = {"bits": float(bits)}
+    for outputs in ((q,), (q, y), (y,)):
+        got, want = pointwise(group, outputs, random_inputs(group.inputs, given=given))
+        for v in outputs:
+            same(got[v.name], want[v.name])
 
 
 @pytest.mark.parametrize("shape", [(8, 3, 3, 3), (5, 16, 1, 1), (4, 33, 3, 3), (7, 13)])

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ..compiler.errors import RecipeError
-from ..compiler.formats import F32, I64, UINTS
+from ..compiler.formats import F32, I64, UINT16, UINTS
 from ..compiler.ir import SEED, STEP, Op, Program, Value, attrs, unused
 from ..compiler.types import SCALAR, Scale, TensorType
 from .names import part
@@ -51,7 +51,8 @@ class Quantizers:
             self.bits = Value(unused(f"{self.what}.bits", self.taken), SCALAR)
             ahead = (Op("constant", (), (self.bits,), attrs(value=float(self.number)), layer),)
         scale = Scale.AFFINE_CHANNEL if low.type.shape else Scale.AFFINE
-        made = self.new(layer, name, TensorType(x.type.shape, UINTS[self.number], scale))
+        stored = UINTS.get(self.number, UINT16)
+        made = self.new(layer, name, TensorType(x.type.shape, stored, scale))
         self.codes[x] = made
         inputs = (x, low, high, self.bits)
         if not self.noise:

@@ -28,14 +28,15 @@ from .select import quantized
 def affine_gradients(
     program: Program,
     *,
-    gradient_bits: Literal[2, 3, 4, 5, 6, 7, 8] = 8,
+    gradient_bits: Literal[2, 3, 4, 5, 6, 7, 8, 10, 12, 16] = 8,
     bifurcation: bool = True,
     bifurcation_dw_bits: Literal[16, 32] = 16,
     exempt: str = "none",
 ) -> Program:
     """Quantize the output gradient of each layer for dX and, without ``bifurcation``, for dW.
 
-    A gradient that several layers read, such as that of a residual sum, is quantized once.
+    Codes of more than 8 bits are stored in 16. A gradient that several layers read, such as that of
+    a residual sum, is quantized once.
     """
     chosen = quantized(program, exempt)
     wanted = INPUT_GRADS if bifurcation else INPUT_GRADS | WEIGHT_GRADS

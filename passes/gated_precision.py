@@ -38,7 +38,7 @@ def gated_precision(
     program: Program,
     *,
     activation_choices: str = "3,4,4,6,6",
-    gradient_choices: str = "6,6,8,8,8",
+    gradient_choices: str = "6,6,8,8,12",
     target: float = 3.0,
     beta: float = 1e-3,
 ) -> Program:

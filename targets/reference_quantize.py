@@ -73,7 +73,9 @@ def quantize_affine(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
     if noise:
         u = uniform(int(noise[0]), int(noise[1]), op.int_attr("salt"), type_.shape)
         z = z + (u - np.float32(0.5))
-    codes = np.rint(np.fmin(np.fmax(z, np.float32(0)), column(n, x.ndim))).astype(np.uint8)
+    codes = np.rint(np.fmin(np.fmax(z, np.float32(0)), column(n, x.ndim))).astype(
+        dtype_of(type_.format)
+    )
     return (Tensor(type_, codes, np.stack([step, low])),)
 
 

@@ -229,7 +229,12 @@ CASES: list[tuple[str, dict[str, object], str, list[float]]] = [
         "schedule.bits",
         [2, 3, 4, 5, 6, 7, 8, 0],
     ),
-    ("pfq", {"eval_every": 1, "eps": 50}, "schedule.plateau", [0, 0, 0, 0, 1, 1, 1, 1]),
+    (
+        "pfq",
+        {"eval_every": 1, "eps": 50, "gradient_bits": 16, "backward_stages": "6,8,12,16"},
+        "schedule.plateau",
+        [0, 0, 0, 0, 1, 1, 1, 1],
+    ),
 ]
 
 

@@ -134,6 +134,8 @@ UINTS = {b: Format(f"uint{b}", b, signed=False) for b in range(1, 9)}
 INT4, INT8, UINT2, UINT4, UINT8 = INTS[4], INTS[8], UINTS[2], UINTS[4], UINTS[8]
 # The mantissas of dynamic fixed point (Das et al. 2018), and affine gradients of 9 to 16 bits.
 INT16, UINT16 = Format("int16", 16), Format("uint16", 16, signed=False)
+# Codes of 8 bits with a flag for the unit reach 127 * 128: the bound keeps long sums in int32.
+INT15 = Format("int15", 15)
 # 2^bits levels without a zero, at 4 bits -15, -13 .. 15: SAWB's other grids, DoReFa's weights.
 MIDRISE = {b: Format(f"int{b}.midrise", b, midrise=True) for b in range(1, 9)}
 INT4_MIDRISE = MIDRISE[4]
@@ -193,7 +195,7 @@ ACCUMULATORS = {"fp16.169": (FP16_169, 0x7FFE), "f16": (F16, 0x7BFF)}
 FORMATS = {
     f.name: f
     for f in (
-        *(F32, BF16, F16, I64, I32, *INTS.values(), INT16, UINT16),
+        *(F32, BF16, F16, I64, I32, *INTS.values(), INT15, INT16, UINT16),
         *(*UINTS.values(), *MIDRISE.values()),
         *(FP4_EVEN, FP4_ODD, FP4_ODD_LOW, FP4_R2, FP4_R8),
         *(FP4_R16_EVEN, FP4_R16_ODD, FP4_R16_ODD_LOW, FP5_140),

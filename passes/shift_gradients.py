@@ -7,7 +7,7 @@ R = 2^round(log2 max |e|), s = R / 128.
     gradient of          levels                                          codes
     an activation   E1   k s, |k| <= 127                                 int8, then f32 again
     a layer's output, dY, into dX and dW
-        flag        E2   k s / 128, |k| <= 128, and k s, 1 <= |k| <= 127   int16, steps of s / 128
+        flag        E2   k s / 128, |k| <= 128, and k s, 1 <= |k| <= 127   int15, steps of s / 128
         int8             k s, |k| <= 127                                   int8
         int16            k R / 2^15, |k| <= 32767                          int16
 """
@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from ..compiler.formats import INT8, INT16
+from ..compiler.formats import INT8, INT15, INT16
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
 from ..compiler.ops import INPUT_GRADS
 from ..compiler.types import Scale, TensorType
@@ -87,7 +87,7 @@ class _Shifted:
         if self.how == "int16":
             return self.shifts.rounded(layer, g, "dy", around(2.0**15), INT16)
         ops, _, scaled = self.shifts.scaled(layer, g, "dy", around(UNIT * UNIT))
-        made = TensorType(g.type.shape, INT16, Scale.POW2)
+        made = TensorType(g.type.shape, INT15, Scale.POW2)
         codes = Value(unused(part(layer, "dyq"), self.shifts.taken), made)
         flag = Op("round_flag", (scaled,), (codes,), attrs(bits=BITS), layer)
         return [*ops, flag], codes

@@ -233,7 +233,7 @@ def test_options_reach_the_formats() -> None:
 
     assert {"int16*p"} <= found("dfp16") and "int8*p" not in found("dfp16")
     assert {"int8*p"} <= found("dfp16", bits=8) and "int16*p" not in found("dfp16", bits=8)
-    assert {"int8*t", "uint8*t", "int16*p", "int8*p"} <= found("wageubn")
+    assert {"int8*t", "uint8*t", "int15*p", "int8*p"} <= found("wageubn")
     assert "uint8*t" not in found("wageubn", activations="wide")
     eight = found("wageubn", output_gradient="int8")
     assert not {f for f in eight if f.startswith("int16")}

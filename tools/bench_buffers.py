@@ -48,5 +48,6 @@ def noise(slot: Slot, layout: Layout, rng: np.random.Generator) -> Array:
     if name == "bf16":
         return (rng.standard_normal(count, np.float32).view(np.uint32) >> 16).astype(np.uint16)
     if layout.type.format.is_coded and layout.type.scale.value:
-        return rng.integers(0, 256, count, np.uint8)
+        dtype = np.dtype(layout.dtype)
+        return rng.integers(0, np.iinfo(dtype).max, count, dtype, endpoint=True)
     return np.zeros(count, layout.dtype)

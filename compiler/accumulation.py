@@ -62,6 +62,11 @@ class Accumulation:
         return self.format.decode(1)
 
     @property
+    def normal(self) -> float:
+        """Where the distance of neighbours begins to grow: the first power of two of full width."""
+        return 2.0 ** (int(self.format.subnormals) - self.format.bias)
+
+    @property
     def precision(self) -> int:
         """Significant bits."""
         return self.format.man + 1

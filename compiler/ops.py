@@ -102,6 +102,9 @@ round_log(g: scaled) {{up: float, tie: word, underflow: word}} -> q: code
 round_stochastic(g: scaled, seed: int, step: int) {{salt: int}} -> q: code
     -- up with the probability that makes the mean right; Threefry-2x32(seed, step; salt, element
     index)
+round_float(x: float, seed: int, step: int) {{to: word, salt: int}} -> y: float
+    -- of the numbers of a 16-bit float (fp16.169, f16) on both sides of x one, drawn as
+    round_stochastic does; at most its largest, NaN stays
 round_flag(g: scaled) {{bits: int}} -> q: code
     -- integers that round_fixed's bits reach with a flag for the unit, c = 2^(bits - 1): rint(|g|)
     where |g| < c, else c * min(rint(|g| / c), c - 1), with the sign of g

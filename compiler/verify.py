@@ -54,6 +54,7 @@ WORDS = {
     "degenerate": ("center", "identity"),
     "relation": ("lt", "le", "eq", "ne", "ge", "gt"),
     "accumulator": tuple(ACCUMULATORS),
+    "to": tuple(ACCUMULATORS),
 }
 
 

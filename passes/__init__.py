@@ -24,7 +24,8 @@ and ``fractrain`` progressive_target behind that.
 In recipes of 16-bit floats ``fp8_operands``, where there is one, stands ahead of ``carrier`` as the
 quantizers do, and ``loss_scale`` behind it: the gradients are f32 there,
 and what follows moves ops to the start of backward. ``chunked_accumulation`` stands behind whatever
-makes the operands of GEMMs, of which it asks whether both are codes.
+makes the operands of GEMMs, of which it asks whether both are codes. ``narrow_update`` looks at the
+optimizer's ops alone.
 
 ``luq4`` has sawb_activations in place of pact_activations, and luq_gradients in place of the passes
 from grad_scale to two_phase_rounding; ``int4`` has integer_gradients there. ``dorefa``, ``s2fp8``
@@ -74,6 +75,7 @@ from .integer_gradients import integer_gradients
 from .integer_update import integer_update
 from .loss_scale import loss_scale
 from .luq_gradients import luq_gradients
+from .narrow_update import narrow_update
 from .options import Pass
 from .pact_activations import pact_activations
 from .progressive_precision import progressive_precision
@@ -116,6 +118,7 @@ PASSES: dict[str, Pass] = {
         integer_update,
         loss_scale,
         luq_gradients,
+        narrow_update,
         pact_activations,
         progressive_precision,
         progressive_target,

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..compiler.accumulation import Accumulation
 from ..compiler.errors import VerifyError
-from ..compiler.formats import Format
+from ..compiler.formats import ACCUMULATORS, Format
 from ..compiler.ir import Op
 from .reference_frame import Run, on_numbers, wide
 from .rounding import Tie, Underflow, encode_log, encode_stochastic
@@ -205,6 +206,23 @@ def round_flag(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
     return (Tensor.from_numbers(op.result.type, level, g.scale),)
 
 
+def round_float(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """All in f32, exactly: the distances of a 16-bit float are powers of two."""
+    x, seed, step = (t.numbers for t in inputs)
+    to = Accumulation(ACCUMULATORS[op.word_attr("to")][0], 0)
+    u = uniform(int(seed), int(step), op.int_attr("salt"), op.result.type.shape)
+    size = np.fmin(np.abs(x), np.float32(to.top))
+    _, exponent = np.frexp(np.fmax(size, np.float32(to.normal)))
+    gap = np.ldexp(np.float32(1), exponent - to.precision)
+    low = np.floor(size / gap) * gap
+    if not to.format.subnormals:
+        tiny = size < np.float32(to.least)
+        low, gap = np.where(tiny, 0, low), np.where(tiny, np.float32(to.least), gap)
+    made = low + np.where(u * gap < size - low, gap, np.float32(0))
+    rounded = np.copysign(np.where(np.isnan(x), x, made), x)
+    return (Tensor.from_numbers(op.result.type, rounded),)
+
+
 def round_fixed(op: Op, x: Array) -> Array:
     """In f32; NaN and infinity stay."""
     steps = np.float32(2.0 ** (op.int_attr("bits") - 1))
@@ -248,6 +266,7 @@ QUANTIZE: dict[str, Run] = {
     "round_stochastic": round_stochastic,
     "round_flag": round_flag,
     "round_fixed": on_numbers(round_fixed),
+    "round_float": round_float,
     "cast": cast,
     "dequantize": dequantize,
 }

@@ -22,7 +22,13 @@ from .tvm_formats import (
 from .tvm_pointwise_affine import affine_scalars, dequantize, quantize_affine
 from .tvm_pointwise_math import MATH
 from .tvm_pointwise_point import Evaluate, Frame, Point, top_number
-from .tvm_pointwise_random import initialize, random_mask, round_stochastic, threefry_keys
+from .tvm_pointwise_random import (
+    initialize,
+    random_mask,
+    round_float,
+    round_stochastic,
+    threefry_keys,
+)
 from .tvm_pointwise_space import AFFINE, CLIPPED, Node, memory_strides
 from .tvm_pointwise_squeeze import squeeze, squeeze_scalars
 
@@ -70,7 +76,7 @@ SCALARS: dict[str, Callable[[Frame, Node], Numbers]] = {
     **dict.fromkeys(AFFINE, affine_scalars),
     "squeeze": squeeze_scalars,
     **dict.fromkeys(("grad_scale", "normalize"), scale_scalars),
-    "round_stochastic": threefry_keys,
+    **dict.fromkeys(("round_stochastic", "round_float"), threefry_keys),
     "random_mask": threefry_keys,
     "initialize": threefry_keys,
 }
@@ -348,6 +354,7 @@ RULES: dict[str, Evaluate] = {
     "round_stochastic": round_stochastic,
     "round_flag": round_flag,
     "round_fixed": round_fixed,
+    "round_float": round_float,
     "random_mask": random_mask,
     "initialize": initialize,
     **MATH,

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tvm import tirx as tir
+
+from ..compiler.accumulation import Accumulation
+from ..compiler.formats import ACCUMULATORS
 from .threefry import PARITY
 from .tvm_expr import Expr, Vectors, i32, load, ramp
+from .tvm_formats import f32_bits, is_nan
 from .tvm_pointwise_point import Frame, Point
 from .tvm_pointwise_space import Node
 from .tvm_stochastic import encode_stochastic, threefry
@@ -44,6 +49,26 @@ def round_stochastic(p: Point, n: Node) -> None:
     (q,) = n.results
     g, u = p.number(n.inputs[0]), uniform(p, n)
     p.put_code(q, encode_stochastic(p.v, g, p.type(q).format, u))
+
+
+def round_float(p: Point, n: Node) -> None:
+    """Up where u gap < |x| - low; the gap between neighbours is a power of two."""
+    v, x, u = p.v, p.number(n.inputs[0]), uniform(p, n)
+    f, _ = ACCUMULATORS[str(n.attr("to"))]
+    to = Accumulation(f, 0)
+    size = v.f(tir.min(v.magnitude(x), v.splat(to.top)))
+    # The exponent of the gap, as the bits of an f32.
+    exponent = v.hold(tir.max(v.bits(size), v.u(f32_bits(to.normal))) >> v.u(23)) - v.u(f.man)
+    gap = v.f(v.to_f(v.hold(exponent << v.u(23))))
+    steps = v.mul(size, v.f(v.to_f(v.hold((v.u(254) - exponent) << v.u(23)))))
+    low = v.mul(v.cast(v.cast(steps, "int32"), "float32"), gap)
+    if not f.subnormals:
+        tiny, least = size < v.splat(to.least), v.splat(to.least)
+        low, gap = v.f(v.where(tiny, v.splat(0.0), low)), v.f(v.where(tiny, least, gap))
+    up = v.mul(u, gap) < v.sub(size, low)
+    made = v.add(low, v.f(v.where(up, gap, v.splat(0.0))))
+    signed = v.to_f(v.bits(made) | (v.bits(x) & v.u(0x80000000)))
+    p.put(n.results[0], v.f(v.where(is_nan(v, x), x, signed)))
 
 
 def random_mask(p: Point, n: Node) -> None:

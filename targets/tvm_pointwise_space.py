@@ -11,7 +11,9 @@ from ..compiler.types import TensorType
 from .layout import Layout, Order
 
 AFFINE = frozenset(["quantize_affine", "quantize_affine_stochastic"])
-RANDOM = frozenset(["round_stochastic", "random_mask", "quantize_affine_stochastic", "initialize"])
+RANDOM = frozenset(
+    ["round_stochastic", "round_float", "random_mask", "quantize_affine_stochastic", "initialize"]
+)
 # Ops whose second operand is a limit, or one for each place of dimension 0.
 CLIPPED = frozenset(["quantize", "quantize_bits"])
 LIMITED = AFFINE | CLIPPED | {"clip_region"}
@@ -40,6 +42,7 @@ WHOLE_OPERANDS = {
     "round_stochastic": 1,
     "round_flag": 1,
     "round_fixed": 1,
+    "round_float": 1,
     "dequantize": 1,
     "initialize": 1,
     "rescale": 1,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -33,6 +34,7 @@ RECIPES: dict[str, tuple[str, dict[str, object], float]] = {
     "fp16_amp, static": ("fp16_amp", {"mode": "static", "init": 1000}, 2.0**-12),
     "hfp8": ("hfp8", {}, 2.0**-9),
     "hfp8, 1-5-2": ("hfp8", {"fwd_format": "152", "fp8_subnormals": True}, 2.0**-9),
+    "hfp8, narrow": ("hfp8", {"update_format": "fp16.169"}, 2.0**-9),
     "hfp8, chunks": ("hfp8", {"accumulator": "fp16.169", "chunk": 8}, 2.0**-9),
 }
 EACH = pytest.mark.parametrize("case", RECIPES)
@@ -206,6 +208,21 @@ def test_the_scale_follows_grad_scaler_over_the_same_overflows(case: str, target
         assert torch.equal(step.state["0.weight"], before["0.weight"]) == overflows[-1]
     assert overflows[0] and {True, False} == set(overflows[4:])
     assert all(torch.isfinite(v).all() for v in step.state.values())
+
+
+@pytest.mark.parametrize("target", ["reference", "cpu"])
+def test_weights_and_momenta_become_numbers_of_the_narrow_float(target: str) -> None:
+    """Nine bits of mantissa, beside the step that keeps f32."""
+    step, wide = (compiled(case, target) for case in ("hfp8, narrow", "hfp8"))
+    for s in (step, wide):
+        s(*batch())
+    parameters = [k for k in wide.state if k.endswith(("weight", "bias", "momentum"))]
+    assert parameters
+    for name in parameters:
+        made = step.state[name].numpy()
+        assert not np.any(made.view(np.uint32) & ((1 << 14) - 1)), name
+        # One step of the larger of two numbers apart, and momenta near nothing.
+        np.testing.assert_allclose(made, wide.state[name].numpy(), rtol=2.0**-9, atol=2.0**-30)
 
 
 @pytest.mark.parametrize("mode", ["dynamic", "static"])

@@ -230,6 +230,43 @@ def test_round_stochastic_draws_by_seed_step_salt_and_index() -> None:
     assert all(np.any(first != run(*other)) for other in [(2, 2, 3), (1, 3, 3), (1, 2, 4)])
 
 
+@pytest.mark.parametrize(
+    ("to", "x", "low", "high"),
+    [
+        ("fp16.169", 1.0 + 2.0**-11, 1.0, 1.0 + 2.0**-9),
+        ("fp16.169", -(2.0**-32), -(2.0**-31) * (1 + 2.0**-9), 0.0),
+        ("fp16.169", 2.0**-31 * (1 + 2.5 * 2.0**-9), 2.0**-31 * (1 + 2 * 2.0**-9), None),
+        ("fp16.169", 1e30, 2.0**33 - 2.0**24, 2.0**33 - 2.0**24),
+        ("f16", 3 * 2.0**-26, 0.0, 2.0**-24),
+        ("f16", -65504.0, -65504.0, -65504.0),
+        ("f16", 2.0**-14 - 2.0**-26, 2.0**-14 - 2.0**-24, 2.0**-14),
+    ],
+)
+def test_round_float_is_right_on_average(to: str, x: float, low: float, high: float | None) -> None:
+    """``low`` and ``high`` enclose x; None: one step of the least binade above ``low``."""
+    n, top = 20_000, low + 2.0**-40 if high is None else high
+    wide = TensorType((n,), F32)
+    words = [Tensor.from_numbers(TensorType((), I64), k) for k in (4, 2)]
+    (y,) = apply(
+        "round_float", [Tensor.from_numbers(wide, np.full(n, x)), *words], [wide], to=to, salt=1
+    )
+    assert set(y.numbers) <= {np.float32(low), np.float32(top)}
+    if low <= x <= top:
+        # Three standard deviations of a mean of n draws are at most 1.5 / sqrt(n) of the distance.
+        assert abs(y.numbers.mean(dtype=np.float64) - x) <= 1.5 * (top - low) / n**0.5
+
+
+def test_round_float_keeps_numbers_of_the_format_and_nan() -> None:
+    numbers = np.arange(2**16, dtype=np.uint16).view(np.float16).astype(np.float32)
+    numbers = numbers[np.isfinite(numbers) | np.isnan(numbers)]
+    type_ = TensorType(numbers.shape, F32)
+    words = [Tensor.from_numbers(TensorType((), I64), k) for k in (4, 2)]
+    x = Tensor.from_numbers(type_, numbers)
+    (y,) = apply("round_float", [x, *words], [type_], to="f16", salt=1)
+    np.testing.assert_array_equal(y.numbers, numbers)
+    np.testing.assert_array_equal(np.signbit(y.numbers), np.signbit(numbers))
+
+
 def test_round_log_keeps_the_scale_and_reads_its_words() -> None:
     scaled, made = (TensorType((4,), f, Scale.POW2) for f in (F32, FP4_EVEN))
     g = Tensor.from_numbers(scaled, [2.5, 0.0079, -0.005, -0.0], 2.0**20)

@@ -301,6 +301,23 @@ def test_round_stochastic(name: str, shape: Shape) -> None:
     same(got[q.name], want[q.name])
 
 
+@pytest.mark.parametrize("to", ["fp16.169", "f16"])
+@pytest.mark.parametrize("shape", [(1,), (3, 13, 2, 1), (2, 16, 3, 3)])
+def test_round_float(to: str, shape: Shape) -> None:
+    group = Group()
+    x = group.input("x", TensorType(shape, F32))
+    seed, step = (group.input(n, TensorType((), I64)) for n in ("seed", "step"))
+    (y,) = group.op("round_float", (x, seed, step), [x.type], to=to, salt=5)
+    rng = np.random.default_rng(0)
+    size = 2.0 ** rng.uniform(-42, 36, shape)
+    numbers = (rng.choice([-1.0, 1.0], shape) * size).astype(np.float32)
+    edges = [np.nan, -np.inf, 0.0, -0.0, 2.0**-31, 2.0**-14, 65504.0, 1e-45]
+    numbers.ravel()[1 : 1 + len(edges)] = edges[: numbers.size - 1]
+    given: dict[str, np.ndarray | float] = {"x": numbers, "seed": 2**40 + 5, "step": 9}
+    got, want = pointwise(group, (y,), random_inputs(group.inputs, given=given))
+    same(got[y.name], want[y.name])
+
+
 @pytest.mark.parametrize(
     ("shape", "order"),
     [

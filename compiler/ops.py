@@ -145,7 +145,7 @@ turn(n: int) {{of: int, at: int}} -> m: f32
 # Bits of quantizers, chosen in the program
 cyclic_bits(step: int, total: int, low: f32) {{high: int, cycles: int, iters: int}} -> bits: f32
     -- low + (high - low)/2 (1 - cos(pi r/T)) to nearest even, r = step mod T, T = total / cycles
-    rounded down; high where T is 0; where low is 0 min(2 + step / iters, high)
+    rounded down; high from step cycles T on; where low is 0 min(2 + step / iters, high)
 range_test(step: int, right: f32, low: f32, hits: f32, before: f32) {{high: int, iters: int, batch:
     int, threshold: float, fallback: int}} -> low1: f32, hits1: f32, before1: f32
     -- while low is 0: hits sums right; each iters steps, of b = min(2 + step / iters, high) bits,

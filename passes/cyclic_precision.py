@@ -5,6 +5,7 @@
 
     T    = total / cycles, rounded down
     bits = rint(low + (high - low)/2 (1 - cos(pi (step mod T)/T)))              half to even
+    from step cycles T on, in the rest of a run that is no multiple: high
 
 The precision range test (section 3.3) finds ``low``: in the first cycle the bits go up from 2, one
 every ``range_test_iters`` steps, and the first number of at least 3 whose accuracy gains more than
@@ -13,11 +14,13 @@ every ``range_test_iters`` steps, and the first number of at least 3 whose accur
 
 from __future__ import annotations
 
+from ..compiler.errors import RecipeError
 from ..compiler.ir import Op, Program, Value, attrs, unused
 from ..compiler.types import SCALAR
 from .affine import is_training
 from .options import require
 from .range_test import with_range_test
+from .schedule_length import require_fit
 from .schedules import (
     INTEGER,
     NOW,
@@ -26,6 +29,7 @@ from .schedules import (
     check_bits,
     check_quantizers,
     counter,
+    scheduled,
     with_bits,
     with_next,
 )
@@ -56,9 +60,15 @@ def cyclic_precision(
     for option, n in (("cycles", cycles), ("range_test_iters", range_test_iters)):
         require(n >= 1, f"{option}={n} of {NAME} is not at least 1")
     require(steps >= 0, f"steps={steps} of {NAME} is below 0")
+    require(
+        range_test_threshold > 0, f"range_test_threshold={range_test_threshold:g} is not above 0"
+    )
+    require_fit(steps, cycles=cycles, high=high, test=range_test_iters if range_test else 0)
+    given = f"gradient_low={gradient_low} of {NAME}"
+    require(gradient_high > 0 or gradient_low == 0, f"{given} has no effect without gradient_high")
     if not check_quantizers(program, NAME):
         return program.done(NAME)
-    check_bits(program, "forward", low, high, NAME)
+    check_bits(program, "forward", low, high, f"low={low} and high={high}")
     now = Value(NOW, SCALAR)
     if not is_training(program):
         out = with_bits(program, now, "forward", ())
@@ -70,7 +80,10 @@ def cyclic_precision(
     else:
         program, bits = work.replaced(program, "forward", low, high)
     if gradient_high:
-        check_bits(program, "backward", gradient_low, gradient_high, NAME)
+        both = f"gradient_low={gradient_low} and gradient_high={gradient_high}"
+        if not scheduled(program, "backward"):
+            raise RecipeError(f"{both} have no effect: the base's gradients are no affine codes")
+        check_bits(program, "backward", gradient_low, gradient_high, both)
         program, _ = work.replaced(program, "backward", gradient_low, gradient_high)
     return with_next(program.with_state({work.total: float(steps)}), now, bits, high).done(NAME)
 

@@ -30,6 +30,7 @@ from .residual_blocks import Block, residual_blocks
 from .select import layers, split
 
 FULL_BITS = 32
+COST = f"{ORIGIN}.cost"
 # Where cp is compared with the target.
 REACHED = f"{ORIGIN}.reached"
 
@@ -264,6 +265,6 @@ def _trained(out: Program, work: _Gated) -> Program:
         out = out.with_state({s: 0.0 for s, _ in step.kept})
         out = replace(out, next=(*out.next, (parameter.state, step.made), *step.kept))
     assert work.cost is not None
-    seen, kept = net.value(f"{ORIGIN}.cost", f32()), net.value(f"{ORIGIN}.cost.next", f32())
+    seen, kept = net.value(COST, f32()), net.value(f"{ORIGIN}.cost.next", f32())
     out = out.append("update", (Op("scale", (work.cost,), (kept,), attrs(factor=1.0), ORIGIN),))
     return replace(out.with_state({seen: 0.0}), next=(*out.next, (seen, kept)))

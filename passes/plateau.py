@@ -23,6 +23,7 @@ from .affine import is_training
 from .options import require
 from .schedules import SCHEDULE
 
+PLATEAU = f"{SCHEDULE}.plateau"
 MEMORY = TensorType((11,), F32)
 
 
@@ -50,7 +51,7 @@ class Plateau:
 
         In training it watches the loss; RecipeError for a program without one.
         """
-        state = Value(f"{SCHEDULE}.plateau", MEMORY)
+        state = Value(PLATEAU, MEMORY)
         out = program.with_state({state: 0.0})
         if not is_training(program):
             return out, state

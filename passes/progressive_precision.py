@@ -28,22 +28,26 @@ def progressive_precision(
 ) -> Program:
     """Let quantizers read the bits of their stage: forward ones, and those of gradients.
 
-    Both lists have one number for each stage. RecipeError for a program without a loss to watch.
+    Both lists have one number for each stage. Gradients that are no affine codes stay as they are.
+    RecipeError for a program without a loss to watch.
     """
     plateau = Plateau(NAME, eps, alpha, eval_every)
-    stages = {"forward": _numbers("forward_stages", forward_stages)}
-    stages["backward"] = _numbers("backward_stages", backward_stages)
+    asked = {
+        "forward": f"forward_stages={forward_stages}",
+        "backward": f"backward_stages={backward_stages}",
+    }
+    stages = {region: _numbers(text) for region, text in asked.items()}
     lengths = {len(bits) for bits in stages.values()}
     require(
         len(lengths) == 1,
-        f"forward_stages={forward_stages} and backward_stages={backward_stages} differ in length",
+        f"{asked['forward']} and {asked['backward']} differ in length",
     )
     if not check_quantizers(program, NAME):
         return program.done(NAME)
     out, state = plateau.of(program, lengths.pop())
     taken = out.names()
     for region, bits in stages.items():
-        check_bits(program, region, min(bits), max(bits), NAME)
+        check_bits(program, region, min(bits), max(bits), asked[region])
         if scheduled(program, region):
             now = Value(unused(f"{SCHEDULE}.{region}", taken), SCALAR)
             made = Op("stage_bits", (state,), (now,), attrs(bits=bits), SCHEDULE)
@@ -51,12 +55,11 @@ def progressive_precision(
     return out.done(NAME)
 
 
-def _numbers(option: str, text: str) -> tuple[int, ...]:
+def _numbers(asked: str) -> tuple[int, ...]:
     try:
-        bits = tuple(int(word) for word in text.split(","))
+        bits = tuple(int(word) for word in asked.partition("=")[2].split(","))
     except ValueError:
-        raise RecipeError(
-            f"{option}={text} of {NAME} is no list of bits, such as 3,4,6,8"
-        ) from None
-    require(len(bits) > 1, f"{option}={text} of {NAME} has no second stage")
+        raise RecipeError(f"{asked} of {NAME} is no list of bits, such as 3,4,6,8") from None
+    require(len(bits) > 1, f"{asked} of {NAME} has no second stage")
+    require(bits == tuple(sorted(bits)), f"{asked} of {NAME} falls; no stage has fewer bits")
     return bits

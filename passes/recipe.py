@@ -70,21 +70,21 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Passes over any static recipe, its base; ``options`` are those that the base gets.
+    """Passes over any static recipe; ``options`` are those that its own ``base`` gets.
 
     The passes come behind those of the base, but ahead of the ones that finish a program.
     """
 
     steps: tuple[Step, ...]
+    base: str
     options: Mapping[str, object]
 
-    def over(self, base: Recipe, *, lenient: bool) -> tuple[Step, ...]:
-        """All passes; with ``lenient`` the base gets only the options that it has."""
+    def over(self, name: str) -> tuple[Step, ...]:
+        """All passes; another base keeps its own options."""
+        base = load_recipe(name)
         if base.schedule is not None:
             raise RecipeError(f"recipe {base.name} has a base of its own; give a static recipe")
-        known = {key for step in base.steps for key in step.settings}
-        options = {k: v for k, v in self.options.items() if k in known or not lenient}
-        steps = base.with_options(options).steps
+        steps = base.with_options(self.options if name == self.base else {}).steps
         end = len(steps)
         while end and steps[end - 1].name in FINISHING:
             end -= 1
@@ -113,6 +113,11 @@ class Recipe:
         return tuple(n if k == 1 else f"{n}#{k}" for n, k in zip(names, nth, strict=True))
 
     @property
+    def base(self) -> str:
+        """The recipe that a schedule goes over; empty for a static one."""
+        return self.options.get(BASE, self.schedule.base if self.schedule else "")
+
+    @property
     def settings(self) -> dict[str, Setting]:
         """All options with their values; one that passes do not share alike is ``pass.key``."""
         values: dict[str, set[Setting]] = {}
@@ -132,6 +137,11 @@ class Recipe:
         outranks the former. Values are text, flags or numbers. ``base`` puts the passes of a
         schedule over another recipe, ahead of all other changes.
         """
+        try:
+            changes = dict(changes)
+        except (TypeError, ValueError):
+            kind = type(changes).__name__
+            raise RecipeError(f"options are a dictionary, not a {kind}") from None
         recipe = self._over(str(changes[BASE])) if BASE in changes else self
         for key in sorted(changes.keys() - {BASE}, key=lambda k: ("." in k, k)):
             recipe = recipe._with(key, changes[key])
@@ -140,7 +150,7 @@ class Recipe:
     def _over(self, base: str) -> Recipe:
         if self.schedule is None:
             raise RecipeError(f"recipe {self.name} has no base; cpt and pfq go over another recipe")
-        steps = self.schedule.over(load_recipe(base), lenient=True)
+        steps = self.schedule.over(base)
         return replace(self, steps=steps, options=MappingProxyType({BASE: base}))
 
     def _with(self, key: str, raw: object) -> Recipe:
@@ -262,8 +272,9 @@ def _from_toml(data: Mapping[str, object], path: Path) -> Recipe:
     title, paper = str(data.get("title", "")), str(data.get("paper", ""))
     recipe = Recipe(str(data.get("name", path.stem)), title, paper, steps)
     if BASE in data:
-        schedule = Schedule(steps, MappingProxyType(options))
-        steps = schedule.over(load_recipe(_base(str(data[BASE]), path.parent)), lenient=False)
+        base = _base(str(data[BASE]), path.parent)
+        schedule = Schedule(steps, base, MappingProxyType(options))
+        steps = schedule.over(base)
         return replace(recipe, steps=steps, schedule=schedule)
     shared = replace(recipe.with_options(options), options=MappingProxyType({}))
     # What a pass's own entry says outranks the shared table.

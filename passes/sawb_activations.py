@@ -53,7 +53,7 @@ def sawb_activations(
     prediction; before any training step it is ``clip_init``.
     """
     require(clip_init > 0, f"clip_init={clip_init:g} must be positive")
-    c1, c2 = pair_of(INTS[bits], bits, coefficients)
+    c1, c2 = pair_of(INTS[bits], coefficients)
     chosen, taken = quantized(program, exempt), program.names()
     plan = _plan(program, chosen, bits, taken)
     of_layer = {n: plan[op.inputs[0]] for n, op in float_layers(program, chosen).items()}

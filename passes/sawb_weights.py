@@ -65,7 +65,7 @@ def sawb_weights(
     RecipeError where there are no published coefficients. Layers that ``exempt`` selects stay.
     """
     format_ = _format(bits, grid)
-    pair = pair_of(format_, bits, coefficients)
+    pair = pair_of(format_, coefficients)
     chosen, taken = quantized(program, exempt), program.names()
     masters = {name: op.inputs[1] for name, op in layers(program).items() if name in chosen}
     codes: dict[Value, tuple[Op, Op]] = {}
@@ -100,11 +100,12 @@ def _format(bits: int, grid: int) -> Format:
     )
 
 
-def pair_of(format_: Format, bits: int, coefficients: str) -> Pair:
+def pair_of(format_: Format, coefficients: str) -> Pair:
     """c1 and c2 of a grid; RecipeError where ``luq`` has none for it."""
-    if coefficients == "luq" and bits != 4:
+    if coefficients == "luq" and format_ is not INTS[4]:
         raise RecipeError(
-            f"coefficients=luq are those of 4 bits, not of {bits}; leave them at sawb"
+            f"coefficients=luq are those of 4 bits with a zero, not of {format_}; set "
+            "coefficients=sawb"
         )
     return LUQ if coefficients == "luq" else COEFFICIENTS[format_]
 

@@ -76,11 +76,11 @@ def check_quantizers(program: Program, name: str) -> bool:
                 f"{name} changes the levels below the clip that layer {op.origin} trains, which "
                 "the gradient of pact_plus=true takes as constant; set pact_plus=false"
             )
-    if scheduled(program, "forward"):
+    if scheduled(program, "forward") and not _changing(program):
         return True
     if not any(op.kind in GEMMS for _, op in program.ops()):
         return False
-    if any(op.kind in BITS for _, op in program.ops()):
+    if _changing(program):
         why = "bits that change already"
     elif any(_is_number(v) for _, op in program.ops() for v in op.results):
         why = "integers without a range, whose step is a power of two"
@@ -92,22 +92,33 @@ def check_quantizers(program: Program, name: str) -> bool:
     )
 
 
+def _changing(program: Program) -> bool:
+    """Whether the bits of any quantizer are no constant."""
+    made = program.producers()
+    reads = (op.inputs[BITS[op.kind]] for _, op in program.ops() if op.kind in BITS)
+    return any(v not in made or made[v].kind != "constant" for v in reads)
+
+
 def _is_number(v: Value) -> bool:
     """Whether a value has integers with a scale; regions and places have none."""
     return v.type.format.is_integer and v.type.scale is not Scale.NONE
 
 
-def check_bits(program: Program, region: str, least: int, most: int, name: str) -> None:
-    """RecipeError unless the quantizers of a region can store ``least`` .. ``most`` bits."""
+def check_bits(program: Program, region: str, least: int, most: int, asked: str) -> None:
+    """RecipeError unless the quantizers of a region can store ``least`` .. ``most`` bits.
+
+    ``asked`` are the options that want them, as a user wrote them.
+    """
     if not LEAST <= least <= most:
-        raise RecipeError(f"{name}: bits from {least} to {most} do not rise from at least {LEAST}")
-    for op in scheduled(program, region):
-        format_ = op.result.type.format
-        if most > format_.bits:
-            raise RecipeError(
-                f"{name}: {most} bits do not fit {format_}, in which {op.origin} stores "
-                f"{op.result.name}; the base decides that, see its option of bits"
-            )
+        raise RecipeError(f"{asked} do not rise from at least {LEAST} bits")
+    codes = {op.origin: op.result.type.format for op in scheduled(program, region)}
+    narrow = [layer for layer, format_ in codes.items() if most > format_.bits]
+    if narrow:
+        wider = "gradient_bits" if region == "backward" else "bits"
+        raise RecipeError(
+            f"{asked}: {most} bits do not fit the {codes[narrow[0]]} codes of layer {narrow[0]}; "
+            f"ask for {min(f.bits for f in codes.values())} at most, or for wider codes by {wider}"
+        )
 
 
 def counter(program: Program, name: str) -> Value:

@@ -125,7 +125,8 @@ class Bill:
 
     ``torch_saved`` is None where the captured f32 program was not at hand; ``planned_bytes`` is
     what the target's memory plan keeps between forward and backward, None without a plan;
-    ``samples`` is the size of the batch.
+    ``samples`` is the size of the batch; ``spent_giga`` are, of a program whose bits change while
+    it runs, the mean GBitOPs of its steps so far.
     """
 
     program: str
@@ -136,6 +137,7 @@ class Bill:
     conversions: tuple[ConversionLine, ...]
     planned_bytes: int | None = None
     samples: int = 1
+    spent_giga: float | None = None
 
     @property
     def macs(self) -> int:
@@ -200,6 +202,7 @@ class Bill:
             "waivers": list(self.making.waivers),
             "macs": self.macs,
             "bit_operations": self.bit_operations.to_dict(),
+            "spent_giga_per_step": self.spent_giga,
             "four_bit_share": self.four_bit_share,
             "eight_bit_share": self.eight_bit_share,
             "exempt_share": self.exempt_share,

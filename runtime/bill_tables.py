@@ -95,6 +95,8 @@ def _summary(bill: Bill) -> Table:
     for name, value, what in _shares(bill):
         made.add_row(name, f"{percent(value)} of them  ({what})")
     made.add_row("bit operations", _bit_operations(bill.bit_operations))
+    if bill.spent_giga is not None:
+        made.add_row("spent so far", f"{giga(bill.spent_giga)} a step on average; the bits change")
     made.add_row("kept for backward", _kept(bill))
     made.add_row("converted", f"{count(sum(c.elements for c in bill.conversions))} elements a step")
     return made

@@ -15,6 +15,7 @@ from ..compiler.ir import SEED, Program
 from ..compiler.optimizers import Group, HasGroups, OptimizerSpec
 from ..compiler.text import show
 from ..passes.average_weights import AVERAGE
+from ..passes.count_bit_operations import MEAN
 from ..passes.recipe import Recipe
 from ..targets.registry import BindOptions, Executable, find_target
 from ..targets.state_layout import StateLayout, aligned_bytes, state_layout
@@ -137,16 +138,18 @@ class Step:
 
     def report(self) -> Bill:
         """The bill: what multiplied in which format, what was kept; prints as tables."""
-        return make_bill(self.source, self.executable.program, self.executable.plan)
+        spent = self._state.read().get(MEAN)
+        bill = make_bill(self.source, self.executable.program, self.executable.plan)
+        return bill if spent is None else replace(bill, spent_giga=float(spent))
 
     @property
     def state(self) -> dict[str, torch.Tensor]:
         """Copies of everything the step carries, by name."""
         return {k: torch.from_numpy(v) for k, v in self._state.read().items()}
 
-    def load_state(self, values: Mapping[str, torch.Tensor]) -> None:
+    def load_state(self, values: Mapping[str, torch.Tensor | float]) -> None:
         """Set state values by name; InputError, with nothing changed, for one that does not fit."""
-        self._state.load({k: v.detach().cpu().numpy() for k, v in values.items()})
+        self._state.load({k: _array(k, v) for k, v in values.items()})
 
     def state_dict(self, *, average: bool = False) -> dict[str, torch.Tensor]:
         """Parameters and buffers as the plain model names them; loads into it strictly.
@@ -311,3 +314,14 @@ def _mapping(data: object) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise TypeError(f"an object where {type(data).__name__} stands")
     return data
+
+
+def _array(name: str, value: object) -> np.ndarray:
+    """A tensor, a number or an array as NumPy has it."""
+    try:
+        made: np.ndarray = torch.as_tensor(value).detach().cpu().numpy()
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(
+            f"{name} is a {type(value).__name__}; state is given as tensors or numbers"
+        ) from None
+    return made

@@ -19,8 +19,9 @@ def cyclic_bits(op: Op, step: Array, total: Array, low: Array) -> Array:
     high, number = op.int_attr("high"), int(low)
     if number == 0:
         return np.asarray(min(LEAST_BITS + int(step) // op.int_attr("iters"), high))
-    length = int(total) // op.int_attr("cycles")
-    if length == 0:
+    cycles = op.int_attr("cycles")
+    length = int(total) // cycles
+    if int(step) >= cycles * length:
         return np.asarray(high)
     now = float(int(step) % length) * SIXTHS
     bits = number

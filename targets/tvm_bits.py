@@ -50,7 +50,8 @@ def cyclic_bits(b: Buffers, spec: Single) -> None:
             reached = now >= at if c.inclusive else now > at
             bits = v.f(v.where(reached, v.splat(float(c.bits)), bits))
         cycle = v.f(v.where(low.equal(v.splat(float(start))), bits, cycle))
-    cycle = v.f(v.where(length > _i64(0), cycle, v.splat(float(high))))
+    runs = step < length * _i64(cycles)
+    cycle = v.f(v.where(runs, cycle, v.splat(float(high))))
     level = tir.min(tir.floordiv(step, _i64(iters)) + _i64(LEAST_BITS), _i64(high))
     tested = v.f(tir.Cast("float32", level))
     b.code.store(b.outputs[0], i32(0), v.f(v.where(low > v.splat(0.0), cycle, tested)))

@@ -262,6 +262,12 @@ def test_refusals_of_the_progressive_target(options: dict[str, object], message:
         compiled(options, recipe="fractrain")
 
 
+@pytest.mark.parametrize("base", ["dfq", "fractrain"])
+def test_no_schedule_goes_over_gates(base: str) -> None:
+    with pytest.raises(RecipeError, match="recipe that it follows has bits that change already"):
+        compiled({"base": base, "low": 2, "high": 4}, recipe="cpt")
+
+
 def test_a_network_without_blocks_is_refused() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(196, CLASSES))
     sgd = torch.optim.SGD(model.parameters(), lr=0.1)

@@ -88,7 +88,7 @@ def test_nearest_in_the_logarithm() -> None:
 
 def test_the_clip_of_the_authors_code() -> None:
     w = np.array([-1, -0.5, 0, 0.25, 0.5, 1.5], np.float32)
-    c1, c2 = pair_of(INTS[4], 4, "luq")
+    c1, c2 = pair_of(INTS[4], "luq")
     clip = c1 * np.sqrt(np.mean(w.astype(np.float64) ** 2)) - c2 * np.abs(w).mean()
     assert clip == pytest.approx(2.020276, abs=5e-7)
 
@@ -113,7 +113,8 @@ KINDS = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad")
         ({"smp": 3}, "option smp of luq_gradients must be 1 or 2, not 3"),
         ({"smp": 2, "luq_rounding": "log_nearest"}, "log_nearest makes two equal ones"),
         ({"eta": 1}, "eta=1 must be at least 0 and below 1"),
-        ({"bits": 8}, "coefficients=luq are those of 4 bits, not of 8; leave them at sawb"),
+        ({"bits": 8}, "coefficients=luq are those of 4 bits with a zero, not of int8; set"),
+        ({"grid": 16}, "those of 4 bits with a zero, not of int4.midrise; set coefficients=sawb"),
         ({"clip_init": 0}, "clip_init=0 must be positive"),
     ],
 )

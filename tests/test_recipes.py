@@ -128,7 +128,10 @@ def test_plain_data_and_back() -> None:
             {"bits": 7, "grid": 16},
             "no published coefficients for 7 bits without a zero (grid=16); take grid=15",
         ),
-        ({"bits": 8, "coefficients": "luq"}, "coefficients=luq are those of 4 bits, not of 8"),
+        (
+            {"bits": 8, "coefficients": "luq"},
+            "coefficients=luq are those of 4 bits with a zero, not of int8",
+        ),
         ({"pact_activations.bits": 9}, "must be 2, 3, 4, 5, 6, 7 or 8, not 9"),
         ({"radix": 3}, "option radix of two_phase_rounding must be 2, 4, 8 or 16, not 3"),
         ({"radix": 8}, "radix=8 has no odd phase, as the root of 8 is no power of two"),

@@ -249,6 +249,7 @@ def test_a_schedule_spans_the_run_and_is_resumed(
         factor=constant, checkpoint=half, every=None,
     )  # fmt: skip
     assert train.give_length(step, planned.last) and not train.give_length(step, planned.last)
+    assert "spans 9 steps, not the 8 of this run" in train.give_length(step, 8)
     seen: list[int] = []
     for at in train.train(step, load_data(str(data)), planned, 3, lambda: len(seen) == 4):
         seen.append(at.done)

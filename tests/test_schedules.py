@@ -70,6 +70,12 @@ def test_where_a_cycle_has_no_length_the_bits_are_high() -> None:
     assert cyclic(5, 0, 3, 8) == cyclic(5, 31, 3, 8, cycles=32) == 8
 
 
+def test_behind_the_last_whole_cycle_the_bits_are_high() -> None:
+    """A run of 390 steps in 4 cycles ends with two of them, and not in a fifth cycle."""
+    bits = [cyclic(t, 390, 3, 8, cycles=4) for t in (291, 387, 388, 389, 390, 10_000)]
+    assert bits == [3, 8, 8, 8, 8, 8]
+
+
 def test_halfway_goes_to_the_even_number() -> None:
     """From 2 to 8 bits a third of a cycle is 3.5, two thirds are 6.5."""
     assert [cyclic(t, 300, 2, 8) for t in (99, 100, 101)] == [3, 4, 4]
@@ -359,25 +365,52 @@ def test_a_base_is_any_static_recipe_with_bits_as_operands(tmp_path: Path) -> No
         ("pfq", {"base": "fp32"}, "progressive_precision changes the bits of integers, and"),
         ("cpt", {"base": "hfp8", "exempt": "none"}, "the recipe that it follows has no integer"),
         ("cpt", {"base": "dfp16"}, "has integers without a range, whose step is a power of two"),
-        ("cpt", INT4, "cyclic_precision: 8 bits do not fit int4, in which 0 stores 0.wq; the base"),
-        ("pfq", INT4, "progressive_precision: 8 bits do not fit int4, in which 0 stores 0.wq; the"),
+        (
+            "cpt",
+            INT4,
+            "low=3 and high=8: 8 bits do not fit the int4 codes of layer 0; ask for 4 at most",
+        ),
+        (
+            "pfq",
+            INT4,
+            "forward_stages=3,4,6,8: 8 bits do not fit the int4 codes of layer 0; ask for",
+        ),
+        ("cpt", INT4 | {"high": 4, "gradient_high": 4}, "have no effect: the base's gradients are"),
+        ("cpt", {"gradient_low": 4}, "gradient_low=4 of cyclic_precision has no effect without"),
+        ("cpt", {"steps": 31}, "32 cycles do not fit 31 steps; set cycles to 31 at most"),
+        (
+            "cpt",
+            {"steps": 100, "cycles": 1, "range_test": True, "range_test_iters": 20},
+            "a range test of 7 numbers of bits, range_test_iters=20 steps each, does not fit the",
+        ),
+        ("cpt", {"range_test": True, "range_test_threshold": -1}, "threshold=-1 is not above 0"),
         ("cpt", SAWB | {"pact_plus": True}, "constant; set pact_plus=false"),
         ("cpt", {"base": "pfq"}, "recipe pfq has a base of its own; give a static recipe"),
         ("sbm8", {"base": "cpt"}, "recipe sbm8 has no base"),
-        ("cpt", {"high": 9}, "cyclic_precision: 9 bits do not fit uint8, in which 0 stores 0.wq"),
-        ("cpt", {"bits": 4}, "cyclic_precision: 8 bits do not fit uint4"),
-        ("cpt", {"low": 1}, "bits from 1 to 8 do not rise from at least 2"),
-        ("cpt", {"low": 6, "high": 5}, "bits from 6 to 5 do not rise from at least 2"),
-        ("cpt", {"gradient_low": 6, "gradient_high": 12}, "12 bits do not fit uint8"),
+        ("cpt", {"high": 9}, "low=3 and high=9: 9 bits do not fit the uint8 codes of layer 0; ask"),
+        ("cpt", {"bits": 4}, "8 bits do not fit the uint4 codes of layer 0; ask for 4 at most, or"),
+        ("cpt", {"low": 1}, "low=1 and high=8 do not rise from at least 2 bits"),
+        ("cpt", {"low": 6, "high": 5}, "low=6 and high=5 do not rise from at least 2 bits"),
+        (
+            "cpt",
+            {"gradient_low": 6, "gradient_high": 12},
+            "12 bits do not fit the uint8 codes of layer 0; ask for 8 at most, or for wider codes "
+            "by gradient_bits",
+        ),
         ("cpt", {"cycles": 0}, "cycles=0 of cyclic_precision is not at least 1"),
         ("cpt", {"steps": -1}, "steps=-1 of cyclic_precision is below 0"),
         (
             "pfq",
             {"backward_stages": "6,8,12,16"},
-            "progressive_precision: 16 bits do not fit uint8",
+            "backward_stages=6,8,12,16: 16 bits do not fit the uint8 codes of layer",
         ),
         ("pfq", {"forward_stages": "3,4"}, "forward_stages=3,4 and backward_stages=6,6,8,8 differ"),
         ("pfq", {"forward_stages": "8"}, "forward_stages=8 of progressive_precision has no second"),
+        (
+            "pfq",
+            {"forward_stages": "8,6,4,3"},
+            "forward_stages=8,6,4,3 of progressive_precision falls",
+        ),
         ("pfq", {"forward_stages": "3-8"}, "is no list of bits, such as 3,4,6,8"),
         ("pfq", {"eps": 0}, "eps=0 and alpha=0.3 of progressive_precision must be positive"),
     ],

@@ -19,6 +19,7 @@ from torch.optim import SGD  # noqa: E402
 
 import quatrain  # noqa: E402
 from quatrain.compiler.errors import FileError, InputError, RecipeError, TargetError  # noqa: E402
+from quatrain.passes.recipe import load_recipe  # noqa: E402
 from quatrain.runtime.step import Step  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.tvm]
@@ -256,6 +257,12 @@ def test_state_that_does_not_fit_is_refused() -> None:
         step.load_state({"3.weigth": torch.zeros(1)})
     with pytest.raises(InputError, match=r"3.weight has shape \(1,\)"):
         step.load_state({"3.weight": torch.zeros(1)})
+    with pytest.raises(InputError, match="step is a str; state is given as tensors or numbers"):
+        step.load_state({"step": "3"})  # type: ignore[dict-item]
+    step.load_state({"step": 3})
+    assert step.state["step"] == 3
+    with pytest.raises(RecipeError, match="options are a dictionary, not a list"):
+        load_recipe("fp32").with_options(["carrier"])  # type: ignore[arg-type]
 
 
 def test_unknown_names_are_refused_with_the_closest() -> None:

@@ -7,24 +7,32 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from ..compiler.errors import UsageError
 from ..passes.options import show
 from ..passes.recipe import Recipe, load_recipe, recipe_names
 from ..passes.roles import Roles, roles
 from ..runtime.bill_tables import table
 from . import terminal
-from .arguments import Json
+from .arguments import Json, pairs
 
 Name = Annotated[
     str | None, typer.Argument(metavar="NAME|FILE.toml", help="Show this recipe in full.")
 ]
 
 
-def command(name: Name = None, as_json: Json = False) -> None:
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="An option of the recipe.")
+]
+
+
+def command(name: Name = None, settings: Settings = None, as_json: Json = False) -> None:
     """List the recipes, or show one: which format each operand has, its passes, its options."""
     if name is None:
+        if settings:
+            raise UsageError("--set needs the NAME of a recipe")
         _list([load_recipe(n) for n in recipe_names()], as_json)
         return
-    recipe = load_recipe(name)
+    recipe = load_recipe(name).with_options(pairs(settings or (), "--set"))
     found = roles(recipe)
     if as_json:
         by_role = {row[0]: dict(zip(found.columns[1:], row[1:], strict=True)) for row in found.rows}
@@ -48,6 +56,8 @@ def _show(recipe: Recipe, found: Roles) -> None:
     terminal.show(Text(f"{recipe.name}: {recipe.title}", "bold"))
     terminal.show(recipe.paper or "no paper named")
     terminal.show(f"hash {recipe.digest[:12]}")
+    if recipe.schedule is not None:
+        terminal.show(f"base {recipe.base}, or --set base=NAME|FILE.toml")
     terminal.line("")
     by_role = table("Formats by role and layer", *found.columns)
     for row in found.rows:

@@ -138,8 +138,8 @@ def _train(step: Step, data: Dataset, run: Run, batch: int, as_json: bool) -> No
     from .signals import stop_on_signal
 
     length = run.last - run.first
-    if train.give_length(step, length):
-        terminal.remark(f"the precision schedule spans {length} steps, as this run does")
+    if said := train.give_length(step, length):
+        terminal.remark(said)
     last = None
     with stop_on_signal() as stopped, reporter(run, as_json) as report:
         for last in train.train(step, data, run, batch, lambda: bool(stopped)):

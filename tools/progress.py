@@ -35,11 +35,12 @@ def reporter(run: Run, as_json: bool) -> Iterator[Report]:
 
 
 def words(run: Run, at: Progress) -> str:
-    """One epoch as a line: its number, the mean loss, the accuracy, the speed."""
+    """One epoch as a line: its number, the mean loss, the accuracy, the precision, the speed."""
     epoch = (at.done - 1) // run.per_epoch + 1
     last = max(-(-run.last // run.per_epoch), epoch)
     right = "" if at.accuracy is None else f"  accuracy {100 * at.accuracy:.1f} %"
-    return f"epoch {epoch}/{last}  loss {at.loss:.4f}{right}  {at.speed:.0f} samples/s"
+    stands = "".join(f"  {k.replace('_', ' ')} {v:g}" for k, v in at.precision.items())
+    return f"epoch {epoch}/{last}  loss {at.loss:.4f}{right}{stands}  {at.speed:.0f} samples/s"
 
 
 def words_of_skipped(at: Progress) -> str:
@@ -58,7 +59,8 @@ def _json(run: Run, at: Progress) -> None:
     if at.epoch_ends:
         epoch = (at.done - 1) // run.per_epoch + 1
         found = {"epoch": epoch, "step": at.done, "loss": finite(at.loss), "accuracy": at.accuracy}
-        terminal.write_json({**found, "samples_per_second": round(at.speed, 1)}, indent=None)
+        found |= {"samples_per_second": round(at.speed, 1), **at.precision}
+        terminal.write_json(found, indent=None)
     if at.epoch_ends or at.skipped:
         sys.stdout.flush()
 

@@ -25,7 +25,7 @@ from .dataset import Array, Dataset
 from .driver import Task
 from .schedule import schedule
 from .study_plan import TIME, WIDTHS, Script
-from .train import MAX_SKIPPED, give_length, take
+from .train import MAX_SKIPPED, give_length, precision, take
 
 HIDDEN = 128
 Batch = tuple[Tensor, Tensor]
@@ -145,6 +145,7 @@ class Training:
         loss = float(np.mean(self._losses[-script.per_epoch :]))
         found: dict[str, object] = {"accuracy": right, "loss": loss}
         found["skipped"] = self._done - len(self._losses)
+        found["precision"] = precision(step)
         mean = step.state.get(MEAN)
         if mean is not None:
             found["giga_per_step"] = float(mean)

@@ -52,6 +52,16 @@ class Row:
         stored = well[0]["bill"]["bit_operations"]["giga_per_step"]
         return mean(float(t.get("giga_per_step", stored)) for t in well) * script.steps
 
+    def share(self, script: Script) -> float | None:
+        """Bit operations (0..1) of those of the same training in f32."""
+        spent, bill = self.giga(script), self.bill
+        if spent is None or bill is None:
+            return None
+        stored = bill["bit_operations"]
+        per_step = float(stored["giga_per_step"])
+        whole = per_step * script.steps
+        return float(stored["share_of_f32"]) * spent / whole if whole else 0.0
+
     @property
     def seconds(self) -> Spread | None:
         """Seconds a step."""
@@ -80,6 +90,8 @@ class Row:
             "loss": mean(t["loss"] for t in self.trained if not t.get("error")) if found else None,
             "skipped_steps": [t.get("skipped", 0) for t in self.trained if not t.get("error")],
             "gbitops": self.giga(script),
+            "share_of_f32": self.share(script),
+            "precision": [t.get("precision", {}) for t in self.trained if not t.get("error")],
             "bit_operations": bill.get("bit_operations"),
             "widths": bill.get("widths"),
             "classes": bill.get("classes"),

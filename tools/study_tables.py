@@ -46,7 +46,7 @@ def _costs(rows: Sequence[Row], script: Script) -> Table:
             f"{100 * (row.accuracy or 0.0):.1f}",
             f"{100 * min(found):.1f}..{100 * max(found):.1f}" if len(found) > 1 else NOTHING,
             f"{row.giga(script):.3g}",
-            _share(bill["bit_operations"]["share_of_f32"]),
+            _share(row.share(script) or 0.0),
             size(bill["saved_bytes"]),
             milliseconds(row.seconds.median) if row.seconds else NOTHING,
             times(row.speed),

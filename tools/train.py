@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,11 @@ import torch
 
 from ..compiler.errors import DataError, UsageError
 from ..compiler.ir import STEP, Program, Value
-from ..passes.schedules import TOTAL
+from ..passes.gated_precision import COST
+from ..passes.plateau import PLATEAU
+from ..passes.range_test import LOW
+from ..passes.schedule_length import misfit_of
+from ..passes.schedules import NOW, TOTAL
 from .batches import Floats, accuracy, batches_per_epoch, train_batches
 from .dataset import Array, Dataset
 from .files import check_writable
@@ -67,7 +71,8 @@ class Progress:
     ``loss`` is the mean over the steps that were applied, NaN where none was; ``skipped`` says why
     this step was not, and is empty where it was.
     ``epoch_ends`` where a pass over the data, or the run, is over; ``accuracy`` (0..1, of the test
-    part) is known only then, and only for data with labels.
+    part) is known only then, and only for data with labels, and so is where changing ``precision``
+    stands.
     """
 
     done: int
@@ -76,6 +81,7 @@ class Progress:
     epoch_ends: bool = False
     accuracy: float | None = None
     skipped: str = ""
+    precision: Mapping[str, float] = field(default_factory=dict)
 
 
 def steps_done(step: Step) -> int:
@@ -144,7 +150,8 @@ def train(
             step.save(run.checkpoint)
         right = test_accuracy(step, data, batch) if ends and not stop else None
         mean = float(np.mean(losses)) if losses else math.nan
-        yield Progress(done, mean, speed, ends, right, skipped)
+        stands = precision(step) if ends else {}
+        yield Progress(done, mean, speed, ends, right, skipped, stands)
         if stop:
             return
         if ends:
@@ -226,13 +233,37 @@ def plan_run(
     return Run(first, first + count, per_epoch, factor, peak, seed, checkpoint, every, max_skipped)
 
 
-def give_length(step: Step, steps: int) -> bool:
-    """Tell a schedule that does not know yet how many steps the run has; whether it asked."""
+def give_length(step: Step, steps: int) -> str:
+    """Tell a schedule that does not know yet how many steps the run has.
+
+    Returns what there is to say about it, empty for a program without a schedule. Raises UsageError
+    where the run is too short for it.
+    """
     known = step.state.get(TOTAL)
-    if known is None or known.item() != 0:
-        return False
-    step.load_state({TOTAL: torch.tensor(steps)})
-    return True
+    if known is None:
+        return ""
+    if known.item() != 0:
+        same = known.item() == steps
+        spans = f"the precision schedule spans {int(known)} steps"
+        return "" if same else f"{spans}, not the {steps} of this run; behind them the bits stay"
+    if why := misfit_of(step.program, steps):
+        raise UsageError(f"{why}, or train longer")
+    step.load_state({TOTAL: steps})
+    return f"the precision schedule spans {steps} steps, as this run does"
+
+
+def precision(step: Step) -> dict[str, float]:
+    """Where precision that changes stands: bits, stage from 1 on, least bits found, cost in %."""
+    state, found = step.state, dict[str, float]()
+    if NOW in state:
+        found["bits"] = int(state[NOW])
+    if int(state.get(LOW, 0)):
+        found["low"] = int(state[LOW])
+    if PLATEAU in state:
+        found["stage"] = 1 + int(state[PLATEAU][0])
+    if COST in state:
+        found["cost_percent"] = round(float(state[COST]), 2)
+    return found
 
 
 def _tensor(array: Array) -> torch.Tensor:

@@ -16,8 +16,9 @@ from .layout import Layout, Order, orders
 from .plan import Plan, PlannedKernel, place_slots
 from .registry import BindOptions, Block
 from .state_layout import StateLayout, aligned_bytes
+from .tvm_crew import crew
 from .tvm_gemm import check_gemm, gemm_kernel, matmul_kernel
-from .tvm_module import Step, load_step, tensor, use_threads
+from .tvm_module import Step, load_step, tensor
 from .tvm_pointwise import POINTWISE, TAILS, pointwise_kernel
 from .tvm_single import single_kernel
 from .waive import waive
@@ -32,6 +33,7 @@ class CpuExecutable:
 
     def run(self, inputs: Sequence[object], old: Block, new: Block) -> tuple[np.ndarray, ...]:
         """See ``Executable.run``."""
+        crew().look()
         self._step(*map(tensor, (self._arena, old, new, *inputs)))
         return tuple(self._output(v, old, new) for v in self.program.outputs)
 
@@ -54,7 +56,7 @@ def bind(program: Program, state: StateLayout, options: BindOptions) -> CpuExecu
     if options.mcpu:
         check_runs_here(_cpu(options))
     if options.threads is not None:
-        use_threads(options.threads)
+        crew().limit(options.threads)
     made = plan(program, state, options)
     return CpuExecutable(made, load_step(made, state.bytes, _cpu(options), options.cache_dir))
 

@@ -19,4 +19,4 @@ def digits() -> quatrain.Task:
         model.parameters(), lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4
     )
     example = torch.rand(64, 1, 8, 8), torch.randint(10, (64,))
-    return quatrain.Task(model, cross_entropy, optimizer, example)
+    return quatrain.Task(model=model, loss=cross_entropy, optimizer=optimizer, example=example)

@@ -57,15 +57,15 @@ def cyclic_precision(
     unless ``gradient_high`` is given. With ``range_test`` the state ``schedule.low`` is 0 until it
     is found; ``low`` is taken where no number of bits gains enough.
     """
-    for option, n in (("cycles", cycles), ("range_test_iters", range_test_iters)):
-        require(n >= 1, f"{option}={n} of {NAME} is not at least 1")
-    require(steps >= 0, f"steps={steps} of {NAME} is below 0")
-    require(
-        range_test_threshold > 0, f"range_test_threshold={range_test_threshold:g} is not above 0"
-    )
+    for option, n, least in (
+        ("cycles", cycles, 1),
+        ("range_test_iters", range_test_iters, 1),
+        ("steps", steps, 0),
+    ):
+        require(n >= least, f"{option}={n} of {NAME} is not at least {least}")
+    gain = f"range_test_threshold={range_test_threshold:g}"
+    require(range_test_threshold > 0, f"{gain} is not above 0")
     require_fit(steps, cycles=cycles, high=high, test=range_test_iters if range_test else 0)
-    given = f"gradient_low={gradient_low} of {NAME}"
-    require(gradient_high > 0 or gradient_low == 0, f"{given} has no effect without gradient_high")
     if not check_quantizers(program, NAME):
         return program.done(NAME)
     check_bits(program, "forward", low, high, f"low={low} and high={high}")
@@ -79,12 +79,7 @@ def cyclic_precision(
         program, bits = work.replaced(program, "forward", least, high)
     else:
         program, bits = work.replaced(program, "forward", low, high)
-    if gradient_high:
-        both = f"gradient_low={gradient_low} and gradient_high={gradient_high}"
-        if not scheduled(program, "backward"):
-            raise RecipeError(f"{both} have no effect: the base's gradients are no affine codes")
-        check_bits(program, "backward", gradient_low, gradient_high, both)
-        program, _ = work.replaced(program, "backward", gradient_low, gradient_high)
+    program = work.gradients(program, gradient_low, gradient_high)
     return with_next(program.with_state({work.total: float(steps)}), now, bits, high).done(NAME)
 
 
@@ -94,6 +89,17 @@ class _Cycles:
     def __init__(self, program: Program, cycles: int, iters: int) -> None:
         self.step, self.total = counter(program, NAME), Value(TOTAL, INTEGER)
         self.cycles, self.iters, self.taken = cycles, iters, program.names()
+
+    def gradients(self, program: Program, low: int, high: int) -> Program:
+        """``program`` whose gradients cycle as well; with ``high`` 0 they keep their bits."""
+        if not high:
+            require(not low, f"gradient_low={low} of {NAME} has no effect without gradient_high")
+            return program
+        both = f"gradient_low={low} and gradient_high={high}"
+        if not scheduled(program, "backward"):
+            raise RecipeError(f"{both} have no effect: the base's gradients are no affine codes")
+        check_bits(program, "backward", low, high, both)
+        return self.replaced(program, "backward", low, high)[0]
 
     def replaced(
         self, program: Program, region: str, low: int | Value, high: int

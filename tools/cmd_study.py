@@ -39,7 +39,7 @@ Steps = Annotated[int | None, typer.Option(min=1, help="Steps of a training.")]
 Epochs = Annotated[int | None, typer.Option(min=1, help="Passes over the data.")]
 Batch = Annotated[int | None, typer.Option(min=1, help="Batch size (the network's usual).")]
 Rate = Annotated[float | None, typer.Option(min=0, help="Peak rate (the network's usual).")]
-Schedule = Annotated[str, typer.Option(help="constant, cosine or onecycle.")]
+Schedule = Annotated[str, typer.Option(help="constant, cosine, onecycle or triangle.")]
 Samples = Annotated[
     int | None, typer.Option("--train-samples", min=1, help="Use the first N training samples.")
 ]

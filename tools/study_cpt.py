@@ -60,5 +60,5 @@ def cpt_table(settings: Sequence[Setting]) -> Table:
     made = table("One cycle of precision", "bits", "against", *right, right=right[:1])
     for s in settings:
         spent = ", ".join(f"{b}: {n}" for b, n in s.schedule.spent().items())
-        made.add_row(s.label, s.static, f"{-100 * s.schedule.saving(s.backward):.2f} %", spent)
+        made.add_row(s.label, s.static, f"{0.0 - 100 * s.schedule.saving(s.backward):.2f} %", spent)
     return made

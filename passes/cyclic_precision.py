@@ -57,12 +57,12 @@ def cyclic_precision(
     unless ``gradient_high`` is given. With ``range_test`` the state ``schedule.low`` is 0 until it
     is found; ``low`` is taken where no number of bits gains enough.
     """
-    for option, n, least in (
+    for option, n, fewest in (
         ("cycles", cycles, 1),
         ("range_test_iters", range_test_iters, 1),
         ("steps", steps, 0),
     ):
-        require(n >= least, f"{option}={n} of {NAME} is not at least {least}")
+        require(n >= fewest, f"{option}={n} of {NAME} is not at least {fewest}")
     gain = f"range_test_threshold={range_test_threshold:g}"
     require(range_test_threshold > 0, f"{gain} is not above 0")
     require_fit(steps, cycles=cycles, high=high, test=range_test_iters if range_test else 0)

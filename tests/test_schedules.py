@@ -13,8 +13,7 @@ from quatrain.compiler.types import TensorType
 from quatrain.targets.reference import apply
 from quatrain.targets.tensor import Tensor as Stored
 
-torch = pytest.importorskip("torch")
-
+pytest.importorskip("torch")
 
 from quatrain.runtime.cyclic_precision import cyclic as plain_cycle  # noqa: E402
 

@@ -15,10 +15,10 @@ from quatrain.targets.tensor import Tensor as Stored
 
 pytest.importorskip("torch")
 
-from quatrain.runtime.cyclic_precision import cyclic as plain_cycle  # noqa: E402
+from quatrain.runtime.cyclic_precision import cyclic as plain_cycle
 
-from .plain_progressive import Progressive  # noqa: E402
-from .plain_range_test import least_bits  # noqa: E402
+from .plain_progressive import Progressive
+from .plain_range_test import least_bits
 
 pytestmark = pytest.mark.torch
 NUMBER, COUNT = TensorType((), F32), TensorType((), I64)

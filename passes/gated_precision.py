@@ -8,6 +8,8 @@ Training" (Fu et al., NeurIPS 2020), section 3.2.
     cp                    100 sum of cost * MACs over (3 * MACs): percent of training in 32 bits
     loss                  L + r beta * mean over samples of the sum over blocks of
                           cost * MACs / mean MACs of a block, r = 1 where cp >= target, else -1
+    relax=tenth           r / 10 where |cp - target| <= relax_band
+    relax=zero            r = 0 where target <= cp <= target + relax_band
 
 The gradient of the mask is that of the block that was computed, straight through to the softmax:
 for each sample the sum of dy * y at the chosen place, and what the cost adds. The authors'
@@ -17,9 +19,10 @@ simulation computes a block for every choice and has the gradient of all places.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from ..compiler.errors import RecipeError
-from ..compiler.ir import Op, Program, Region, Value, attrs
+from ..compiler.ir import Attr, Op, Program, Region, Value, attrs
 from ..compiler.ops import FORWARD_GEMMS, INPUT_GRADS, WEIGHT_GRADS
 from ..compiler.types import Scale, TensorType
 from .added_update import added_update
@@ -31,8 +34,9 @@ from .select import layers, split
 
 FULL_BITS = 32
 COST = f"{ORIGIN}.cost"
-# Where cp is compared with the target.
-REACHED = f"{ORIGIN}.reached"
+# By how much cp exceeds the target.
+OVER = f"{ORIGIN}.over"
+Relax = Literal["none", "tenth", "zero"]
 
 
 def gated_precision(
@@ -42,15 +46,19 @@ def gated_precision(
     gradient_choices: str = "6,6,8,8,12",
     target: float = 3.0,
     beta: float = 1e-3,
+    relax: Relax = "none",
+    relax_band: float = 0.1,
 ) -> Program:
     """Let a gate set the bits of each residual block's affine activations and gradients.
 
-    ``target`` is the percent of 32-bit training cost that training is held to. The state
-    ``gate.cost`` is cp of the last step.
+    ``target`` is the percent of 32-bit training cost that training is held to. Within
+    ``relax_band`` percent of it the cost counts a ``tenth``, or up to that above it ``zero``. The
+    state ``gate.cost`` is cp of the last step.
     """
     choices = _choices(activation_choices, gradient_choices)
     require(0 < target <= 100, f"target={target:g} is no percentage above 0")
     require(beta >= 0, f"beta={beta:g} must not be negative")
+    require(relax_band >= 0, f"relax_band={relax_band:g} must not be negative")
     blocks = residual_blocks(program)
     if not layers(program):
         return program.done("gated_precision")
@@ -61,7 +69,7 @@ def gated_precision(
         )
     training = is_training(program)
     drawn = noise(program, "the first parameters of the gates") if training else ()
-    work = _Gated(program, blocks, choices, (target, beta), drawn)
+    work = _Gated(program, blocks, choices, _Aim(target, beta, relax, relax_band), drawn)
     out = program.rewrite(work.rule, by="gated_precision")
     return with_seed(_trained(out, work), drawn, used=True)
 
@@ -81,6 +89,16 @@ def _choices(activations: str, gradients: str) -> tuple[tuple[int, int], ...]:
     return tuple(zip(a, g, strict=True))
 
 
+@dataclass(frozen=True, slots=True)
+class _Aim:
+    """What the loss gains: weight of the cost, its target, and how it counts near that."""
+
+    target: float
+    beta: float
+    relax: Relax
+    band: float
+
+
 @dataclass(eq=False, slots=True)
 class _Open:
     """What is known of a block's gate so far: its forward values, bits by role, dx."""
@@ -98,10 +116,10 @@ class _Gated:
         program: Program,
         blocks: tuple[Block, ...],
         choices: tuple[tuple[int, int], ...],
-        aim: tuple[float, float],
+        aim: _Aim,
         drawn: tuple[Value, ...],
     ) -> None:
-        self.blocks, self.choices, (self.target, self.beta) = blocks, choices, aim
+        self.blocks, self.choices, self.aim = blocks, choices, aim
         self.samples = blocks[0].x.type.shape[0]
         self.net = GateNetwork(program, self.samples, len(choices), drawn)
         self.block_of = {name: b for b in blocks for name in b.layers}
@@ -187,7 +205,7 @@ class _Gated:
         wide = net.op("broadcast", f"{name}.dot.wide", mask.type, dot, dims=(1,))
         felt = net.op("mul", f"{name}.felt", mask.type, wide, mask)
         mean = sum(b.macs for b in self.blocks) / len(self.blocks)
-        weight = self.beta * block.macs / mean / self.samples
+        weight = self.aim.beta * block.macs / mean / self.samples
         rows = self._wide(f"{name}.price", [c * weight for c in self._costs()])
         assert self.sign is not None
         price = net.op("mul", f"{name}.pressed", mask.type, rows, self.sign)
@@ -198,12 +216,28 @@ class _Gated:
         """1 where cp has reached the target, else -1, for each sample and choice."""
         net = self.net
         assert self.cost is not None
-        how = attrs(relation="ge", value=float(self.target))
-        reached = net.op("compare_to", REACHED.partition(".")[2], f32(), self.cost, **how)
+        by = -float(self.aim.target)
+        over = net.op("shift", OVER.partition(".")[2], f32(), self.cost, by=by)
+        reached = net.op("compare_to", "reached", f32(), over, relation="ge", value=0.0)
         double = net.op("scale", "reached.double", f32(), reached, factor=2.0)
-        sign = net.op("shift", "sign", f32(), double, by=-1.0)
+        sign = self._relaxed(net.op("shift", "sign", f32(), double, by=-1.0), over, reached)
         type_ = f32(self.samples, len(self.choices))
         return net.op("broadcast", "sign.wide", type_, sign, dims=(0, 1))
+
+    def _relaxed(self, sign: Value, over: Value, reached: Value) -> Value:
+        """The sign times what the cost counts near the target."""
+        net, aim = self.net, self.aim
+        if aim.relax == "none":
+            return sign
+        within = dict[str, Attr](relation="le", value=float(aim.band))
+        if aim.relax == "tenth":
+            near = net.op("compare_to", "near", f32(), net.op("abs", "far", f32(), over), **within)
+        else:
+            below = net.op("compare_to", "below", f32(), over, **within)
+            near = net.op("mul", "near", f32(), reached, below)
+        less = net.op("scale", "less", f32(), near, factor=-0.9 if aim.relax == "tenth" else -1.0)
+        counts = net.op("shift", "counts", f32(), less, by=1.0)
+        return net.op("mul", "relaxed", f32(), sign, counts)
 
     def _quantizer(self, op: Op) -> tuple[Op, ...]:
         """The quantizer with bits, and therefore a step, for each sample."""

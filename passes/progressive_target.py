@@ -10,7 +10,7 @@ from ..compiler.errors import RecipeError
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
 from ..compiler.types import SCALAR
 from .affine import is_training
-from .gated_precision import REACHED
+from .gated_precision import OVER
 from .options import require
 from .plateau import Plateau
 from .schedules import SCHEDULE
@@ -38,7 +38,7 @@ def progressive_target(
     require(first > 0 and rise > 0, f"first={first:g} and rise={rise:g} of {NAME} must be positive")
     if not layers(program) or not is_training(program):
         return program.done(NAME)
-    if not any(op.result.name == REACHED for _, op in program.ops()):
+    if not any(op.result.name == OVER for _, op in program.ops()):
         raise RecipeError(
             f"{NAME} sets the target of gates, and the passes ahead of it make none; put "
             "gated_precision there"
@@ -50,15 +50,14 @@ def progressive_target(
         return Value(unused(f"{SCHEDULE}.{name}", taken), SCALAR)
 
     def rule(region: Region, op: Op) -> tuple[Op, ...] | None:
-        if op.result.name != REACHED:
+        if op.result.name != OVER:
             return None
-        stage, risen, target, over = map(new, ("stage", "risen", "target", "over"))
+        stage, risen, target = map(new, ("stage", "risen", "target"))
         return (
             Op("stage_bits", (state,), (stage,), attrs(bits=tuple(range(stages))), SCHEDULE),
             Op("scale", (stage,), (risen,), attrs(factor=float(rise)), SCHEDULE),
             Op("shift", (risen,), (target,), attrs(by=float(first)), SCHEDULE),
-            Op("sub", (op.inputs[0], target), (over,), origin=SCHEDULE),
-            Op(op.kind, (over,), op.results, attrs(relation="ge", value=0.0), op.origin),
+            Op("sub", (op.inputs[0], target), op.results, origin=op.origin),
         )
 
     return out.rewrite(rule, by=NAME)

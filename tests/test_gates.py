@@ -176,6 +176,28 @@ def test_a_high_target_pays_for_bits_and_a_low_one_saves_them() -> None:
 
 
 @pytest.mark.tvm
+@pytest.mark.parametrize(
+    ("relax", "over", "counts"),
+    [
+        ("none", -0.05, -1), ("none", 0.01, 1), ("tenth", -0.05, -0.1), ("tenth", 0.24, 0.1),
+        ("tenth", 0.26, 1), ("tenth", -0.26, -1), ("zero", -0.05, -1), ("zero", 0.01, 0),
+        ("zero", 0.24, 0), ("zero", 0.26, 1),
+    ],
+)  # fmt: skip
+def test_what_the_cost_counts_near_the_target(relax: str, over: float, counts: float) -> None:
+    """All choices cost the same, so that the target alone decides how far away that is."""
+    pytest.importorskip("tvm")
+    from .exactness import given
+
+    cost = 1.7578  # of 3, 6 and 4 bits
+    options = {"activation_choices": "3,3", "gradient_choices": "6,6", "relax_band": 0.25}
+    step = compiled(options | {"relax": relax, "gated_precision.target": cost - over})
+    values = evaluate(step.program, given(step, batch()))
+    (wide,) = (t for v, t in values.items() if v.name == "gate.sign.wide")
+    np.testing.assert_allclose(wide.data, counts, rtol=1e-6)
+
+
+@pytest.mark.tvm
 @pytest.mark.parametrize("recipe", ["dfq", "fractrain"])
 def test_kernels_equal_the_reference(recipe: str) -> None:
     pytest.importorskip("tvm")

@@ -78,6 +78,7 @@ OPTIONS: dict[str, dict[str, object]] = {
     "range_batch_norm.paper": {"range_bn_const": "paper", "chunks": 1, "range_bn_bits": 0},
     "fp8_operands.shared": ALL,
     "fp8_operands.wang": {"exempt": "fc1", "fwd_format": "152", "fp8_subnormals": True},
+    "gated_precision.relaxed": {"relax": "tenth", "relax_band": 0.2},
     "narrow_update.sgd": {"update_format": "fp16.169"},
     "loss_scale.static": {"mode": "static", "init": 1000},
 }

@@ -255,6 +255,20 @@ def test_a_schedule_spans_the_run_and_is_resumed(
         seen.append(at.done)
     assert main([*run, "--resume", str(half), "-o", str(rest)]) == 0
     assert rest.read_bytes() == whole.read_bytes()
+    capsys.readouterr()
+    assert main(["report", str(whole)]) == 0
+    spent = float(read(whole).state["schedule.gbitops"])
+    assert f"spent so far       {spent:.3g} GBitOPs a step" in capsys.readouterr().out
+
+
+def test_a_run_too_short_for_its_cycles_is_refused(
+    source: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = tmp_path / "start.qtn"
+    assert main(["compile", f"{source}:task", "--recipe", "cpt", "-o", str(start)]) == 0
+    assert main(["run", str(start), "--data", str(data), "--steps", "9"]) == 2
+    said = capsys.readouterr().err
+    assert "32 cycles do not fit 9 steps; set cycles to 9 at most, or train longer" in said
 
 
 def test_a_finished_run_has_nothing_left(

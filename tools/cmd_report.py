@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Annotated
 
 import typer
 
+from ..passes.count_bit_operations import MEAN as SPENT
 from ..runtime.bill import Bill, bill_of, exempt_layers, making_of, plan_units
 from ..runtime.bill_tables import tables
+from ..runtime.bundle import read
 from . import terminal
 from .arguments import Json, Network, Target, UserRecipe, load_user_passes
 from .opened import Opened, open_network
@@ -30,6 +33,8 @@ def command(
     load_user_passes(recipe)
     opened = open_network(network, target=target)
     bill = bill_of_file(opened, planned=not no_plan and opened.target != "reference")
+    if any(v.name == SPENT for v in opened.final.state):
+        bill = replace(bill, spent_giga=float(read(network).state[SPENT]))
     if as_json:
         terminal.write_json(bill.to_dict())
         return

@@ -101,7 +101,7 @@ def decode(f: Format, codes: Expr, dtype: str, lanes: int, zero: int = 0) -> Exp
         return _biased(f, codes, lanes, zero)
     if dtype != "float32":
         return _integer(f, bits(codes, dtype, lanes), dtype, lanes)
-    if integers(f) is not None:
+    if f.is_integer or integers(f) is not None:
         return cast(_integer(f, bits(codes, "int32", lanes), "int32", lanes), "float32", lanes)
     return _small_float(f, codes, lanes)
 

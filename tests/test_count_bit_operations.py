@@ -14,13 +14,13 @@ pytestmark = pytest.mark.torch
 
 
 def priced(step: Step, bits: dict[str, int]) -> float:
-    """GBitOPs of a step whose 8-bit operands have other bits: w, x and g by the layer's class."""
+    """GBitOPs of a step whose coded operands have other bits: w, x and g by the layer's class."""
     total = 0
     for line in step.report().gemms:
         gated = "blocks" in line.layer and "short" not in line.layer
         names = {"forward": ("x", "w"), "dX": ("g", "w"), "dW": ("g", "x")}[line.direction]
         pair = [
-            bits.get(name, stored) if stored <= 8 and (gated or not bits.get("gated")) else stored
+            bits.get(name, stored) if stored <= 16 and (gated or not bits.get("gated")) else stored
             for name, stored in zip(names, line.bits, strict=True)
         ]
         total += pair[0] * pair[1] * line.macs

@@ -16,6 +16,14 @@ aten = torch.ops.aten
 Scales = Sequence[float] | None
 
 
+def adaptive_average(x: Tensor, size: list[int]) -> Tensor:
+    """As torch, which also sets strides of a single pixel's mean that no element is read by."""
+    if list(size) == [1, 1]:
+        return x.mean((-2, -1), keepdim=True)
+    made: Tensor = aten._adaptive_avg_pool2d.default(x, size)
+    return made
+
+
 class Functions:
     """What calls of composite functions become while a graph is traced."""
 
@@ -34,6 +42,7 @@ class Functions:
             aten.feature_dropout.default: self.feature_dropout,
             aten.scaled_dot_product_attention.default: self.attention,
             aten.cross_entropy_loss.default: cross_entropy,
+            aten.adaptive_avg_pool2d.default: adaptive_average,
         }
 
     def pad(

@@ -20,7 +20,7 @@ from .canonicalize import canonicalize
 from .schedules import BITS, SCHEDULE
 
 GIGA = 1e9
-MEAN = f"{SCHEDULE}.gbitops"
+SPENT = f"{SCHEDULE}.gbitops"
 
 Bits = Value | int
 SAME_CODES = frozenset(("view", "rescale"))
@@ -40,7 +40,7 @@ def count_bit_operations(program: Program) -> Program:
     for (a, b), number in groups.items():
         work.add(a, b, number / GIGA)
     assert work.total is not None
-    mean, after = Value(MEAN, SCALAR), Value(unused(f"{MEAN}.next", work.taken), SCALAR)
+    mean, after = Value(SPENT, SCALAR), Value(unused(f"{SPENT}.next", work.taken), SCALAR)
     (count,) = counted.values()
     inputs = (mean, work.total, count)
     average = Op("running_average", inputs, (after,), attrs(correction=1.0), SCHEDULE)

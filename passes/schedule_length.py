@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from ..compiler.ir import Program
 from .options import require
-
-FEWEST_BITS = 2  # where a range test begins
+from .schedules import LEAST
 
 
 def misfit(steps: int, *, cycles: int, high: int, test: int = 0) -> str:
@@ -16,7 +15,7 @@ def misfit(steps: int, *, cycles: int, high: int, test: int = 0) -> str:
     length = steps // cycles
     if length == 0:
         return f"{cycles} cycles do not fit {steps} steps; set cycles to {steps} at most"
-    tried = high - FEWEST_BITS + 1
+    tried = high - LEAST + 1
     if test and tried * test > length:
         return (
             f"a range test of {tried} numbers of bits, range_test_iters={test} steps each, does "
@@ -29,18 +28,13 @@ def misfit(steps: int, *, cycles: int, high: int, test: int = 0) -> str:
 def misfit_of(program: Program, steps: int) -> str:
     """The same of a program with ``cyclic_bits``; empty for one without."""
     ops = [op for _, op in program.ops()]
-    tests = [op.int_attr("iters") for op in ops if op.kind == "range_test"]
-    cycles = [op for op in ops if op.kind == "cyclic_bits"]
-    found = (
-        misfit(
-            steps,
-            cycles=op.int_attr("cycles"),
-            high=op.int_attr("high"),
-            test=tests[0] if tests else 0,
-        )
-        for op in cycles
-    )
-    return next((why for why in found if why), "")
+    test = max((op.int_attr("iters") for op in ops if op.kind == "range_test"), default=0)
+    for op in ops:
+        if op.kind == "cyclic_bits":
+            cycles, high = op.int_attr("cycles"), op.int_attr("high")
+            if why := misfit(steps, cycles=cycles, high=high, test=test):
+                return why
+    return ""
 
 
 def require_fit(steps: int, *, cycles: int, high: int, test: int) -> None:

@@ -1,17 +1,21 @@
 """The bill of a step: what multiplied in which format, what was kept for backward, what was waived.
 
-Plain data, computed from programs alone; ``print`` shows tables, ``to_dict`` is for machines.
+Plain data, computed from programs, and from state where bits change; ``print`` shows tables,
+``to_dict`` is for machines.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from ..compiler.analysis import Gemm, gemms, saved
 from ..compiler.ir import Op, Program, Value
 from ..compiler.types import Shape
+from ..passes.count_bit_operations import SPENT
 from ..passes.select import selected
 from ..targets.kernel import Unit
 from ..targets.layout import Layout, Order, orders
@@ -237,6 +241,12 @@ def make_bill(source: Source, program: Program, plan: Plan | None) -> Bill:
         exempt=exempt_layers(source.recipe, source.train),
         planned_bytes=None if plan is None else plan.saved_bytes(),
     )
+
+
+def with_spent(bill: Bill, state: Mapping[str, np.ndarray]) -> Bill:
+    """The bill of a program with this state: what its steps so far have cost, if bits change."""
+    spent = float(state.get(SPENT, 0.0))
+    return replace(bill, spent_giga=spent) if spent else bill
 
 
 def exempt_layers(recipe: Recipe, captured: Program) -> frozenset[str]:

@@ -15,11 +15,10 @@ from ..compiler.ir import SEED, Program
 from ..compiler.optimizers import Group, HasGroups, OptimizerSpec
 from ..compiler.text import show
 from ..passes.average_weights import AVERAGE
-from ..passes.count_bit_operations import MEAN
 from ..passes.recipe import Recipe
 from ..targets.registry import BindOptions, Executable, find_target
 from ..targets.state_layout import StateLayout, aligned_bytes, state_layout
-from .bill import Bill, make_bill
+from .bill import Bill, make_bill, with_spent
 from .bundle import Bundle, read, write
 from .inputs import check_batch, check_labels, find_labels, to_torch
 from .state import State
@@ -138,9 +137,8 @@ class Step:
 
     def report(self) -> Bill:
         """The bill: what multiplied in which format, what was kept; prints as tables."""
-        spent = self._state.read().get(MEAN)
         bill = make_bill(self.source, self.executable.program, self.executable.plan)
-        return bill if spent is None else replace(bill, spent_giga=float(spent))
+        return with_spent(bill, self._state.read())
 
     @property
     def state(self) -> dict[str, torch.Tensor]:

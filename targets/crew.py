@@ -46,9 +46,11 @@ class Crew:
         now = self.clock()
         if self.most == 1 or now < self._next:
             return
-        if self._late():
-            while self.count > 1 and self._late():
-                self._take(max(1, self.count // 2))
+        late = self._late()
+        if late:
+            while late:
+                self._take(self.count // 2)
+                late = self._late()
             self._wait()
         elif self.count < self.most and now >= self._grow:
             before = self.count

@@ -25,6 +25,9 @@ CacheDir = Annotated[
     Path | None,
     typer.Option("--cache-dir", help=f"Folder of compiled kernels.  ({env.CACHE})"),
 ]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="An option of the recipe.")
+]
 DataDir = Annotated[
     Path | None, typer.Option("--data-dir", help=f"Folder of data sets.  ({env.DATA})")
 ]

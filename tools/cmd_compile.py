@@ -13,7 +13,7 @@ from ..compiler.text import show
 from ..passes.recipe import Recipe, load_recipe
 from ..targets.registry import find_target
 from . import dump, env, factory, terminal
-from .arguments import CacheDir, DumpDir, Target, Threads, pairs
+from .arguments import CacheDir, DumpDir, Settings, Target, Threads, pairs
 from .bare_flags import BareFlags
 from .dump import FIRST
 from .files import check_writable
@@ -38,9 +38,6 @@ def _bare(help_: str, least: int | None = None) -> object:
 Spec = Annotated[str, typer.Argument(metavar="FILE.py:FACTORY", help="What to compile.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="The .qtn file to write.")]
 RecipeName = Annotated[str, typer.Option(metavar="NAME|FILE.toml", help="See quatrain recipes.")]
-Settings = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="An option of the recipe.")
-]
 Batch = Annotated[int | None, typer.Option(min=1, help="Examples a step.")]
 Seed = Annotated[int, typer.Option(min=0, help="Starts the generator of random roundings.")]
 Allow = Annotated[

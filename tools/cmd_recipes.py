@@ -13,15 +13,10 @@ from ..passes.recipe import Recipe, load_recipe, recipe_names
 from ..passes.roles import Roles, roles
 from ..runtime.bill_tables import table
 from . import terminal
-from .arguments import Json, pairs
+from .arguments import Json, Settings, pairs
 
 Name = Annotated[
     str | None, typer.Argument(metavar="NAME|FILE.toml", help="Show this recipe in full.")
-]
-
-
-Settings = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="An option of the recipe.")
 ]
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from importlib.util import find_spec
 from typing import Annotated
 
 import typer
 
-from ..passes.count_bit_operations import MEAN as SPENT
-from ..runtime.bill import Bill, bill_of, exempt_layers, making_of, plan_units
+from ..passes.count_bit_operations import SPENT
+from ..runtime.bill import Bill, bill_of, exempt_layers, making_of, plan_units, with_spent
 from ..runtime.bill_tables import tables
 from ..runtime.bundle import read
 from . import terminal
@@ -34,7 +33,7 @@ def command(
     opened = open_network(network, target=target)
     bill = bill_of_file(opened, planned=not no_plan and opened.target != "reference")
     if any(v.name == SPENT for v in opened.final.state):
-        bill = replace(bill, spent_giga=float(read(network).state[SPENT]))
+        bill = with_spent(bill, read(network).state)
     if as_json:
         terminal.write_json(bill.to_dict())
         return

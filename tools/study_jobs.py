@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from ..compiler.errors import UsageError
-from ..passes.count_bit_operations import MEAN
+from ..passes.count_bit_operations import SPENT
 from ..runtime.bill import Bill
 from . import driver, env, factory, models
 from .bare_flags import BareFlags
@@ -146,7 +146,7 @@ class Training:
         found: dict[str, object] = {"accuracy": right, "loss": loss}
         found["skipped"] = self._done - len(self._losses)
         found["precision"] = precision(step)
-        mean = step.state.get(MEAN)
+        mean = step.state.get(SPENT)
         if mean is not None:
             found["giga_per_step"] = float(mean)
         return {**found, "bill": shortened(step.report())}

@@ -236,8 +236,8 @@ def plan_run(
 def give_length(step: Step, steps: int) -> str:
     """Tell a schedule that does not know yet how many steps the run has.
 
-    Returns what there is to say about it, empty for a program without a schedule. Raises UsageError
-    where the run is too short for it.
+    Returns what there is to say: of its length, where that is new or another one than the run's.
+    Raises UsageError where the run is too short for it.
     """
     known = step.state.get(TOTAL)
     if known is None:
@@ -245,7 +245,7 @@ def give_length(step: Step, steps: int) -> str:
     if known.item() != 0:
         same = known.item() == steps
         spans = f"the precision schedule spans {int(known)} steps"
-        return "" if same else f"{spans}, not the {steps} of this run; behind them the bits stay"
+        return "" if same else f"{spans}, not the {steps} of this run"
     if why := misfit_of(step.program, steps):
         raise UsageError(f"{why}, or train longer")
     step.load_state({TOTAL: steps})

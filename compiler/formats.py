@@ -20,7 +20,8 @@ class Format:
     or NaN and are no level; a cast saturates to the largest level instead.
 
     Integers (``exp == 0``): two's complement without its most negative code when ``signed``, plain
-    binary otherwise; ``midrise`` integers have no zero: code ``c`` is ``2c - (2^bits - 1)``.
+    binary otherwise; ``midrise`` integers have no zero: code ``c`` is ``2c - (2^bits - 1)``. With
+    ``ends`` codes of smaller and larger numbers than these two count as they.
 
     A coded tensor's real values are ``decode(code) * scale``.
     """
@@ -37,6 +38,7 @@ class Format:
     midrise: bool = False
     top: int = 0
     specials: tuple[int, ...] = ()
+    ends: tuple[int, int] | None = None
 
     def __str__(self) -> str:
         return self.name
@@ -99,7 +101,9 @@ class Format:
         if not self.signed:
             return code
         value = code - (1 << self.bits) if code >> (self.bits - 1) else code
-        return max(value, 1 - (1 << (self.bits - 1)))
+        half = 1 << (self.bits - 1)
+        low, high = self.ends or (1 - half, half - 1)
+        return min(max(value, low), high)
 
     def levels(self) -> tuple[float, ...]:
         """All distinct finite values, ascending: the definition of a coded format."""
@@ -139,6 +143,11 @@ INT15 = Format("int15", 15)
 # 2^bits levels without a zero, at 4 bits -15, -13 .. 15: SAWB's other grids, DoReFa's weights.
 MIDRISE = {b: Format(f"int{b}.midrise", b, midrise=True) for b in range(1, 9)}
 INT4_MIDRISE = MIDRISE[4]
+# What the authors of LUQ compute with (Chmiel et al., ICLR 2023): 17 integers of weights, 24 of
+# activations that may be negative; 8 bits in memory.
+INT5_17, INT5_24 = (
+    Format(f"int5.{high - low + 1}", 5, ends=(low, high)) for low, high in ((-8, 8), (-8, 15))
+)
 # 0, +-4^-3 .. +-4^3, and the same levels times 2 (Sun et al. 2020, two-phase rounding).
 FP4_EVEN = Format("fp4.even", 4, exp=3, radix=4, bias=4)
 FP4_ODD = Format("fp4.odd", 4, exp=3, radix=4, bias=4, shift=2.0)
@@ -196,7 +205,7 @@ FORMATS = {
     f.name: f
     for f in (
         *(F32, BF16, F16, I64, I32, *INTS.values(), INT15, INT16, UINT16),
-        *(*UINTS.values(), *MIDRISE.values()),
+        *(*UINTS.values(), *MIDRISE.values(), INT5_17, INT5_24),
         *(FP4_EVEN, FP4_ODD, FP4_ODD_LOW, FP4_R2, FP4_R8),
         *(FP4_R16_EVEN, FP4_R16_ODD, FP4_R16_ODD_LOW, FP5_140),
         *(LUQ[5], LUQ[8], LUQ[9]),

@@ -15,6 +15,7 @@ The order in which ``ultra_low_4bit`` runs them:
 behind carrier, whose format it gives to the data of norms:
 
     range_batch_norm                 its arithmetic over channels stays in f32
+    depthwise_bits                   takes its layers out of what the next two change
     cyclic_precision,                put other bits in place of the constants that all quantizers
     progressive_precision            read, before recompute copies any
 
@@ -61,6 +62,7 @@ from .chunked_accumulation import chunked_accumulation
 from .clip_gradients import clip_gradients
 from .count_bit_operations import count_bit_operations
 from .cyclic_precision import cyclic_precision
+from .depthwise_bits import depthwise_bits
 from .dorefa_activations import dorefa_activations
 from .dorefa_gradients import dorefa_gradients
 from .dorefa_weights import dorefa_weights
@@ -104,6 +106,7 @@ PASSES: dict[str, Pass] = {
         clip_gradients,
         count_bit_operations,
         cyclic_precision,
+        depthwise_bits,
         dorefa_activations,
         dorefa_gradients,
         dorefa_weights,

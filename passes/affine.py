@@ -9,13 +9,18 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ..compiler.errors import RecipeError
-from ..compiler.formats import F32, I64, UINT16, UINTS
+from ..compiler.formats import F32, I64, UINT16, UINTS, Format
 from ..compiler.ir import SEED, STEP, Op, Program, Value, attrs, unused
 from ..compiler.types import SCALAR, Scale, TensorType
 from .names import part
 from .options import require
 
 QUANTIZERS = frozenset(("quantize_affine", "quantize_affine_stochastic"))
+
+
+def stored(bits: int) -> Format:
+    """The format of affine codes of 1 to 16 bits."""
+    return UINTS.get(bits, UINT16)
 
 
 class Quantizers:
@@ -51,8 +56,7 @@ class Quantizers:
             self.bits = Value(unused(f"{self.what}.bits", self.taken), SCALAR)
             ahead = (Op("constant", (), (self.bits,), attrs(value=float(self.number)), layer),)
         scale = Scale.AFFINE_CHANNEL if low.type.shape else Scale.AFFINE
-        stored = UINTS.get(self.number, UINT16)
-        made = self.new(layer, name, TensorType(x.type.shape, stored, scale))
+        made = self.new(layer, name, TensorType(x.type.shape, stored(self.number), scale))
         self.codes[x] = made
         inputs = (x, low, high, self.bits)
         if not self.noise:

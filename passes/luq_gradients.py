@@ -14,6 +14,9 @@ ICLR 2023), equations 11 to 17. Levels are 0 and +-unit 2^k; max |dY| is the top
     7            fp4.r2    what four bits hold: three bits of exponent, zero among them
     8            fp5.luq8    the authors' code: max / 128; 17 values, stored in 8 bits
     9            fp5.luq9    the formula with b = 4: max / 256; stored in 8 bits
+
+``luq_max=signed`` takes the maximum of dY with its sign, as the authors' code does: what is more
+negative than that counts as the lowest level.
 """
 
 from __future__ import annotations
@@ -54,6 +57,7 @@ def luq_gradients(
     smp_scope: Literal["dw", "both"] = "dw",
     hindsight: bool = False,
     eta: float = 0.1,
+    luq_max: Literal["size", "signed"] = "size",
     exempt: str = EXEMPT,
 ) -> Program:
     """Let both gradient products of each layer read dY in logarithmic codes.
@@ -64,8 +68,10 @@ def luq_gradients(
     require(0 <= eta < 1, f"eta={eta:g} must be at least 0 and below 1")
     if smp > 1 and luq_rounding != "stochastic":
         raise RecipeError("smp=2 averages two random samples; log_nearest makes two equal ones")
+    if luq_max == "signed" and hindsight:
+        raise RecipeError("hindsight=true averages sizes; set luq_max=size")
     draws = noise(program, "luq_rounding=stochastic") if luq_rounding == "stochastic" else ()
-    work = _Luq(program, LUQ[luq_levels], draws, smp, hindsight)
+    work = _Luq(program, LUQ[luq_levels], draws, smp, hindsight, luq_max == "signed")
     chosen = quantized(program, exempt)
 
     def rule(region: Region, op: Op) -> tuple[Op, ...] | None:
@@ -91,9 +97,10 @@ class _Luq:
         draws: tuple[Value, ...],
         samples: int,
         hindsight: bool,
+        signed: bool,
     ) -> None:
         self.format, self.draws, self.samples = format_, draws, samples
-        self.hindsight, self.taken = hindsight, program.names()
+        self.hindsight, self.signed, self.taken = hindsight, signed, program.names()
         self.made: dict[str, Sampled] = {}
 
     def new(self, layer: str, name: str, type_: TensorType) -> Value:
@@ -103,7 +110,7 @@ class _Luq:
     def sample(self, layer: str, g: Value) -> tuple[Op, ...]:
         """The unit, the gradient in units, and its samples."""
         now, unit = (self.new(layer, name, SCALAR) for name in ("dy.amax", "dy.unit"))
-        ahead, behind = [Op("amax", (g,), (now,), origin=layer)], list[Op]()
+        ahead, behind = [self.top(layer, g, now)], list[Op]()
         state = largest = now
         if self.hindsight:
             state, largest = (self.new(layer, name, SCALAR) for name in ("grad_max", "dy.max"))
@@ -117,6 +124,13 @@ class _Luq:
         ahead.append(Op("scale", (largest,), (unit,), attrs(factor=1 / self.format.max), layer))
         ahead.append(Op("normalize", (g, unit), (numbers,), origin=layer))
         return (*ahead, *behind, *(self.round(numbers, q, layer) for q in samples))
+
+    def top(self, layer: str, g: Value, now: Value) -> Op:
+        """The largest size, or with the authors' code the largest number."""
+        if not self.signed:
+            return Op("amax", (g,), (now,), origin=layer)
+        unread = self.new(layer, "dy.least", SCALAR)
+        return Op("extremes", (g,), (unread, now), origin=layer)
 
     def round(self, numbers: Value, q: Value, layer: str) -> Op:
         """One sample."""

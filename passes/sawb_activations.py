@@ -9,7 +9,8 @@ those of ``sawb_weights``.
     other            -(2^(b-1)-1) .. the      the same                          training step
                      opposite
 
-The gradient passes everywhere.
+The gradient passes everywhere. ``luq_act_range=double`` is the authors' code: 0 .. 15 span twice
+SAWB's clip, and -8 .. 15, where a tensor may be negative, are 23 steps of twice the clip / 23.
 """
 
 from __future__ import annotations
@@ -17,26 +18,43 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from ..compiler.formats import INTS, UINTS
+from ..compiler.formats import INT5_24, INTS, UINT4, UINTS
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
 from ..compiler.ops import FORWARD_GEMMS, WEIGHT_GRADS
 from ..compiler.types import SCALAR, Scale, TensorType
 from .names import part
 from .options import require
-from .sawb_weights import pair_of
+from .sawb_weights import Pair, pair_of
 from .select import EXEMPT, float_layers, quantized
 from .sign import never_negative
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Activation:
-    """A tensor to be quantized: the clip of the step before and of this one, and its codes."""
+    """A tensor to be quantized: the clip of the step before and of this one, and its codes.
+
+    ``now`` is SAWB's clip ``moments``, or several times as much.
+    """
 
     layer: str
     x: Value
     clip: Value
+    moments: Value
     now: Value
     codes: Value
+
+    def measure(self, pair: Pair) -> tuple[Op, ...]:
+        """The ops that make ``now``."""
+        how = attrs(c1=pair[0], c2=pair[1])
+        clip = Op("sawb_clip", (self.x,), (self.moments,), how, self.layer)
+        if self.now is self.moments:
+            return (clip,)
+        how = attrs(factor=STRETCH[self.codes.type.format])
+        return clip, Op("scale", (self.moments,), (self.now,), how, self.layer)
+
+
+# The largest of a format's integers in SAWB's clips: 15 steps of 2 clip / 15, and of 2 clip / 23.
+STRETCH = {UINT4: 2.0, INT5_24: 30 / 23}
 
 
 def sawb_activations(
@@ -45,6 +63,7 @@ def sawb_activations(
     bits: Literal[2, 4, 7, 8] = 4,
     coefficients: Literal["sawb", "luq"] = "sawb",
     clip_init: float = 8.0,
+    luq_act_range: Literal["clip", "double"] = "clip",
     exempt: str = EXEMPT,
 ) -> Program:
     """Quantize the data operand of each layer to ``bits`` bits; readers of a tensor share its clip.
@@ -53,9 +72,10 @@ def sawb_activations(
     prediction; before any training step it is ``clip_init``.
     """
     require(clip_init > 0, f"clip_init={clip_init:g} must be positive")
-    c1, c2 = pair_of(INTS[bits], coefficients)
-    chosen, taken = quantized(program, exempt), program.names()
-    plan = _plan(program, chosen, bits, taken)
+    pair, chosen = pair_of(INTS[bits], coefficients), quantized(program, exempt)
+    double = luq_act_range == "double"
+    require(bits == 4 or not double, f"luq_act_range=double is of 4 bits; set bits=4, not {bits}")
+    plan = _plan(program, chosen, bits, double)
     of_layer = {n: plan[op.inputs[0]] for n, op in float_layers(program, chosen).items()}
     training = bool(program.region("backward").ops)
     done: set[Value] = set()
@@ -68,13 +88,12 @@ def sawb_activations(
             return (replace(op, inputs=(op.inputs[0], it.codes)),)
         if op.kind not in FORWARD_GEMMS or region.name != "forward":
             return None
-        ahead: list[Op] = []
+        ahead: tuple[Op, ...] = ()
         if it.x not in done:
             done.add(it.x)
             clip = it.now if training else it.clip
-            if training:
-                ahead = [Op("sawb_clip", (it.x,), (clip,), attrs(c1=c1, c2=c2), it.layer)]
-            ahead.append(Op("quantize", (it.x, clip), (it.codes,), origin=it.layer))
+            codes = Op("quantize", (it.x, clip), (it.codes,), origin=it.layer)
+            ahead = (*(it.measure(pair) if training else ()), codes)
         return (*ahead, replace(op, inputs=(it.codes, op.inputs[1])))
 
     out = program.rewrite(rule, by="sawb_activations")
@@ -84,18 +103,19 @@ def sawb_activations(
 
 
 def _plan(
-    program: Program, chosen: frozenset[str], bits: int, taken: set[str]
+    program: Program, chosen: frozenset[str], bits: int, double: bool
 ) -> dict[Value, Activation]:
-    positive = never_negative(program)
+    positive, taken = never_negative(program), program.names()
+    signed = INT5_24 if double else INTS[bits]
     plan: dict[Value, Activation] = {}
     for layer, op in float_layers(program, chosen).items():
         x = op.inputs[0]
         if x in plan:
             continue
-        format_ = UINTS[bits] if x in positive else INTS[bits]
-        clip, now = (
-            Value(unused(part(layer, name), taken), SCALAR) for name in ("clip", "clip.now")
-        )
-        codes = TensorType(x.type.shape, format_, Scale.TENSOR)
-        plan[x] = Activation(layer, x, clip, now, Value(unused(part(layer, "xq"), taken), codes))
+        names = ("clip", "clip.now", "clip.double")[: 3 if double else 2]
+        clip, *made = (Value(unused(part(layer, name), taken), SCALAR) for name in names)
+        format_ = UINTS[bits] if x in positive else signed
+        type_ = TensorType(x.type.shape, format_, Scale.TENSOR)
+        codes = Value(unused(part(layer, "xq"), taken), type_)
+        plan[x] = Activation(layer, x, clip, made[0], made[-1], codes)
     return plan

@@ -14,7 +14,8 @@ coefficients are those of IBM's fms-model-optimizer.
     8     255 levels                 803    31.76    35.04   256 levels          8     31.76   35.04
 
 ``coefficients=luq`` takes those that the code of "Accurate Neural Training with 4-bit Matrix
-Multiplications at Standard Formats" (Chmiel et al., ICLR 2023) has for 4 bits, 12.1 and 12.2.
+Multiplications at Standard Formats" (Chmiel et al., ICLR 2023) has for 4 bits, 12.1 and 12.2. That
+code has 17 integers, -8 .. 8 in steps of clip / 8: ``grid=17``.
 
     gradient      dw
     sawb+         passes everywhere
@@ -27,11 +28,12 @@ from dataclasses import replace
 from typing import Literal
 
 from ..compiler.errors import RecipeError
-from ..compiler.formats import F32, INTS, MIDRISE, UINT2, Format
+from ..compiler.formats import F32, INT5_17, INTS, MIDRISE, UINT2, Format
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
 from ..compiler.ops import FORWARD_GEMMS, INPUT_GRADS, WEIGHT_GRADS
 from ..compiler.types import Scale, TensorType
 from .names import part
+from .options import require
 from .select import EXEMPT, layers, quantized
 
 Pair = tuple[float, float]
@@ -54,14 +56,15 @@ def sawb_weights(
     program: Program,
     *,
     bits: Literal[2, 3, 4, 5, 7, 8] = 4,
-    grid: Literal[15, 16] = 15,
+    grid: Literal[15, 16, 17] = 15,
     coefficients: Literal["sawb", "luq"] = "sawb",
     sawb_gradient: Literal["sawb+", "sawb"] = "sawb+",
     exempt: str = EXEMPT,
 ) -> Program:
     """Let the forward and the dX product of each layer read the weight in ``bits`` bits.
 
-    ``grid`` speaks of 4 bits: 15 is the grid with a zero at any width, 16 the one without.
+    ``grid`` speaks of 4 bits: 15 is the grid with a zero at any width, 16 the one without; 17 goes
+    with ``coefficients=luq`` and is stored in 8 bits.
     RecipeError where there are no published coefficients. Layers that ``exempt`` selects stay.
     """
     format_ = _format(bits, grid)
@@ -90,6 +93,9 @@ def sawb_weights(
 
 
 def _format(bits: int, grid: int) -> Format:
+    if grid == 17:
+        require(bits == 4, f"grid=17 is -8 .. 8, no grid of {bits} bits; set bits=4")
+        return INT5_17
     known = INTS if grid == 15 else MIDRISE
     if bits in known and known[bits] in COEFFICIENTS:
         return known[bits]
@@ -102,7 +108,9 @@ def _format(bits: int, grid: int) -> Format:
 
 def pair_of(format_: Format, coefficients: str) -> Pair:
     """c1 and c2 of a grid; RecipeError where ``luq`` has none for it."""
-    if coefficients == "luq" and format_ is not INTS[4]:
+    if coefficients == "sawb" and format_ is INT5_17:
+        raise RecipeError("grid=17 is that of LUQ's authors; set coefficients=luq")
+    if coefficients == "luq" and format_ not in (INTS[4], INT5_17):
         raise RecipeError(
             f"coefficients=luq are those of 4 bits with a zero, not of {format_}; set "
             "coefficients=sawb"

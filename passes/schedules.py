@@ -23,6 +23,8 @@ BITS = {READS: 2, **dict.fromkeys(QUANTIZERS, 3)}
 SCHEDULE = "schedule"
 # State: the steps of the run (0: not known), and the bits of the last step's forward.
 TOTAL, NOW = f"{SCHEDULE}.total", f"{SCHEDULE}.bits"
+# The origin of a constant that no schedule replaces.
+UNSCHEDULED = f"{SCHEDULE}.depthwise"
 INTEGER = TensorType((), I64)
 
 
@@ -53,14 +55,17 @@ def with_bits(program: Program, bits: Value, region: str, ahead: tuple[Op, ...])
 
 
 def scheduled(program: Program, region: str) -> list[Op]:
-    """The quantizers of a region whose bits are a constant; with a clip, those of forward alone."""
+    """The quantizers of a region whose bits are a constant; with a clip, those of forward alone.
+
+    Depthwise convolutions to which ``depthwise_bits`` gave bits of their own are none of them.
+    """
     made = program.producers()
 
     def constant(op: Op) -> bool:
         if op.kind == FIXED:
             return region == "forward"
         maker = made.get(op.inputs[BITS[op.kind]]) if op.kind in BITS else None
-        return maker is not None and maker.kind == "constant"
+        return maker is not None and maker.kind == "constant" and maker.origin != UNSCHEDULED
 
     return [op for op in program.region(region).ops if constant(op)]
 
@@ -75,6 +80,11 @@ def check_quantizers(program: Program, name: str) -> bool:
             raise RecipeError(
                 f"{name} changes the levels below the clip that layer {op.origin} trains, which "
                 "the gradient of pact_plus=true takes as constant; set pact_plus=false"
+            )
+        if op.kind == FIXED and op.result.type.format.ends:
+            raise RecipeError(
+                f"{name} needs all integers of some number of bits, and the codes of layer "
+                f"{op.origin} are {op.result.type.format}; set grid=15 and luq_act_range=clip"
             )
     if scheduled(program, "forward") and not _changing(program):
         return True

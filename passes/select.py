@@ -6,6 +6,7 @@ training and the evaluation program. A selection is a list of terms separated by
     term      layers
     first     every GEMM with no GEMM ahead of its data: it reads the program's inputs
     last      every GEMM with no GEMM behind it: the one nearest to the loss or the output
+    depthwise the convolutions with one input channel to each of several groups
     shortcut  the convolutions on a branch that meets an ``add`` with fewer GEMMs than the other one
     1x1       the convolutions with kernels of that size; a training program must have some, but
               for 1x1, which recipes name for all networks
@@ -118,7 +119,16 @@ def shortcut(program: Program) -> set[str]:
     return found
 
 
-ANSWERS = {"first": first, "last": last, "shortcut": shortcut}
+def depthwise(program: Program) -> set[str]:
+    """Convolutions whose groups have one input channel each."""
+    return {
+        name
+        for name, op in layers(program).items()
+        if op.kind == "conv2d" and op.int_attr("groups") == op.inputs[0].type.shape[1] > 1
+    }
+
+
+ANSWERS = {"first": first, "last": last, "depthwise": depthwise, "shortcut": shortcut}
 
 
 def _forward(program: Program) -> nx.DiGraph[Op]:

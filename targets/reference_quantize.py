@@ -44,9 +44,13 @@ def quantize(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
 
 
 def _clipped(f: Format, x: Array, clip: Array, n: np.float32) -> tuple[Array, Array]:
-    """Whole numbers between -n, or 0, and n, a midrise grid's counted from 0; and their scale."""
+    """Whole numbers between -n, or 0, and n, a midrise grid's counted from 0; and their scale.
+
+    Where a format ends at another number than -n, they do.
+    """
     limit = column(clip, x.ndim)
-    low = -limit if f.signed else np.float32(0)
+    least, most = f.ends or (-int(f.signed), 1)
+    low = limit * np.float32(least / most)
     z = np.fmin(np.fmax(x, low), limit) * (n / limit)
     if f.midrise:
         z = (z + n) * np.float32(0.5)

@@ -107,11 +107,13 @@ def encode_stochastic(x: Array, f: Format, u: Array) -> Array:
 @cache
 def _levels(f: Format) -> tuple[Array, Array]:
     """Levels, ascending, and their codes."""
-    # One code of a signed format repeats a level: minus zero, or two's complement's most negative.
-    spare = 1 << (f.bits - 1) if f.signed and not f.midrise else -1
-    # Codes above the top level repeat it; the lowest one counts.
-    code_of = {f.decode(c): c for c in reversed(range(1 << f.bits)) if c != spare}
     levels = f.levels()
+    if f.is_integer and f.signed and not f.midrise:
+        code_of = {v: int(v) & ((1 << f.bits) - 1) for v in levels}
+    else:
+        # Minus zero repeats zero, and codes above the top level repeat that; the lowest one counts.
+        spare = 1 << (f.bits - 1) if f.exp else -1
+        code_of = {f.decode(c): c for c in reversed(range(1 << f.bits)) if c != spare}
     return np.array(levels), np.array([code_of[v] for v in levels], codes_type(f))
 
 

@@ -131,9 +131,11 @@ def _biased(f: Format, c: Expr, lanes: int, zero: int) -> Expr:
     if not f.signed:
         return c if zero == 0 else c + splat(zero, "uint8", lanes)
     half = 1 << (f.bits - 1)
-    # Flipping the sign bit adds 2^(bits - 1); the lowest code means the level above it.
+    # Flipping the sign bit adds 2^(bits - 1); codes beyond an end mean the level there.
     flipped = tir.bitwise_xor(c, splat(half, "uint8", lanes))
-    return tir.max(flipped, splat(1, "uint8", lanes))
+    low, high = (int(end) + half for end in (f.levels()[0], f.max))
+    flipped = tir.max(flipped, splat(low, "uint8", lanes))
+    return tir.min(flipped, splat(high, "uint8", lanes)) if high < 2 * half - 1 else flipped
 
 
 def _biased_levels(f: Format, c: Expr, lanes: int, zero: int) -> Expr:
@@ -181,7 +183,9 @@ def _integer(f: Format, c: Expr, dtype: str, lanes: int) -> Expr:
     half = 1 << (f.bits - 1)
     # As wide as its lane a code is the number already.
     same = WIDTHS[dtype] == f.bits
-    return tir.max(c if same else tir.bitwise_xor(c, k(half)) - k(half), k(1 - half))
+    low, high = (int(end) for end in (f.levels()[0], f.max))
+    value = tir.max(c if same else tir.bitwise_xor(c, k(half)) - k(half), k(low))
+    return tir.min(value, k(high)) if high < half - 1 else value
 
 
 def _small_float(f: Format, c: Expr, lanes: int) -> Expr:

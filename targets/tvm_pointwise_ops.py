@@ -234,6 +234,7 @@ def quantize(p: Point, n: Node) -> None:
     f = p.type(q).format
     x, limit = p.number(n.inputs[0]), limit_of(p, n, "limit")
     low = limit_of(p, n, "low") if f.signed else v.splat(0.0)
+    low = v.mul(limit, v.splat(f.ends[0] / f.ends[1])) if f.ends else low
     x = v.f(v.where(x > low, x, low))
     z = v.mul(v.f(v.where(x < limit, x, limit)), limit_of(p, n, "ratio"))
     if not f.midrise:

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from quatrain.compiler.errors import RecipeError
-from quatrain.compiler.formats import F32, I64, INTS, LUQ
+from quatrain.compiler.formats import F32, I64, INT5_17, INT5_24, INTS, LUQ, UINT4, Format
 from quatrain.compiler.ir import Op, Value, attrs
 from quatrain.compiler.types import Scale, TensorType
 from quatrain.passes.luq_gradients import NEAREST
 from quatrain.passes.recipe import load_recipe
+from quatrain.passes.sawb_activations import STRETCH
 from quatrain.passes.sawb_weights import pair_of
 from quatrain.targets.reference import run_op
 from quatrain.targets.tensor import Array, Tensor
@@ -31,6 +32,8 @@ PROBABILITIES = {
     9: [FIRST, SECOND, (4, 8, 0.4222), (1, 2, 0.1378), (0, 1, 0.2560)],
 }
 DRAWS = 20000
+# What the authors' code does otherwise than the paper.
+AUTHORS = {"grid": 17, "luq_act_range": "double", "luq_max": "signed", "luq_levels": 8}
 
 
 def normalized(x: Array, levels: int) -> Tensor:
@@ -93,6 +96,31 @@ def test_the_clip_of_the_authors_code() -> None:
     assert clip == pytest.approx(2.020276, abs=5e-7)
 
 
+def test_the_grids_of_the_authors_code() -> None:
+    """recipes of 17 weights, 16 activations over twice the clip, and 24 with a sign."""
+    w = np.array([-1, -0.5, 0, 0.25, 0.5, 1.5], np.float32)
+    clip = 2.020276
+    want = [-1.010138, -0.505069, 0, 0.252535, 0.505069, 1.515207]
+    assert coded(w, INT5_17, clip) == pytest.approx(want, abs=1e-6)
+    far = np.array([-9, 9, 2.5, -3], np.float32)
+    assert coded(far, INT5_17, clip) == pytest.approx([-clip, clip, clip, -clip], rel=1e-6)
+    step = 2 * clip / 23
+    want = [-8 * step, 15 * step, round(2.5 / step) * step, -8 * step]
+    assert coded(far, INT5_24, clip * STRETCH[INT5_24]) == pytest.approx(want, rel=1e-6)
+    step = 2 * clip / 15
+    want = [0, 15 * step, round(2.5 / step) * step, 0]
+    assert coded(far, UINT4, clip * STRETCH[UINT4]) == pytest.approx(want, rel=1e-6)
+
+
+def coded(x: Array, format_: Format, clip: float) -> list[float]:
+    """Real values of the codes below a clip."""
+    type_ = TensorType(x.shape, F32)
+    made = Value("q", TensorType(x.shape, format_, Scale.TENSOR))
+    op = Op("quantize", (Value("x", type_), Value("clip", SCALAR)), (made,))
+    operands = [Tensor.from_numbers(type_, x), Tensor.from_numbers(SCALAR, np.array(clip))]
+    return [float(v) for v in run_op(op, operands)[0].real()]
+
+
 def test_formats_by_role() -> None:
     program = RECIPE.with_options({"smp": 2}).apply(resnet(middle=1))[-1][1]
     gemms = [op for _, op in program.ops() if op.kind.startswith("conv2d") and "layer" in op.origin]
@@ -116,6 +144,16 @@ KINDS = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad")
         ({"bits": 8}, "coefficients=luq are those of 4 bits with a zero, not of int8; set"),
         ({"grid": 16}, "those of 4 bits with a zero, not of int4.midrise; set coefficients=sawb"),
         ({"clip_init": 0}, "clip_init=0 must be positive"),
+        (
+            {"grid": 17, "coefficients": "sawb"},
+            "grid=17 is that of LUQ's authors; set coefficients",
+        ),
+        ({"grid": 17, "bits": 8}, "grid=17 is -8 .. 8, no grid of 8 bits; set bits=4"),
+        (
+            {"luq_act_range": "double", "bits": 8, "coefficients": "sawb"},
+            "luq_act_range=double is of 4 bits; set bits=4, not 8",
+        ),
+        ({"luq_max": "signed", "hindsight": True}, "averages sizes; set luq_max=size"),
     ],
 )
 def test_wrong_options_are_one_sentence(options: dict[str, object], message: str) -> None:
@@ -158,8 +196,9 @@ class TestSteps:
             {"smp": 2, "smp_scope": "both", "luq_levels": 8, "exempt": "none"},
             {"hindsight": True, "luq_levels": 5, "carrier": "f32"},
             {"luq_rounding": "log_nearest", "luq_levels": 9, "carrier": "f16"},
+            AUTHORS | {"smp": 2, "smp_scope": "both", "exempt": "none"},
         ],
-        ids=["plain", "smp", "hindsight", "nearest"],
+        ids=["plain", "smp", "hindsight", "nearest", "authors"],
     )
     def test_kernels_equal_the_reference(self, options: dict[str, object]) -> None:
         from .recipe_checks import kernels_equal_the_reference

@@ -173,12 +173,12 @@ def test_a_base_is_any_static_recipe_with_bits_as_operands(tmp_path: Path) -> No
     mine = load_recipe("cpt").with_options(
         {"base": str(tmp_path / "weights.toml"), "high": 4, "exempt": "first"}
     )
-    own = ("cyclic_precision", "count_bit_operations")
+    own = ("depthwise_bits", "cyclic_precision", "count_bit_operations")
     assert mine.labels == ("affine_weights", *own)
     assert mine.settings["exempt"] == "first" and mine.settings["bits"] == 4
     assert mine.options["base"].endswith("weights.toml")
     published = load_recipe("cpt")
-    assert published.labels[-4:] == (*own, "recompute", "canonicalize")
+    assert published.labels[-5:] == (*own, "recompute", "canonicalize")
     assert published.settings["exempt"] == "last" and published.settings["range_bn"] is False
 
 
@@ -209,6 +209,11 @@ def test_a_base_is_any_static_recipe_with_bits_as_operands(tmp_path: Path) -> No
         ),
         ("cpt", {"range_test": True, "range_test_threshold": -1}, "threshold=-1 is not above 0"),
         ("cpt", SAWB | {"pact_plus": True}, "constant; set pact_plus=false"),
+        (
+            "cpt",
+            {"base": "luq4", "exempt": "none", "grid": 17, "low": 2, "high": 4},
+            "the codes of layer 0 are int5.17; set grid=15 and luq_act_range=clip",
+        ),
         ("cpt", {"base": "pfq"}, "recipe pfq has a base of its own; give a static recipe"),
         ("sbm8", {"base": "cpt"}, "recipe sbm8 has no base"),
         ("cpt", {"high": 9}, "low=3 and high=9: 9 bits do not fit the uint8 codes of layer 0; ask"),

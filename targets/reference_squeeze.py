@@ -7,22 +7,22 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..compiler.ir import Op
+from .powers import LEAST, log2
 from .reference_frame import Run, on_numbers, wide
 from .tensor import Array, Tensor, squeezed
 
-LOG2E = 1 / np.log(2.0)
 # log2 of the largest stored number, and what counts as a difference from the mean at all.
 TARGET, LEAST_SPREAD = 15.0, 2.0**-20
 
 
 def squeeze_stats(op: Op, x: Array) -> tuple[Array, Array]:
-    """In float64; NaN where any number is."""
-    size = np.abs(wide(x))
-    size = size[size != 0]
+    """Logarithms in f32, their mean in float64; NaN where any number is not finite."""
+    size = np.abs(x.astype(np.float32))
+    size = size[~(size < np.float32(LEAST))]
     if not size.size:
         return np.asarray(1.0), np.asarray(0.0)
-    middle = np.log(size).mean() * LOG2E
-    spread = np.log(size.max()) * LOG2E - middle
+    middle = wide(log2(size)).mean()
+    spread = float(log2(size.max())) - middle
     if spread < LEAST_SPREAD:
         center = op.word_attr("degenerate") == "center"
         return np.asarray(1.0), np.asarray(-middle if center else 0.0)
@@ -31,9 +31,9 @@ def squeeze_stats(op: Op, x: Array) -> tuple[Array, Array]:
 
 
 def squeeze(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Through f32 to nearest even."""
+    """To nearest even."""
     x, alpha, beta = (t.numbers for t in inputs)
-    stored = squeezed(x, alpha, beta).astype(np.float32)
+    stored = squeezed(x, alpha, beta)
     return (Tensor.from_numbers(op.result.type, stored, np.stack([alpha, beta])),)
 
 

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..compiler.errors import InputError
 from ..compiler.formats import BF16, F16, F32, I32, I64, Format
 from ..compiler.types import Scale, Shape, TensorType
+from .powers import LEAST, LN2, exp2, log2
 from .rounding import codes_type, decode, encode
 
 Array = NDArray[Any]
@@ -23,7 +24,6 @@ PLAIN: dict[Format, np.dtype[Any]] = {
     I64: np.dtype(np.int64),
     I32: np.dtype(np.int32),
 }
-LN2 = np.log(2.0)
 
 
 def dtype_of(f: Format) -> np.dtype[Any]:
@@ -124,12 +124,13 @@ class Tensor:
 
 
 def squeezed(x: Array, alpha: Array, beta: Array) -> Array:
-    """2^beta |x|^alpha with the sign of x, in float64."""
-    with np.errstate(divide="ignore"):
-        logs = np.log(np.abs(x.astype(np.float64)))
+    """2^beta |x|^alpha with the sign of x, in f32; 0 of what is below f32's normal numbers."""
+    x = x.astype(np.float32)
+    size = np.abs(x)
+    small = size < np.float32(LEAST)
     with np.errstate(over="ignore"):
-        size = np.exp(np.float64(beta) * LN2 + np.float64(alpha) * logs)
-    return np.asarray(np.copysign(size, x))
+        e = np.float32(alpha) * log2(np.where(small, np.float32(1), size)) + np.float32(beta)
+    return np.asarray(np.copysign(np.where(small, np.float32(0), exp2(e)), x))
 
 
 def _unsqueezed(q: Array, alpha: Array, beta: Array) -> Array:

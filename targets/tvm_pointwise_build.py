@@ -23,7 +23,7 @@ from .tvm_pointwise_ops import CHANNELS, RULES, SCALARS
 from .tvm_pointwise_point import Frame, Point
 from .tvm_pointwise_reduce import STRIPE, Reductions, each_channel
 from .tvm_pointwise_space import Node, PointwiseSpec
-from .tvm_pointwise_squeeze import store_parts
+from .tvm_pointwise_squeeze import store_parts, tables
 from .tvm_pointwise_tails import channel_tails, lane_tails
 
 BLOCK = 16384  # elements that make a block worth a thread's while
@@ -88,6 +88,7 @@ class _Builder:
         self.store_scales()
         with ExitStack() as stack:
             stack.enter_context(self.channel_constants())
+            stack.enter_context(tables(frame, self.lanes))
             stack.enter_context(tails.memory())
             rows = stack.enter_context(self.row_buffers())
             kind = PARALLEL if self.blocks > 1 else SERIAL

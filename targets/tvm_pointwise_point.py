@@ -23,7 +23,8 @@ class Frame:
 
     ``data`` and ``scales``: buffers of the values outside. ``scalars`` and ``channels``: numbers
     computed once a call, for the whole tensor and for each channel. ``rowed``: unpacked rows of
-    packed values, where the kernel keeps such: buffer and first element.
+    packed values, where the kernel keeps such: buffer and first element. ``tables``: numbers of all
+    codes of a value, likewise.
     """
 
     spec: PointwiseSpec
@@ -33,6 +34,7 @@ class Frame:
     scalars: dict[Constant, Expr] = field(default_factory=dict)
     channels: dict[Constant, tuple[Expr, int]] = field(default_factory=dict)
     rowed: dict[int, tuple[Expr, Expr]] = field(default_factory=dict)
+    tables: dict[int, tuple[Expr, int]] = field(default_factory=dict)
 
     @property
     def space(self) -> Space:

@@ -216,8 +216,8 @@ class TestKernels:
         results = group.op("squeeze_stats", (v,), [SCALAR, SCALAR], degenerate=degenerate)
         got, want = single(group, random_inputs(group.inputs, given={"x": numbers}))
         for r in results:
-            # f64 sums in another order, and two logarithms that agree to 1e-15: of a spread of
-            # 2^-10 that is 1e-12, which may turn the last bit of an f32.
+            # f64 sums in another order of the same f32 logarithms: of a spread of 2^-10 their
+            # rounding is 1e-12, which may turn the last bit of an f32.
             close(got[r.name], want[r.name], 2**-22)
 
 

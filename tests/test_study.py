@@ -76,6 +76,7 @@ class Fake:
     """A process that trains nothing: it fails for one recipe, and remembers what was built."""
 
     built: list[tuple[str, str]]
+    rates: list[float]
     failing = ""
     interrupt_at: int | None = None
     alive = True
@@ -89,6 +90,7 @@ class Fake:
                 raise KeyboardInterrupt
             self.request = details
             self.built.append((details["recipe"], details["part"]))
+            self.rates.append(details["script"]["lr"])
             if details["recipe"] == self.failing:
                 raise ContenderFailed("RecipeError: it does not work")
             return {"seconds": 1.0, "first_loss": 2.0}
@@ -105,7 +107,7 @@ class Fake:
 def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Fake]]:
     monkeypatch.setattr(study_run, "Worker", Fake)
     monkeypatch.setattr("quatrain.tools.bench_rounds.PAUSE_SECONDS", 0.0)
-    Fake.built = []
+    Fake.built, Fake.rates = [], []
     yield Fake
     Fake.failing, Fake.interrupt_at = "", None
 
@@ -132,6 +134,15 @@ def test_all_recipes_seed_by_seed_then_times(
     assert ours["gbitops"] == 3.0  # half a GBitOP in each of six steps
     assert ours["times_faster"] == 2.0 and by_name["fp32"]["times_faster"] == 1.0
     assert ours["saved_bytes"] == 2048 and ours["classes"] == [GEMM]
+
+
+def test_a_rate_of_ones_own_reaches_the_training(
+    quatrain: Quatrain, data: Path, fake: type[Fake]
+) -> None:
+    words = study(data, "--recipes", "fp32,fp32:lr=0.5", "--seeds", 1, "--rounds", 0, "--json")
+    common, own = json.loads(quatrain(*words))["recipes"]
+    assert common["script"] == {} and own["script"] == {"lr": 0.5}
+    assert fake.rates == [0.05, 0.5]
 
 
 def test_the_tables_have_their_columns(quatrain: Quatrain, data: Path, fake: type[Fake]) -> None:

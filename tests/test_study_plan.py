@@ -10,7 +10,7 @@ from quatrain.compiler.errors import RecipeError, UsageError
 from quatrain.passes.recipe import load_recipe, recipe_names
 from quatrain.tools.cli import main
 from quatrain.tools.dataset import Dataset
-from quatrain.tools.study_plan import Wish, entries, script
+from quatrain.tools.study_plan import Wish, check_own, entries, script
 
 
 def test_recipes_with_options() -> None:
@@ -24,9 +24,27 @@ def test_recipes_with_options() -> None:
     assert [e.recipe for e in entries([])] == list(recipe_names())
 
 
+def test_a_rate_of_ones_own() -> None:
+    plain, own, other = entries(["luq4,luq4:lr=0.05,momentum=0,smp=2,luq4:lr=0.1"])
+    assert own.label == "luq4 smp=2 lr=0.05 momentum=0"
+    assert own.options == {"smp": "2"} and len({e.stem for e in (plain, own, other)}) == 3
+    common = script(Wish("digits"), rows(130))
+    assert plain.script(common) == common
+    mine = own.script(common)
+    assert (mine.lr, mine.momentum, mine.weight_decay) == (0.05, 0.0, common.weight_decay)
+    assert mine.steps == common.steps
+    factory = script(Wish("digits", f"{__file__}:task"), rows(130))
+    check_own([plain], factory)
+    with pytest.raises(UsageError, match="recipes luq4: lr is for the networks by name"):
+        check_own([other], factory)
+
+
 @pytest.mark.parametrize(
     ("word", "error", "message"),
     [
+        ("luq4:lr=fast", UsageError, "recipes luq4: lr=fast is no number of at least 0"),
+        ("luq4:momentum=-1", UsageError, "momentum=-1 is no number of at least 0"),
+        ("luq4:lr=inf", UsageError, "lr=inf is no number of at least 0"),
         ("fp33", RecipeError, "did you mean 'fp32'?"),
         ("ultra_low_4bit:carier=f32", RecipeError, "has no option 'carier'"),
         ("ultra_low_4bit:carrier", UsageError, "no key=value"),

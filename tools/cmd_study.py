@@ -16,7 +16,15 @@ from .doctor import cpu_name
 from .study_cpt import LENGTH, PUBLISHED, cpt_table
 from .study_cpt import read as read_setting
 from .study_folder import open_folder
-from .study_plan import BASELINE, DEFAULT_NETWORK, NETWORKS, Wish, entries, script
+from .study_plan import (
+    BASELINE,
+    DEFAULT_NETWORK,
+    NETWORKS,
+    Wish,
+    check_own,
+    entries,
+    script,
+)
 from .study_plot import plot_study
 from .study_results import Row, in_order
 from .study_run import Study, run
@@ -91,6 +99,7 @@ def recipes(
     wish = Wish(data, network, batch, steps, epochs, lr, schedule, train_samples)
     with env.chosen(data=data_dir, threads=threads, target=target, cache=cache_dir):
         made = script(wish, load_data(data))
+        check_own(rows, made)
         folder, load = open_folder(output, made), system_load()
         study = Study(made, rows, seeds, folder, rounds, limit, retry, load)
         _show(study, run(study), as_json, plot)

@@ -74,7 +74,7 @@ def make_task(script: Script, data: Dataset, seed: int, batch: Batch) -> Task:
         model.parameters(),
         lr=script.lr,
         momentum=script.momentum,
-        nesterov=True,
+        nesterov=script.momentum > 0,
         weight_decay=script.weight_decay,
     )
     return Task(model, cross_entropy, sgd, batch)

@@ -5,8 +5,10 @@ The command loads neither torch nor TVM: each training and each timing runs in i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
 from ..compiler.errors import UsageError, closest
@@ -25,18 +27,32 @@ WIDTHS = (4, 8, 16, 32)
 SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
 
 
+# What a recipe may have otherwise than the script: a method's own rate, say.
+OWN_KEYS = ("lr", "momentum", "weight_decay")
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A recipe with options, as a row of the table; ``digest`` is of what it does."""
+    """A recipe with options, as a row of the table; ``digest`` is of what it does.
+
+    ``own`` are fields of the script that this row has otherwise.
+    """
 
     recipe: str
     options: Mapping[str, str]
     digest: str
+    own: Mapping[str, float]
 
     @property
     def label(self) -> str:
         """In words: ``ultra_low_4bit carrier=f32``."""
-        return " ".join((self.recipe, *(f"{k}={v}" for k, v in self.options.items())))
+        own = {k: f"{v:g}" for k, v in self.own.items()}
+        return " ".join((self.recipe, *(f"{k}={v}" for k, v in {**self.options, **own}.items())))
+
+    def script(self, common: Script) -> Script:
+        """The script that this row is trained by."""
+        lr, momentum, weight_decay = (self.own.get(key, getattr(common, key)) for key in OWN_KEYS)
+        return replace(common, lr=lr, momentum=momentum, weight_decay=weight_decay)
 
     @property
     def stem(self) -> str:
@@ -48,8 +64,8 @@ class Entry:
 def entries(words: Sequence[str]) -> tuple[Entry, ...]:
     """The rows of ``--recipes NAME[:key=value,...],...``; all recipes of quatrain for no words.
 
-    A part without ``=`` continues the value ahead of it, unless it is a recipe. Raises RecipeError
-    or UsageError for what no recipe or none of its options is called.
+    A part without ``=`` continues the value ahead of it, unless it is a recipe. Keys are options of
+    the recipe or ``OWN_KEYS``. Raises RecipeError or UsageError for anything else.
     """
     found: dict[str, Entry] = {}
     for name, options in _split(words) if words else [(n, {}) for n in recipe_names()]:
@@ -63,8 +79,25 @@ def baseline() -> Entry:
     return _entry(BASELINE, {})
 
 
-def _entry(name: str, options: Mapping[str, str]) -> Entry:
-    return Entry(name, options, load_recipe(name).with_options(options).digest)
+def _entry(name: str, settings: Mapping[str, str]) -> Entry:
+    recipe = load_recipe(name)
+    own = {k: _number(name, k, v) for k, v in settings.items() if k in OWN_KEYS}
+    own = {k: v for k, v in own.items() if k not in recipe.settings}
+    options = {k: v for k, v in settings.items() if k not in own}
+    digest = recipe.with_options(options).digest
+    if own:
+        digest = sha256(f"{digest} {sorted(own.items())}".encode()).hexdigest()
+    return Entry(name, options, digest, own)
+
+
+def _number(name: str, key: str, word: str) -> float:
+    try:
+        number = float(word)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise UsageError(f"--recipes {name}: {key}={word} is no number of at least 0")
+    return number
 
 
 def _split(words: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
@@ -161,6 +194,16 @@ class Wish:
     lr: float | None = None
     schedule: str = "onecycle"
     samples: int | None = None
+
+
+def check_own(rows: Sequence[Entry], common: Script) -> None:
+    """UsageError where a row has a rate of its own and the network an optimizer of its own."""
+    for row in rows:
+        if row.own and ".py:" in common.network:
+            raise UsageError(
+                f"--recipes {row.recipe}: {', '.join(row.own)} is for the networks by name; "
+                f"{common.network} brings its own optimizer"
+            )
 
 
 def script(wish: Wish, data: Dataset) -> Script:

@@ -161,6 +161,6 @@ def _racer(study: Study, entry: Entry, process: _Process) -> Racer:
 
 def _request(study: Study, entry: Entry, part: str, seed: int) -> dict[str, Any]:
     return {
-        "job": "study", "part": part, "script": study.script.to_dict(), "seed": seed,
+        "job": "study", "part": part, "script": entry.script(study.script).to_dict(), "seed": seed,
         "recipe": entry.recipe, "options": dict(entry.options),
     }  # fmt: skip

@@ -124,9 +124,9 @@ def test_a_cycle_of_ones_own(capsys: pytest.CaptureFixture[str]) -> None:
     ("word", "message"),
     [
         ("3-8", "like 3-8/8"),
-        ("3-8/0", "like 3-8/8"),
+        ("3-8/0", "3-8/0: quantizers have 2 to 16 bits, not 0"),
         ("8-3/8", "is no cycle"),
-        ("0-3/8", "is no cycle"),
+        ("1-8/8", "1-8/8: quantizers have 2 to 16 bits, not 1"),
     ],
 )
 def test_cycles_that_do_not_read(

@@ -49,7 +49,10 @@ Sweep = Annotated[
 ]
 Layers = Annotated[bool, typer.Option("--layers", help="Single convolutions beside oneDNN.")]
 Profile = Annotated[bool, typer.Option("--profile", help="Each kernel of the step, alone.")]
-Plot = Annotated[Path | None, typer.Option("--plot", metavar="FILE.svg", help="Draw a picture.")]
+Plot = Annotated[
+    Path | None,
+    typer.Option("--plot", metavar="FILE.svg", help="Draw a picture (.svg, .png, .pdf)."),
+]
 Limit = Annotated[float, typer.Option(min=1, help="Seconds that one build or turn may take.")]
 
 

@@ -58,7 +58,10 @@ Output = Annotated[
     Path | None, typer.Option("--output", "-o", help="Folder that keeps results as they come.")
 ]
 Retry = Annotated[bool, typer.Option("--retry", help="Do again what failed before.")]
-Plot = Annotated[Path | None, typer.Option("--plot", metavar="FILE.svg", help="Draw a picture.")]
+Plot = Annotated[
+    Path | None,
+    typer.Option("--plot", metavar="FILE.svg", help="Draw a picture (.svg, .png, .pdf)."),
+]
 Limit = Annotated[float, typer.Option(min=1, help="Seconds that one build or turn may take.")]
 Settings = Annotated[
     list[str] | None,

@@ -15,6 +15,7 @@ from ..runtime.cyclic_precision import Cyclic
 # The settings that Fu et al. (CPT, ICLR 2021) train, and the iterations of their CIFAR cycles.
 PUBLISHED = ("3-8/8", "3-6/6", "4-8/8", "4-6/6", "5-8/8", "5-6/8", "3-4/6", "4-6/8")
 LENGTH = 2000
+FEWEST, MOST = 2, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +47,14 @@ class Setting:
 
 
 def read(word: str, length: int) -> Setting:
-    """The setting ``MIN-MAX/BACKWARD``; UsageError for another form."""
+    """The setting ``MIN-MAX/BACKWARD``; UsageError for another form, or bits no quantizer has."""
     found = re.fullmatch(r"(\d{1,2})-(\d{1,2})/(\d{1,2})", word)
-    if found is None or not int(found[3]):
+    if found is None:
         raise UsageError(f"{word!r} is no setting; one reads MIN-MAX/GRADIENTS in bits, like 3-8/8")
     least, most, backward = map(int, found.groups())
+    for bits in (least, most, backward):
+        if not FEWEST <= bits <= MOST:
+            raise UsageError(f"{word}: quantizers have {FEWEST} to {MOST} bits, not {bits}")
     return Setting(Cyclic(least, most, length), backward)
 
 

@@ -65,6 +65,11 @@ class Quantizers:
         kind, salt = "quantize_affine_stochastic", attrs(salt=self.salt)
         return (*ahead, Op(kind, (*inputs, *self.noise), (made,), salt, layer))
 
+    def within_extremes(self, x: Value, name: str, layer: str) -> tuple[Op, ...]:
+        """The same between the extremes of the tensor."""
+        limits = self.limits(x, name, layer)
+        return (limits, *self.quantize(x, f"{name}q", layer, *limits.results))
+
 
 @dataclass(frozen=True, slots=True)
 class _Running:

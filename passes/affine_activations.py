@@ -38,20 +38,19 @@ def affine_activations(
     it, and the first one weight 1. Stochastic rounding is for training alone.
     """
     check_momentum(range_momentum)
-    chosen = quantized(program, exempt)
+    chosen, per_sample = quantized(program, exempt), sbm_act_range == "sample_mean"
     stochastic = sbm_act_rounding == "stochastic"
     drawn = noise(program, "sbm_act_rounding=stochastic") if stochastic else ()
     quantizers = Quantizers(program, "activations", bits, drawn)
-    per_sample = sbm_act_range == "sample_mean"
     ranges = Ranges(quantizers, is_training(program), per_sample, range_momentum)
 
     def rule(region: Region, op: Op) -> tuple[Op, ...] | None:
         if op.origin not in chosen:
             return None
-        forward = op.kind in FORWARD_GEMMS and region.name == "forward"
         if op.kind in WEIGHT_GRADS:
             codes = quantizers.codes.get(op.inputs[1])
             return (replace(op, inputs=(op.inputs[0], codes)),) if codes else None
+        forward = op.kind in FORWARD_GEMMS and region.name == "forward"
         x = op.inputs[0] if forward else None
         if x is None or not x.type.format.is_carrier:
             return None

@@ -17,11 +17,10 @@ from dataclasses import replace
 from typing import Literal
 
 from ..compiler.formats import BF16, F32
-from ..compiler.ir import Op, Program, Region, Value, unused
+from ..compiler.ir import Op, Program, Region, Value
 from ..compiler.ops import INPUT_GRADS, WEIGHT_GRADS
 from ..compiler.types import Scale, TensorType
 from .affine import Quantizers, noise, with_seed
-from .names import part
 from .select import quantized
 
 
@@ -38,15 +37,15 @@ def affine_gradients(
     Codes of more than 8 bits are stored in 16. A gradient that several layers read, such as that of
     a residual sum, is quantized once.
     """
-    chosen = quantized(program, exempt)
-    wanted = INPUT_GRADS if bifurcation else INPUT_GRADS | WEIGHT_GRADS
+    chosen, both = quantized(program, exempt), INPUT_GRADS | WEIGHT_GRADS
+    wanted = INPUT_GRADS if bifurcation else both
     work = any(op.kind in wanted and op.origin in chosen for _, op in program.ops())
     drawn = noise(program, "the rounding of gradients") if work else ()
     quantizers = Quantizers(program, "gradients", gradient_bits, drawn)
     copies: dict[Value, Value] = {}
 
     def rule(region: Region, op: Op) -> tuple[Op, ...] | None:
-        if op.kind not in INPUT_GRADS | WEIGHT_GRADS or op.origin not in chosen:
+        if op.kind not in both or op.origin not in chosen:
             return None
         g, other = op.inputs
         if not g.type.format.is_carrier or g.type.scale is not Scale.NONE:
@@ -54,14 +53,12 @@ def affine_gradients(
         ahead: tuple[Op, ...] = ()
         if op.kind in wanted:
             if g not in quantizers.codes:
-                limits = quantizers.limits(g, "dy", op.origin)
-                ahead = (limits, *quantizers.quantize(g, "dyq", op.origin, *limits.results))
+                ahead = quantizers.within_extremes(g, "dy", op.origin)
             return (*ahead, replace(op, inputs=(quantizers.codes[g], other)))
         if bifurcation_dw_bits == 32 or g.type.format is not F32:
             return None
         if g not in copies:
-            name = unused(part(op.origin, "dy.copy"), quantizers.taken)
-            copies[g] = Value(name, TensorType(g.type.shape, BF16))
+            copies[g] = quantizers.new(op.origin, "dy.copy", TensorType(g.type.shape, BF16))
             ahead = (Op("cast", (g,), (copies[g],), origin=op.origin),)
         return (*ahead, replace(op, inputs=(copies[g], other)))
 

@@ -57,12 +57,9 @@ def cyclic_precision(
     unless ``gradient_high`` is given. With ``range_test`` the state ``schedule.low`` is 0 until it
     is found; ``low`` is taken where no number of bits gains enough.
     """
-    for option, n, fewest in (
-        ("cycles", cycles, 1),
-        ("range_test_iters", range_test_iters, 1),
-        ("steps", steps, 0),
-    ):
-        require(n >= fewest, f"{option}={n} of {NAME} is not at least {fewest}")
+    fewest = {"cycles": (cycles, 1), "range_test_iters": (range_test_iters, 1), "steps": (steps, 0)}
+    for option, (n, least) in fewest.items():
+        require(n >= least, f"{option}={n} of {NAME} is not at least {least}")
     gain = f"range_test_threshold={range_test_threshold:g}"
     require(range_test_threshold > 0, f"{gain} is not above 0")
     require_fit(steps, cycles=cycles, high=high, test=range_test_iters if range_test else 0)
@@ -74,11 +71,10 @@ def cyclic_precision(
         out = with_bits(program, now, "forward", ())
         return out.with_state({now: float(high)}).done(NAME)
     work = _Cycles(program, cycles, range_test_iters)
+    start: int | Value = low
     if range_test:
-        program, least = with_range_test(program, low, high, range_test_iters, range_test_threshold)
-        program, bits = work.replaced(program, "forward", least, high)
-    else:
-        program, bits = work.replaced(program, "forward", low, high)
+        program, start = with_range_test(program, low, high, range_test_iters, range_test_threshold)
+    program, bits = work.replaced(program, "forward", start, high)
     program = work.gradients(program, gradient_low, gradient_high)
     return with_next(program.with_state({work.total: float(steps)}), now, bits, high).done(NAME)
 

@@ -70,16 +70,19 @@ def grad_scale(
             ahead = _scale(made[op.origin], g, top, instant)
         return (*ahead, replace(op, inputs=(made[op.origin].gradient, op.inputs[1])))
 
-    out = program.rewrite(rule, by="grad_scale")
-    out = out.with_state({it.state: 0.0 for it in made.values()})
+    return _carried(program.rewrite(rule, by="grad_scale"), tuple(made.values()), top, instant)
+
+
+def _carried(program: Program, made: tuple[Scaled, ...], top: float, instant: bool) -> Program:
+    """``program`` with the scales as state, and their next values."""
+    out = program.with_state({it.state: 0.0 for it in made})
     if instant:
-        return replace(out, next=(*out.next, *((it.state, it.scale) for it in made.values())))
-    steps = tuple(_step(it, top) for it in made.values())
+        return replace(out, next=(*out.next, *((it.state, it.scale) for it in made)))
     # A program without update region (a gradient alone) has no next step to prepare.
     if not any(r.name == "update" for r in out.regions):
         return out
-    out = out.append("update", steps)
-    return replace(out, next=(*out.next, *((it.state, it.next) for it in made.values())))
+    out = out.append("update", tuple(_step(it, top) for it in made))
+    return replace(out, next=(*out.next, *((it.state, it.next) for it in made)))
 
 
 def _values(layer: str, g: Value, taken: set[str]) -> Scaled:

@@ -38,11 +38,7 @@ def progressive_target(
     require(first > 0 and rise > 0, f"first={first:g} and rise={rise:g} of {NAME} must be positive")
     if not layers(program) or not is_training(program):
         return program.done(NAME)
-    if not any(op.result.name == OVER for _, op in program.ops()):
-        raise RecipeError(
-            f"{NAME} sets the target of gates, and the passes ahead of it make none; put "
-            "gated_precision there"
-        )
+    _check_gates(program)
     out, state = plateau.of(program, stages)
     taken = out.names()
 
@@ -61,3 +57,11 @@ def progressive_target(
         )
 
     return out.rewrite(rule, by=NAME)
+
+
+def _check_gates(program: Program) -> None:
+    if not any(op.result.name == OVER for _, op in program.ops()):
+        raise RecipeError(
+            f"{NAME} sets the target of gates, and the passes ahead of it make none; put "
+            "gated_precision there"
+        )

@@ -73,12 +73,9 @@ def sawb_activations(
     """
     require(clip_init > 0, f"clip_init={clip_init:g} must be positive")
     pair, chosen = pair_of(INTS[bits], coefficients), quantized(program, exempt)
-    double = luq_act_range == "double"
-    require(bits == 4 or not double, f"luq_act_range=double is of 4 bits; set bits=4, not {bits}")
-    plan = _plan(program, chosen, bits, double)
+    plan = _plan(program, chosen, bits, luq_act_range == "double")
     of_layer = {n: plan[op.inputs[0]] for n, op in float_layers(program, chosen).items()}
-    training = bool(program.region("backward").ops)
-    done: set[Value] = set()
+    training, done = bool(program.region("backward").ops), set[Value]()
 
     def rule(region: Region, op: Op) -> tuple[Op, ...] | None:
         it = of_layer.get(op.origin)
@@ -98,14 +95,14 @@ def sawb_activations(
 
     out = program.rewrite(rule, by="sawb_activations")
     out = out.with_state({it.clip: clip_init for it in plan.values()})
-    pairs = tuple((it.clip, it.now) for it in plan.values()) if training else ()
-    return replace(out, next=(*out.next, *pairs))
+    return replace(out, next=(*out.next, *((a.clip, a.now) for a in plan.values() if training)))
 
 
 def _plan(
     program: Program, chosen: frozenset[str], bits: int, double: bool
 ) -> dict[Value, Activation]:
     positive, taken = never_negative(program), program.names()
+    require(bits == 4 or not double, f"luq_act_range=double is of 4 bits; set bits=4, not {bits}")
     signed = INT5_24 if double else INTS[bits]
     plan: dict[Value, Activation] = {}
     for layer, op in float_layers(program, chosen).items():

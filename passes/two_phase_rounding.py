@@ -75,15 +75,12 @@ def two_phase_rounding(
     stochastically; ``odd_shift=-1`` takes odd levels below the even ones; ``log5`` gives both
     products one format of 5 bits. RecipeError for two phases of a radix that has one.
     """
-    even, odd = _phases(radix, odd_shift, log5, single)
-    for_dx, for_dw = (even, odd) if phase == "even_dx" else (odd, even)
-    for_dw = for_dx if single else for_dw
-    formats = {kind: for_dx if "input" in kind else for_dw for kind in GRADIENT_PRODUCTS}
-    how = attrs(up=_up(midpoint, even.radix), tie=radix4_tie, underflow=radix4_underflow)
-    taken = program.names()
+    phases = _phases(radix, odd_shift, log5, single)
+    for_dx, for_dw = phases if phase == "even_dx" else reversed(phases)
+    formats = {k: for_dx if single or "input" in k else for_dw for k in GRADIENT_PRODUCTS}
+    how = attrs(up=_up(midpoint, for_dx.radix), tie=radix4_tie, underflow=radix4_underflow)
     drawn = noise(program, "sr=true") if sr else ()
-    kind = "round_stochastic" if drawn else "round_log"
-    wanted = _wanted(program, formats)
+    wanted, taken = _wanted(program, formats), program.names()
     rounded: dict[tuple[Value, Format], Value] = {}
 
     def rule(region: Region, op: Op) -> tuple[Op, ...] | None:
@@ -94,12 +91,17 @@ def two_phase_rounding(
         # All roundings of a gradient stand together: one pass over it makes them.
         for format_ in wanted.pop(g, ()):
             code = rounded[g, format_] = _code(op.origin, g, format_, taken)
-            options = attrs(salt=len(rounded)) if drawn else how
-            ahead.append(Op(kind, (g, *drawn), (code,), options, op.origin))
+            nearest = Op("round_log", (g,), (code,), how, op.origin)
+            ahead.append(_at_random(nearest, drawn, len(rounded)) if drawn else nearest)
         return (*ahead, replace(op, inputs=(rounded[g, formats[op.kind]], other)))
 
-    out = program.rewrite(rule, by="two_phase_rounding")
-    return with_seed(out, drawn, bool(rounded))
+    return with_seed(program.rewrite(rule, by="two_phase_rounding"), drawn, bool(rounded))
+
+
+def _at_random(op: Op, drawn: tuple[Value, ...], salt: int) -> Op:
+    """The rounding ``op`` as a stochastic one."""
+    inputs = (*op.inputs, *drawn)
+    return replace(op, kind="round_stochastic", inputs=inputs, attrs=attrs(salt=salt))
 
 
 def _wanted(program: Program, formats: dict[str, Format]) -> dict[Value, list[Format]]:

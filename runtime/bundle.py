@@ -71,14 +71,19 @@ def write(bundle: Bundle, path: Path) -> None:
     write_bytes(path, buffer.getvalue())
 
 
+def check_exists(path: Path) -> None:
+    """Raise FileError where there is no such file: a cheap question ahead of slow ones."""
+    if not path.is_file():
+        raise FileError(f"{path} does not exist; make it with: quatrain compile ... -o {path}")
+
+
 def read(path: Path | str, *, state: bool = True) -> Bundle:
     """Read a ``.qtn`` file; ``state=False`` leaves the tensors on disk.
 
     Raises FileError, with the entry that is wrong, for anything but a whole file of this layout.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileError(f"{path} does not exist; make it with: quatrain compile ... -o {path}")
+    check_exists(path)
     try:
         with zipfile.ZipFile(path) as archive:
             return _read(archive, path, state)

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from .commands import Quatrain, command
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite the golden results")
@@ -14,6 +16,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def update_golden(request: pytest.FixtureRequest) -> bool:
     """Whether the golden files are to be rewritten with what the code says now."""
     return bool(request.config.getoption("--update-golden"))
+
+
+@pytest.fixture
+def quatrain(capsys: pytest.CaptureFixture[str]) -> Quatrain:
+    """The command line, in this process."""
+    return command(capsys)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,28 +14,13 @@ from quatrain.compiler.text import parse, show
 from quatrain.passes.recipe import load_recipe
 from quatrain.runtime.bundle import Bundle, write
 from quatrain.tools import env
-from quatrain.tools.cli import ORDER, main, one_line
+from quatrain.tools.cli import ORDER, one_line
 from quatrain.tools.cmd_opt import parse_pass
 
 from .bill_programs import CAPTURED, QUANTIZED
+from .commands import Quatrain
 
 TOP = Path(__file__).parent.parent
-Quatrain = Callable[..., str]
-
-
-@pytest.fixture
-def quatrain(capsys: pytest.CaptureFixture[str]) -> Quatrain:
-    """Run a command in this process; returns stdout, or stderr where it ends with ``status``."""
-
-    def run(*words: object, status: int = 0) -> str:
-        found = main([str(w) for w in words])
-        out, err = capsys.readouterr()
-        assert found == status, err
-        if status == 2:
-            assert err.startswith("error: ") and err.count("\n") == 1 and not out, err
-        return err if status else out
-
-    return run
 
 
 @pytest.fixture

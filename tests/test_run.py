@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,8 @@ from quatrain.tools import driver, env, train  # noqa: E402
 from quatrain.tools.cli import main  # noqa: E402
 from quatrain.tools.data import load_data  # noqa: E402
 from quatrain.tools.schedule import SCHEDULES, constant  # noqa: E402
+
+from .commands import Quatrain  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -42,20 +43,6 @@ def frozen():
 """
 BARE = ("--input", "1x7x7", "--classes", "3", "--batch", "4", "--lr", "0.05")
 FP32 = ("--recipe", "fp32", "--target", "reference")
-Quatrain = Callable[..., str]
-
-
-@pytest.fixture
-def quatrain(capsys: pytest.CaptureFixture[str]) -> Quatrain:
-    def run(*words: object, status: int = 0) -> str:
-        found = main([str(w) for w in words])
-        out, err = capsys.readouterr()
-        assert found == status, err
-        if status == 2:
-            assert err.startswith("error: ") and err.count("\n") == 1, err
-        return err if status else out
-
-    return run
 
 
 @pytest.fixture
@@ -158,6 +145,20 @@ def test_cheap_mistakes_are_found_before_torch_and_the_model_are_loaded(
     """The model's file does not even exist, and the mistake is found first."""
     message = quatrain("compile", "gone.py:f", "-o", tmp_path / "x.qtn", word, value, status=2)
     assert "gone.py" not in message and value.partition("=")[0] in message
+
+
+def test_a_missing_file_is_found_before_torch_is_loaded(
+    quatrain: Quatrain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loaded(*_: object) -> None:
+        pytest.fail("torch was loaded")
+
+    monkeypatch.setattr("quatrain.tools.cmd_compile.stage", loaded)
+    monkeypatch.setattr("quatrain.tools.train.check_run", loaded)
+    gone = tmp_path / "gone"
+    assert "there is no file" in quatrain("compile", f"{gone}.py:f", "-o", gone, status=2)
+    words = ("run", f"{gone}.qtn", "--data", "digits", "--steps", 1)
+    assert "gone.qtn does not exist" in quatrain(*words, status=2)
 
 
 def test_compile_names_the_passes_that_changed_nothing(

@@ -1,7 +1,7 @@
 """``quatrain study recipes``: trainings in order, results that are kept, failures, tables."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,11 @@ from quatrain.compiler.errors import FileError, UsageError
 from quatrain.passes.recipe import load_recipe
 from quatrain.tools import study_run
 from quatrain.tools.bench_process import ContenderFailed
-from quatrain.tools.cli import main
 from quatrain.tools.study_plan import Script, entries
 from quatrain.tools.study_tables import BITS, RIGHT
 
-Quatrain = Callable[..., str]
+from .commands import Quatrain
+
 SOURCE = """
 import quatrain, torch
 from torch import nn
@@ -36,21 +36,6 @@ BROKEN = """
 def broken(program):
     raise ValueError("this idea does not work")
 """
-
-
-@pytest.fixture
-def quatrain(capsys: pytest.CaptureFixture[str]) -> Quatrain:
-    """Run a command in this process; returns stdout, or stderr where it ends with status 2."""
-
-    def run(*words: object, status: int = 0) -> str:
-        found = main([str(w) for w in words])
-        out, err = capsys.readouterr()
-        assert found == status, err
-        if status == 2:
-            assert err.startswith("error: ") and err.count("\n") == 1 and not out, err
-        return err if status == 2 else out
-
-    return run
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from . import dump, env, factory, terminal
 from .arguments import CacheDir, DumpDir, Settings, Target, Threads, pairs
 from .bare_flags import BareFlags
 from .dump import FIRST
-from .files import check_writable
+from .files import check_writable, factory_file
 from .stages import stage
 from .update import Update
 
@@ -123,6 +123,7 @@ def _compile(
     seed: int,
     allow: tuple[str, ...],
 ) -> Step:
+    factory_file(spec)
     with stage("load torch"):
         from . import driver
         from .bare_model import task_of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -69,7 +70,7 @@ def command(
 
     load_user_passes(recipe)
     factor = find_schedule(schedule)
-    _check_files(checkpoint, checkpoint_every, output)
+    _check_files((network, resume), checkpoint, checkpoint_every, output)
     with env.chosen(threads=threads, data=data_dir, cache=cache_dir):
         from . import train
         from .data import load_data
@@ -87,7 +88,14 @@ def command(
             step.save(output)
 
 
-def _check_files(checkpoint: Path | None, every: int | None, output: Path | None) -> None:
+def _check_files(
+    read: Sequence[Path | None], checkpoint: Path | None, every: int | None, output: Path | None
+) -> None:
+    from ..runtime.bundle import check_exists
+
+    for path in read:
+        if path is not None:
+            check_exists(path)
     if every is not None and checkpoint is None:
         raise UsageError("--checkpoint-every needs --checkpoint FILE to write to")
     if output is not None:

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-from ..compiler.errors import CaptureError, FileError, UsageError, closest
+from ..compiler.errors import CaptureError, UsageError, closest
+from .files import factory_file
 
 
 def make(spec: str) -> object:
@@ -18,7 +19,7 @@ def make(spec: str) -> object:
     Raises ``UsageError`` where the form, the file or the function is wrong, and ``CaptureError``
     with file and line where the user's own code raises.
     """
-    path, name = _split(spec)
+    path, name = factory_file(spec)
     module = _load(path)
     found = getattr(module, name, None)
     if found is None:
@@ -27,16 +28,6 @@ def make(spec: str) -> object:
         kind = type(found).__name__
         raise UsageError(f"{path}:{name} is a {kind}; a factory is a function")
     return _guarded(found, path, f"{name}()")
-
-
-def _split(spec: str) -> tuple[Path, str]:
-    file, colon, name = spec.rpartition(":")
-    if not colon or not file.endswith(".py") or not name.isidentifier():
-        raise UsageError(f"{spec!r} is no FILE.py:FACTORY, for example examples/digits.py:digits")
-    path = Path(file)
-    if not path.is_file():
-        raise FileError(f"there is no file {path} (looked for from {Path.cwd()})")
-    return path, name
 
 
 def _load(path: Path) -> ModuleType:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ..compiler.errors import FileError
+from ..compiler.errors import FileError, UsageError
 from ..runtime.files import place_of, write_bytes
 
 
@@ -38,3 +38,14 @@ def check_writable(path: Path) -> None:
     folder = place_of(path).parent
     if not os.access(folder, os.W_OK):
         raise FileError(f"cannot write {path}: {folder} is not writable; name another folder")
+
+
+def factory_file(spec: str) -> tuple[Path, str]:
+    """File and function of ``FILE.py:FACTORY``; an error where it reads otherwise, or no file."""
+    file, colon, name = spec.rpartition(":")
+    if not colon or not file.endswith(".py") or not name.isidentifier():
+        raise UsageError(f"{spec!r} is no FILE.py:FACTORY, for example examples/digits.py:digits")
+    path = Path(file)
+    if not path.is_file():
+        raise FileError(f"there is no file {path} (looked for from {Path.cwd()})")
+    return path, name

@@ -36,7 +36,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-from .formats import ACCUMULATORS, Format
+from .formats import HALF_FLOATS, Format, HalfFloat
 from .ir import Op
 from .ops import GEMMS
 from .types import Scale
@@ -46,30 +46,18 @@ NAMES = ("accumulator", "chunk")
 
 @dataclass(frozen=True, slots=True)
 class Accumulation:
-    """The format of a sum, and products a chunk; 0: all of them are one chunk."""
+    """What a sum is rounded to, and products a chunk; 0: all of them are one chunk.
 
-    format: Format
+    Sums that round beyond the largest number are infinite.
+    """
+
+    numbers: HalfFloat
     chunk: int
 
     @property
-    def top(self) -> float:
-        """The largest number; sums that round beyond it are infinite."""
-        return self.format.decode(ACCUMULATORS[self.format.name][1])
-
-    @property
-    def least(self) -> float:
-        """The smallest positive number."""
-        return self.format.decode(1)
-
-    @property
-    def normal(self) -> float:
-        """Where the distance of neighbours begins to grow: the first power of two of full width."""
-        return 2.0 ** (int(self.format.subnormals) - self.format.bias)
-
-    @property
-    def precision(self) -> int:
-        """Significant bits."""
-        return self.format.man + 1
+    def format(self) -> Format:
+        """The format of a sum."""
+        return self.numbers.format
 
     def chunk_of(self, length: int) -> int:
         """Products a chunk, of a sum of ``length``."""
@@ -80,8 +68,8 @@ def accumulation(op: Op) -> Accumulation | None:
     """How a GEMM adds up its products; None: exactly, or in f32 in an order of the target's."""
     if "accumulator" not in op.attrs:
         return None
-    format_, _ = ACCUMULATORS[op.word_attr("accumulator")]
-    return Accumulation(format_, op.int_attr("chunk"))
+    numbers = HALF_FLOATS[op.word_attr("accumulator")]
+    return Accumulation(numbers, op.int_attr("chunk"))
 
 
 def refusal(op: Op) -> str:
@@ -103,10 +91,10 @@ def refusal(op: Op) -> str:
             return f"accumulator={how.format} cannot sum over the channels of the scale of {v.type}"
     formats = [v.type.format for v in op.inputs]
     bits = sum(map(significant_bits, formats))
-    if bits > how.precision:
+    if bits > how.numbers.precision:
         pair = " and ".join(map(str, formats))
         return (
-            f"accumulator={how.format} has {how.precision} significant bits;"
+            f"accumulator={how.format} has {how.numbers.precision} significant bits;"
             f" products of {pair} have {bits}"
         )
     return ""

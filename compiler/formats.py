@@ -197,9 +197,38 @@ FP8_152_IBM = Format("fp8.152.ibm", 8, exp=5, man=2, bias=15, specials=_TOP)
 # IBM's 16-bit float of sums: no subnormals, one code for infinity and NaN (DLFloat, Agrawal et al.,
 # ARITH 2019); from 2^-31 (1 + 2^-9) to 2^33 - 2^24.
 FP16_169 = Format("fp16.169", 16, exp=6, man=9, bias=31, specials=(0x7FFF,))
-# Formats in which products can be added up, with the code of the largest number; fp16.169 is one of
-# sums alone, and no tensor has it.
-ACCUMULATORS = {"fp16.169": (FP16_169, 0x7FFE), "f16": (F16, 0x7BFF)}
+
+
+@dataclass(frozen=True, slots=True)
+class HalfFloat:
+    """A 16-bit float of sums and weights; ``largest`` is the code of its largest number."""
+
+    format: Format
+    largest: int
+
+    @property
+    def top(self) -> float:
+        """The largest number."""
+        return self.format.decode(self.largest)
+
+    @property
+    def least(self) -> float:
+        """The smallest positive number."""
+        return self.format.decode(1)
+
+    @property
+    def normal(self) -> float:
+        """Where the distance of neighbours begins to grow: the first power of two of full width."""
+        return 2.0 ** (int(self.format.subnormals) - self.format.bias)
+
+    @property
+    def precision(self) -> int:
+        """Significant bits."""
+        return self.format.man + 1
+
+
+# fp16.169 is one of sums and rounded weights alone: no tensor has it.
+HALF_FLOATS = {f.format.name: f for f in (HalfFloat(FP16_169, 0x7FFE), HalfFloat(F16, 0x7BFF))}
 
 FORMATS = {
     f.name: f

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Mapping
 
 from .accumulation import refusal
 from .errors import VerifyError, closest
-from .formats import ACCUMULATORS, I32, UINT2, UINT8
+from .formats import HALF_FLOATS, I32, UINT2, UINT8
 from .ir import REGIONS, Attr, Op, Program, Region, Value
 from .ops import OPS, OpDef
 from .shapes import ShapeMismatch, expected_shapes
@@ -53,8 +53,8 @@ WORDS = {
     "reduction": ("mean", "sum"),
     "degenerate": ("center", "identity"),
     "relation": ("lt", "le", "eq", "ne", "ge", "gt"),
-    "accumulator": tuple(ACCUMULATORS),
-    "to": tuple(ACCUMULATORS),
+    "accumulator": tuple(HALF_FLOATS),
+    "to": tuple(HALF_FLOATS),
 }
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..compiler.accumulation import Accumulation
+from ..compiler.formats import HalfFloat
 from ..compiler.ir import Op
 from ..compiler.types import Shape
 from .reference_window import Window, grouped, ungrouped
@@ -18,17 +19,17 @@ from .tensor import Array
 Pair = tuple[Array, Array]
 
 
-def rounded(x: Array, how: Accumulation) -> Array:
-    """Float64 to the nearest numbers of an accumulator, ties to even; infinite beyond the top."""
-    f = how.format
+def rounded(x: Array, to: HalfFloat) -> Array:
+    """Float64 to the nearest numbers of a 16-bit float, ties to even; infinite beyond the top."""
+    f = to.format
     lowest = 1 - f.bias if f.subnormals else -f.bias
     _, exponent = np.frexp(x)
     step = np.ldexp(1.0, np.maximum(exponent - 1, lowest) - f.man)
     y = np.rint(x / step) * step
     if not f.subnormals:
-        tiny = np.where(np.abs(x) > how.least / 2, np.copysign(how.least, x), 0.0)
-        y = np.where(np.abs(x) < how.least, tiny, y)
-    return np.asarray(np.where(np.abs(y) > how.top, np.copysign(np.inf, y), y))
+        tiny = np.where(np.abs(x) > to.least / 2, np.copysign(to.least, x), 0.0)
+        y = np.where(np.abs(x) < to.least, tiny, y)
+    return np.asarray(np.where(np.abs(y) > to.top, np.copysign(np.inf, y), y))
 
 
 class ChunkedSum:
@@ -41,7 +42,7 @@ class ChunkedSum:
     def add(self, products: Array, seen: Array | None = None) -> None:
         """Add to the sums of ``seen``, a view of ``part``, or to all; the others get a zero."""
         part = self.part if seen is None else seen
-        part[...] = rounded(part + products, self.how)
+        part[...] = rounded(part + products, self.how.numbers)
         self.count += 1
         if self.how.chunk and self.count % self.how.chunk == 0:
             self._close()
@@ -52,7 +53,7 @@ class ChunkedSum:
         return self.total
 
     def _close(self) -> None:
-        self.total = rounded(self.total + self.part, self.how)
+        self.total = rounded(self.total + self.part, self.how.numbers)
         self.part[...] = 0
 
 

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..compiler.accumulation import Accumulation
 from ..compiler.errors import VerifyError
-from ..compiler.formats import ACCUMULATORS, Format
+from ..compiler.formats import HALF_FLOATS, Format
 from ..compiler.ir import Op
 from .reference_frame import Run, on_numbers, wide
 from .rounding import Tie, Underflow, encode_log, encode_stochastic
@@ -213,7 +212,7 @@ def round_flag(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
 def round_float(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """All in f32, exactly: the distances of a 16-bit float are powers of two."""
     x, seed, step = (t.numbers for t in inputs)
-    to = Accumulation(ACCUMULATORS[op.word_attr("to")][0], 0)
+    to = HALF_FLOATS[op.word_attr("to")]
     u = uniform(int(seed), int(step), op.int_attr("salt"), op.result.type.shape)
     size = np.fmin(np.abs(x), np.float32(to.top))
     _, exponent = np.frexp(np.fmax(size, np.float32(to.normal)))

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 
 from tvm import tirx as tir
 
-from ..compiler.accumulation import Accumulation
-from ..compiler.formats import ACCUMULATORS
+from ..compiler.formats import HALF_FLOATS
 from .threefry import PARITY
 from .tvm_expr import Expr, Vectors, i32, load, ramp
 from .tvm_formats import f32_bits, is_nan
@@ -54,8 +53,8 @@ def round_stochastic(p: Point, n: Node) -> None:
 def round_float(p: Point, n: Node) -> None:
     """Up where u gap < |x| - low; the gap between neighbours is a power of two."""
     v, x, u = p.v, p.number(n.inputs[0]), uniform(p, n)
-    f, _ = ACCUMULATORS[str(n.attr("to"))]
-    to = Accumulation(f, 0)
+    to = HALF_FLOATS[str(n.attr("to"))]
+    f = to.format
     size = v.f(tir.min(v.magnitude(x), v.splat(to.top)))
     # The exponent of the gap, as the bits of an f32.
     exponent = v.hold(tir.max(v.bits(size), v.u(f32_bits(to.normal))) >> v.u(23)) - v.u(f.man)

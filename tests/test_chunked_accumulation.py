@@ -8,10 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from quatrain.compiler.accumulation import Accumulation
 from quatrain.compiler.errors import RecipeError, VerifyError
 from quatrain.compiler.formats import (
-    ACCUMULATORS,
     BF16,
     F16,
     F32,
@@ -19,6 +17,7 @@ from quatrain.compiler.formats import (
     FP8_143_IBM,
     FP8_152,
     FP8_152_IBM,
+    HALF_FLOATS,
     INT4,
     INT4_MIDRISE,
     UINT4,
@@ -33,24 +32,20 @@ from quatrain.targets.reference_chunked import rounded
 from quatrain.targets.tensor import Tensor
 
 Array = Any
-EACH = pytest.mark.parametrize("name", ACCUMULATORS)
+EACH = pytest.mark.parametrize("name", HALF_FLOATS)
 FORWARD, BACKWARD = (FP8_143_IBM, FP8_143_IBM), (FP8_152_IBM, FP8_143_IBM)
-
-
-def accumulator(name: str) -> Accumulation:
-    return Accumulation(ACCUMULATORS[name][0], 64)
 
 
 def numbers(name: str) -> Array:
     """All finite numbers of an accumulator, in the order of their codes."""
-    f, top = ACCUMULATORS[name]
-    return np.array([f.decode(c) for c in range(top + 1)])
+    held = HALF_FLOATS[name]
+    return np.array([held.format.decode(c) for c in range(held.largest + 1)])
 
 
 @EACH
 def test_rounding_is_to_the_nearest_in_the_list_of_numbers(name: str) -> None:
     """All numbers, the middles of neighbours (to the even code) and both sides of each."""
-    how, level = accumulator(name), numbers(name)
+    how, level = HALF_FLOATS[name], numbers(name)
     middle = (level[:-1] + level[1:]) / 2
     even = np.where(np.arange(len(middle)) % 2 == 0, level[:-1], level[1:])
     for sign in (1.0, -1.0):
@@ -62,7 +57,7 @@ def test_rounding_is_to_the_nearest_in_the_list_of_numbers(name: str) -> None:
 
 @EACH
 def test_beyond_the_top_is_infinity(name: str) -> None:
-    how, level = accumulator(name), numbers(name)
+    how, level = HALF_FLOATS[name], numbers(name)
     half = (level[-1] - level[-2]) / 2
     near, far = how.top + half * 0.99, how.top + half * 1.01
     made = rounded(np.array([near, far, -near, -far, np.inf]), how)
@@ -74,13 +69,13 @@ def test_f16_is_that_of_numpy() -> None:
     x = np.random.default_rng(0).standard_normal(20000) * np.exp2(np.arange(20000) % 44 - 28)
     with np.errstate(over="ignore"):
         wanted = x.astype(np.float16).astype(np.float64)
-    assert np.array_equal(rounded(x, accumulator("f16")), wanted)
+    assert np.array_equal(rounded(x, HALF_FLOATS["f16"]), wanted)
 
 
 @EACH
 def test_an_addition_in_f32_first_changes_nothing(name: str) -> None:
     """Sums of two numbers of the accumulator, many near a middle, at all distances of exponents."""
-    how, rng = accumulator(name), np.random.default_rng(0)
+    how, rng = HALF_FLOATS[name], np.random.default_rng(0)
     mantissas = rng.integers(1 << (how.precision - 1), 1 << how.precision, (2, 40, 5000))
     a = mantissas[0] * 1.0
     b = mantissas[1] * np.exp2(-np.arange(40.0))[:, None] * rng.choice([-1, 1], (40, 5000))

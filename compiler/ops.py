@@ -48,7 +48,8 @@ matmul(a: float, b: float) -> y: float
 sawb_clip(w: float) {{c1: float, c2: float}} -> clip: f32
     -- c1 sqrt(mean w^2) - c2 mean |w|, max |w| where that is <= 0
 quantize(x: float, clip: f32) -> q: code
-    -- rint(min(max(x, lo), clip) * (n/clip)), n = top integer, lo = 0 or -clip; scale clip/n;
+    -- rint(min(max(x, lo), clip) * (n/clip)), n = top integer, lo = 0 or -clip, with ends
+    clip low/high; scale clip/n;
     midrise: code rint((min(max(x, -clip), clip) * (n/clip) + n) * 0.5), n = 2^bits - 1
 quantize_bits(x: float, clip: f32, bits: f32) -> q: code
     -- the same with the n of an integer format of that many bits, at most those of the result's;
@@ -62,12 +63,12 @@ quantize_affine_stochastic(x: float, low: f32, high: f32, bits: f32, seed: int, 
     {{salt: int}} -> q: code
     -- the same with z + (u - 1/2), u uniform in [0, 1) as round_stochastic draws it
 squeeze_stats(x: float) {{degenerate: word}} -> alpha: f32, beta: f32
-    -- alpha = 15 / (max - mean), beta = -alpha mean of log2 |x| over numbers that are not 0; where
-    max - mean < 2^-20: alpha = 1 and beta = -mean (degenerate = center) or 0 (identity); 1 and 0
-    where all are 0
+    -- alpha = 15 / (max - mean), beta = -alpha mean of log2 |x|, in f32 as targets/powers.py takes
+    it, over the numbers from 2^-126 on; where max - mean < 2^-20: alpha = 1 and beta = -mean
+    (degenerate = center) or 0 (identity); 1 and 0 where there are none
 squeeze(x: float, alpha: f32, beta: f32) -> q: code
-    -- 2^beta |x|^alpha with the sign of x, taken in f64, to f32 and to nearest even; real numbers
-    are (2^-beta |q|)^(1/alpha)
+    -- 2^beta |x|^alpha with the sign of x, in f32 as targets/powers.py takes it, 0 below 2^-126, to
+    nearest even; real numbers are (2^-beta |q|)^(1/alpha), in f64 and rounded once
 clip_region(x: float, clip: f32) {{signed: flag}} -> m: uint2
     -- 0: x <= 0 (signed: x < -clip), 1: inside, 2: x > clip
 pact_grad(g: float, m: uint2) {{signed: flag}} -> dx: float, dclip: f32

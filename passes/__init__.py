@@ -15,12 +15,12 @@ The order in which ``ultra_low_4bit`` runs them:
 behind carrier, whose format it gives to the data of norms:
 
     range_batch_norm                 its arithmetic over channels stays in f32
-    depthwise_bits                   takes its layers out of what the next two change
     cyclic_precision,                put other bits in place of the constants that all quantizers
     progressive_precision            read, before recompute copies any
+    depthwise_bits                   takes its layers out again
 
 ``dfq`` has gated_precision behind the affine quantizers, whose bits it takes over block by block,
-and ``fractrain`` progressive_target behind that.
+and ``fractrain`` progressive_target behind that, both depthwise_bits at the end of these.
 
 In recipes of 16-bit floats ``fp8_operands``, where there is one, stands ahead of ``carrier`` as the
 quantizers do, and ``loss_scale`` behind it: the gradients are f32 there,

@@ -1,14 +1,15 @@
-"""Depthwise convolutions in bits of their own, which no schedule of a later pass changes.
+"""Depthwise convolutions in bits of their own, whatever the passes ahead let the others follow.
 
 The authors of FracTrain and CPT hold those of MobileNetV2 at 8 bits forward and 16 backward
-(``DWS_BITS`` and ``DWS_GRAD_BITS`` of their program), while all other layers follow the schedule.
+(``DWS_BITS`` and ``DWS_GRAD_BITS`` of their program), while all other layers follow the schedule or
+the gate.
 
-    codes of a depthwise layer   bits
-    affine, made in forward      the first number of cpt_dws_bits
-    affine, made in backward     the second one
-    with a clip                  as they are
+    codes of depthwise layers              bits
+    affine, weights and activations        the first number of cpt_dws_bits
+    affine, gradients                      the second one
+    with a clip                            all that their format has; gradients beside them stay
 
-A code that several layers read belongs to the first of them.
+A code that another layer reads as well has the bits of that layer.
 """
 
 from __future__ import annotations
@@ -17,56 +18,69 @@ from dataclasses import replace
 
 from ..compiler.errors import RecipeError
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
+from ..compiler.ops import INPUT_GRADS, WEIGHT_GRADS
 from ..compiler.types import SCALAR
-from .affine import stored
+from .affine import QUANTIZERS, stored
 from .options import require
-from .schedules import BITS, FIXED, LEAST, READS, UNSCHEDULED
-from .select import depthwise
+from .schedules import BITS, LEAST, SCHEDULE
+from .select import depthwise, layers
 
 MOST = 16
+ORIGIN = f"{SCHEDULE}.depthwise"
 
 
 def depthwise_bits(program: Program, *, cpt_dws_bits: str = "8/16") -> Program:
-    """Give the quantizers of depthwise convolutions constant bits, ``none``: leave them alone.
+    """Let the quantizers of depthwise convolutions read constant bits; ``none``: leave them alone.
 
     ``cpt_dws_bits`` is FORWARD/BACKWARD, each 2 to 16. RecipeError for anything else.
     """
     wanted = _read(cpt_dws_bits)
-    chosen = depthwise(program) if wanted else set[str]()
-    made_in = {op.result: r.name for r, op in program.ops() if op.kind == "constant"}
+    own = _codes(program) if wanted else {}
     taken = program.names()
     bits: dict[tuple[str, int], Value] = {}
 
-    def constant(region: str, number: int) -> tuple[tuple[Op, ...], Value]:
-        """The bits as a value that ops of the region and later ones can read."""
-        known = (region, number) in bits
-        if not known:
-            bits[region, number] = Value(unused(f"{UNSCHEDULED}.bits", taken), SCALAR)
-        value = bits[region, number]
-        how = attrs(value=float(number))
-        return () if known else (Op("constant", (), (value,), how, UNSCHEDULED),), value
-
     def rule(region: Region, op: Op) -> tuple[Op, ...] | None:
-        if op.origin not in chosen:
+        role = own.get(op.result) if op.kind in BITS else None
+        if role is None:
             return None
-        if op.kind == FIXED and region.name == "forward" and not op.result.type.format.ends:
-            ahead, value = constant(region.name, op.result.type.format.bits)
-            return (*ahead, replace(op, kind=READS, inputs=(*op.inputs, value)))
-        source = made_in.get(op.inputs[BITS[op.kind]]) if op.kind in BITS else None
-        if source is None:
-            return None
-        number = wanted[source]
-        ahead, value = constant(source, number)
-        at, q = BITS[op.kind], op.result
-        type_ = replace(q.type, format=stored(number))
-        inputs = (*op.inputs[:at], value, *op.inputs[at + 1 :])
-        return (*ahead, replace(op, inputs=inputs, results=(Value(q.name, type_),)))
+        q, at = op.result, BITS[op.kind]
+        affine = op.kind in QUANTIZERS
+        number = wanted[role] if affine else q.type.format.bits
+        ahead: tuple[Op, ...] = ()
+        if (role, number) not in bits:
+            value = bits[role, number] = Value(unused(f"{ORIGIN}.bits", taken), SCALAR)
+            ahead = (Op("constant", (), (value,), attrs(value=float(number)), ORIGIN),)
+        inputs = (*op.inputs[:at], bits[role, number], *op.inputs[at + 1 :])
+        format_ = stored(number) if affine else q.type.format
+        made = Value(q.name, replace(q.type, format=format_))
+        return (*ahead, replace(op, inputs=inputs, results=(made,)))
 
     return program.rewrite(rule, by="depthwise_bits")
 
 
+def _codes(program: Program) -> dict[Value, str]:
+    """What depthwise layers alone read: ``forward``, or ``backward`` for gradients.
+
+    Gradients of layers whose forward codes have clips are not among them.
+    """
+    chosen, readers, gradients = depthwise(program), dict[Value, set[str]](), set[Value]()
+    for _, op in program.ops():
+        for v in op.inputs:
+            readers.setdefault(v, set()).add(op.origin)
+        if op.kind in INPUT_GRADS | WEIGHT_GRADS:
+            gradients.add(op.inputs[0])
+    known = layers(program).items()
+    affine = {n for n, op in known if all(v.type.scale.is_affine for v in op.inputs)}
+    found = {v: names for v, names in readers.items() if names <= chosen}
+    return {
+        v: "backward" if v in gradients else "forward"
+        for v, names in found.items()
+        if v not in gradients or names <= affine
+    }
+
+
 def _read(asked: str) -> dict[str, int]:
-    """Bits by the region that makes codes; empty for ``none``."""
+    """Bits by role; empty for ``none``."""
     if asked == "none":
         return {}
     try:

@@ -1,4 +1,4 @@
-"""Hybrid FP8: the gradients of some layers in 8-bit floats, for both products.
+"""Hybrid FP8: the gradients of some layers in 8-bit floats, for both products or for dW.
 
 "Ultra-Low Precision 4-bit Training" (Sun et al., NeurIPS 2020), section 4: 1x1 convolutions are
 sensitive to 4-bit gradients and keep the format that "Hybrid 8-bit Floating Point Training" (Sun et
@@ -6,7 +6,10 @@ al., NeurIPS 2019), section 3, gives to gradients.
 
     layers               dY into dX    dY into dW    top of the layer's GradScale
     fp8_on               fp8.152       fp8.152       57344
+    fp8_products=dw      unchanged     fp8.152       unchanged: dX's format is the narrower one
     all others           unchanged     unchanged     unchanged
+
+The paper's MobileNetV2 has 4-bit gradients for dX and FP8 for dW.
 
 The work is found by type: gradients that ``grad_scale`` has scaled and nothing has rounded yet.
 """
@@ -19,10 +22,14 @@ from typing import Literal
 
 from ..compiler.formats import FORMATS
 from ..compiler.ir import Op, Program, Region, Value, unused
+from ..compiler.ops import WEIGHT_GRADS
 from ..compiler.types import Scale, TensorType
 from .gradients import GRADIENT_PRODUCTS
 from .names import part
 from .select import selected
+
+# Ops that aim at the top of a layer's format.
+SCALES = ("grad_scale_init", "channel_scales", "grad_scale_step")
 
 
 def hybrid_fp8(
@@ -30,6 +37,7 @@ def hybrid_fp8(
     *,
     fp8_on: str = "1x1",
     fp8_format: Literal["fp8.152", "fp8.152.ibm", "fp8.143"] = "fp8.152",
+    fp8_products: Literal["both", "dw"] = "both",
 ) -> Program:
     """Cast the scaled gradient of each layer that ``fp8_on`` selects to ``fp8_format``.
 
@@ -38,14 +46,15 @@ def hybrid_fp8(
     """
     chosen, taken = selected(program, fp8_on), program.names()
     format_ = FORMATS[fp8_format]
+    products = GRADIENT_PRODUCTS if fp8_products == "both" else WEIGHT_GRADS
     rounded: dict[Value, Value] = {}
 
     def rule(region: Region, op: Op) -> tuple[Op, ...] | None:
         if op.origin not in chosen:
             return None
-        if op.kind in ("grad_scale_init", "channel_scales", "grad_scale_step"):
+        if op.kind in SCALES and fp8_products == "both":
             return (replace(op, attrs=MappingProxyType({**op.attrs, "top": format_.max})),)
-        if op.kind not in GRADIENT_PRODUCTS or not is_scaled(op.inputs[0]):
+        if op.kind not in products or not is_scaled(op.inputs[0]):
             return None
         g, other = op.inputs
         ahead: tuple[Op, ...] = ()

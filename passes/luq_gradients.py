@@ -16,7 +16,7 @@ ICLR 2023), equations 11 to 17. Levels are 0 and +-unit 2^k; max |dY| is the top
     9            fp5.luq9    the formula with b = 4: max / 256; stored in 8 bits
 
 ``luq_max=signed`` takes the maximum of dY with its sign, as the authors' code does: what is more
-negative than that counts as the lowest level.
+negative than that counts as the lowest level, and a gradient without a positive number keeps none.
 """
 
 from __future__ import annotations
@@ -109,7 +109,8 @@ class _Luq:
 
     def sample(self, layer: str, g: Value) -> tuple[Op, ...]:
         """The unit, the gradient in units, and its samples."""
-        now, unit = (self.new(layer, name, SCALAR) for name in ("dy.amax", "dy.unit"))
+        names = "dy.top" if self.signed else "dy.amax", "dy.unit"
+        now, unit = (self.new(layer, name, SCALAR) for name in names)
         ahead, behind = [self.top(layer, g, now)], list[Op]()
         state = largest = now
         if self.hindsight:

@@ -1,4 +1,4 @@
-"""Progressive precision: more bits for all quantizers whenever the loss has stopped falling.
+"""Progressive precision: more bits for quantizers whenever the loss has stopped falling.
 
 "FracTrain: Fractionally Squeezing Bit Savings Both Temporally and Spatially" (Fu et al., NeurIPS
 2020), section 3.1 (PFQ). ``plateau.py`` says when; bits are operands, so that nothing is compiled

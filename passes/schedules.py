@@ -23,8 +23,6 @@ BITS = {READS: 2, **dict.fromkeys(QUANTIZERS, 3)}
 SCHEDULE = "schedule"
 # State: the steps of the run (0: not known), and the bits of the last step's forward.
 TOTAL, NOW = f"{SCHEDULE}.total", f"{SCHEDULE}.bits"
-# The origin of a constant that no schedule replaces.
-UNSCHEDULED = f"{SCHEDULE}.depthwise"
 INTEGER = TensorType((), I64)
 
 
@@ -55,17 +53,14 @@ def with_bits(program: Program, bits: Value, region: str, ahead: tuple[Op, ...])
 
 
 def scheduled(program: Program, region: str) -> list[Op]:
-    """The quantizers of a region whose bits are a constant; with a clip, those of forward alone.
-
-    Depthwise convolutions to which ``depthwise_bits`` gave bits of their own are none of them.
-    """
+    """The quantizers of a region whose bits are a constant; with a clip, those of forward alone."""
     made = program.producers()
 
     def constant(op: Op) -> bool:
         if op.kind == FIXED:
             return region == "forward"
         maker = made.get(op.inputs[BITS[op.kind]]) if op.kind in BITS else None
-        return maker is not None and maker.kind == "constant" and maker.origin != UNSCHEDULED
+        return maker is not None and maker.kind == "constant"
 
     return [op for op in program.region(region).ops if constant(op)]
 

@@ -6,7 +6,7 @@ training and the evaluation program. A selection is a list of terms separated by
     term      layers
     first     every GEMM with no GEMM ahead of its data: it reads the program's inputs
     last      every GEMM with no GEMM behind it: the one nearest to the loss or the output
-    depthwise the convolutions with one input channel to each of several groups
+    depthwise the convolutions, no transposed ones, with one input channel to each of many groups
     shortcut  the convolutions on a branch that meets an ``add`` with fewer GEMMs than the other one
     1x1       the convolutions with kernels of that size; a training program must have some, but
               for 1x1, which recipes name for all networks

@@ -71,10 +71,13 @@ def write(bundle: Bundle, path: Path) -> None:
     write_bytes(path, buffer.getvalue())
 
 
-def check_exists(path: Path) -> None:
-    """Raise FileError where there is no such file: a cheap question ahead of slow ones."""
+def check_exists(path: Path, maker: str = "compile ... -o") -> None:
+    """Raise FileError where there is no such file: a cheap question ahead of slow ones.
+
+    ``maker`` is the command that would have made it.
+    """
     if not path.is_file():
-        raise FileError(f"{path} does not exist; make it with: quatrain compile ... -o {path}")
+        raise FileError(f"{path} does not exist; make it with: quatrain {maker} {path}")
 
 
 def read(path: Path | str, *, state: bool = True) -> Bundle:

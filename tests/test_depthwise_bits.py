@@ -9,9 +9,7 @@ import pytest
 from quatrain.compiler.errors import RecipeError
 from quatrain.compiler.ir import Op, Program
 from quatrain.compiler.text import parse, show
-from quatrain.passes.cyclic_precision import cyclic_precision
 from quatrain.passes.depthwise_bits import depthwise_bits
-from quatrain.passes.progressive_precision import progressive_precision
 from quatrain.passes.schedules import BITS
 from quatrain.passes.select import depthwise
 
@@ -34,23 +32,24 @@ def read_by(program: Program, op: Op) -> str:
     return maker.kind
 
 
-@pytest.mark.parametrize("schedule", [cyclic_precision, progressive_precision])
-def test_schedules_leave_depthwise_layers_alone(schedule: object) -> None:
-    assert callable(schedule)
-    found = schedule(depthwise_bits(program("affine")))
-    moved = "cyclic_bits" if schedule is cyclic_precision else "stage_bits"
+def test_the_others_follow_the_schedule() -> None:
+    found = depthwise_bits(program("affine"))
     kinds = {name: read_by(found, op) for name, op in quantizers(found).items()}
     for name in ("2.wq", "2.xq", "2.dyq"):
         assert kinds[name] == "constant"
-    assert kinds["0.wq"] == kinds["0.xq"] == moved
+    assert kinds["0.wq"] == kinds["0.xq"] == "cyclic_bits"
     assert quantizers(found)["2.dyq"].result.type.format.name == "uint16"
     assert quantizers(found)["0.dyq"].result.type.format.name == "uint8"
 
 
-def test_codes_with_a_clip_keep_the_bits_of_the_base() -> None:
-    found = cyclic_precision(depthwise_bits(program("clipped")), low=2, high=4)
-    assert read_by(found, quantizers(found)["2.wq"]) == "constant"
-    assert [op.kind for op in found.region("forward").ops if op.origin == "0"][1] == "quantize_bits"
+def test_a_code_that_another_layer_reads_has_its_bits() -> None:
+    found = {
+        name: op.inputs[BITS[op.kind]].name
+        for name, op in quantizers(depthwise_bits(program("shared"))).items()
+    }
+    shared = found.pop("a.xq"), found.pop("b.wq")
+    assert shared == ("schedule.bits", "schedule.bits")
+    assert found == {"a.wq": "schedule.depthwise.bits"}
 
 
 def test_none_leaves_them_to_the_schedule() -> None:
@@ -76,34 +75,31 @@ def test_bits_that_no_code_has_are_refused(asked: str) -> None:
 
 @pytest.mark.torch
 @pytest.mark.tvm
-@pytest.mark.parametrize("recipe", ["cpt", "pfq"])
-def test_both_targets_compute_the_same(recipe: str) -> None:
+@pytest.mark.parametrize(
+    ("recipe", "options"),
+    [("cpt", {"steps": 9, "cycles": 1}), ("pfq", {}), ("dfq", {}), ("fractrain", {})],
+)
+def test_both_targets_compute_the_same(recipe: str, options: dict[str, object]) -> None:
     """Kernels against the reference, op for op, at the least bits of the schedule."""
     torch = pytest.importorskip("torch")
-    from torch import nn
     from torch.nn.functional import cross_entropy
 
     import quatrain
     from quatrain.targets.cpu_info import detect
 
+    from .depthwise_block import network
     from .exactness import compare, given
 
     torch.manual_seed(0)
-    model = nn.Sequential(
-        nn.Conv2d(3, 7, 1, bias=False),
-        nn.ReLU(),
-        nn.Conv2d(7, 7, 3, groups=7, bias=False),
-        nn.BatchNorm2d(7),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.Linear(63, 3),
-    )
-    batch = torch.randn(5, 3, 5, 5), torch.arange(5) % 3
+    model, batch = network(), (torch.randn(5, 3, 5, 5), torch.arange(5) % 3)
     sgd = torch.optim.SGD(model.parameters(), lr=0.05)
-    options = {"steps": 9, "cycles": 1} if recipe == "cpt" else {}
     step = quatrain.compile(
         model, cross_entropy, batch, sgd, recipe=recipe, options=options, target="reference"
     )
+    kept = {name: op for name, op in quantizers(step.program).items() if name.startswith("block")}
+    formats = {name.rpartition(".")[2]: op.result.type.format.name for name, op in kept.items()}
+    assert {formats[n] for n in ("wq", "xq")} == {"uint8"} and formats["dyq"] == "uint16"
+    assert {read_by(step.program, op) for op in kept.values()} == {"constant"}
     for _ in range(2):
         found = [str(m) for m in compare(step.program, given(step, batch), detect())]
         assert not found, "\n".join(found)

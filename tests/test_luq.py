@@ -10,12 +10,14 @@ import pytest
 from quatrain.compiler.errors import RecipeError
 from quatrain.compiler.formats import F32, I64, INT5_17, INT5_24, INTS, LUQ, UINT4, Format
 from quatrain.compiler.ir import Op, Value, attrs
+from quatrain.compiler.text import parse
 from quatrain.compiler.types import Scale, TensorType
-from quatrain.passes.luq_gradients import NEAREST
+from quatrain.compiler.verify import verify
+from quatrain.passes.luq_gradients import NEAREST, luq_gradients
 from quatrain.passes.recipe import load_recipe
 from quatrain.passes.sawb_activations import STRETCH
 from quatrain.passes.sawb_weights import pair_of
-from quatrain.targets.reference import run_op
+from quatrain.targets.reference import evaluate, run_op
 from quatrain.targets.tensor import Array, Tensor
 from tests.residual import resnet
 
@@ -81,6 +83,43 @@ def test_a_gradient_of_zeros_stays_zero() -> None:
     assert not sampled(np.zeros(5, np.float32), 7).any()
 
 
+def test_a_signed_maximum_saturates_what_is_more_negative() -> None:
+    """The largest level is that of the positive numbers; without any, no sizes are left."""
+    assert real(np.array([0.5, -4.0, 0.25], np.float32)).tolist() == [0.5, -0.5, 0.25]
+    assert not real(np.array([-0.9, 0.0, -0.3], np.float32)).any()
+    assert real(np.array([-4.0, -0.5], np.float32)).tolist() == [-0.5, -0.5]
+
+
+def real(g: Array) -> Array:
+    """Real values of a gradient under ``luq_max=signed``, rounded to nearest."""
+    text = f"""program p
+input g : f32[{g.size}x1]
+input x : f32[{g.size}x3]
+state fc.w : f32[1x3]
+
+forward:
+  # fc
+  y = linear(x, fc.w) : f32[{g.size}x1]
+
+backward:
+  # fc
+  dw = linear_weight_grad(g, x) : f32[1x3]
+
+return y, dw
+"""
+    made = luq_gradients(
+        verify(parse(text)), luq_max="signed", luq_rounding="log_nearest", exempt="none"
+    )
+    given = {
+        v.name: Tensor.from_numbers(
+            v.type, g.reshape(-1, 1) if v.name == "g" else np.ones(v.type.shape)
+        )
+        for v in (*made.inputs, *made.state)
+    }
+    env = {v.name: t for v, t in evaluate(made, given).items()}
+    return env["fc.dyq"].real().ravel()
+
+
 def test_nearest_in_the_logarithm() -> None:
     x = np.array([1.49, 1.5, 2.9, 3.0, 64], np.float32)
     g = normalized(x, 7)
@@ -97,7 +136,7 @@ def test_the_clip_of_the_authors_code() -> None:
 
 
 def test_the_grids_of_the_authors_code() -> None:
-    """recipes of 17 weights, 16 activations over twice the clip, and 24 with a sign."""
+    """17 integers of weights, 16 of activations over twice the clip, 24 of those with a sign."""
     w = np.array([-1, -0.5, 0, 0.25, 0.5, 1.5], np.float32)
     clip = 2.020276
     want = [-1.010138, -0.505069, 0, 0.252535, 0.505069, 1.515207]

@@ -42,6 +42,7 @@ OPTIONS: dict[str, dict[str, object]] = {
     "grad_scale.instant": ALL | {"gradscale": "instant"},
     "grad_scale.channel": ALL | {"per": "channel"},
     "grad_scale.channel_instant": ALL | {"per": "channel", "gradscale": "instant"},
+    "hybrid_fp8.weights": {"fp8_on": "conv", "fp8_products": "dw"},
     "hybrid_fp8.named": {"fp8_on": "conv", "fp8_format": "fp8.143"},
     "two_phase_rounding.single": {"single": True, "midpoint": "harmonic"},
     "two_phase_rounding.odd_dx": {

@@ -67,6 +67,8 @@ OPTIONS: list[tuple[str, dict[str, object], set[str]]] = [
     ("ultra_low_4bit", {"radix": 2, "single": True, "carrier": "f32"}, {"fp4.r2"}),
     ("ultra_low_4bit", {"log5": True, "fp8_on": "3x3"}, {"fp5.140", "fp8.152"}),
     ("ultra_low_4bit", {"fp8_on": "6"}, {"fp8.152", "fp4.even"}),
+    ("ultra_low_4bit", {"fp8_on": "3x3", "fp8_products": "dw"}, {"fp8.152", "fp4.even"}),
+    ("ultra_low_4bit", {"grid": 17, "coefficients": "luq"}, {"int5.17"}),
     ("ultra_low_4bit", {"per": "channel"}, {"fp8.152", "fp4.even"}),
     (
         "ultra_low_4bit",

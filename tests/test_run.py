@@ -158,7 +158,10 @@ def test_a_missing_file_is_found_before_torch_is_loaded(
     gone = tmp_path / "gone"
     assert "there is no file" in quatrain("compile", f"{gone}.py:f", "-o", gone, status=2)
     words = ("run", f"{gone}.qtn", "--data", "digits", "--steps", 1)
-    assert "gone.qtn does not exist" in quatrain(*words, status=2)
+    assert "gone.qtn does not exist; make it with: quatrain compile" in quatrain(*words, status=2)
+    (tmp_path / "there").touch()
+    resumed = ("run", tmp_path / "there", "--data", "digits", "--steps", 1, "--resume", gone)
+    assert "make it with: quatrain run ... --checkpoint" in quatrain(*resumed, status=2)
 
 
 def test_compile_names_the_passes_that_changed_nothing(

@@ -173,7 +173,7 @@ def test_a_base_is_any_static_recipe_with_bits_as_operands(tmp_path: Path) -> No
     mine = load_recipe("cpt").with_options(
         {"base": str(tmp_path / "weights.toml"), "high": 4, "exempt": "first"}
     )
-    own = ("depthwise_bits", "cyclic_precision", "count_bit_operations")
+    own = ("cyclic_precision", "depthwise_bits", "count_bit_operations")
     assert mine.labels == ("affine_weights", *own)
     assert mine.settings["exempt"] == "first" and mine.settings["bits"] == 4
     assert mine.options["base"].endswith("weights.toml")

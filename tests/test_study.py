@@ -126,7 +126,7 @@ def test_a_rate_of_ones_own_reaches_the_training(
 ) -> None:
     words = study(data, "--recipes", "fp32,fp32:lr=0.5", "--seeds", 1, "--rounds", 0, "--json")
     common, own = json.loads(quatrain(*words))["recipes"]
-    assert common["script"] == {} and own["script"] == {"lr": 0.5}
+    assert common["own"] == {} and own["own"] == {"lr": 0.5}
     assert fake.rates == [0.05, 0.5]
 
 
@@ -256,6 +256,10 @@ def test_the_picture_names_the_recipes(
     quatrain(*study(data, *TWO, "--plot", picture), status=1)
     text = picture.read_text()
     assert "<!-- fp32 -->" in text and "GBitOPs" in text and "carrier=f32" not in text
+    fake.failing = "fp32"
+    only = study(data, "--recipes", "fp32", "--plot", tmp_path / "none.svg")
+    quatrain(*only, status=1)
+    assert "GBitOPs" in (tmp_path / "none.svg").read_text()
     error = quatrain(*study(data, "--plot", tmp_path / "no.bmp"), status=2)
     assert "a picture ends in" in error
 

@@ -26,7 +26,7 @@ def test_recipes_with_options() -> None:
 
 def test_a_rate_of_ones_own() -> None:
     plain, own, other = entries(["luq4,luq4:lr=0.05,momentum=0,smp=2,luq4:lr=0.1"])
-    assert own.label == "luq4 smp=2 lr=0.05 momentum=0"
+    assert own.label == "luq4 smp=2 lr=0.05 momentum=0.0"
     assert own.options == {"smp": "2"} and len({e.stem for e in (plain, own, other)}) == 3
     common = script(Wish("digits"), rows(130))
     assert plain.script(common) == common
@@ -124,9 +124,9 @@ def test_a_cycle_of_ones_own(capsys: pytest.CaptureFixture[str]) -> None:
     ("word", "message"),
     [
         ("3-8", "like 3-8/8"),
-        ("3-8/0", "3-8/0: quantizers have 2 to 16 bits, not 0"),
+        ("3-8/0", "3-8/0: gradients have 2 to 16 bits, not 0"),
         ("8-3/8", "is no cycle"),
-        ("1-8/8", "1-8/8: quantizers have 2 to 16 bits, not 1"),
+        ("1-8/8", "1-8/8: weights have 2 to 8 bits, not 1"),
     ],
 )
 def test_cycles_that_do_not_read(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -66,11 +65,15 @@ def command(
     as_json: Json = False,
 ) -> None:
     """Train the network; the last line says its accuracy on the test part."""
+    from ..runtime.bundle import check_exists
     from .schedule import schedule as find_schedule
 
     load_user_passes(recipe)
     factor = find_schedule(schedule)
-    _check_files((network, resume), checkpoint, checkpoint_every, output)
+    _check_files(checkpoint, checkpoint_every, output)
+    check_exists(network)
+    if resume is not None:
+        check_exists(resume, "run ... --checkpoint")
     with env.chosen(threads=threads, data=data_dir, cache=cache_dir):
         from . import train
         from .data import load_data
@@ -88,14 +91,7 @@ def command(
             step.save(output)
 
 
-def _check_files(
-    read: Sequence[Path | None], checkpoint: Path | None, every: int | None, output: Path | None
-) -> None:
-    from ..runtime.bundle import check_exists
-
-    for path in read:
-        if path is not None:
-            check_exists(path)
+def _check_files(checkpoint: Path | None, every: int | None, output: Path | None) -> None:
     if every is not None and checkpoint is None:
         raise UsageError("--checkpoint-every needs --checkpoint FILE to write to")
     if output is not None:

@@ -15,7 +15,8 @@ from ..runtime.cyclic_precision import Cyclic
 # The settings that Fu et al. (CPT, ICLR 2021) train, and the iterations of their CIFAR cycles.
 PUBLISHED = ("3-8/8", "3-6/6", "4-8/8", "4-6/6", "5-8/8", "5-6/8", "3-4/6", "4-6/8")
 LENGTH = 2000
-FEWEST, MOST = 2, 16
+# Bits of affine quantizers: of weights and activations, and of gradients.
+FORWARD, BACKWARD = range(2, 9), range(2, 17)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +53,11 @@ def read(word: str, length: int) -> Setting:
     if found is None:
         raise UsageError(f"{word!r} is no setting; one reads MIN-MAX/GRADIENTS in bits, like 3-8/8")
     least, most, backward = map(int, found.groups())
-    for bits in (least, most, backward):
-        if not FEWEST <= bits <= MOST:
-            raise UsageError(f"{word}: quantizers have {FEWEST} to {MOST} bits, not {bits}")
+    for bits, known, what in (
+        (least, FORWARD, "weights"), (most, FORWARD, "weights"), (backward, BACKWARD, "gradients")
+    ):  # fmt: skip
+        if bits not in known:
+            raise UsageError(f"{word}: {what} have {known[0]} to {known[-1]} bits, not {bits}")
     return Setting(Cyclic(least, most, length), backward)
 
 

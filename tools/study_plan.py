@@ -46,7 +46,7 @@ class Entry:
     @property
     def label(self) -> str:
         """In words: ``ultra_low_4bit carrier=f32``."""
-        own = {k: f"{v:g}" for k, v in self.own.items()}
+        own = {k: repr(v) for k, v in self.own.items()}
         return " ".join((self.recipe, *(f"{k}={v}" for k, v in {**self.options, **own}.items())))
 
     def script(self, common: Script) -> Script:
@@ -144,7 +144,7 @@ DEFAULT_NETWORK = "resnet20"
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """All that the rows of a study share, beside the seeds: plain data.
+    """What the rows of a study share, beside the seeds, but for what a row has of its own.
 
     ``samples`` are the training rows that are used, from the first; one cycle of the rate
     (``schedule``) spans the ``steps``; SGD with Nesterov momentum.

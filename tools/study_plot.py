@@ -30,5 +30,6 @@ def plot_study(rows: Sequence[Row], script: Script, path: Path) -> None:
     axis.set(xlabel="GBitOPs of a training", ylabel="test accuracy, %", xscale="log")
     axis.set_title(script.words, fontsize="small", wrap=True)
     axis.grid(alpha=0.3)
-    axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize="small", frameon=False)
+    if axis.lines:
+        axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize="small", frameon=False)
     figure.savefig(path)

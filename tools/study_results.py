@@ -81,7 +81,7 @@ class Row:
         return {
             "recipe": self.entry.recipe,
             "options": dict(self.entry.options),
-            "script": dict(self.entry.own),
+            "own": dict(self.entry.own),
             "hash": self.entry.digest,
             "failures": [{"part": part, "why": why} for part, why in self.failures],
             "accuracies": found,

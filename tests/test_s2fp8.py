@@ -182,7 +182,9 @@ class TestKernels:
         got, want = pointwise(group, (y,), random_inputs(group.inputs))
         same(got[y.name], want[y.name])
 
-    def test_edges(self) -> None:
+    @pytest.mark.parametrize("constants", [(1.0, 0.0), (300.0, 0.0), (1.0, -1000.0), (1.0, 1000.0)])
+    def test_edges(self, constants: tuple[float, float]) -> None:
+        """What is no normal number, and exponents beyond those of f32."""
         pytest.importorskip("tvm")
         from .one_kernel import Group, pointwise, random_inputs, same
 
@@ -193,12 +195,13 @@ class TestKernels:
         (q,) = group.op(
             "squeeze", (x, alpha, beta), [TensorType(x.type.shape, FP8_152, Scale.SQUEEZED)]
         )
-        given: dict[str, Array | float] = {"x": np.array(edges), "alpha": 1.0, "beta": 0.0}
+        given: dict[str, Array | float] = {"x": np.array(edges)}
+        given |= dict(zip(("alpha", "beta"), constants, strict=True))
         got, want = pointwise(group, (q,), random_inputs(group.inputs, given=given))
         same(got[q.name], want[q.name])
 
     @pytest.mark.parametrize("shape", [(1,), (7,), (33, 1), (3, 7, 13, 1), (70, 33, 28, 1)])
-    @pytest.mark.parametrize("x", ["random", "flat", "zero", "near"])
+    @pytest.mark.parametrize("x", ["random", "flat", "zero", "near", "tiny"])
     @pytest.mark.parametrize("degenerate", ["center", "identity"])
     def test_constants(self, shape: tuple[int, ...], x: str, degenerate: str) -> None:
         pytest.importorskip("tvm")
@@ -210,6 +213,7 @@ class TestKernels:
             "flat": np.full(shape, -0.1),
             "zero": np.zeros(shape),
             "near": 1 + rng.random(shape) * 2.0**-10,
+            "tiny": np.where(rng.random(shape) < 0.5, 1e-40, rng.normal(size=shape)),
         }[x]
         group = Group()
         v = group.input("x", TensorType(shape, F32))
@@ -219,6 +223,19 @@ class TestKernels:
             # f64 sums in another order of the same f32 logarithms: of a spread of 2^-10 their
             # rounding is 1e-12, which may turn the last bit of an f32.
             close(got[r.name], want[r.name], 2**-22)
+
+    @pytest.mark.parametrize("x", [np.inf, -np.inf, np.nan])
+    def test_constants_of_what_is_not_finite(self, x: float) -> None:
+        pytest.importorskip("tvm")
+        from .one_kernel import Group, random_inputs, single
+
+        group = Group()
+        v = group.input("x", TensorType((33,), F32))
+        results = group.op("squeeze_stats", (v,), [SCALAR, SCALAR], degenerate="center")
+        numbers = np.ones(33)
+        numbers[[3, 20]] = 0.5, x
+        for made in single(group, random_inputs(group.inputs, given={"x": numbers})):
+            assert all(np.isnan(made[r.name].data) for r in results)
 
 
 @pytest.mark.tvm

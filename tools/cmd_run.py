@@ -65,15 +65,12 @@ def command(
     as_json: Json = False,
 ) -> None:
     """Train the network; the last line says its accuracy on the test part."""
-    from ..runtime.bundle import check_exists
     from .schedule import schedule as find_schedule
 
     load_user_passes(recipe)
     factor = find_schedule(schedule)
+    _check_there(network, resume)
     _check_files(checkpoint, checkpoint_every, output)
-    check_exists(network)
-    if resume is not None:
-        check_exists(resume, "run ... --checkpoint")
     with env.chosen(threads=threads, data=data_dir, cache=cache_dir):
         from . import train
         from .data import load_data
@@ -89,6 +86,14 @@ def command(
         _train(step, found, run, batch, as_json)
         if output is not None:
             step.save(output)
+
+
+def _check_there(network: Path, resume: Path | None) -> None:
+    from ..runtime.bundle import check_exists
+
+    check_exists(network)
+    if resume is not None:
+        check_exists(resume, "run ... --checkpoint")
 
 
 def _check_files(checkpoint: Path | None, every: int | None, output: Path | None) -> None:

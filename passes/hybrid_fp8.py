@@ -42,7 +42,8 @@ def hybrid_fp8(
     """Cast the scaled gradient of each layer that ``fp8_on`` selects to ``fp8_format``.
 
     ``fp8_on`` takes kernel sizes and layer patterns (``1x1,layer3.*``), or ``none``. An exempt
-    layer has no scaled gradient and stays exempt, even where ``fp8_on`` names it.
+    layer has no scaled gradient and stays exempt, even where ``fp8_on`` names it. With
+    ``fp8_products=dw`` dX is left to the pass that follows.
     """
     chosen, taken = selected(program, fp8_on), program.names()
     format_ = FORMATS[fp8_format]

@@ -109,7 +109,7 @@ class _Luq:
 
     def sample(self, layer: str, g: Value) -> tuple[Op, ...]:
         """The unit, the gradient in units, and its samples."""
-        names = "dy.top" if self.signed else "dy.amax", "dy.unit"
+        names = ("dy.top" if self.signed else "dy.amax"), "dy.unit"
         now, unit = (self.new(layer, name, SCALAR) for name in names)
         ahead, behind = [self.top(layer, g, now)], list[Op]()
         state = largest = now

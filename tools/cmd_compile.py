@@ -123,7 +123,7 @@ def _compile(
     seed: int,
     allow: tuple[str, ...],
 ) -> Step:
-    factory_file(spec)
+    factory_file(spec)  # a missing file is found before seconds go to torch
     with stage("load torch"):
         from . import driver
         from .bare_model import task_of

@@ -78,8 +78,8 @@ from .integer_update import integer_update
 from .loss_scale import loss_scale
 from .luq_gradients import luq_gradients
 from .narrow_update import narrow_update
-from .options import Pass
 from .pact_activations import pact_activations
+from .parts.options import Pass
 from .progressive_precision import progressive_precision
 from .progressive_target import progressive_target
 from .range_batch_norm import range_batch_norm

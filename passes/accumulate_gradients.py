@@ -14,12 +14,12 @@ from dataclasses import replace
 
 import networkx as nx
 
-from ..compiler.analysis import graph
 from ..compiler.formats import F32
 from ..compiler.ir import STEP, Op, Program, Region, Value, attrs, unused
+from ..compiler.ir.analysis import graph
 from ..compiler.types import TensorType
-from .optimized import gradient, updates, widened, with_gradients
-from .options import require
+from .parts.optimized import gradient, updates, widened, with_gradients
+from .parts.options import require
 
 
 def accumulate_gradients(program: Program, *, batches: int = 1) -> Program:

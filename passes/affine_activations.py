@@ -17,9 +17,9 @@ from dataclasses import replace
 from typing import Literal
 
 from ..compiler.ir import Op, Program, Region
-from ..compiler.ops import FORWARD_GEMMS, WEIGHT_GRADS
-from .affine import Quantizers, Ranges, check_momentum, is_training, noise, with_seed
-from .select import quantized
+from ..compiler.ir.ops import FORWARD_GEMMS, WEIGHT_GRADS
+from .parts.affine import Quantizers, Ranges, check_momentum, is_training, noise, with_seed
+from .parts.select import quantized
 
 
 def affine_activations(

@@ -18,10 +18,10 @@ from typing import Literal
 
 from ..compiler.formats import BF16, F32
 from ..compiler.ir import Op, Program, Region, Value
-from ..compiler.ops import INPUT_GRADS, WEIGHT_GRADS
+from ..compiler.ir.ops import INPUT_GRADS, WEIGHT_GRADS
 from ..compiler.types import Scale, TensorType
-from .affine import Quantizers, noise, with_seed
-from .select import quantized
+from .parts.affine import Quantizers, noise, with_seed
+from .parts.select import quantized
 
 
 def affine_gradients(

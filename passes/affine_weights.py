@@ -14,9 +14,9 @@ from dataclasses import replace
 from typing import Literal
 
 from ..compiler.ir import Op, Program, Region
-from ..compiler.ops import FORWARD_GEMMS, INPUT_GRADS
-from .affine import Quantizers
-from .select import quantized
+from ..compiler.ir.ops import FORWARD_GEMMS, INPUT_GRADS
+from .parts.affine import Quantizers
+from .parts.select import quantized
 
 READS_WEIGHT = FORWARD_GEMMS | INPUT_GRADS
 # Its output channels are dimension 1, which a scale does not go along.

@@ -13,8 +13,8 @@ from dataclasses import replace
 from ..compiler.formats import F32
 from ..compiler.ir import STEP, Attr, Op, Program, Value, attrs, unused
 from ..compiler.types import TensorType
-from .optimized import updates, widened
-from .options import require
+from .parts.optimized import updates, widened
+from .parts.options import require
 
 AVERAGE = ".average"  # the end of a state's name
 

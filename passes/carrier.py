@@ -20,9 +20,9 @@ from typing import Literal
 
 from ..compiler.formats import F32, FORMATS, Format
 from ..compiler.ir import Op, Program, Region, Value, unused
-from ..compiler.ops import FORWARD_GEMMS, INPUT_GRADS, OPS, PRODUCTS
-from ..compiler.optimizers import UPDATES
-from .names import words
+from ..compiler.ir.ops import FORWARD_GEMMS, INPUT_GRADS, OPS, PRODUCTS
+from ..compiler.ir.optimizers import UPDATES
+from .parts.names import words
 
 # These turn f32 into the carrier whatever they read; only their first result is a tensor of data.
 MAKERS = (

@@ -18,12 +18,12 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Literal
 
-from ..compiler.accumulation import refusal
 from ..compiler.errors import RecipeError
 from ..compiler.ir import Op, Program, Region
-from ..compiler.ops import GEMMS
-from .options import require
-from .select import quantized
+from ..compiler.ir.accumulation import refusal
+from ..compiler.ir.ops import GEMMS
+from .parts.options import require
+from .parts.select import quantized
 
 
 def chunked_accumulation(

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from ..compiler.ir import Attr, Op, Program, Value, attrs, unused
 from ..compiler.types import SCALAR, TensorType
-from .optimized import gradient, updates, widened, with_gradients
-from .options import require
+from .parts.optimized import gradient, updates, widened, with_gradients
+from .parts.options import require
 
 SMALL = 1e-6
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ..compiler.analysis import macs
 from ..compiler.formats import F32
 from ..compiler.ir import STEP, Attr, Op, Program, Value, attrs, unused
-from ..compiler.ops import PRODUCTS
+from ..compiler.ir.analysis import macs
+from ..compiler.ir.ops import PRODUCTS
 from ..compiler.types import SCALAR, TensorType
-from .affine import is_training
 from .canonicalize import canonicalize
-from .schedules import BITS, SCHEDULE
+from .parts.affine import is_training
+from .parts.schedules import BITS, SCHEDULE
 
 GIGA = 1e9
 SPENT = f"{SCHEDULE}.gbitops"

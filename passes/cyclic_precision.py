@@ -17,11 +17,11 @@ from __future__ import annotations
 from ..compiler.errors import RecipeError
 from ..compiler.ir import Op, Program, Value, attrs, unused
 from ..compiler.types import SCALAR
-from .affine import is_training
-from .options import require
-from .range_test import with_range_test
-from .schedule_length import require_fit
-from .schedules import (
+from .parts.affine import is_training
+from .parts.options import require
+from .parts.range_test import with_range_test
+from .parts.schedule_length import require_fit
+from .parts.schedules import (
     INTEGER,
     NOW,
     SCHEDULE,

@@ -18,12 +18,12 @@ from dataclasses import replace
 
 from ..compiler.errors import RecipeError
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
-from ..compiler.ops import INPUT_GRADS, WEIGHT_GRADS
+from ..compiler.ir.ops import INPUT_GRADS, WEIGHT_GRADS
 from ..compiler.types import SCALAR
-from .affine import QUANTIZERS, stored
-from .options import require
-from .schedules import BITS, LEAST, SCHEDULE
-from .select import depthwise, layers
+from .parts.affine import QUANTIZERS, stored
+from .parts.options import require
+from .parts.schedules import BITS, LEAST, SCHEDULE
+from .parts.select import depthwise, layers
 
 MOST = 16
 ORIGIN = f"{SCHEDULE}.depthwise"

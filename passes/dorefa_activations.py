@@ -18,11 +18,11 @@ from typing import Literal
 from ..compiler.errors import RecipeError
 from ..compiler.formats import INTS, UINT2, UINTS
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
-from ..compiler.ops import FORWARD_GEMMS, INPUT_GRADS, WEIGHT_GRADS
+from ..compiler.ir.ops import FORWARD_GEMMS, INPUT_GRADS, WEIGHT_GRADS
 from ..compiler.types import SCALAR, Scale, TensorType
-from .names import part
-from .select import EXEMPT, float_layers, quantized
-from .sign import never_negative
+from .parts.names import part
+from .parts.select import EXEMPT, float_layers, quantized
+from .parts.sign import never_negative
 
 UNTOUCHED = 32
 

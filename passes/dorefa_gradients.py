@@ -17,10 +17,10 @@ from typing import Literal
 from ..compiler.formats import F32, UINTS
 from ..compiler.ir import Attr, Op, Program, Region, Value, attrs, unused
 from ..compiler.types import Scale, TensorType
-from .affine import noise, with_seed
-from .gradients import plain_gradient
-from .names import part, salt_of
-from .select import EXEMPT, quantized
+from .parts.affine import noise, with_seed
+from .parts.gradients import plain_gradient
+from .parts.names import part, salt_of
+from .parts.select import EXEMPT, quantized
 
 UNTOUCHED = 32
 

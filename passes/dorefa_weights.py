@@ -18,10 +18,10 @@ from typing import Literal
 
 from ..compiler.formats import F32, MIDRISE, Format
 from ..compiler.ir import Attr, Op, Program, Region, Value, attrs, unused
-from ..compiler.ops import FORWARD_GEMMS, INPUT_GRADS, WEIGHT_GRADS
+from ..compiler.ir.ops import FORWARD_GEMMS, INPUT_GRADS, WEIGHT_GRADS
 from ..compiler.types import Scale, Shape, TensorType
-from .names import part
-from .select import EXEMPT, layers, quantized
+from .parts.names import part
+from .parts.select import EXEMPT, layers, quantized
 
 UNTOUCHED = 32
 READS_WEIGHT = FORWARD_GEMMS | INPUT_GRADS

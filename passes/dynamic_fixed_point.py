@@ -16,10 +16,10 @@ from typing import Literal
 
 from ..compiler.formats import INT16, INTS
 from ..compiler.ir import Op, Program, Region, Value
-from ..compiler.ops import FORWARD_GEMMS, GEMMS, INPUT_GRADS
+from ..compiler.ir.ops import FORWARD_GEMMS, GEMMS, INPUT_GRADS
 from ..compiler.types import Scale
-from .select import quantized
-from .shift import Shifts, below
+from .parts.select import quantized
+from .parts.shift import Shifts, below
 
 # Names of the operands of a product.
 NAMES = {

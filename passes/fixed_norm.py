@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..compiler.ir import Attr, Op, Program, Region, Value, attrs, unused
-from .names import part
+from .parts.names import part
 
 STATISTICS_BITS, NUMBER_BITS = 16, 8
 EPS = 2.0**-15

@@ -19,11 +19,11 @@ from typing import Literal
 
 from ..compiler.formats import F32, INT8, INT16, UINT8, Format
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
-from ..compiler.ops import FORWARD_GEMMS, GEMMS, WEIGHT_GRADS
+from ..compiler.ir.ops import FORWARD_GEMMS, GEMMS, WEIGHT_GRADS
 from ..compiler.types import Scale, TensorType
-from .names import part
-from .select import quantized
-from .sign import never_negative
+from .parts.names import part
+from .parts.select import quantized
+from .parts.sign import never_negative
 
 STEP = 2.0**-7
 

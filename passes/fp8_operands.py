@@ -21,11 +21,11 @@ from typing import Literal
 
 from ..compiler.formats import FORMATS, FP8_152, FP8_152_IBM, Format
 from ..compiler.ir import Op, Program, Region, Value, unused
-from ..compiler.ops import GEMMS
+from ..compiler.ir.ops import GEMMS
 from ..compiler.types import Scale, TensorType
-from .gradients import GRADIENT_PRODUCTS
-from .names import part
-from .select import quantized
+from .parts.gradients import GRADIENT_PRODUCTS
+from .parts.names import part
+from .parts.select import quantized
 
 
 def fp8_operands(

@@ -23,14 +23,14 @@ from typing import Literal
 
 from ..compiler.errors import RecipeError
 from ..compiler.ir import Attr, Op, Program, Region, Value, attrs
-from ..compiler.ops import FORWARD_GEMMS, INPUT_GRADS, WEIGHT_GRADS
+from ..compiler.ir.ops import FORWARD_GEMMS, INPUT_GRADS, WEIGHT_GRADS
 from ..compiler.types import Scale, TensorType
-from .added_update import added_update
-from .affine import QUANTIZERS, is_training, noise, with_seed
-from .gate_network import ORIGIN, GateNetwork, Passed, f32
-from .options import require
-from .residual_blocks import Block, residual_blocks
-from .select import layers, split
+from .parts.added_update import added_update
+from .parts.affine import QUANTIZERS, is_training, noise, with_seed
+from .parts.gate_network import ORIGIN, GateNetwork, Passed, f32
+from .parts.options import require
+from .parts.residual_blocks import Block, residual_blocks
+from .parts.select import layers, split
 
 FULL_BITS = 32
 COST = f"{ORIGIN}.cost"

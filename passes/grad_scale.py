@@ -19,11 +19,11 @@ from typing import Literal
 from ..compiler.formats import FP4_EVEN
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
 from ..compiler.types import SCALAR, Scale, TensorType
-from .channel_scales import ChannelScales
-from .gradients import plain_gradient
-from .names import part
-from .options import require
-from .select import EXEMPT, quantized
+from .parts.channel_scales import ChannelScales
+from .parts.gradients import plain_gradient
+from .parts.names import part
+from .parts.options import require
+from .parts.select import EXEMPT, quantized
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -22,11 +22,11 @@ from typing import Literal
 
 from ..compiler.formats import FORMATS
 from ..compiler.ir import Op, Program, Region, Value, unused
-from ..compiler.ops import WEIGHT_GRADS
+from ..compiler.ir.ops import WEIGHT_GRADS
 from ..compiler.types import Scale, TensorType
-from .gradients import GRADIENT_PRODUCTS
-from .names import part
-from .select import selected
+from .parts.gradients import GRADIENT_PRODUCTS
+from .parts.names import part
+from .parts.select import selected
 
 # Ops that aim at the top of a layer's format.
 SCALES = ("grad_scale_init", "channel_scales", "grad_scale_step")

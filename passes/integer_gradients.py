@@ -15,10 +15,10 @@ from typing import Literal
 from ..compiler.formats import F32, INTS
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
 from ..compiler.types import SCALAR, Scale, TensorType
-from .affine import noise, with_seed
-from .gradients import plain_gradient
-from .names import part, salt_of
-from .select import EXEMPT, quantized
+from .parts.affine import noise, with_seed
+from .parts.gradients import plain_gradient
+from .parts.names import part, salt_of
+from .parts.select import EXEMPT, quantized
 
 
 def integer_gradients(

@@ -22,13 +22,13 @@ from typing import Literal
 from ..compiler.errors import RecipeError
 from ..compiler.formats import F32, INTS
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
-from ..compiler.optimizers import UPDATES
+from ..compiler.ir.optimizers import UPDATES
 from ..compiler.types import Scale, TensorType
-from .affine import noise, with_seed
-from .names import part
-from .optimized import widened
-from .select import layers, quantized
-from .shift import Shifts, around
+from .parts.affine import noise, with_seed
+from .parts.names import part
+from .parts.optimized import widened
+from .parts.select import layers, quantized
+from .parts.shift import Shifts, around
 
 VECTOR_BITS, RATE_BITS, MOMENTUM_BITS, WEIGHT_BITS = 15, 10, 13, 24
 GRADIENT_STEP = 2.0**-14

@@ -22,9 +22,9 @@ from ..compiler.formats import I64
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
 from ..compiler.types import SCALAR, TensorType
 from .carrier import LOSS
-from .finite import watched
-from .optimized import gradient, updates, widened, with_gradients
-from .options import require
+from .parts.finite import watched
+from .parts.optimized import gradient, updates, widened, with_gradients
+from .parts.options import require
 
 
 def loss_scale(

@@ -28,11 +28,11 @@ from ..compiler.errors import RecipeError
 from ..compiler.formats import F32, LUQ, Format
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
 from ..compiler.types import SCALAR, Scale, TensorType
-from .affine import noise, with_seed
-from .gradients import plain_gradient
-from .names import part, salt_of
-from .options import require
-from .select import EXEMPT, quantized
+from .parts.affine import noise, with_seed
+from .parts.gradients import plain_gradient
+from .parts.names import part, salt_of
+from .parts.options import require
+from .parts.select import EXEMPT, quantized
 
 # RDNP, equation 13: 2^floor(log2(4x/3)), which turns at 1.5 times the lower level.
 NEAREST = attrs(up=4 / 3, tie="up", underflow="uniform")

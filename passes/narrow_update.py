@@ -19,9 +19,9 @@ from dataclasses import replace
 from typing import Literal
 
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
-from ..compiler.optimizers import UPDATES
-from .affine import noise, with_seed
-from .names import salt_of
+from ..compiler.ir.optimizers import UPDATES
+from .parts.affine import noise, with_seed
+from .parts.names import salt_of
 
 
 def narrow_update(

@@ -18,13 +18,13 @@ from typing import Literal
 
 from ..compiler.formats import INTS, UINT2, UINTS
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
-from ..compiler.ops import FORWARD_GEMMS, INPUT_GRADS, WEIGHT_GRADS
+from ..compiler.ir.ops import FORWARD_GEMMS, INPUT_GRADS, WEIGHT_GRADS
 from ..compiler.types import SCALAR, Scale, TensorType
-from .clip_update import clip_update
-from .names import part
-from .options import require
-from .select import EXEMPT, float_layers, quantized
-from .sign import never_negative
+from .parts.clip_update import clip_update
+from .parts.names import part
+from .parts.options import require
+from .parts.select import EXEMPT, float_layers, quantized
+from .parts.sign import never_negative
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -10,9 +10,9 @@ from __future__ import annotations
 from ..compiler.errors import RecipeError
 from ..compiler.ir import Op, Program, Value, attrs, unused
 from ..compiler.types import SCALAR
-from .options import require
-from .plateau import Plateau
-from .schedules import SCHEDULE, check_bits, check_quantizers, scheduled, with_bits
+from .parts.options import require
+from .parts.plateau import Plateau
+from .parts.schedules import SCHEDULE, check_bits, check_quantizers, scheduled, with_bits
 
 NAME = "progressive_precision"
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 from ..compiler.errors import RecipeError
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
 from ..compiler.types import SCALAR
-from .affine import is_training
 from .gated_precision import OVER
-from .options import require
-from .plateau import Plateau
-from .schedules import SCHEDULE
-from .select import layers
+from .parts.affine import is_training
+from .parts.options import require
+from .parts.plateau import Plateau
+from .parts.schedules import SCHEDULE
+from .parts.select import layers
 
 NAME = "progressive_target"
 

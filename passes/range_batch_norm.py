@@ -23,9 +23,9 @@ from typing import Literal
 from ..compiler.formats import F32, I32
 from ..compiler.ir import Attr, Op, Program, Region, Value, attrs
 from ..compiler.types import TensorType
-from .affine import Quantizers, Ranges, check_momentum, is_training, noise, with_seed
-from .names import words
-from .options import require
+from .parts.affine import Quantizers, Ranges, check_momentum, is_training, noise, with_seed
+from .parts.names import words
+from .parts.options import require
 
 FORWARD = words("batch_stats batch_norm")
 BACKWARD = words("batch_norm_grad_stats batch_norm_input_grad batch_norm_eval_grad")

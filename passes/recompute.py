@@ -18,9 +18,9 @@ from typing import Literal
 
 from ..compiler.formats import F32, UINT2
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
-from ..compiler.ops import FORWARD_GEMMS
+from ..compiler.ir.ops import FORWARD_GEMMS
 from ..compiler.types import TensorType
-from .names import words
+from .parts.names import words
 
 CHEAP = words(
     "batch_norm relu clip_region cast view permute slice pad clamp_min scale add_bias constant "

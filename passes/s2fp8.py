@@ -21,10 +21,10 @@ from typing import Literal
 
 from ..compiler.formats import FP8_152
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
-from ..compiler.ops import GEMMS, PRODUCTS, WEIGHT_GRADS
+from ..compiler.ir.ops import GEMMS, PRODUCTS, WEIGHT_GRADS
 from ..compiler.types import SCALAR, Scale, TensorType
-from .names import part
-from .select import selected
+from .parts.names import part
+from .parts.select import selected
 
 
 def s2fp8(

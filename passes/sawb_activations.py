@@ -20,13 +20,13 @@ from typing import Literal
 
 from ..compiler.formats import INT5_24, INTS, UINT4, UINTS
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
-from ..compiler.ops import FORWARD_GEMMS, WEIGHT_GRADS
+from ..compiler.ir.ops import FORWARD_GEMMS, WEIGHT_GRADS
 from ..compiler.types import SCALAR, Scale, TensorType
-from .names import part
-from .options import require
+from .parts.names import part
+from .parts.options import require
+from .parts.select import EXEMPT, float_layers, quantized
+from .parts.sign import never_negative
 from .sawb_weights import Pair, pair_of
-from .select import EXEMPT, float_layers, quantized
-from .sign import never_negative
 
 
 @dataclass(frozen=True, eq=False, slots=True)

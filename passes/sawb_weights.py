@@ -30,11 +30,11 @@ from typing import Literal
 from ..compiler.errors import RecipeError
 from ..compiler.formats import F32, INT5_17, INTS, MIDRISE, UINT2, Format
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
-from ..compiler.ops import FORWARD_GEMMS, INPUT_GRADS, WEIGHT_GRADS
+from ..compiler.ir.ops import FORWARD_GEMMS, INPUT_GRADS, WEIGHT_GRADS
 from ..compiler.types import Scale, TensorType
-from .names import part
-from .options import require
-from .select import EXEMPT, layers, quantized
+from .parts.names import part
+from .parts.options import require
+from .parts.select import EXEMPT, layers, quantized
 
 Pair = tuple[float, float]
 COEFFICIENTS: dict[Format, Pair] = {

@@ -19,12 +19,12 @@ from typing import Literal
 
 from ..compiler.formats import INT8, INT15, INT16
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
-from ..compiler.ops import INPUT_GRADS
+from ..compiler.ir.ops import INPUT_GRADS
 from ..compiler.types import Scale, TensorType
-from .gradients import GRADIENT_PRODUCTS
-from .names import part
-from .select import layers, quantized
-from .shift import Shifts, around
+from .parts.gradients import GRADIENT_PRODUCTS
+from .parts.names import part
+from .parts.select import layers, quantized
+from .parts.shift import Shifts, around
 
 BITS = 8
 UNIT = 2.0 ** (BITS - 1)

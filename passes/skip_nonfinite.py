@@ -17,8 +17,8 @@ from dataclasses import replace
 from ..compiler.formats import I64
 from ..compiler.ir import Op, Program, Value, unused
 from ..compiler.types import TensorType
-from .finite import watched
-from .optimized import updates
+from .parts.finite import watched
+from .parts.optimized import updates
 
 SKIPPED = "skipped"
 # Ops that make state which reacts to an overflow, so that the next step does better.

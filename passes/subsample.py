@@ -14,7 +14,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
-from .names import part
+from .parts.names import part
 
 DIRECTIONS = ("height", "width")
 

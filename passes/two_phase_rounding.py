@@ -41,11 +41,11 @@ from ..compiler.formats import (
 )
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
 from ..compiler.types import Scale, TensorType
-from .affine import noise, with_seed
-from .gradients import GRADIENT_PRODUCTS
 from .hybrid_fp8 import is_scaled
-from .names import part
-from .options import require
+from .parts.affine import noise, with_seed
+from .parts.gradients import GRADIENT_PRODUCTS
+from .parts.names import part
+from .parts.options import require
 
 # Even, odd above, odd below; a radix without odd phases has one.
 PHASES: dict[int, tuple[Format, ...]] = {

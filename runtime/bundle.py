@@ -28,8 +28,8 @@ from safetensors.numpy import save as save_tensors
 
 from ..compiler.errors import FileError, ParseError, VerifyError
 from ..compiler.ir import Program
-from ..compiler.text import show
-from ..compiler.verify import read_program
+from ..compiler.ir.text import show
+from ..compiler.ir.verify import read_program
 from ..passes.recipe import Recipe
 from .files import write_bytes
 

@@ -13,7 +13,7 @@ import torch
 
 from ..compiler.errors import InputError
 from ..compiler.ir import Program, Value
-from ..targets.plan_memory import ALIGNMENT
+from ..targets.plan.memory import ALIGNMENT
 
 DTYPES = {"f32": torch.float32, "i64": torch.int64}
 

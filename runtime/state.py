@@ -9,9 +9,9 @@ import numpy as np
 from ..compiler.errors import InputError, closest
 from ..compiler.ir import Program
 from ..passes.skip_nonfinite import counter, reacting
-from ..targets.layout import DTYPES
+from ..targets.plan.layout import DTYPES
+from ..targets.plan.state import StateLayout, state_layout
 from ..targets.registry import Block
-from ..targets.state_layout import StateLayout, state_layout
 
 
 class State:

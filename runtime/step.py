@@ -12,15 +12,15 @@ import torch
 
 from ..compiler.errors import FileError, InputError, RecipeError, closest
 from ..compiler.ir import SEED, Program
-from ..compiler.optimizers import Group, HasGroups, OptimizerSpec
-from ..compiler.text import show
+from ..compiler.ir.optimizers import Group, HasGroups, OptimizerSpec
+from ..compiler.ir.text import show
 from ..passes.average_weights import AVERAGE
 from ..passes.recipe import Recipe
+from ..targets.plan.state import StateLayout, aligned_bytes, state_layout
 from ..targets.registry import BindOptions, Executable, find_target
-from ..targets.state_layout import StateLayout, aligned_bytes, state_layout
-from .bill import Bill, make_bill, with_spent
 from .bundle import Bundle, read, write
 from .inputs import check_batch, check_labels, find_labels, to_torch
+from .report.bill import Bill, make_bill, with_spent
 from .state import State
 
 

@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from ..compiler.errors import TargetError, closest
 from ..compiler.ir import Program
-from .plan import Plan
-from .state_layout import StateLayout
+from .plan.plan import Plan
+from .plan.state import StateLayout
 
 Block = npt.NDArray[np.uint8]
 
@@ -88,10 +88,10 @@ TARGETS = {
         Target(
             "cpu",
             "TVM kernels on packed storage for the CPU of this machine; cpu:NAME for another CPU",
-            ".cpu",
+            ".cpu.target",
             compiles=True,
         ),
-        Target("reference", "NumPy, the plain meaning of every op", ".interpreter"),
+        Target("reference", "NumPy, the plain meaning of every op", ".reference.target"),
     )
 }
 

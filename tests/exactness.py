@@ -19,23 +19,23 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import quatrain
-from quatrain.compiler.accumulation import accumulation
-from quatrain.compiler.analysis import macs
 from quatrain.compiler.ir import Op, Program, Value
-from quatrain.compiler.ops import GEMMS, PRODUCTS
+from quatrain.compiler.ir.accumulation import accumulation
+from quatrain.compiler.ir.analysis import macs
+from quatrain.compiler.ir.ops import GEMMS, PRODUCTS
 from quatrain.runtime.step import Step
-from quatrain.targets.cpu import plan_cpu
-from quatrain.targets.cpu_info import CpuInfo
-from quatrain.targets.decode import decode_operands
-from quatrain.targets.kernel import Kernel, KernelSpec, Slot
-from quatrain.targets.layout import Layout
-from quatrain.targets.packing import from_memory, to_memory
-from quatrain.targets.plan import Plan
-from quatrain.targets.reference import evaluate
-from quatrain.targets.state_layout import state_layout
-from quatrain.targets.tensor import Tensor
-from quatrain.targets.tvm_build import Compiled, compile_kernel
-from quatrain.targets.tvm_gemm_numbers import integers
+from quatrain.targets.cpu.build import Compiled, compile_kernel
+from quatrain.targets.cpu.gemm.units import integers
+from quatrain.targets.cpu.info import CpuInfo
+from quatrain.targets.cpu.target import plan_cpu
+from quatrain.targets.numbers.packing import from_memory, to_memory
+from quatrain.targets.numbers.tensor import Tensor
+from quatrain.targets.plan.decode import decode_operands
+from quatrain.targets.plan.kernel import Kernel, KernelSpec, Slot
+from quatrain.targets.plan.layout import Layout
+from quatrain.targets.plan.plan import Plan
+from quatrain.targets.plan.state import state_layout
+from quatrain.targets.reference.evaluate import evaluate
 
 # Sums of floats, and exp and log: the order of summation is the kernel's own.
 FLOAT_SUMS = frozenset(
@@ -216,7 +216,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--batch", type=int, default=4)
     args = parser.parse_args()
-    from quatrain.targets.cpu_info import detect
+    from quatrain.targets.cpu.info import detect
 
     options = dict(item.split("=", 1) for item in args.set)
     for program, values in example(args.network, args.batch, args.recipe, options):

@@ -22,7 +22,7 @@ from torch.nn.functional import cross_entropy
 
 import quatrain
 from quatrain.runtime.step import Step
-from quatrain.targets.cpu_info import detect
+from quatrain.targets.cpu.info import detect
 
 from . import fuzz_networks
 from .exactness import COMPILED, compare, given

@@ -15,14 +15,14 @@ import pytest
 from quatrain.compiler.formats import BF16, F16, F32, INT4, UINT4, Format
 from quatrain.compiler.ir import Op, Value, attrs
 from quatrain.compiler.types import Scale, TensorType
-from quatrain.targets.cpu_info import CpuInfo, detect, flags
-from quatrain.targets.kernel import Kernel, Unit
-from quatrain.targets.layout import Layout, Order
-from quatrain.targets.packing import from_memory, to_memory
-from quatrain.targets.reference_gemm import GEMM
-from quatrain.targets.tensor import Tensor, dtype_of
-from quatrain.targets.tvm_build import compile_kernel
-from quatrain.targets.tvm_gemm import GemmSpec, gemm_kernel
+from quatrain.targets.cpu.build import compile_kernel
+from quatrain.targets.cpu.choose import GemmSpec, gemm_kernel
+from quatrain.targets.cpu.info import CpuInfo, detect, flags
+from quatrain.targets.numbers.packing import from_memory, to_memory
+from quatrain.targets.numbers.tensor import Tensor, dtype_of
+from quatrain.targets.plan.kernel import Kernel, Unit
+from quatrain.targets.plan.layout import Layout, Order
+from quatrain.targets.reference.gemm import GEMM
 
 KINDS = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad")
 LINEAR = ("linear", "linear_input_grad", "linear_weight_grad")

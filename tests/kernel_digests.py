@@ -19,20 +19,20 @@ from pathlib import Path
 
 import torch
 
-from quatrain.compiler.capture import Capture, capture
+from quatrain.compiler.capture.program import Capture, capture
 from quatrain.passes.recipe import load_recipe
-from quatrain.targets.kernel import KernelSpec
-from quatrain.targets.plan import Plan
+from quatrain.targets.cpu.module import kernel_names
+from quatrain.targets.plan.kernel import KernelSpec
+from quatrain.targets.plan.plan import Plan
+from quatrain.targets.plan.state import state_layout
 from quatrain.targets.registry import BindOptions, find_target
-from quatrain.targets.state_layout import state_layout
-from quatrain.targets.tvm_module import kernel_names
 
 from .networks import NETWORKS
 
-RECIPES = "fp32 bf16 ultra_low_4bit luq4 sbm8 s2fp8 dfp16 wageubn".split()
-SHOWN = "resnet20 mobilenetv2 unet gpt".split()
+RECIPES = ["fp32", "bf16", "ultra_low_4bit", "luq4", "sbm8", "s2fp8", "dfp16", "wageubn"]
+SHOWN = ["resnet20", "mobilenetv2", "unet", "gpt"]
 # AMX; AVX-512 VNNI with dots of bf16; AVX2.
-CPUS = "sapphirerapids znver4 haswell".split()
+CPUS = ["sapphirerapids", "znver4", "haswell"]
 
 
 def captured(network: str) -> Capture:

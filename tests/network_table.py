@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 import quatrain
-from quatrain.compiler.optimizers import kept_name
+from quatrain.compiler.ir.optimizers import kept_name
 from quatrain.runtime.step import Step
-from quatrain.targets.cpu_info import detect
+from quatrain.targets.cpu.info import detect
 
 from .exactness import compare, given
 from .networks import NETWORKS, Network

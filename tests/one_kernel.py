@@ -10,15 +10,15 @@ import numpy.typing as npt
 from quatrain.compiler.formats import F32
 from quatrain.compiler.ir import Attr, Op, Value, attrs
 from quatrain.compiler.types import Scale, TensorType
-from quatrain.targets.cpu_info import detect
-from quatrain.targets.kernel import Kernel
-from quatrain.targets.layout import Layout, Order
-from quatrain.targets.packing import from_memory, to_memory
-from quatrain.targets.reference import run_op
-from quatrain.targets.tensor import Tensor, dtype_of, scale_shape
-from quatrain.targets.tvm_build import Compiled, compile_kernel
-from quatrain.targets.tvm_pointwise import pointwise_kernel
-from quatrain.targets.tvm_single import single_kernel
+from quatrain.targets.cpu.build import Compiled, compile_kernel
+from quatrain.targets.cpu.info import detect
+from quatrain.targets.cpu.pointwise.kernel import pointwise_kernel
+from quatrain.targets.cpu.single import single_kernel
+from quatrain.targets.numbers.packing import from_memory, to_memory
+from quatrain.targets.numbers.tensor import Tensor, dtype_of, scale_shape
+from quatrain.targets.plan.kernel import Kernel
+from quatrain.targets.plan.layout import Layout, Order
+from quatrain.targets.reference.evaluate import run_op
 
 Array = npt.NDArray[np.generic]
 Values = dict[str, Tensor]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import fsum
 
 from quatrain.compiler.errors import UsageError
-from quatrain.runtime.bit_operations import F32_COST
+from quatrain.runtime.report.bit_operations import F32_COST
 
 DIRECTIONS = 3
 

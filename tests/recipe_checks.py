@@ -11,8 +11,8 @@ from torch.nn.functional import cross_entropy
 import quatrain
 from quatrain.compiler.ir import Program
 from quatrain.runtime.step import Step
-from quatrain.targets.cpu_info import detect
-from quatrain.targets.tensor import Tensor
+from quatrain.targets.cpu.info import detect
+from quatrain.targets.numbers.tensor import Tensor
 
 from .exactness import compare, given
 from .test_step import batch, network, sgd

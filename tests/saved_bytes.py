@@ -15,11 +15,11 @@ from torch.nn.functional import cross_entropy
 
 import quatrain
 from quatrain.runtime.step import Step
-from quatrain.targets.cpu import plan_cpu
-from quatrain.targets.cpu_info import detect
-from quatrain.targets.plan import Plan
-from quatrain.targets.state_layout import state_layout
-from quatrain.tools.bench_saved import Storage, kept_by_torch
+from quatrain.targets.cpu.info import detect
+from quatrain.targets.cpu.target import plan_cpu
+from quatrain.targets.plan.plan import Plan
+from quatrain.targets.plan.state import state_layout
+from quatrain.tools.bench.saved import Storage, kept_by_torch
 
 from .parity import NETWORKS, batches, optimizer
 

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from quatrain.compiler import parse, verify
-from quatrain.compiler.analysis import gemms
 from quatrain.compiler.errors import VerifyError
 from quatrain.compiler.formats import F32, UINT8
 from quatrain.compiler.ir import Op, Value, attrs
+from quatrain.compiler.ir.analysis import gemms
 from quatrain.compiler.types import Scale, TensorType
-from quatrain.targets.decode import decode_operands
-from quatrain.targets.reference import run_op
-from quatrain.targets.tensor import Tensor
-from quatrain.targets.waive import waived
+from quatrain.targets.numbers.tensor import Tensor
+from quatrain.targets.plan.decode import decode_operands
+from quatrain.targets.plan.waive import waived
+from quatrain.targets.reference.evaluate import run_op
 
 SHAPES = ((1,), (7,), (33, 1), (3, 7, 13, 1), (2, 28, 5, 3), (1, 1, 27, 27), (13, 16, 4, 4))
 SCALAR = TensorType((), F32)

@@ -14,18 +14,20 @@ import numpy as np
 import pytest
 
 from quatrain.compiler.errors import UsageError
-from quatrain.tools import bench_plan, bench_plot, cmd_bench
-from quatrain.tools.bench_layers import DIRECTIONS, KERNELS, Layer, LayerResult, measure_layers
-from quatrain.tools.bench_machine import Machine, share
-from quatrain.tools.bench_plan import CONTENDERS, NETWORKS, Contender, Way, contenders, workload
-from quatrain.tools.bench_process import ContenderFailed, Worker
-from quatrain.tools.bench_progress import Progress
-from quatrain.tools.bench_results import Result, Row
-from quatrain.tools.bench_rounds import MOST_STEPS, TURN_SECONDS, Racer
-from quatrain.tools.bench_stats import ratio, spread
-from quatrain.tools.bench_steps import Effort
-from quatrain.tools.bench_worker import reason
+from quatrain.tools.bench import plan as bench_plan
+from quatrain.tools.bench import plot as bench_plot
+from quatrain.tools.bench.layers import DIRECTIONS, KERNELS, Layer, LayerResult, measure_layers
+from quatrain.tools.bench.machine import Machine, share
+from quatrain.tools.bench.plan import CONTENDERS, NETWORKS, Contender, Way, contenders, workload
+from quatrain.tools.bench.process import ContenderFailed, Worker
+from quatrain.tools.bench.progress import Progress
+from quatrain.tools.bench.results import Result, Row
+from quatrain.tools.bench.rounds import MOST_STEPS, TURN_SECONDS, Racer
+from quatrain.tools.bench.stats import ratio, spread
+from quatrain.tools.bench.steps import Effort
 from quatrain.tools.cli import main
+from quatrain.tools.commands import bench as cmd_bench
+from quatrain.tools.worker import reason
 
 EAGER = "torch fp32"
 OURS = "quatrain ultra_low_4bit"
@@ -211,7 +213,7 @@ def test_a_worker_that_takes_too_long() -> None:
 
 
 def test_the_command_itself_loads_neither_torch_nor_tvm() -> None:
-    code = "import sys, quatrain.tools.cmd_bench; print({'torch', 'tvm'} & set(sys.modules))"
+    code = "import sys, quatrain.tools.commands.bench; print({'torch', 'tvm'} & set(sys.modules))"
     top = Path(__file__).parent.parent
     done = subprocess.run([sys.executable, "-c", code], cwd=top, capture_output=True, text=True)
     assert done.stdout.strip() == "set()", done.stderr
@@ -302,8 +304,8 @@ def test_single_layers(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.torch
 def test_kernels_multiply_what_their_op_says() -> None:
     """The convolution whose kernel is timed gives the codes' product, in each direction."""
-    from quatrain.compiler.analysis import macs
-    from quatrain.tools.bench_layer_jobs import convolution
+    from quatrain.compiler.ir.analysis import macs
+    from quatrain.tools.bench.layer_jobs import convolution
 
     for direction in DIRECTIONS:
         layer = Layer(2, 7, 13, direction)
@@ -331,7 +333,7 @@ def test_pictures(tmp_path: Path) -> None:
 @pytest.mark.torch
 def test_storages_that_torch_keeps() -> None:
     torch = pytest.importorskip("torch")
-    from quatrain.tools.bench_saved import kept_by_torch
+    from quatrain.tools.bench.saved import kept_by_torch
 
     x = torch.rand(3, 5, requires_grad=True)
     y = torch.rand(3, 5)

@@ -5,12 +5,12 @@ import json
 import pytest
 
 from quatrain.compiler.ir import Program
-from quatrain.compiler.ops import OPS
-from quatrain.compiler.text import parse
-from quatrain.compiler.verify import verify
-from quatrain.runtime import bill_tables
-from quatrain.runtime.bill import CONVERSIONS, Bill, Making, bill_of
-from quatrain.runtime.torch_saved import ALIASES, KEEPS, torch_saved
+from quatrain.compiler.ir.ops import OPS
+from quatrain.compiler.ir.text import parse
+from quatrain.compiler.ir.verify import verify
+from quatrain.runtime.report import tables as bill_tables
+from quatrain.runtime.report.bill import CONVERSIONS, Bill, Making, bill_of
+from quatrain.runtime.report.torch_saved import ALIASES, KEEPS, torch_saved
 
 from .bill_programs import CAPTURED, QUANTIZED
 

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from quatrain.compiler.text import parse
-from quatrain.compiler.verify import verify
-from quatrain.runtime.bill import bill_of
-from quatrain.runtime.bit_operations import cost_ratio, training_giga
+from quatrain.compiler.ir.text import parse
+from quatrain.compiler.ir.verify import verify
+from quatrain.runtime.report.bill import bill_of
+from quatrain.runtime.report.bit_operations import cost_ratio, training_giga
 
 from .bill_programs import CAPTURED, QUANTIZED
 
@@ -79,7 +79,7 @@ def test_published_macs_of_the_cifar_resnets(blocks: int) -> None:
 @pytest.mark.torch
 def test_the_bill_of_a_captured_resnet_agrees() -> None:
     torch = pytest.importorskip("torch")
-    from quatrain.compiler.capture import capture
+    from quatrain.compiler.capture.program import capture
     from quatrain.tools.models import ResNet
 
     torch.manual_seed(0)

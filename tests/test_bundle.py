@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from quatrain.compiler.errors import FileError
-from quatrain.compiler.text import parse
+from quatrain.compiler.ir.text import parse
 from quatrain.passes.recipe import load_recipe
 from quatrain.runtime.bundle import Bundle, read, write
 from tests.bill_programs import CAPTURED

@@ -15,11 +15,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from quatrain.compiler.capture import Capture, capture
-from quatrain.compiler.capture_version import TRIED, require_tried
+from quatrain.compiler.capture.program import Capture, capture
+from quatrain.compiler.capture.version import TRIED, require_tried
 from quatrain.compiler.errors import CaptureError, InputError, UnsupportedOpError
 from quatrain.compiler.ir import Program
-from quatrain.compiler.text import parse, show
+from quatrain.compiler.ir.text import parse, show
 
 pytestmark = pytest.mark.torch
 BATCH = (torch.ones(3, 4), torch.tensor([0, 2, 1]))

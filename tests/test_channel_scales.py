@@ -9,14 +9,14 @@ from numpy.typing import ArrayLike
 from quatrain.compiler.errors import RecipeError, VerifyError
 from quatrain.compiler.formats import BF16, F32, INT4, MIDRISE, Format
 from quatrain.compiler.ir import Program
-from quatrain.compiler.text import parse
+from quatrain.compiler.ir.text import parse
+from quatrain.compiler.ir.verify import read_program, verify
 from quatrain.compiler.types import Scale, TensorType
-from quatrain.compiler.verify import read_program, verify
 from quatrain.passes import PASSES
 from quatrain.passes.recipe import load_recipe
-from quatrain.targets.layout import Order
-from quatrain.targets.reference import apply, evaluate
-from quatrain.targets.tensor import Tensor
+from quatrain.targets.numbers.tensor import Tensor
+from quatrain.targets.plan.layout import Order
+from quatrain.targets.reference.evaluate import apply, evaluate
 from tests.residual import resnet
 
 LARGEST = [0.0, 1e-45, 3.1e-5, 1.0, 64.0, 65.0, 3e38, np.inf, np.nan]

@@ -23,13 +23,13 @@ from quatrain.compiler.formats import (
     UINT4,
 )
 from quatrain.compiler.ir import Op, attrs
-from quatrain.compiler.text import parse
+from quatrain.compiler.ir.text import parse
+from quatrain.compiler.ir.verify import verify
 from quatrain.compiler.types import Scale, TensorType
-from quatrain.compiler.verify import verify
 from quatrain.passes import PASSES
-from quatrain.targets.reference import apply
-from quatrain.targets.reference_chunked import rounded
-from quatrain.targets.tensor import Tensor
+from quatrain.targets.numbers.tensor import Tensor
+from quatrain.targets.reference.chunked import rounded
+from quatrain.targets.reference.evaluate import apply
 
 Array = Any
 EACH = pytest.mark.parametrize("name", HALF_FLOATS)
@@ -231,10 +231,10 @@ def test_wrong_options_of_the_pass_are_refused() -> None:
 # What follows compiles kernels.
 pytest.importorskip("tvm")
 
-from quatrain.targets.cpu_info import detect, named  # noqa: E402
-from quatrain.targets.kernel import Unit  # noqa: E402
-from quatrain.targets.layout import Order  # noqa: E402
-from quatrain.targets.tvm_build import compile_kernel  # noqa: E402
+from quatrain.targets.cpu.build import compile_kernel  # noqa: E402
+from quatrain.targets.cpu.info import detect, named  # noqa: E402
+from quatrain.targets.plan.kernel import Unit  # noqa: E402
+from quatrain.targets.plan.layout import Order  # noqa: E402
 
 from .gemm_case import EACH_CPU, KINDS, LINEAR, Case, expected, run  # noqa: E402
 from .test_tvm_gemm import PORTABLE  # noqa: E402

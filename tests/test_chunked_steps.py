@@ -13,11 +13,11 @@ from torch import Tensor, nn  # noqa: E402
 from torch.nn.functional import mse_loss  # noqa: E402
 
 import quatrain  # noqa: E402
-from quatrain.compiler.accumulation import accumulation  # noqa: E402
 from quatrain.compiler.errors import RecipeError  # noqa: E402
-from quatrain.compiler.ops import GEMMS, WEIGHT_GRADS  # noqa: E402
+from quatrain.compiler.ir.accumulation import accumulation  # noqa: E402
+from quatrain.compiler.ir.ops import GEMMS, WEIGHT_GRADS  # noqa: E402
 from quatrain.runtime.step import Step  # noqa: E402
-from quatrain.targets.kernel import Unit  # noqa: E402
+from quatrain.targets.plan.kernel import Unit  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.tvm]
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from quatrain.compiler.errors import ParseError, UsageError, VerifyError
-from quatrain.compiler.text import parse, show
+from quatrain.compiler.ir.text import parse, show
 from quatrain.passes.recipe import load_recipe
 from quatrain.runtime.bundle import Bundle, write
 from quatrain.tools import env
 from quatrain.tools.cli import ORDER, one_line
-from quatrain.tools.cmd_opt import parse_pass
+from quatrain.tools.commands.opt import parse_pass
 
 from .bill_programs import CAPTURED, QUANTIZED
 from .commands import Quatrain

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from quatrain.targets.crew import LATE, LOOPS, MOST_PATIENCE, PATIENCE, PAUSE, Crew
+from quatrain.targets.cpu.crew import LATE, LOOPS, MOST_PATIENCE, PATIENCE, PAUSE, Crew
 
 
 class Machine:

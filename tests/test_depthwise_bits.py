@@ -8,10 +8,10 @@ import pytest
 
 from quatrain.compiler.errors import RecipeError
 from quatrain.compiler.ir import Op, Program
-from quatrain.compiler.text import parse, show
+from quatrain.compiler.ir.text import parse, show
 from quatrain.passes.depthwise_bits import depthwise_bits
-from quatrain.passes.schedules import BITS
-from quatrain.passes.select import depthwise
+from quatrain.passes.parts.schedules import BITS
+from quatrain.passes.parts.select import depthwise
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -85,7 +85,7 @@ def test_both_targets_compute_the_same(recipe: str, options: dict[str, object]) 
     from torch.nn.functional import cross_entropy
 
     import quatrain
-    from quatrain.targets.cpu_info import detect
+    from quatrain.targets.cpu.info import detect
 
     from .depthwise_block import network
     from .exactness import compare, given

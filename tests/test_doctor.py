@@ -9,8 +9,9 @@ from types import SimpleNamespace
 import pytest
 
 from quatrain.compiler.errors import TargetError
-from quatrain.tools import cmd_doctor, doctor, env, self_test
+from quatrain.tools import doctor, env, self_test
 from quatrain.tools.cli import main
+from quatrain.tools.commands import doctor as cmd_doctor
 from quatrain.tools.doctor import Finding, Mark
 
 

@@ -13,8 +13,8 @@ from quatrain.compiler.ir import Op, Program, Region, Value
 from quatrain.compiler.types import Scale, TensorType
 from quatrain.passes import PASSES
 from quatrain.passes.recipe import load_recipe
-from quatrain.targets.reference import evaluate, run_op
-from quatrain.targets.tensor import Array, Tensor
+from quatrain.targets.numbers.tensor import Array, Tensor
+from quatrain.targets.reference.evaluate import evaluate, run_op
 from tests.residual import resnet
 
 RECIPE = load_recipe("dorefa")

@@ -10,8 +10,8 @@ from torch import nn  # noqa: E402
 from torch.nn.functional import conv2d, cross_entropy, linear  # noqa: E402
 
 import quatrain  # noqa: E402
-from quatrain.targets.reference import evaluate  # noqa: E402
-from quatrain.targets.tensor import Tensor as Stored  # noqa: E402
+from quatrain.targets.numbers.tensor import Tensor as Stored  # noqa: E402
+from quatrain.targets.reference.evaluate import evaluate  # noqa: E402
 from quatrain.tools import fakequant  # noqa: E402
 from quatrain.tools.models import (  # noqa: E402
     bottleneck_resnet,

@@ -10,14 +10,14 @@ import pytest
 from quatrain.compiler.errors import RecipeError, VerifyError
 from quatrain.compiler.formats import F32, FP4_EVEN, INT8, INT16, UINT8, Format
 from quatrain.compiler.ir import Program
-from quatrain.compiler.text import parse
+from quatrain.compiler.ir.text import parse
+from quatrain.compiler.ir.verify import verify
 from quatrain.compiler.types import Scale, TensorType
-from quatrain.compiler.verify import verify
 from quatrain.passes import PASSES
-from quatrain.passes.options import Setting
+from quatrain.passes.parts.options import Setting
 from quatrain.passes.recipe import load_recipe
-from quatrain.targets.reference import apply, evaluate
-from quatrain.targets.tensor import Tensor
+from quatrain.targets.numbers.tensor import Tensor
+from quatrain.targets.reference.evaluate import apply, evaluate
 
 from .residual import resnet
 

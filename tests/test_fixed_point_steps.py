@@ -87,8 +87,8 @@ class TestKernels:
     def test_convolutions(self, kind: str, second: Format) -> None:
         """Sums beyond int32 and within, channels side by side and apart, strides, groups."""
         pytest.importorskip("tvm")
-        from quatrain.targets.cpu_info import detect
-        from quatrain.targets.layout import Order
+        from quatrain.targets.cpu.info import detect
+        from quatrain.targets.plan.layout import Order
 
         from .gemm_case import Case, check
 
@@ -106,7 +106,7 @@ class TestKernels:
     @pytest.mark.parametrize("kind", ["linear", "linear_input_grad", "linear_weight_grad"])
     def test_linear_layers(self, kind: str) -> None:
         pytest.importorskip("tvm")
-        from quatrain.targets.cpu_info import detect
+        from quatrain.targets.cpu.info import detect
 
         from .gemm_case import Case, check
 
@@ -123,8 +123,8 @@ class TestSteps:
     @pytest.mark.parametrize("recipe", RECIPES)
     def test_each_kernel_of_a_step_equals_the_reference(self, recipe: str) -> None:
         pytest.importorskip("torch")
-        from quatrain.targets.cpu_info import detect
-        from quatrain.targets.waive import waived
+        from quatrain.targets.cpu.info import detect
+        from quatrain.targets.plan.waive import waived
 
         from .exactness import compare, given
         from .test_step import batch, compiled

@@ -16,11 +16,11 @@ from torch.nn.functional import cross_entropy  # noqa: E402
 
 import quatrain  # noqa: E402
 from quatrain.compiler.errors import RecipeError  # noqa: E402
-from quatrain.compiler.ops import GEMMS, WEIGHT_GRADS  # noqa: E402
-from quatrain.compiler.optimizers import UPDATES  # noqa: E402
+from quatrain.compiler.ir.ops import GEMMS, WEIGHT_GRADS  # noqa: E402
+from quatrain.compiler.ir.optimizers import UPDATES  # noqa: E402
 from quatrain.runtime.step import Step  # noqa: E402
-from quatrain.targets.cpu_info import detect  # noqa: E402
-from quatrain.targets.kernel import Unit  # noqa: E402
+from quatrain.targets.cpu.info import detect  # noqa: E402
+from quatrain.targets.plan.kernel import Unit  # noqa: E402
 
 from .exactness import compare, given  # noqa: E402
 

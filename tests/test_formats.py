@@ -29,9 +29,9 @@ from quatrain.compiler.formats import (
     Format,
 )
 from quatrain.compiler.types import Scale, TensorType
-from quatrain.targets.reference import apply
-from quatrain.targets.rounding import Tie, decode, encode
-from quatrain.targets.tensor import Tensor, dtype_of
+from quatrain.targets.numbers.rounding import Tie, decode, encode
+from quatrain.targets.numbers.tensor import Tensor, dtype_of
+from quatrain.targets.reference.evaluate import apply
 
 CODED = [f for f in FORMATS.values() if f.is_coded]
 # The formats that ml_dtypes has too. Its int4 uses the code that ours leaves out, -8.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from quatrain.compiler import parse, verify
 from quatrain.compiler.ir import Program, Value
-from quatrain.targets.fuse import Group, fuse
+from quatrain.targets.plan.fuse import Group, fuse
 
 POINTWISE = {
     "add_bias",

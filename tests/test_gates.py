@@ -11,9 +11,9 @@ import pytest
 
 from quatrain.compiler.errors import RecipeError
 from quatrain.compiler.ir import Program, Region, Value
-from quatrain.compiler.verify import verify
-from quatrain.passes.gate_network import EMBEDDING, HIDDEN, GateNetwork, f32
-from quatrain.passes.residual_blocks import residual_blocks
+from quatrain.compiler.ir.verify import verify
+from quatrain.passes.parts.gate_network import EMBEDDING, HIDDEN, GateNetwork, f32
+from quatrain.passes.parts.residual_blocks import residual_blocks
 
 torch = pytest.importorskip("torch")
 
@@ -22,8 +22,8 @@ from torch.nn.functional import cross_entropy, linear, relu  # noqa: E402
 
 import quatrain  # noqa: E402
 from quatrain.runtime.step import Step  # noqa: E402
-from quatrain.targets.reference import evaluate  # noqa: E402
-from quatrain.targets.tensor import Tensor as Stored  # noqa: E402
+from quatrain.targets.numbers.tensor import Tensor as Stored  # noqa: E402
+from quatrain.targets.reference.evaluate import evaluate  # noqa: E402
 
 pytestmark = pytest.mark.torch
 CLASSES, SAMPLES, CHOICES = 5, 6, 3
@@ -201,7 +201,7 @@ def test_what_the_cost_counts_near_the_target(relax: str, over: float, counts: f
 @pytest.mark.parametrize("recipe", ["dfq", "fractrain"])
 def test_kernels_equal_the_reference(recipe: str) -> None:
     pytest.importorskip("tvm")
-    from quatrain.targets.cpu_info import detect
+    from quatrain.targets.cpu.info import detect
 
     from .exactness import compare, given
 

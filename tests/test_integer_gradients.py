@@ -13,8 +13,8 @@ from quatrain.compiler.ir import Op, Program, Region, Value, attrs
 from quatrain.compiler.types import TensorType
 from quatrain.passes import PASSES
 from quatrain.passes.recipe import load_recipe
-from quatrain.targets.reference import evaluate
-from quatrain.targets.tensor import Array, Tensor
+from quatrain.targets.numbers.tensor import Array, Tensor
+from quatrain.targets.reference.evaluate import evaluate
 from tests.residual import resnet
 
 RECIPE = load_recipe("int4")

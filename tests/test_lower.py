@@ -14,11 +14,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from quatrain.compiler.capture import Capture, capture
+from quatrain.compiler.capture.program import Capture, capture
 from quatrain.compiler.ir import Program
-from quatrain.compiler.text import parse, show
-from quatrain.targets.reference import evaluate
-from quatrain.targets.tensor import Tensor
+from quatrain.compiler.ir.text import parse, show
+from quatrain.targets.numbers.tensor import Tensor
+from quatrain.targets.reference.evaluate import evaluate
 
 pytestmark = pytest.mark.torch
 # Both sides compute in f32 and sum in another order; the rest is the bound of a faithful step.

@@ -10,15 +10,15 @@ import pytest
 from quatrain.compiler.errors import RecipeError
 from quatrain.compiler.formats import F32, I64, INT5_17, INT5_24, INTS, LUQ, UINT4, Format
 from quatrain.compiler.ir import Op, Value, attrs
-from quatrain.compiler.text import parse
+from quatrain.compiler.ir.text import parse
+from quatrain.compiler.ir.verify import verify
 from quatrain.compiler.types import Scale, TensorType
-from quatrain.compiler.verify import verify
 from quatrain.passes.luq_gradients import NEAREST, luq_gradients
 from quatrain.passes.recipe import load_recipe
 from quatrain.passes.sawb_activations import STRETCH
 from quatrain.passes.sawb_weights import pair_of
-from quatrain.targets.reference import evaluate, run_op
-from quatrain.targets.tensor import Array, Tensor
+from quatrain.targets.numbers.tensor import Array, Tensor
+from quatrain.targets.reference.evaluate import evaluate, run_op
 from tests.residual import resnet
 
 RECIPE = load_recipe("luq4")
@@ -202,7 +202,7 @@ def test_wrong_options_are_one_sentence(options: dict[str, object], message: str
 
 
 def test_hindsight_follows_the_formula() -> None:
-    from quatrain.targets.reference import evaluate
+    from quatrain.targets.reference.evaluate import evaluate
 
     from .test_pass_numbers import values
 

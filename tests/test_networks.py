@@ -11,12 +11,12 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import quatrain
-from quatrain.compiler.ops import GEMMS
-from quatrain.targets.cpu import plan_cpu
-from quatrain.targets.cpu_info import detect
-from quatrain.targets.kernel import Kernel, Unit
-from quatrain.targets.state_layout import state_layout
-from quatrain.targets.tvm_build import compile_kernel
+from quatrain.compiler.ir.ops import GEMMS
+from quatrain.targets.cpu.build import compile_kernel
+from quatrain.targets.cpu.info import detect
+from quatrain.targets.cpu.target import plan_cpu
+from quatrain.targets.plan.kernel import Kernel, Unit
+from quatrain.targets.plan.state import state_layout
 
 from .exactness import compare, example
 from .parity import batches, parity

@@ -64,7 +64,7 @@ LAYERS = ("conv1d", "conv_transpose2d", "conv_transpose2d_groups", "transformer"
 
 @pytest.mark.parametrize("name", (*LAYERS, "upsample_bilinear", "reflect", "embedding", "gelu"))
 def test_kernels_of_four_bit_steps_equal_the_reference(name: str) -> None:
-    from quatrain.targets.cpu_info import detect
+    from quatrain.targets.cpu.info import detect
 
     torch.manual_seed(0)
     model, x = CASES[name]()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from quatrain.compiler.text import parse, show
+from quatrain.compiler.ir.text import parse, show
 from quatrain.passes.recipe import load_recipe
 from quatrain.tools import dump
 from quatrain.tools.cli import main

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from quatrain.compiler.formats import BF16, F32, FORMATS, FP4_EVEN, UINT4, UINTS, Format
 from quatrain.compiler.types import Scale, TensorType
-from quatrain.targets.layout import Layout, Order
-from quatrain.targets.packing import from_memory, pack, to_memory, unpack
-from quatrain.targets.tensor import Tensor, dtype_of
+from quatrain.targets.numbers.packing import from_memory, pack, to_memory, unpack
+from quatrain.targets.numbers.tensor import Tensor, dtype_of
+from quatrain.targets.plan.layout import Layout, Order
 
 SCALES = [Scale.NONE, Scale.TENSOR, Scale.CHANNEL, Scale.POW2]
 

@@ -9,13 +9,13 @@ import pytest
 
 from quatrain.compiler.formats import F32, INTS, MIDRISE, Format
 from quatrain.compiler.ir import Program
-from quatrain.compiler.text import parse
+from quatrain.compiler.ir.text import parse
+from quatrain.compiler.ir.verify import verify
 from quatrain.compiler.types import TensorType
-from quatrain.compiler.verify import verify
 from quatrain.passes import PASSES
 from quatrain.passes.recipe import load_recipe
-from quatrain.targets.reference import evaluate
-from quatrain.targets.tensor import Tensor
+from quatrain.targets.numbers.tensor import Tensor
+from quatrain.targets.reference.evaluate import evaluate
 
 CONV = "{stride=[1,1], padding=[0,0], dilation=[1,1], groups=1}"
 W = [-1, -0.5, 0, 0.25, 0.5, 1.5]
@@ -94,7 +94,7 @@ def test_both_gradients() -> None:
 
 
 def test_the_recipe_leaves_gradients_in_the_carrier() -> None:
-    from quatrain.passes.roles import roles
+    from quatrain.passes.recipe.roles import roles
 
     for carrier in ("f32", "bf16"):
         recipe = load_recipe("pact_sawb").with_options({"bits": 3, "carrier": carrier})

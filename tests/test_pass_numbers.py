@@ -7,8 +7,8 @@ from quatrain.compiler.formats import F32, I64
 from quatrain.compiler.ir import Program
 from quatrain.passes import PASSES
 from quatrain.passes.recipe import load_recipe
-from quatrain.targets.reference import evaluate
-from quatrain.targets.tensor import Tensor
+from quatrain.targets.numbers.tensor import Tensor
+from quatrain.targets.reference.evaluate import evaluate
 from tests.residual import resnet
 
 RECIPE = load_recipe("ultra_low_4bit")

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from quatrain.compiler.text import parse, show
-from quatrain.compiler.verify import verify
+from quatrain.compiler.ir.text import parse, show
+from quatrain.compiler.ir.verify import verify
 from quatrain.passes import PASSES
-from quatrain.passes.options import Setting, options_of, read_options
+from quatrain.passes.parts.options import Setting, options_of, read_options
 
 RULE = "=" * 72 + "\n"
 CASES = sorted((Path(__file__).parent / "golden").glob("*.qt"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quatrain.targets.plan_memory import ALIGNMENT, Lifetime, aligned, place
+from quatrain.targets.plan.memory import ALIGNMENT, Lifetime, aligned, place
 
 BUFFERS = st.lists(
     st.tuples(st.integers(0, 5000), st.integers(0, 30), st.integers(0, 10)).map(

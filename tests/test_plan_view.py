@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from quatrain.compiler.text import parse
-from quatrain.compiler.verify import verify
-from quatrain.runtime.bill import plan_units
-from quatrain.targets.kernel import Kernel, Unit, slots_of
-from quatrain.targets.layout import orders
-from quatrain.targets.plan import Plan, PlannedKernel, place_slots
-from quatrain.targets.state_layout import state_layout
+from quatrain.compiler.ir.text import parse
+from quatrain.compiler.ir.verify import verify
+from quatrain.runtime.report.bill import plan_units
+from quatrain.targets.plan.kernel import Kernel, Unit, slots_of
+from quatrain.targets.plan.layout import orders
+from quatrain.targets.plan.plan import Plan, PlannedKernel, place_slots
+from quatrain.targets.plan.state import state_layout
 from quatrain.tools.plan_tables import overview, tables
 from quatrain.tools.plan_view import PlanView, view_plan
 from quatrain.tools.terminal import show

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quatrain.targets.powers import HIGHEST, LEAST, LOWEST, exp2, log2
+from quatrain.targets.numbers.powers import HIGHEST, LEAST, LOWEST, exp2, log2
 
 MOST = float(np.finfo(np.float32).max)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from quatrain.compiler.errors import UsageError
-from quatrain.runtime.cyclic_precision import Cyclic, cyclic
+from quatrain.runtime.report.cyclic_cost import Cyclic, cyclic
 
 from .plain_dynamic import CIFAR, IMAGENET, Choice, cost_percent
 from .plain_progressive import Progress, Progressive, Stages

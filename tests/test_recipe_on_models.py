@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from quatrain.compiler.analysis import gemms, saved
-from quatrain.compiler.capture import Capture, capture
+from quatrain.compiler.capture.program import Capture, capture
+from quatrain.compiler.ir.analysis import gemms, saved
+from quatrain.passes.parts.select import first, last, shortcut
 from quatrain.passes.recipe import load_recipe
-from quatrain.passes.select import first, last, shortcut
 from quatrain.tools import models
 
 pytestmark = pytest.mark.torch

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy  # noqa: E402
 
 import quatrain  # noqa: E402
 from quatrain.runtime.step import Step  # noqa: E402
-from quatrain.targets.cpu_info import detect  # noqa: E402
+from quatrain.targets.cpu.info import detect  # noqa: E402
 
 from .exactness import compare, given  # noqa: E402
 

@@ -7,10 +7,10 @@ import pytest
 
 from quatrain.compiler.errors import QuatrainError, RecipeError, VerifyError
 from quatrain.compiler.ir import Program
-from quatrain.passes.options import options_of, read_options
+from quatrain.passes.parts.options import options_of, read_options
 from quatrain.passes.recipe import Recipe, load_recipe, recipe_names
-from quatrain.passes.roles import roles
-from quatrain.passes.user_pass import LOADED
+from quatrain.passes.recipe.roles import roles
+from quatrain.passes.recipe.user_pass import LOADED
 from tests.residual import resnet
 
 FULL = load_recipe("ultra_low_4bit")

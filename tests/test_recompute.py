@@ -2,8 +2,8 @@
 
 import pytest
 
-from quatrain.compiler.analysis import gemms, saved
 from quatrain.compiler.ir import Program
+from quatrain.compiler.ir.analysis import gemms, saved
 from quatrain.passes.recipe import load_recipe
 from tests.residual import resnet
 

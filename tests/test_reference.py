@@ -5,12 +5,12 @@ import pytest
 
 from quatrain.compiler.errors import InputError, VerifyError
 from quatrain.compiler.formats import BF16, F32, FP8_152, INT4
-from quatrain.compiler.ops import OPS
-from quatrain.compiler.text import parse
+from quatrain.compiler.ir.ops import OPS
+from quatrain.compiler.ir.text import parse
+from quatrain.compiler.ir.verify import verify
 from quatrain.compiler.types import Scale, TensorType
-from quatrain.compiler.verify import verify
-from quatrain.targets.reference import FUNCTIONS, apply, evaluate
-from quatrain.targets.tensor import Tensor
+from quatrain.targets.numbers.tensor import Tensor
+from quatrain.targets.reference.evaluate import FUNCTIONS, apply, evaluate
 
 STEP = """
 program step

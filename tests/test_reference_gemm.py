@@ -20,8 +20,8 @@ from quatrain.compiler.formats import (
     Format,
 )
 from quatrain.compiler.types import Scale, TensorType
-from quatrain.targets.reference import apply
-from quatrain.targets.tensor import Tensor
+from quatrain.targets.numbers.tensor import Tensor
+from quatrain.targets.reference.evaluate import apply
 
 Shape = tuple[int, ...]
 
@@ -180,7 +180,7 @@ def test_long_sums_stay_exact(length: int) -> None:
 
 
 def test_integers_beyond_float64_are_summed_as_integers() -> None:
-    from quatrain.targets.reference_gemm import _accumulator
+    from quatrain.targets.reference.gemm import _accumulator
 
     assert _accumulator(2.0**24 - 1) is np.float32
     assert _accumulator(2.0**24) is np.float64 and _accumulator(np.inf) is np.float64

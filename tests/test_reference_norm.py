@@ -7,8 +7,8 @@ import pytest
 
 from quatrain.compiler.formats import BF16, F32, I64
 from quatrain.compiler.types import TensorType
-from quatrain.targets.reference import apply
-from quatrain.targets.tensor import Tensor
+from quatrain.targets.numbers.tensor import Tensor
+from quatrain.targets.reference.evaluate import apply
 
 EPS = 1e-5
 SHAPES = [(3, 1, 1, 1), (1, 7, 13, 9), (33, 5), (3, 28, 7, 5)]

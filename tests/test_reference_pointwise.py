@@ -7,8 +7,8 @@ import pytest
 
 from quatrain.compiler.formats import BF16, F32, UINT2
 from quatrain.compiler.types import TensorType
-from quatrain.targets.reference import apply
-from quatrain.targets.tensor import Tensor
+from quatrain.targets.numbers.tensor import Tensor
+from quatrain.targets.reference.evaluate import apply
 
 NAN = np.nan
 

@@ -7,8 +7,8 @@ import pytest
 
 from quatrain.compiler.formats import F32, I32, UINT8
 from quatrain.compiler.types import TensorType
-from quatrain.targets.reference import apply
-from quatrain.targets.tensor import Tensor
+from quatrain.targets.numbers.tensor import Tensor
+from quatrain.targets.reference.evaluate import apply
 
 pytestmark = pytest.mark.torch
 

@@ -23,8 +23,8 @@ from quatrain.compiler.formats import (
 )
 from quatrain.compiler.ir import Attr
 from quatrain.compiler.types import Scale, TensorType
-from quatrain.targets.reference import apply
-from quatrain.targets.tensor import Tensor
+from quatrain.targets.numbers.tensor import Tensor
+from quatrain.targets.reference.evaluate import apply
 
 W = [-1, -0.5, 0, 0.25, 0.5, 1.5]
 SAWB = {  # code: c1, c2, clip of W

@@ -6,8 +6,8 @@ import numpy as np
 
 from quatrain.compiler.formats import BF16, F32, FP4_EVEN
 from quatrain.compiler.types import Scale, TensorType
-from quatrain.targets.reference import apply
-from quatrain.targets.tensor import Tensor
+from quatrain.targets.numbers.tensor import Tensor
+from quatrain.targets.reference.evaluate import apply
 
 
 def f32(x: Any) -> Tensor:

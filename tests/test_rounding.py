@@ -20,15 +20,15 @@ from quatrain.compiler.formats import (
     Format,
 )
 from quatrain.compiler.types import Scale, TensorType
-from quatrain.targets.reference import apply
-from quatrain.targets.rounding import (
+from quatrain.targets.numbers.rounding import (
     Tie,
     Underflow,
     decode,
     encode_log,
     encode_stochastic,
 )
-from quatrain.targets.tensor import Tensor
+from quatrain.targets.numbers.tensor import Tensor
+from quatrain.targets.reference.evaluate import apply
 
 GRIDS = (FP4_EVEN, FP4_ODD, FP4_ODD_LOW)
 ARITHMETIC, HARMONIC = 1.6, 2.5

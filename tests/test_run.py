@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from quatrain.compiler.text import parse  # noqa: E402
+from quatrain.compiler.ir.text import parse  # noqa: E402
 from quatrain.runtime.bundle import read  # noqa: E402
 from quatrain.tools import driver, env, train  # noqa: E402
 from quatrain.tools.cli import main  # noqa: E402
@@ -153,7 +153,7 @@ def test_a_missing_file_is_found_before_torch_is_loaded(
     def loaded(*_: object) -> None:
         pytest.fail("torch was loaded")
 
-    monkeypatch.setattr("quatrain.tools.cmd_compile.stage", loaded)
+    monkeypatch.setattr("quatrain.tools.commands.compile.stage", loaded)
     monkeypatch.setattr("quatrain.tools.train.check_run", loaded)
     gone = tmp_path / "gone"
     assert "there is no file" in quatrain("compile", f"{gone}.py:f", "-o", gone, status=2)

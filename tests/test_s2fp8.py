@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from quatrain.compiler import parse, verify
-from quatrain.compiler.analysis import gemms
 from quatrain.compiler.errors import RecipeError, VerifyError
 from quatrain.compiler.formats import BF16, F32, FP8_152, Format
 from quatrain.compiler.ir import Op, Value, attrs
+from quatrain.compiler.ir.analysis import gemms
 from quatrain.compiler.types import Scale, TensorType
 from quatrain.passes.recipe import load_recipe
-from quatrain.targets.decode import decode_operands
-from quatrain.targets.reference import run_op
-from quatrain.targets.tensor import Array, Tensor, squeezed
+from quatrain.targets.numbers.tensor import Array, Tensor, squeezed
+from quatrain.targets.plan.decode import decode_operands
+from quatrain.targets.reference.evaluate import run_op
 from tests.residual import resnet
 
 RECIPE = load_recipe("s2fp8")

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from quatrain.compiler.analysis import saved
 from quatrain.compiler.errors import RecipeError
-from quatrain.compiler.text import parse
-from quatrain.compiler.verify import verify
+from quatrain.compiler.ir.analysis import saved
+from quatrain.compiler.ir.text import parse
+from quatrain.compiler.ir.verify import verify
 from quatrain.passes import PASSES
 from quatrain.passes.range_batch_norm import range_factor
 
@@ -23,10 +23,10 @@ from torch.nn.functional import cross_entropy  # noqa: E402
 
 import quatrain  # noqa: E402
 from quatrain.runtime.step import Step  # noqa: E402
-from quatrain.targets.decode import decode_operands  # noqa: E402
-from quatrain.targets.reference import evaluate  # noqa: E402
-from quatrain.targets.tensor import Tensor as Stored  # noqa: E402
-from quatrain.targets.threefry import uniform  # noqa: E402
+from quatrain.targets.numbers.tensor import Tensor as Stored  # noqa: E402
+from quatrain.targets.numbers.threefry import uniform  # noqa: E402
+from quatrain.targets.plan.decode import decode_operands  # noqa: E402
+from quatrain.targets.reference.evaluate import evaluate  # noqa: E402
 
 from .plain_sbm import Quantized, RangeNorm  # noqa: E402
 
@@ -197,7 +197,7 @@ def test_a_whole_step_beside_plain_torch(options: dict[str, object]) -> None:
 )
 def test_every_kernel_equals_the_reference(options: dict[str, object]) -> None:
     pytest.importorskip("tvm")
-    from quatrain.targets.cpu_info import detect
+    from quatrain.targets.cpu.info import detect
 
     from .exactness import compare, given
 

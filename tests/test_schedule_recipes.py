@@ -124,7 +124,7 @@ def test_a_clipped_base_has_its_own_codes_at_its_own_bits(
     base: str, options: dict[str, object]
 ) -> None:
     """A schedule that stays at the bits of the base changes nothing; below, kernels agree."""
-    from quatrain.targets.cpu_info import detect
+    from quatrain.targets.cpu.info import detect
 
     from .exactness import compare, given
 

@@ -10,12 +10,12 @@ import pytest
 
 from quatrain.compiler.formats import F32, I64
 from quatrain.compiler.types import TensorType
-from quatrain.targets.reference import apply
-from quatrain.targets.tensor import Tensor as Stored
+from quatrain.targets.numbers.tensor import Tensor as Stored
+from quatrain.targets.reference.evaluate import apply
 
 pytest.importorskip("torch")
 
-from quatrain.runtime.cyclic_precision import cyclic as plain_cycle
+from quatrain.runtime.report.cyclic_cost import cyclic as plain_cycle
 
 from .plain_progressive import Progressive
 from .plain_range_test import least_bits

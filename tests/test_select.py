@@ -4,10 +4,9 @@ import pytest
 
 from quatrain.compiler.errors import RecipeError
 from quatrain.compiler.ir import Program
-from quatrain.compiler.text import parse
-from quatrain.compiler.verify import verify
-from quatrain.passes.recipe import load_recipe
-from quatrain.passes.select import (
+from quatrain.compiler.ir.text import parse
+from quatrain.compiler.ir.verify import verify
+from quatrain.passes.parts.select import (
     first,
     kernel_sizes,
     last,
@@ -16,6 +15,7 @@ from quatrain.passes.select import (
     selected,
     shortcut,
 )
+from quatrain.passes.recipe import load_recipe
 from tests.residual import resnet
 
 GEOMETRY = {1: "padding=[0,0]", 3: "padding=[1,1]"}

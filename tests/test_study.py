@@ -11,10 +11,10 @@ import pytest
 
 from quatrain.compiler.errors import FileError, UsageError
 from quatrain.passes.recipe import load_recipe
-from quatrain.tools import study_run
-from quatrain.tools.bench_process import ContenderFailed
-from quatrain.tools.study_plan import Script, entries
-from quatrain.tools.study_tables import BITS, RIGHT
+from quatrain.tools.bench.process import ContenderFailed
+from quatrain.tools.study import run as study_run
+from quatrain.tools.study.plan import Script, entries
+from quatrain.tools.study.tables import BITS, RIGHT
 
 from .commands import Quatrain
 
@@ -91,7 +91,7 @@ class Fake:
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Fake]]:
     monkeypatch.setattr(study_run, "Worker", Fake)
-    monkeypatch.setattr("quatrain.tools.bench_rounds.PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr("quatrain.tools.bench.rounds.PAUSE_SECONDS", 0.0)
     Fake.built, Fake.rates = [], []
     yield Fake
     Fake.failing, Fake.interrupt_at = "", None
@@ -147,7 +147,7 @@ def test_times_beside_other_programs_say_so(
 ) -> None:
     words = study(data, "--recipes", "fp32", "--seeds", 1)
     for load, said in ((0.0, False), (1e6, True)):
-        monkeypatch.setattr("quatrain.tools.cmd_study.system_load", lambda load=load: load)
+        monkeypatch.setattr("quatrain.tools.commands.study.system_load", lambda load=load: load)
         assert ("other programs were running" in " ".join(quatrain(*words).split())) == said
 
 
@@ -233,7 +233,7 @@ def test_a_folder_of_something_else(
 
 
 def test_results_of_another_recipe_are_refused(tmp_path: Path) -> None:
-    from quatrain.tools.study_folder import open_folder
+    from quatrain.tools.study.folder import open_folder
 
     plan = Script("mlp", "digits", 8, 4, 2, 0.1, "constant", "cpu")
     folder = open_folder(tmp_path / "kept", plan)
@@ -315,7 +315,7 @@ def test_a_real_study(quatrain: Quatrain, data: Path, tmp_path: Path) -> None:
 def test_a_training_whose_steps_are_not_applied_ends(data: Path) -> None:
     pytest.importorskip("torch")
     from quatrain.tools.data import load_data
-    from quatrain.tools.study_jobs import Trainee, Training
+    from quatrain.tools.study.jobs import Trainee, Training
     from quatrain.tools.train import MAX_SKIPPED
 
     plan = Script("mlp", str(data), 19, 4, 100, 1e30, "constant", "reference")
@@ -342,7 +342,7 @@ def test_a_precision_schedule_spans_the_training() -> None:
     pytest.importorskip("torch")
     pytest.importorskip("sklearn")
     from quatrain.tools.data import load_data
-    from quatrain.tools.study_jobs import Trainee
+    from quatrain.tools.study.jobs import Trainee
 
     script = Script("mlp", "digits", 8, 4, 2, 0.1, "constant", "reference")
     trainee = Trainee(script, load_data("digits"), 0, "cpt", {"cycles": "2"})

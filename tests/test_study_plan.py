@@ -10,7 +10,7 @@ from quatrain.compiler.errors import RecipeError, UsageError
 from quatrain.passes.recipe import load_recipe, recipe_names
 from quatrain.tools.cli import main
 from quatrain.tools.dataset import Dataset
-from quatrain.tools.study_plan import Wish, check_own, entries, script
+from quatrain.tools.study.plan import Wish, check_own, entries, script
 
 
 def test_recipes_with_options() -> None:
@@ -94,7 +94,7 @@ def test_scripts_that_do_not_fit(wish: Wish, data: Dataset, message: str) -> Non
 @pytest.mark.parametrize("name", ["resnet20", "resnet18", "vgg11_bn", "mobilenetv2", "mlp"])
 def test_networks_fit_the_data(name: str) -> None:
     torch = pytest.importorskip("torch")
-    from quatrain.tools.study_jobs import build
+    from quatrain.tools.study.jobs import build
 
     x = np.zeros((4, 2, 32, 32), np.float32)
     data = Dataset("two", x, np.arange(4), x, np.arange(4))

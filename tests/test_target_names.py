@@ -3,7 +3,7 @@
 import pytest
 
 from quatrain.compiler.errors import TargetError
-from quatrain.targets import cpu_info
+from quatrain.targets.cpu import info as cpu_info
 from quatrain.targets.registry import TARGETS, find_target
 
 

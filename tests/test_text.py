@@ -12,8 +12,8 @@ from quatrain.compiler import parse, show
 from quatrain.compiler.errors import ParseError
 from quatrain.compiler.formats import FORMATS
 from quatrain.compiler.ir import Op, Program, Region, Value
-from quatrain.compiler.ops import OPS
-from quatrain.compiler.text import parse_attr, parse_type, show_attr
+from quatrain.compiler.ir.ops import OPS
+from quatrain.compiler.ir.text import parse_attr, parse_type, show_attr
 from quatrain.compiler.types import Scale, TensorType
 
 STEP = """\

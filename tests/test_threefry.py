@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from quatrain.targets.threefry import threefry2x32, uniform
+from quatrain.targets.numbers.threefry import threefry2x32, uniform
 
 ONES = 0xFFFFFFFF
 KNOWN = [

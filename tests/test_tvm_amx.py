@@ -22,10 +22,10 @@ from quatrain.compiler.formats import (
     UINT8,
     Format,
 )
-from quatrain.targets.cpu_info import detect
-from quatrain.targets.layout import Layout, Order
-from quatrain.targets.tvm_expr import STREAMED_BYTES
-from quatrain.targets.tvm_gemm import FEWEST_IMAGES
+from quatrain.targets.cpu.choose import FEWEST_IMAGES
+from quatrain.targets.cpu.info import detect
+from quatrain.targets.plan.layout import Layout, Order
+from quatrain.targets.tir.expr import STREAMED_BYTES
 
 from .gemm_case import KINDS, LINEAR, TILES, Case, check
 

@@ -8,9 +8,9 @@ import pytest
 from quatrain.compiler.formats import BF16, F16, F32, I64, Format
 from quatrain.compiler.ir import Value
 from quatrain.compiler.types import Shape, TensorType
-from quatrain.targets.cpu_info import detect
-from quatrain.targets.layout import Order
-from quatrain.targets.tvm_gemm import matmul_kernel
+from quatrain.targets.cpu.choose import matmul_kernel
+from quatrain.targets.cpu.info import detect
+from quatrain.targets.plan.layout import Order
 
 from .one_kernel import (
     Group,

@@ -41,13 +41,13 @@ from quatrain.compiler.formats import (
     UINTS,
     Format,
 )
-from quatrain.targets.cpu_info import CpuInfo, detect, flags, named
-from quatrain.targets.kernel import Unit
-from quatrain.targets.layout import Layout, Order
-from quatrain.targets.tvm_build import compile_kernel
-from quatrain.targets.tvm_gemm import GemmSpec
-from quatrain.targets.tvm_gemm_numbers import integers
-from quatrain.targets.tvm_module import use_threads
+from quatrain.targets.cpu.build import compile_kernel
+from quatrain.targets.cpu.choose import GemmSpec
+from quatrain.targets.cpu.gemm.units import integers
+from quatrain.targets.cpu.info import CpuInfo, detect, flags, named
+from quatrain.targets.cpu.module import use_threads
+from quatrain.targets.plan.kernel import Unit
+from quatrain.targets.plan.layout import Layout, Order
 
 from .gemm_case import (
     EACH_CPU,

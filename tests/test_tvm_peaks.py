@@ -5,10 +5,9 @@ import pytest
 
 pytest.importorskip("tvm")
 
-from quatrain.targets.cpu_info import CpuInfo, detect, named
-from quatrain.targets.kernel import Kernel, Unit
-from quatrain.targets.tvm_build import compile_kernel
-from quatrain.targets.tvm_peaks import (
+from quatrain.targets.cpu.build import compile_kernel
+from quatrain.targets.cpu.info import CpuInfo, detect, named
+from quatrain.targets.cpu.peaks import (
     BLOCK,
     CHAINS,
     DOTS,
@@ -17,6 +16,7 @@ from quatrain.targets.tvm_peaks import (
     Triad,
     measure_peaks,
 )
+from quatrain.targets.plan.kernel import Kernel, Unit
 
 pytestmark = pytest.mark.tvm
 TURNS = 7

@@ -18,9 +18,9 @@ from quatrain.compiler.formats import (
 )
 from quatrain.compiler.ir import Attr, Value
 from quatrain.compiler.types import Scale, Shape, TensorType
-from quatrain.targets.cpu_info import detect
-from quatrain.targets.layout import Order
-from quatrain.targets.tvm_pointwise import pointwise_kernel
+from quatrain.targets.cpu.info import detect
+from quatrain.targets.cpu.pointwise.kernel import pointwise_kernel
+from quatrain.targets.plan.layout import Order
 
 from .one_kernel import Group, close, compiled, pointwise, random_inputs, same
 

@@ -22,7 +22,7 @@ from quatrain.compiler.formats import (
     Format,
 )
 from quatrain.compiler.types import Scale, Shape, TensorType
-from quatrain.targets.layout import Order
+from quatrain.targets.plan.layout import Order
 
 from .one_kernel import Group, pointwise, random_inputs, same
 

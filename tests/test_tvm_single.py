@@ -12,9 +12,9 @@ pytest.importorskip("tvm")
 from quatrain.compiler import parse, verify
 from quatrain.compiler.formats import I64
 from quatrain.compiler.ir import Value
-from quatrain.targets.cpu_info import detect
-from quatrain.targets.tensor import Tensor, dtype_of
-from quatrain.targets.tvm_single import SINGLE
+from quatrain.targets.cpu.info import detect
+from quatrain.targets.cpu.single import SINGLE
+from quatrain.targets.numbers.tensor import Tensor, dtype_of
 
 from .exactness import compare
 

@@ -17,12 +17,12 @@ from quatrain.compiler.formats import (
     Format,
 )
 from quatrain.compiler.ir import Attr
-from quatrain.compiler.ops import OPS, PRODUCTS
+from quatrain.compiler.ir.ops import OPS, PRODUCTS
 from quatrain.compiler.types import Scale, Shape, TensorType
-from quatrain.targets.layout import Order
-from quatrain.targets.tvm_expr import STREAMED_BYTES
-from quatrain.targets.tvm_pointwise import POINTWISE, TAILS
-from quatrain.targets.tvm_single import SINGLE
+from quatrain.targets.cpu.pointwise.kernel import POINTWISE, TAILS
+from quatrain.targets.cpu.single import SINGLE
+from quatrain.targets.plan.layout import Order
+from quatrain.targets.tir.expr import STREAMED_BYTES
 
 from .one_kernel import Group, close, random_inputs, same, single
 

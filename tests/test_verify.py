@@ -6,7 +6,7 @@ import pytest
 
 from quatrain.compiler import parse, verify
 from quatrain.compiler.errors import VerifyError
-from quatrain.compiler.verify import read_program
+from quatrain.compiler.ir.verify import read_program
 
 GOOD = """\
 program p

@@ -8,9 +8,9 @@ import pytest
 from quatrain.compiler import parse, show, verify
 from quatrain.compiler.errors import NoKernelError
 from quatrain.compiler.ir import Op
+from quatrain.targets.plan.state import aligned_bytes, state_layout
+from quatrain.targets.plan.waive import waive, waived
 from quatrain.targets.registry import BindOptions, find_target
-from quatrain.targets.state_layout import aligned_bytes, state_layout
-from quatrain.targets.waive import waive, waived
 
 PROGRAM = """\
 program p

@@ -7,7 +7,7 @@ import pytest
 
 from quatrain.compiler.errors import RecipeError
 from quatrain.passes.recipe import load_recipe, recipe_names
-from quatrain.passes.roles import roles
+from quatrain.passes.recipe.roles import roles
 from tests.residual import resnet
 
 DOCS = Path(__file__).parent.parent / "docs"

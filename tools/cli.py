@@ -1,4 +1,4 @@
-"""The command line ``quatrain``: one file ``cmd_*.py`` per command, errors as one line.
+"""The command line ``quatrain``: one file of ``commands/`` per command, errors as one line.
 
 A file holds a function ``command``, or ``commands``, the functions of a group such as ``study``.
 
@@ -17,7 +17,7 @@ from pkgutil import iter_modules
 import typer
 
 from ..compiler.errors import QuatrainError, UsageError
-from . import terminal
+from . import commands, terminal
 from .stages import shown
 
 FAILED, INTERRUPTED = 2, 130
@@ -25,7 +25,6 @@ FAILED, INTERRUPTED = 2, 130
 ORDER = ("compile", "run", "inspect", "opt", "report", "recipes", "targets", "study", "doctor")
 # Packages that some commands do without, and the name to install each by.
 PACKAGES = {"torch": "torch", "tvm": "apache-tvm", "sklearn": "scikit-learn"}
-_PREFIX = "cmd_"
 # Every mistake in the arguments is one of these, whichever library typer stands on.
 _ArgumentError: type[Exception] = next(
     c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException"
@@ -42,9 +41,9 @@ def app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     made.callback()(_root)
-    names = {m.name.removeprefix(_PREFIX) for m in iter_modules(_here()) if _is_command(m.name)}
+    names = {module.name for module in iter_modules(commands.__path__)}
     for name in sorted(names, key=lambda n: (ORDER.index(n) if n in ORDER else len(ORDER), n)):
-        module = import_module(f".{_PREFIX}{name}", __package__)
+        module = import_module(f".{name}", commands.__name__)
         if hasattr(module, "command"):
             made.command(name)(module.command)
         else:
@@ -58,15 +57,6 @@ def _group(name: str, doc: str, commands: Mapping[str, Callable[..., None]]) -> 
     for word, function in commands.items():
         made.command(word)(function)
     return made
-
-
-def _here() -> Sequence[str]:
-    package = sys.modules[__package__]
-    return list(package.__path__)
-
-
-def _is_command(module: str) -> bool:
-    return module.startswith(_PREFIX)
 
 
 def _version(asked: bool) -> None:

@@ -14,9 +14,9 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-from ..compiler.capture_version import TRIED as TORCH_TRIED
-from ..runtime.bill_tables import size
-from ..targets.cpu_info import flags
+from ..compiler.capture.version import TRIED as TORCH_TRIED
+from ..runtime.report.tables import size
+from ..targets.cpu.info import flags
 from . import env
 
 TVM_TRIED = ("0.27",)

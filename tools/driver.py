@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..compiler.capture import Capture, capture
+from ..compiler.capture.program import Capture, capture
 from ..passes.recipe import Recipe, load_recipe, recipe_names
 from ..runtime.step import Source, Step, load_step
 from ..targets.registry import TARGETS, BindOptions, find_target

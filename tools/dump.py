@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..compiler.errors import FileError, UsageError, closest
 from ..compiler.ir import Program, unused
-from ..compiler.text import show
+from ..compiler.ir.text import show
 from . import terminal
 from .files import make_folder, write_text
 

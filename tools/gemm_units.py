@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from ..compiler.errors import NoKernelError
 from ..compiler.formats import F32, FORMATS, Format
-from ..compiler.ops import GEMMS
-from ..compiler.text import parse
-from ..compiler.verify import verify
+from ..compiler.ir.ops import GEMMS
+from ..compiler.ir.text import parse
+from ..compiler.ir.verify import verify
 from .planning import plan_program
 
 # What a GEMM may read: coded formats with a scale, and the carriers.

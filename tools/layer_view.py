@@ -6,10 +6,10 @@ import difflib
 from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
 
-from ..compiler.analysis import saved
 from ..compiler.errors import UsageError, closest
 from ..compiler.ir import Op, Program, Value
-from ..compiler.text import show_op
+from ..compiler.ir.analysis import saved
+from ..compiler.ir.text import show_op
 
 
 def matches(origin: str, layer: str) -> bool:

@@ -9,7 +9,7 @@ from ..compiler.errors import UsageError
 from ..compiler.ir import Program
 from ..passes.recipe import Recipe
 from ..runtime.bundle import Bundle, read
-from ..targets.plan import Plan
+from ..targets.plan.plan import Plan
 from ..targets.registry import find_target
 from . import dump, env
 from .planning import plan_program

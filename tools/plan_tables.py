@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ..runtime.bill_tables import size, table
+from ..runtime.report.tables import size, table
 from .plan_view import BufferRow, KernelRow, PlanView
 
 NO_UNIT = "-"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 
-from ..targets.kernel import Slot
-from ..targets.plan import Plan
+from ..targets.plan.kernel import Slot
+from ..targets.plan.plan import Plan
 from .layer_view import matches
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ..compiler.ir import Program
-from ..targets.plan import Plan
+from ..targets.plan.plan import Plan
+from ..targets.plan.state import state_layout
 from ..targets.registry import BindOptions, find_target
-from ..targets.state_layout import state_layout
 
 
 def plan_program(target: str, program: Program, allow: tuple[str, ...] = ()) -> Plan | None:

@@ -11,10 +11,10 @@ import sys
 import numpy as np
 
 from ..compiler.errors import QuatrainError
-from ..compiler.text import parse
-from ..compiler.verify import verify
+from ..compiler.ir.text import parse
+from ..compiler.ir.verify import verify
+from ..targets.plan.state import aligned_bytes, state_layout
 from ..targets.registry import BindOptions, find_target
-from ..targets.state_layout import aligned_bytes, state_layout
 
 PROGRAM = """
 program self_test

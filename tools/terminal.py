@@ -8,7 +8,7 @@ import sys
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from ..runtime.bill_tables import FILE_WIDTH
+from ..runtime.report.tables import FILE_WIDTH
 
 
 def out() -> Console:

@@ -19,10 +19,10 @@ import torch
 from ..compiler.errors import DataError, UsageError
 from ..compiler.ir import STEP, Program, Value
 from ..passes.gated_precision import COST
-from ..passes.plateau import PLATEAU
-from ..passes.range_test import LOW
-from ..passes.schedule_length import misfit_of
-from ..passes.schedules import NOW, TOTAL
+from ..passes.parts.plateau import PLATEAU
+from ..passes.parts.range_test import LOW
+from ..passes.parts.schedule_length import misfit_of
+from ..passes.parts.schedules import NOW, TOTAL
 from .batches import Floats, accuracy, batches_per_epoch, train_batches
 from .dataset import Array, Dataset
 from .files import check_writable

@@ -1,0 +1,1 @@
+"""Capture: a PyTorch model, its loss, an example batch and an optimizer become f32 programs."""

@@ -1,0 +1,183 @@
+"""Tracing: a model, in train mode with its loss or in eval mode, becomes a ``Joint`` graph.
+
+The model is left as it was: flags, parameters, buffers, gradients, hooks and random state.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterator, Set
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..errors import CaptureError, QuatrainError
+from ..ir import unused
+from ..lower.joint import Joint
+from ..lower.norm import CUMULATIVE
+from . import adapter
+from .intercept import intercept
+from .reader import read
+from .scope import HERE, TORCH, Scope, shown
+
+Loss = Callable[[Any, Any], torch.Tensor]
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+class Traced(nn.Module):
+    """What is traced: the model alone, or the model and its loss."""
+
+    def __init__(self, model: nn.Module, loss: Loss | None, scope: Scope) -> None:
+        super().__init__()
+        self.model, self.scope = model, scope
+        self.loss_name = unused("loss", {name for name, _ in model.named_children()})
+        setattr(self, self.loss_name, loss)
+        first: dict[int, str] = {}
+        for name, tensor in self.every():
+            first.setdefault(id(tensor), name.removeprefix("model."))
+        # Name here -> name in the user's model; of a tied tensor always the first one.
+        self.plain = {name: first[id(tensor)] for name, tensor in self.every()}
+
+    def forward(self, *batch: torch.Tensor) -> Any:
+        """The loss (``batch`` ends with the target), or the model's outputs as a tuple."""
+        self.scope.reset()
+        loss = getattr(self, self.loss_name)
+        with self.scope:
+            if loss is None:
+                return _outputs(self.model(*batch))
+            made = self.model(*batch[:-1])
+            with self.scope.inside("loss"):
+                return _scalar(loss(made, batch[-1]))
+
+    # torch swaps each named tensor for a traced one and puts them back in the same order, which
+    # leaves a module that has two names in the model with a traced tensor. So name modules once.
+
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Parameter]]:
+        """All parameters, a tied one under each of its names, a shared module's under one."""
+        for path, module in self.named_modules(prefix=prefix):
+            for name, parameter in module._parameters.items():
+                if parameter is not None:
+                    yield f"{path}.{name}", parameter
+
+    def named_buffers(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, torch.Tensor]]:
+        """All buffers, in the same way."""
+        for path, module in self.named_modules(prefix=prefix):
+            for name, buffer in module._buffers.items():
+                if buffer is not None:
+                    yield f"{path}.{name}", buffer
+
+    def every(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Parameters and buffers."""
+        yield from self.named_parameters()
+        yield from self.named_buffers()
+
+
+def _outputs(made: object) -> tuple[torch.Tensor, ...]:
+    parts = made if isinstance(made, (tuple, list)) else (made,)
+    for part in parts:
+        if not isinstance(part, torch.Tensor):
+            raise CaptureError(
+                f"the model returns a {type(part).__name__}; return a tensor or a tuple of tensors"
+            )
+    return tuple(parts)
+
+
+def _scalar(value: object) -> torch.Tensor:
+    if not isinstance(value, torch.Tensor):
+        raise CaptureError(f"the loss returns a {type(value).__name__}; return a scalar tensor")
+    if value.numel() != 1:
+        raise CaptureError(
+            f"the loss returns a tensor of shape {tuple(value.shape)}; reduce it to a scalar, "
+            "for example with reduction='mean'"
+        )
+    return value.reshape(())
+
+
+def state_tensors(model: nn.Module, loss: Loss) -> dict[str, torch.Tensor]:
+    """Parameters and buffers of the model, and of a loss that is a module, by qualified name."""
+    root = Traced(model, loss, Scope({}))
+    return {root.plain[name]: tensor for name, tensor in root.every()}
+
+
+def trace_training(
+    model: nn.Module, loss: Loss, batch: tuple[torch.Tensor, ...], trained: Set[str]
+) -> Joint:
+    """Joint graph of one training step with the gradients of the parameters in ``trained``.
+
+    ``batch`` is the model's inputs, then the target. A model whose own flag says eval is switched
+    to training for the trace; otherwise each module's flag counts as it is.
+    """
+    with _mode(model, training=True):
+        joint = _trace(model, loss, batch, trained)
+    if not joint.gradients:
+        raise CaptureError("the loss depends on no parameter that the optimizer trains")
+    return joint
+
+
+def trace_evaluation(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Joint:
+    """Graph of the model's forward in eval mode, without loss and gradients."""
+    with _mode(model, training=False), torch.no_grad():
+        return _trace(model, None, inputs, frozenset())
+
+
+@contextmanager
+def _mode(model: nn.Module, *, training: bool) -> Iterator[None]:
+    modules = list(model.modules())
+    flags = [m.training for m in modules]
+    # A momentum of None makes batch norm read its counter as a number, which no trace can follow.
+    cumulative = [m for m in modules if isinstance(m, NORMS) and m.momentum is None]
+    try:
+        if not (training and model.training):
+            model.train(training)
+        for m in cumulative:
+            m.momentum = CUMULATIVE
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        for m in cumulative:
+            m.momentum = None
+        for module, flag in zip(modules, flags, strict=True):
+            module.training = flag
+
+
+def _trace(
+    model: nn.Module, loss: Loss | None, batch: tuple[torch.Tensor, ...], trained: Set[str]
+) -> Joint:
+    scope = Scope({id(m): name for name, m in model.named_modules() if name})
+    root = Traced(model, loss, scope)
+    try:
+        with intercept(scope), adapter.quiet():
+            graph = adapter.joint_graph(root, tuple(t.detach() for t in batch))
+    except QuatrainError:
+        raise
+    except adapter.DEPENDS_ON_DATA as error:
+        raise CaptureError(
+            f"the forward needs the value of a tensor{_place(error)}, for a branch, a loop or a "
+            "shape; compute with tensors there instead"
+        ) from error
+    except Exception as error:
+        if adapter.FOREIGN_TENSOR in str(error):
+            raise CaptureError(
+                f"the forward or the loss{_place(error)} uses a tensor that is no parameter, no "
+                "buffer and no input; register it as a buffer of the model"
+            ) from error
+        first = str(error).strip().partition("\n")[0]
+        raise CaptureError(
+            f"tracing {type(model).__name__}{_place(error)} failed with "
+            f"{type(error).__name__}: {first}"
+        ) from error
+    return read(list(graph.graph.nodes), type(model).__name__, root.plain, trained)
+
+
+def _place(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    for frame in reversed(frames):
+        if not frame.filename.startswith((TORCH, HERE, "<")) and frame.name != "_trace":
+            return f" at {shown(frame.filename, frame.lineno or 0)}"
+    return ""

@@ -1,0 +1,112 @@
+"""Capture: a PyTorch model, its loss, an example batch and an optimizer become f32 programs.
+
+captured = capture(model, loss, (x, y), torch.optim.SGD(model.parameters(), lr=0.1))
+captured.train, captured.evaluation, captured.state, captured.optimizer.read(optimizer)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..errors import CaptureError
+from ..ir import STEP, Program
+from ..ir.optimizers import OptimizerSpec
+from ..lower.builder import FORMAT_OF, FORMAT_WITHIN
+from ..lower.programs import Lowered, lower_evaluation, lower_training
+from .graph import Loss, state_tensors, trace_evaluation, trace_training
+from .optimizer import kept_tensors, read_optimizer
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """A training step and an evaluation as f32 programs, with everything needed to run them.
+
+    ``state`` holds the initial value (float32 or int64, a copy) of every state of ``train`` but the
+    seed of its generator, which is the caller's;
+    ``evaluation`` reads the parameters and buffers among them by the same names. ``model_state``
+    maps each key of the model's ``state_dict`` to its state, tied parameters to the same one.
+    """
+
+    train: Program
+    evaluation: Program
+    state: Mapping[str, np.ndarray]
+    optimizer: OptimizerSpec
+    model_state: Mapping[str, str]
+
+
+def capture(
+    model: nn.Module,
+    loss: Loss,
+    example: Sequence[torch.Tensor],
+    optimizer: torch.optim.Optimizer,
+) -> Capture:
+    """Capture one training step of ``model`` and its evaluation.
+
+    ``example`` is a batch: the model's inputs, then the target; ``loss(output, target)`` returns a
+    scalar tensor. The programs are specialised to the batch's shapes. Model, loss and optimizer
+    are left exactly as they were. Trained are the parameters of the optimizer that require a
+    gradient.
+
+    Raises ``CaptureError``, and ``UnsupportedOpError`` for an op that has no counterpart in the IR,
+    with the op, the layer and the source line.
+    """
+    batch = _check_batch(example)
+    spec = read_optimizer(optimizer, model)
+    tensors = state_tensors(model, loss)
+    for name, tensor in tensors.items():
+        _check_tensor(f"{name} of the model", tensor, FORMAT_WITHIN)
+    joint = trace_training(model, loss, batch, spec.group_of().keys())
+    lowered = lower_training(joint, spec)
+    evaluation = lower_evaluation(trace_evaluation(model, batch[:-1]))
+    state = {lowered.names[name]: _numbers(t) for name, t in tensors.items()}
+    state |= _optimizer_state(lowered, {*tensors}, *kept_tensors(optimizer, spec, model))
+    keys = {id(t): lowered.names[name] for name, t in tensors.items()}
+    model_state = {
+        key: keys[id(t)] for key, t in model.state_dict(keep_vars=True).items() if id(t) in keys
+    }
+    return Capture(lowered.program, evaluation.program, state, spec, model_state)
+
+
+def _optimizer_state(
+    lowered: Lowered, known: set[str], kept: Mapping[str, np.ndarray], steps: int
+) -> dict[str, np.ndarray]:
+    """What the optimizer keeps, zeros or of earlier steps, and the step counter."""
+    names = {value: name for name, value in lowered.names.items()}
+    state: dict[str, np.ndarray] = {}
+    for value in lowered.program.state:
+        name = names[value.name]
+        if name == STEP:
+            state[value.name] = np.array(steps, np.int64)
+        elif name not in known and value.name not in lowered.program.initial:
+            fresh = np.zeros(value.type.shape, np.float32)
+            state[value.name] = kept.get(name, fresh)
+    return state
+
+
+def _check_batch(example: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    if not isinstance(example, (tuple, list)) or len(example) < 2:
+        raise CaptureError("the example is a batch (x, y): the model's inputs, then the target")
+    for i, t in enumerate(example):
+        if not isinstance(t, torch.Tensor):
+            raise CaptureError(f"element {i} of the example is a {type(t).__name__}, not a tensor")
+        _check_tensor(f"element {i} of the example", t)
+    return tuple(example)
+
+
+def _numbers(t: torch.Tensor) -> np.ndarray:
+    """A copy; truth values as 1 and 0."""
+    array: np.ndarray = t.detach().numpy().copy()
+    return array.astype(np.float32) if array.dtype == np.bool_ else array
+
+
+def _check_tensor(what: str, t: torch.Tensor, known: Collection[str] = FORMAT_OF) -> None:
+    dtype = str(t.dtype).removeprefix("torch.")
+    if dtype not in known:
+        raise CaptureError(f"{what} is {dtype}; a step works with {' and '.join(known)}")
+    if t.device.type != "cpu" or t.layout is not torch.strided:
+        raise CaptureError(f"{what} is on {t.device}, {t.layout}; capture dense tensors on the CPU")

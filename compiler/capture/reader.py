@@ -1,0 +1,147 @@
+"""From the fx graph to the plain ``Joint``: dead nodes left out, layers named."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Set
+from typing import Any
+
+import torch
+from torch.fx import Node
+
+from ..errors import UnsupportedOpError
+from ..lower.joint import ROOT, Arg, Call, Joint, Tensor, module_of
+from . import adapter
+
+
+def read(nodes: list[Node], name: str, plain: Mapping[str, str], trained: Set[str]) -> Joint:
+    """The graph of ``nodes`` with the gradients of the parameters in ``trained``.
+
+    ``plain`` maps the qualified names of the traced module to those of the user's model, and the
+    names of tied tensors to one.
+    """
+    return _Reader(name, plain, trained).read(nodes)
+
+
+class _Reader:
+    """From fx nodes to plain calls; what no output needs is left out."""
+
+    def __init__(self, name: str, plain: Mapping[str, str], trained: Set[str]) -> None:
+        self.name, self.plain, self.trained = name, plain, trained
+        self.made: dict[Node, Tensor | tuple[Tensor | None, ...]] = {}
+        self.inputs: dict[int, Tensor] = {}
+        self.state: dict[str, Tensor] = {}
+        self.tangents: list[Tensor] = []
+
+    def read(self, nodes: list[Node]) -> Joint:
+        output = nodes[-1]
+        ports = adapter.ports(output)
+        wanted = [
+            (port, node)
+            for port, node in zip(ports, output.args[0], strict=True)  # type: ignore[arg-type]
+            if isinstance(node, Node) and self.wants(port)
+        ]
+        live = _live(nodes, [node for _, node in wanted])
+        marks = _marks([n for n in nodes if n in live], wanted, self.plain)
+        calls: list[Call] = []
+        for node in nodes[:-1]:
+            if node.op == "placeholder":
+                self.placeholder(node)
+            elif node in live:
+                calls += self.call(node, marks[node])
+        results = [(port, self.tensor(node)) for port, node in wanted]
+        plain = self.plain
+        return Joint(
+            self.name,
+            tuple(t for _, t in sorted(self.inputs.items())),
+            self.state,
+            tuple(calls),
+            tuple(t for port, t in results if port.role == "result"),
+            tuple(self.tangents),
+            tuple((plain[port.name], t) for port, t in results if port.role == "gradient"),
+            {plain[port.name]: t for port, t in results if port.role == "mutation"},
+        )
+
+    def wants(self, port: adapter.Port) -> bool:
+        if port.role == "gradient":
+            return self.plain[port.name] in self.trained
+        return port.role == "result" or (port.role == "mutation" and port.name != "")
+
+    def placeholder(self, node: Node) -> None:
+        (port,) = adapter.ports(node)
+        tensor = _tensor(node.meta["val"])
+        self.made[node] = tensor
+        if port.role == "batch":
+            self.inputs[port.index] = tensor
+        elif port.role == "tangent":
+            self.tangents.append(tensor)
+        else:
+            self.made[node] = self.state.setdefault(self.plain[port.name], tensor)
+
+    def call(self, node: Node, mark: tuple[str, str]) -> list[Call]:
+        if node.target is operator.getitem:
+            whole, index = node.args
+            assert isinstance(whole, Node) and isinstance(index, int)
+            parts = self.made[whole]
+            assert isinstance(parts, tuple)
+            part = parts[index]
+            assert part is not None
+            self.made[node] = part
+            return []
+        layer, source = mark
+        if not adapter.is_op(node):
+            what = "a tensor made in the forward" if node.op == "get_attr" else str(node.target)
+            raise UnsupportedOpError(
+                f"{what}{_where(layer, source)} is not supported; register tensors that are "
+                "constants as buffers of the model"
+            )
+        value = node.meta["val"]
+        if isinstance(value, torch.Tensor):
+            single = _tensor(value)
+            results: tuple[Tensor | None, ...] = (single,)
+            self.made[node] = single
+        else:
+            results = tuple(_tensor(p) if isinstance(p, torch.Tensor) else None for p in value)
+            self.made[node] = results
+        args = tuple(self.argument(a) for a in adapter.full_arguments(node))
+        return [Call(str(node.target), args, results, layer, source, adapter.is_backward(node))]
+
+    def tensor(self, node: Node) -> Tensor:
+        made = self.made[node]
+        assert isinstance(made, Tensor)
+        return made
+
+    def argument(self, a: Any) -> Arg:
+        if isinstance(a, Node):
+            return self.tensor(a)
+        if isinstance(a, (list, tuple)):
+            return tuple(map(self.argument, a))
+        return a if a is None or isinstance(a, (bool, int, float, str)) else str(a)
+
+
+def _where(layer: str, source: str) -> str:
+    return f" in layer {layer!r}" + (f" at {source}" if source else "")
+
+
+def _tensor(value: torch.Tensor) -> Tensor:
+    return Tensor(tuple(int(d) for d in value.shape), str(value.dtype).removeprefix("torch."))
+
+
+def _live(nodes: list[Node], roots: list[Node]) -> set[Node]:
+    live = set(roots)
+    for node in reversed(nodes[:-1]):
+        if node in live:
+            live.update(node.all_input_nodes)
+    return live
+
+
+def _marks(
+    live: list[Node], wanted: list[tuple[adapter.Port, Node]], plain: Mapping[str, str]
+) -> dict[Node, tuple[str, str]]:
+    """(layer, source) of each node; a sum of gradients belongs to the layer that reads it."""
+    owner = {n: module_of(plain[p.name]) for p, n in wanted if p.role == "gradient"}
+    marks: dict[Node, tuple[str, str]] = {}
+    for node in reversed(live):
+        reader = next((marks[u] for u in node.users if u in marks), (owner.get(node, ROOT), ""))
+        marks[node] = adapter.mark_of(node) or reader
+    return marks

@@ -1,0 +1,31 @@
+"""The IR: programs, the ops they are made of, their text, and what must hold of them."""
+
+from .program import (
+    NO_ATTRS,
+    REGIONS,
+    SEED,
+    STEP,
+    Attr,
+    Op,
+    Program,
+    Region,
+    Rule,
+    Value,
+    attrs,
+    unused,
+)
+
+__all__ = [
+    "NO_ATTRS",
+    "REGIONS",
+    "SEED",
+    "STEP",
+    "Attr",
+    "Op",
+    "Program",
+    "Region",
+    "Rule",
+    "Value",
+    "attrs",
+    "unused",
+]

@@ -1,0 +1,109 @@
+"""Facts about programs: what is saved for backward, MACs by format, the graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+import networkx as nx
+
+from ..types import Scale, TensorType
+from .ops import PRODUCTS
+from .program import Op, Program, Value
+
+
+def saved(program: Program) -> tuple[Value, ...]:
+    """What crosses from forward to later regions: a set difference, in order of definition.
+
+    Parameters and other state are left out; program inputs are not: a batch that backward reads
+    stays in memory too.
+    """
+    made = [*program.inputs, *(r for op in program.region("forward").ops for r in op.results)]
+    later = [op for name in ("backward", "update") for op in program.region(name).ops]
+    used = {v for op in later for v in op.inputs}
+    return tuple(v for v in made if v in used)
+
+
+def graph(program: Program) -> nx.DiGraph[Op]:
+    """Ops as nodes; an edge from the maker of a value to each of its readers."""
+    made = program.producers()
+    g: nx.DiGraph[Op] = nx.DiGraph()
+    for _, op in program.ops():
+        g.add_node(op)
+        g.add_edges_from((made[v], op) for v in op.inputs if v in made)
+    return g
+
+
+@dataclass(frozen=True, slots=True)
+class Gemm:
+    """One GEMM of the program: multiply-accumulates, its two operands as stored, direction.
+
+    An operand that ``dequantize`` makes of numbers that have no product is stored as those.
+    """
+
+    op: Op
+    region: str
+    direction: str
+    macs: int
+    operands: tuple[TensorType, TensorType]
+
+    @property
+    def formats(self) -> tuple[str, str]:
+        """Format names of both operands, in the order of the signature."""
+        a, b = (t.format.name for t in self.operands)
+        return a, b
+
+    @property
+    def bits(self) -> int:
+        """Bits of the wider operand."""
+        return max(t.format.bits for t in self.operands)
+
+    @property
+    def quantized(self) -> bool:
+        """Whether both operands are codes."""
+        return all(t.format.is_coded and t.scale is not Scale.NONE for t in self.operands)
+
+
+def gemms(program: Program) -> list[Gemm]:
+    """All GEMMs in program order."""
+    made = program.producers()
+
+    def stored(v: Value) -> TensorType:
+        op = made.get(v)
+        decoded = op is not None and op.kind == "dequantize"
+        if op and decoded and not op.inputs[0].type.scale.is_factor:
+            return op.inputs[0].type
+        return v.type
+
+    return [
+        Gemm(op, region.name, direction(op.kind), macs(op), (stored(a), stored(b)))
+        for region, op in program.ops()
+        if op.kind in PRODUCTS
+        for a, b in [op.inputs]
+    ]
+
+
+def direction(kind: str) -> str:
+    """``forward``, ``dX`` or ``dW``; ``product`` for one that belongs to no layer."""
+    if kind == "matmul":
+        return "product"
+    if kind.endswith("_input_grad"):
+        return "dX"
+    return "dW" if kind.endswith("_weight_grad") else "forward"
+
+
+def macs(op: Op) -> int:
+    """Multiply-accumulates of a GEMM: places of the output times the length of each dot product,
+    and for transposed convolutions places of the input times what each is multiplied by.
+
+    Products with the zero border count, as everybody counts them.
+    """
+    role = direction(op.kind)
+    first, second, made = (v.type.shape for v in (*op.inputs, op.result))
+    if op.kind == "matmul":
+        return prod(first) * second[2]
+    small = made if role == "forward" else first
+    if op.kind.startswith("conv2d_transpose"):
+        small = {"forward": first, "dX": made, "dW": second}[role]
+    weight = made if role == "dW" else second
+    return prod(small) * prod(weight[1:])

@@ -1,0 +1,276 @@
+"""The text form of programs; ``show`` and ``parse`` are inverse to each other.
+
+    program = "program" NAME ["after" NAMES] {decl} {region} "return" NAMES {"next" NAME "=" NAME}
+    decl    = "input" NAME ":" TYPE | "state" NAME ":" TYPE ["=" NUMBER]
+    region  = NAME ":" { ["#" ORIGIN] NAMES "=" KIND "(" NAMES ")" ["{" ATTRS "}"] ":" TYPES }
+    TYPE    = FORMAT ["*" SCALE] "[" DIMS "]"
+    ATTR    = KEY "=" ( true | false | INT | FLOAT | WORD | "[" INTS "]" | "[" FLOATS "]" )
+
+Nothing is aligned across lines, so that a pass that changes one op changes one line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Iterable, Mapping
+from types import MappingProxyType
+
+from ..errors import ParseError, closest
+from ..formats import FORMATS
+from ..types import Scale, TensorType
+from .ops import OPS
+from .program import NO_ATTRS, Attr, Op, Program, Region, Value
+
+MAX_RANK, MAX_ELEMENTS = 8, 1 << 40
+INTEGER = re.compile(r"-?\d{1,18}")
+
+
+def show(program: Program) -> str:
+    """The text of ``program``."""
+    lines = [f"program {program.name}"]
+    lines += [f"after {', '.join(program.history)}"] if program.history else []
+    lines += [f"input {v.name} : {v.type}" for v in program.inputs]
+    for v in program.state:
+        start = f" = {program.initial[v.name]!r}" if v.name in program.initial else ""
+        lines.append(f"state {v.name} : {v.type}{start}")
+    for region in program.regions:
+        lines += ["", f"{region.name}:"]
+        origin = ""
+        for op in region.ops:
+            if op.origin != origin:
+                lines.append(f"  # {op.origin}")
+                origin = op.origin
+            lines.append(f"  {show_op(op)}")
+    lines += ["", f"return {_names(program.outputs)}"]
+    lines += [f"next {s.name} = {v.name}" for s, v in program.next]
+    return "\n".join(lines) + "\n"
+
+
+def show_op(op: Op) -> str:
+    """The line of one op."""
+    pairs = ", ".join(f"{k}={show_attr(v)}" for k, v in op.attrs.items())
+    attrs = f" {{{pairs}}}" if pairs else ""
+    types = ", ".join(str(r.type) for r in op.results)
+    return f"{_names(op.results)} = {op.kind}({_names(op.inputs)}){attrs} : {types}"
+
+
+def show_attr(value: Attr) -> str:
+    """An attribute as it stands in the text."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return f"[{','.join(map(repr, value))}]"
+    return value if isinstance(value, str) else repr(value)
+
+
+def parse(text: str) -> Program:
+    """Read a program back from its text; ParseError names the line."""
+    return parse_lines(text)[0]
+
+
+def parse_lines(text: str) -> tuple[Program, Mapping[Hashable, int]]:
+    """A program, and the line of each of its parts: see ``VerifyError.at``."""
+    reader = _Reader(text)
+    for number, raw in enumerate(text.splitlines(), 1):
+        reader.number = number
+        try:
+            reader.line(raw.strip())
+        except ParseError as e:
+            raise ParseError(f"line {number}: {e}\n  {number:3} | {raw.strip()[:200]}") from None
+    return reader.program(), reader.lines
+
+
+RETURN = "return"
+NAME = re.compile(r"\w[\w.#']*")  # '0.weight' too: nn.Sequential
+OP = re.compile(
+    r"(?P<names>[^=(]+) = (?P<kind>\w+)\((?P<args>[^)]*)\)"
+    r"(?: \{(?P<attrs>[^}]*)\})? : (?P<types>.+)"
+)
+DEFINED = re.compile(r"^\s*(?:(?:input|state) )?([^=(:\n]+?) (?:= \w+\(|: )", re.MULTILINE)
+
+
+class _Reader:
+    def __init__(self, text: str) -> None:
+        self.text, self.number = text, 0
+        self.lines: dict[Hashable, int] = {}
+        self.name = self.origin = ""
+        self.env: dict[str, Value] = {}
+        self.inputs: list[Value] = []
+        self.state: list[Value] = []
+        self.initial: dict[str, float] = {}
+        self.regions: list[tuple[str, list[Op]]] = []
+        self.outputs: tuple[Value, ...] = ()
+        self.next: list[tuple[Value, Value]] = []
+        self.history: tuple[str, ...] = ()
+
+    def line(self, line: str) -> None:
+        word, _, rest = line.partition(" ")
+        match word:
+            case "":
+                pass
+            case "#":
+                self.origin = rest
+            case "program":
+                self.name = rest
+            case "after":
+                self.history = tuple(_split(rest))
+            case "input" | "state":
+                self.declare(word, rest)
+            case "return":
+                if RETURN in self.lines:
+                    raise ParseError(f"a second return; the first is line {self.lines[RETURN]}")
+                self.outputs = self.uses(rest)
+                self.lines[RETURN] = self.number
+            case "next":
+                self.next.append(self.pair(rest))
+                self.lines[self.next[-1]] = self.number
+            case _ if line.endswith(":"):
+                self.regions.append((line[:-1], []))
+                self.lines[line[:-1]] = self.number
+                self.origin = ""
+            case _:
+                self.op(line)
+
+    def declare(self, word: str, rest: str) -> None:
+        name, _, tail = rest.partition(" : ")
+        type_, _, start = tail.partition(" = ")
+        value = self.define(name, type_)
+        (self.inputs if word == "input" else self.state).append(value)
+        if start:
+            self.initial[name] = _number(start)
+
+    def op(self, line: str) -> None:
+        m = OP.fullmatch(line)
+        if not m:
+            raise ParseError(_malformed(line))
+        if not self.regions:
+            raise ParseError("an op stands outside of a region; put 'forward:' ahead of it")
+        if m["kind"] not in OPS:
+            raise ParseError(f"no op is called {m['kind']!r}; {closest(m['kind'], OPS)}")
+        inputs = self.uses(m["args"])
+        names, types = _split(m["names"]), _split(m["types"])
+        if len(names) != len(types):
+            raise ParseError(f"{len(names)} results but {len(types)} types")
+        results = tuple(map(self.define, names, types))
+        pairs = dict(map(_attr, _split(m["attrs"] or "")))
+        attrs = MappingProxyType(pairs) if pairs else NO_ATTRS
+        op = Op(m["kind"], inputs, results, attrs, self.origin)
+        self.regions[-1][1].append(op)
+        self.lines[op] = self.number
+
+    def define(self, name: str, type_: str) -> Value:
+        if not NAME.fullmatch(name):
+            raise ParseError(f"{name!r} is no name; names are letters, digits, '_', '.' and '#'")
+        if name in self.env:
+            raise ParseError(f"{name} is defined twice")
+        value = self.env[name] = Value(name, parse_type(type_))
+        self.lines[value] = self.number
+        return value
+
+    def uses(self, names: str) -> tuple[Value, ...]:
+        try:
+            return tuple(self.env[n] for n in _split(names))
+        except KeyError as e:
+            raise ParseError(self.unknown(e.args[0])) from None
+
+    def unknown(self, name: str) -> str:
+        """What is wrong with a name that no line so far defines."""
+        for m in DEFINED.finditer(self.text):
+            if name in _split(m[1]):
+                line = self.text.count("\n", 0, m.start(1)) + 1
+                return f"{name} is read before it is defined, in line {line}"
+        return f"no value is called {name!r}; {closest(name, self.env)}"
+
+    def pair(self, rest: str) -> tuple[Value, Value]:
+        pair = self.uses(rest.replace(" = ", ", ", 1))
+        if len(pair) != 2:
+            raise ParseError("next binds one state to one value: next STATE = VALUE")
+        return pair
+
+    def program(self) -> Program:
+        if not self.name:
+            raise ParseError("the text has no line 'program NAME'; it is no IR or cut short")
+        if RETURN not in self.lines:
+            raise ParseError("the text has no line 'return NAMES'; it is cut short")
+        regions = tuple(Region(name, tuple(ops)) for name, ops in self.regions)
+        return Program(
+            self.name,
+            tuple(self.inputs),
+            tuple(self.state),
+            regions,
+            self.outputs,
+            tuple(self.next),
+            MappingProxyType(self.initial),
+            self.history,
+        )
+
+
+SCALES = "|".join(s.value for s in Scale if s.value)
+TYPE = re.compile(rf"([\w.]+?)(?:\*({SCALES}))?\[((?:\d{{1,12}}(?:x\d{{1,12}})*)?)\]")
+
+
+def parse_type(text: str) -> TensorType:
+    """Read ``FORMAT[*SCALE][DIMS]``, for example ``int4*t[128x64x3x3]``."""
+    m = TYPE.fullmatch(text)
+    if not m:
+        raise ParseError(f"{text!r} is no type; a type reads like int4*t[128x64x3x3]")
+    if m[1] not in FORMATS:
+        raise ParseError(f"no format is called {m[1]!r}; {closest(m[1], FORMATS)}")
+    shape = tuple(int(d) for d in m[3].split("x") if d)
+    type_ = TensorType(shape, FORMATS[m[1]], Scale(m[2] or ""))
+    if len(shape) > MAX_RANK or type_.elements > MAX_ELEMENTS:
+        raise ParseError(f"{text!r} is larger than any tensor this program can have")
+    return type_
+
+
+def parse_attr(text: str) -> Attr:
+    """Read one attribute value."""
+    if text in ("true", "false"):
+        return text == "true"
+    if text.startswith("[") and text.endswith("]"):
+        listed = [d for d in text[1:-1].split(",") if d]
+        if all(INTEGER.fullmatch(d) for d in listed):
+            return tuple(map(int, listed))
+        return tuple(map(_number, listed))
+    if INTEGER.fullmatch(text):
+        return int(text)
+    try:
+        return float(text)
+    except ValueError:
+        if re.fullmatch(r"[A-Za-z_][\w.]*", text):
+            return text
+        raise ParseError(f"{text!r} is no attribute value") from None
+
+
+def _malformed(line: str) -> str:
+    """What is wrong with a line that is nothing known."""
+    for opening, closing in ("()", "[]", "{}"):
+        more = line.count(opening) - line.count(closing)
+        if more:
+            lost, kept = (closing, opening) if more > 0 else (opening, closing)
+            return f"a {kept!r} has no {lost!r}; an op reads NAMES = KIND(NAMES) {{ATTRS}} : TYPES"
+    if " = " not in line or "(" not in line:
+        return "not a declaration, a region, an op, return or next"
+    if " : " not in line:
+        return "the op has no ' : TYPE' at its end; an op reads NAMES = KIND(NAMES) : TYPES"
+    return "not an op; one reads NAMES = KIND(NAMES) {KEY=VALUE, ...} : TYPES"
+
+
+def _names(values: Iterable[Value]) -> str:
+    return ", ".join(v.name for v in values)
+
+
+def _split(text: str) -> list[str]:
+    return [t for t in text.strip().split(", ") if t]
+
+
+def _attr(text: str) -> tuple[str, Attr]:
+    key, _, raw = text.partition("=")
+    return key, parse_attr(raw)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ParseError(f"{text!r} is no number") from None

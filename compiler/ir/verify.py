@@ -1,0 +1,219 @@
+"""Invariants that hold between any two passes; a broken one is shown among its neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+
+from ..errors import VerifyError, closest
+from ..formats import HALF_FLOATS, I32, UINT2, UINT8
+from ..types import Scale, TensorType
+from .accumulation import refusal
+from .ops import OPS, OpDef
+from .program import REGIONS, Attr, Op, Program, Region, Value
+from .shapes import ShapeMismatch, expected_shapes
+from .text import RETURN, parse_lines, show_op
+
+
+def _float(t: TensorType) -> bool:
+    return t.format.is_carrier and t.scale is Scale.NONE
+
+
+def _scaled(t: TensorType) -> bool:
+    return t.format.is_carrier and t.scale in (Scale.POW2, Scale.TENSOR, Scale.CHANNEL)
+
+
+def _code(t: TensorType) -> bool:
+    return t.format.is_coded and t.scale is not Scale.NONE
+
+
+CLASSES: dict[str, Callable[[TensorType], bool]] = {
+    "float": _float,
+    "scaled": _scaled,
+    "code": _code,
+    "gemm": lambda t: _float(t) or _scaled(t) or _code(t),
+    "f32": lambda t: _float(t) and t.format.name == "f32",
+    "int": lambda t: t.format.is_index,
+    "uint2": lambda t: t.format is UINT2 and t.scale is Scale.NONE,
+    "where": lambda t: t.format in (UINT8, I32) and t.scale is Scale.NONE,
+    "mask": lambda t: _float(t) or (t.format is UINT2 and t.scale is Scale.NONE),
+    "any": lambda t: True,
+}
+ATTRS: dict[str, Callable[[Attr], bool]] = {
+    "int": lambda a: isinstance(a, int) and not isinstance(a, bool),
+    "float": lambda a: isinstance(a, float),
+    "flag": lambda a: isinstance(a, bool),
+    "word": lambda a: isinstance(a, str),
+    "ints": lambda a: isinstance(a, tuple) and all(isinstance(n, int) for n in a),
+    "floats": lambda a: isinstance(a, tuple) and all(isinstance(n, float) for n in a),
+}
+# What a word may be, by attribute.
+WORDS = {
+    "tie": ("up", "down"),
+    "underflow": ("uniform", "nearest"),
+    "reduction": ("mean", "sum"),
+    "degenerate": ("center", "identity"),
+    "relation": ("lt", "le", "eq", "ne", "ge", "gt"),
+    "accumulator": tuple(HALF_FLOATS),
+    "to": tuple(HALF_FLOATS),
+}
+
+
+def read_program(text: str) -> Program:
+    """The verified program that ``text`` spells; ParseError or VerifyError with the line."""
+    program, lines = parse_lines(text)
+    try:
+        return verify(program)
+    except VerifyError as e:
+        raise VerifyError(f"{_line(lines, e.at)}{e}", e.at) from None
+
+
+def _line(lines: Mapping[Hashable, int], at: Hashable) -> str:
+    return f"line {lines[at]}: " if at in lines else ""
+
+
+def verify(program: Program) -> Program:
+    """Return ``program`` unchanged, or raise VerifyError at the first broken invariant."""
+    order = [r.name for r in program.regions]
+    if order != [name for name in REGIONS if name in order]:
+        wrong = next((n for n in order if n not in REGIONS), order[0])
+        text = f"regions are {', '.join(order)}; the order is {', '.join(REGIONS)}"
+        raise VerifyError(text, wrong)
+    seen: dict[Value, str] = dict.fromkeys((*program.inputs, *program.state), "")
+    names: set[str] = set()
+    for v in seen:
+        _define(v, names, "the declarations")
+    for region in program.regions:
+        for i, op in enumerate(region.ops):
+            _check_op(region, i, op, seen, names)
+            seen.update(dict.fromkeys(op.results, region.name))
+    _check_ends(program, seen)
+    return program
+
+
+def _define(value: Value, names: set[str], place: str) -> None:
+    if value.name in names:
+        text = f"{place}: {value.name} is defined twice; give one another name"
+        raise VerifyError(text, value)
+    names.add(value.name)
+
+
+def _check_op(region: Region, i: int, op: Op, seen: dict[Value, str], names: set[str]) -> None:
+    fact = _use(op, region, seen) or _signature(op) or refusal(op) or _results(op, names)
+    if fact:
+        lines = [
+            f"  {'>' if j == i else ' '} {show_op(o)}"
+            for j, o in enumerate(region.ops[max(0, i - 3) : i + 4], max(0, i - 3))
+        ]
+        where = f"{region.name}, layer {op.origin or '-'}"
+        raise VerifyError(f"{where}: {fact}\n" + "\n".join(lines), op)
+    names.update(r.name for r in op.results)
+
+
+def _use(op: Op, region: Region, seen: dict[Value, str]) -> str:
+    for v in op.inputs:
+        if v not in seen:
+            return f"{v.name} is read before it is defined"
+        if seen[v] == "update" and region.name != "update":
+            return f"{v.name} is made in update and cannot feed {region.name}"
+    return ""
+
+
+def _signature(op: Op) -> str:
+    if op.kind not in OPS:
+        return f"no op is called {op.kind!r}; {closest(op.kind, OPS)}"
+    definition = OPS[op.kind]
+    fact = _arity(op, definition) or _classes(op, definition) or _attributes(op, definition)
+    return f"{fact}; the signature is {definition}" if fact else ""
+
+
+def _results(op: Op, names: set[str]) -> str:
+    try:
+        shapes = expected_shapes(op)
+    except (ShapeMismatch, IndexError, ValueError) as e:
+        return f"{op.kind}: {e}"
+    if op.kind == "view":
+        x, y = op.inputs[0].type, op.result.type
+        if (x.format, x.scale) != (y.format, y.scale):
+            return f"a view keeps format and scale, but {x} becomes {y}"
+    for r, shape in zip(op.results, shapes, strict=True):
+        if shape is not None and r.type.shape != shape:
+            return f"{r.name} is {r.type}, but {op.kind} makes shape {shape}"
+        if r.name in names:
+            return f"{r.name} is defined twice"
+    return ""
+
+
+def _arity(op: Op, definition: OpDef) -> str:
+    n, want = len(op.inputs), len(definition.operands)
+    if n < want or (n > want and not definition.repeats):
+        return f"{op.kind} has {n} operands"
+    if len(op.results) != len(definition.results):
+        return f"{op.kind} has {len(op.results)} results"
+    return ""
+
+
+def _classes(op: Op, definition: OpDef) -> str:
+    operands = list(definition.operands)
+    operands += [operands[-1]] * (len(op.inputs) - len(operands)) if operands else []
+    read = zip(operands, op.inputs, strict=True)
+    made = zip(definition.results, op.results, strict=True)
+    for operand, v in (*read, *made):
+        if not CLASSES[operand.format_class](v.type):
+            return f"{v.name} : {v.type} is not of class {operand.format_class} ({operand.name})"
+    return ""
+
+
+def _attributes(op: Op, definition: OpDef) -> str:
+    if not definition.required <= op.attrs.keys() <= definition.attrs.keys():
+        return f"{op.kind} has attributes {sorted(op.attrs)}"
+    for name, value in op.attrs.items():
+        kind = definition.attrs[name]
+        if not ATTRS[kind](value):
+            return f"attribute {name}={value!r} is not of type {kind}"
+        if kind == "word" and value not in WORDS[name]:
+            return f"attribute {name}={value} is none of {', '.join(WORDS[name])}"
+    return ""
+
+
+def _check_ends(program: Program, seen: dict[Value, str]) -> None:
+    if not program.outputs:
+        raise VerifyError("the program returns nothing; name its outputs: return NAMES", RETURN)
+    for v in program.outputs:
+        if v not in seen:
+            raise VerifyError(f"{v.name} is returned but never defined", RETURN)
+    _check_next(program, seen)
+    for name in program.initial:
+        if name not in {s.name for s in program.state}:
+            raise VerifyError(f"{name} has an initial value but is no state")
+    _check_update(program)
+
+
+def _check_next(program: Program, seen: dict[Value, str]) -> None:
+    made = program.producers()
+    bound: set[Value] = set()
+    for pair in program.next:
+        s, v = pair
+        if s not in program.state:
+            raise VerifyError(f"next {s.name}: there is no such state; declare it", pair)
+        if v not in seen:
+            raise VerifyError(f"next {s.name} = {v.name}: {v.name} is never defined", pair)
+        if v not in made or v in bound:
+            fact = f"next {s.name} = {v.name}: bind a value of its own, made by an op"
+            raise VerifyError(fact, pair)
+        if s in bound:
+            raise VerifyError(f"next {s.name} stands twice; a state has one next value", pair)
+        bound |= {s, v}
+        if v.type != s.type:
+            raise VerifyError(f"next {s.name} is {v.type}, the state is {s.type}", pair)
+
+
+def _check_update(program: Program) -> None:
+    """What the update makes serves something, or the text has lost a line."""
+    used = {*program.outputs, *(v for _, v in program.next)}
+    used.update(v for _, op in program.ops() for v in op.inputs)
+    for op in program.region("update").ops:
+        for v in op.results:
+            if v not in used:
+                fact = f"nothing reads {v.name} and no state takes it"
+                where = f"update, layer {op.origin or '-'}"
+                raise VerifyError(f"{where}: {fact}; add 'next STATE = {v.name}'", op)

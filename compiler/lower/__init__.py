@@ -1,0 +1,1 @@
+"""Lowering: the joint graph becomes f32 programs of the IR, one small function per torch op."""

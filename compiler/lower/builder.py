@@ -1,0 +1,207 @@
+"""The program under construction: values of tensors, readable unique names, ops by region."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from ..errors import UnsupportedOpError
+from ..formats import F32, I32, I64, UINT8
+from ..ir import Attr, Op, Program, Region, Value, attrs, unused
+from ..types import Shape, TensorType
+from .joint import Arg, Call, Tensor
+
+FORMAT_OF = {"float32": F32, "int64": I64}
+# Truth values are numbers in the IR: 1 and 0.
+FORMAT_WITHIN = {**FORMAT_OF, "bool": F32}
+
+
+def f32(shape: Sequence[int] = ()) -> TensorType:
+    """Type of an f32 tensor without scale."""
+    return TensorType(tuple(shape), F32)
+
+
+def winners(shape: Shape, window: int) -> TensorType:
+    """Type of max pooling's ``where``: a byte where the places of a window fit in one."""
+    return TensorType(shape, UINT8 if window <= 256 else I32)
+
+
+def where(call: Call) -> str:
+    """The place of a call for an error message: layer and source line."""
+    return f"layer {call.layer!r}" + (f" at {call.source}" if call.source else "")
+
+
+def short(op: str) -> str:
+    """``relu`` of ``aten.relu.default``."""
+    return op.split(".")[1].lstrip("_")
+
+
+def refuse(call: Call, why: str) -> UnsupportedOpError:
+    """The error for a call whose form has no counterpart; ``why`` says what would be right."""
+    return UnsupportedOpError(f"{short(call.op)} in {where(call)} {why}")
+
+
+class Builder:
+    """Collects ops; a lowering function emits ops and binds the results of its call to values.
+
+    ``origin`` and ``region`` belong to the call that is being lowered.
+    """
+
+    def __init__(self) -> None:
+        self.values: dict[Tensor, Value] = {}
+        self.taken: set[str] = set()
+        self.regions: dict[str, list[Op]] = {"forward": [], "backward": [], "update": []}
+        self.state: dict[str, Value] = {}  # by the qualified name of torch
+        self.counters: dict[str, Value] = {}  # integer buffers: value so far in this step
+        self.buffer_of: dict[Tensor, str] = {}  # buffers, also after a change in this step
+        self.viewed_from: dict[Value, Value] = {}
+        self.unread: dict[Tensor, Call] = {}  # results without a value
+        self.constants: dict[Value, float] = {}  # tensors that hold one number everywhere
+        self.origin = ""
+        self.region = "forward"
+
+    def declare(self, name: str, type_: TensorType) -> Value:
+        """A new input or state value."""
+        return Value(unused(re.sub(r"[^\w.]", "_", name), self.taken), type_)
+
+    def of(self, tensor: Arg) -> Value:
+        """The value that stands for a tensor of the joint graph."""
+        assert isinstance(tensor, Tensor), f"{tensor!r} is no tensor"
+        if tensor in self.unread:
+            raise refuse(
+                self.unread[tensor],
+                "has a second result that the model reads; only the first has a counterpart",
+            )
+        return self.values[tensor]
+
+    def bind(self, call: Call, *values: Value | None) -> None:
+        """Let ``values`` stand for the results of ``call``; None for one that nothing may read."""
+        for i, tensor in enumerate(call.results):
+            value = values[i] if i < len(values) else None
+            if tensor is not None and value is not None:
+                self.values[tensor] = value
+            elif tensor is not None:
+                self.unread[tensor] = call
+
+    def emit(
+        self,
+        kind: str,
+        inputs: Sequence[Value],
+        results: Sequence[tuple[str, TensorType]],
+        **attributes: Attr,
+    ) -> tuple[Value, ...]:
+        """Append an op of the current layer; ``results`` are part names with types."""
+        made = tuple(Value(self.name(part), type_) for part, type_ in results)
+        op = Op(kind, tuple(inputs), made, attrs(**attributes), self.origin)
+        self.regions[self.region].append(op)
+        return made
+
+    def constant(self, shape: Sequence[int], value: float, part: str = "constant") -> Value:
+        """One number everywhere."""
+        made = self.one("constant", (), part, shape, value=value)
+        self.constants[made] = value
+        return made
+
+    def counted(self, name: str) -> Value:
+        """A state that is one integer: the step counter, the seed of the generator."""
+        if name not in self.state:
+            self.state[name] = self.declare(name, TensorType((), I64))
+        return self.state[name]
+
+    @contextmanager
+    def in_update(self) -> Iterator[None]:
+        """Emit into the update region inside of the context."""
+        before, self.region = self.region, "update"
+        try:
+            yield
+        finally:
+            self.region = before
+
+    def one(
+        self,
+        kind: str,
+        inputs: Sequence[Value],
+        part: str,
+        shape: Sequence[int],
+        **attributes: Attr,
+    ) -> Value:
+        """``emit`` for an op with one f32 result of ``shape``."""
+        return self.emit(kind, inputs, [(part, f32(shape))], **attributes)[0]
+
+    def name(self, part: str) -> str:
+        """An unused name ``layer.part``; a layer called like the part's first word is that word."""
+        layer = self.origin
+        last = layer.rpartition(".")[2].partition("#")[0]
+        head, _, tail = part.partition(".")
+        if last.startswith(head) or (len(last) > 2 and last in head):
+            part = tail
+        return unused(".".join(filter(None, (layer, part))), self.taken)
+
+    def program(
+        self,
+        name: str,
+        inputs: Sequence[Value],
+        outputs: Sequence[Value],
+        next_: Sequence[tuple[Value, Value]],
+        regions: Sequence[str],
+    ) -> Program:
+        """The finished program, without ops that nothing reads."""
+        live = {*outputs, *(v for _, v in next_)}
+        kept: list[Region] = []
+        for region in reversed(regions):
+            ops: list[Op] = []
+            for op in reversed(self.regions[region]):
+                if live.intersection(op.results):
+                    live.update(op.inputs)
+                    ops.append(op)
+            kept.append(Region(region, tuple(reversed(ops))))
+        return Program(
+            name,
+            tuple(inputs),
+            tuple(self.state.values()),
+            tuple(reversed(kept)),
+            tuple(outputs),
+            tuple(next_),
+        )
+
+
+def ints(value: Arg, rank: int = 2, default: Sequence[int] = ()) -> tuple[int, ...]:
+    """``rank`` integers from torch's argument: one number repeats, an empty list is ``default``."""
+    if isinstance(value, int):
+        return (value,) * rank
+    assert isinstance(value, tuple)
+    found = tuple(v for v in value if isinstance(v, int))
+    if not found:
+        return tuple(default)
+    return found * rank if len(found) == 1 and rank > 1 else found
+
+
+def shape_of(value: Value) -> Shape:
+    """Shape of a value."""
+    return value.type.shape
+
+
+def dims_of(value: Arg, rank: int) -> tuple[int, ...]:
+    """Dimensions as non-negative numbers, ascending; None or an empty list means all."""
+    if value is None or value == ():
+        return tuple(range(rank))
+    listed = (value,) if isinstance(value, int) else value
+    assert isinstance(listed, tuple)
+    return tuple(sorted(d % rank for d in listed if isinstance(d, int)))
+
+
+def number(value: Arg) -> float:
+    """A plain number among the arguments."""
+    assert isinstance(value, (int, float)), f"{value!r} is no number"
+    return float(value)
+
+
+def result_shape(call: Call, i: int = 0) -> Shape:
+    """Shape of a result of the call."""
+    result = call.results[i]
+    assert result is not None
+    return result.shape
+
+
+Lowering = Callable[[Builder, Call], None]

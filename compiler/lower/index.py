@@ -1,0 +1,137 @@
+"""Lowering of what reads by index: embeddings, maps along a dimension, random masks."""
+
+from __future__ import annotations
+
+from zlib import crc32
+
+from ..formats import I64
+from ..ir import SEED, STEP, Attr, Value
+from ..types import TensorType
+from .builder import Builder, Lowering, number, refuse, result_shape, shape_of
+from .joint import Arg, Call
+from .pointwise import scaled
+
+
+def embedding(b: Builder, call: Call) -> None:
+    """Rows of a table."""
+    w, index = (b.of(a) for a in call.args[:2])
+    b.bind(call, b.one("embedding", (w, index), "y", result_shape(call)))
+
+
+def embedding_backward(b: Builder, call: Call) -> None:
+    """Sums of gradients by row."""
+    g, index, _, padding, by_frequency = call.args
+    if by_frequency:
+        raise refuse(call, "scales by frequency; only scale_grad_by_freq=False is supported")
+    assert isinstance(padding, int)
+    inputs = (b.of(g), b.of(index))
+    shape = result_shape(call)
+    b.bind(call, b.one("embedding_grad", inputs, "dw", shape, padding_index=padding))
+
+
+def arange(b: Builder, call: Call) -> None:
+    """Integers at even distances."""
+    shape, made = result_shape(call), call.results[0]
+    assert made is not None
+    numbers = [a for a in call.args[:3] if isinstance(a, int) and not isinstance(a, bool)]
+    if made.dtype != "int64":
+        raise refuse(call, f"counts in {made.dtype}; only integers are supported")
+    head = call.op.removeprefix("aten.arange.")
+    start = 0 if head == "default" else numbers[0]
+    step = numbers[2] if head == "start_step" and len(numbers) > 2 else 1
+    type_ = TensorType(shape, I64)
+    (n,) = b.emit("iota", (), [("arange", type_)], start=start, step=step)
+    b.bind(call, n)
+
+
+def resample(b: Builder, call: Call) -> None:
+    """``qtr.resample``: a sparse matrix along a dimension."""
+    x, dim, _, starts, index, weights = call.args
+    assert isinstance(dim, int) and isinstance(weights, tuple)
+    attributes: dict[str, Attr] = {
+        "dim": dim,
+        "starts": _ints(starts),
+        "index": _ints(index),
+        "weights": tuple(map(number, weights)),
+    }
+    b.bind(call, b.one("resample", (b.of(x),), "resample", result_shape(call), **attributes))
+
+
+def flip(b: Builder, call: Call) -> None:
+    """The elements of some dimensions in reverse."""
+    x, dims = call.args
+    assert isinstance(dims, tuple)
+    v = b.of(x)
+    for dim in dims:
+        assert isinstance(dim, int)
+        size = shape_of(v)[dim]
+        v = _moved(b, v, dim % len(shape_of(v)), tuple(reversed(range(size))))
+    b.bind(call, v)
+
+
+def roll(b: Builder, call: Call) -> None:
+    """The elements of some dimensions moved in a circle."""
+    x, shifts, dims = call.args
+    assert isinstance(shifts, tuple) and isinstance(dims, tuple)
+    if not dims:
+        raise refuse(call, "rolls all elements as one line; name the dimensions")
+    v = b.of(x)
+    for by, dim in zip(shifts, dims, strict=True):
+        assert isinstance(dim, int) and isinstance(by, int)
+        size = shape_of(v)[dim]
+        v = _moved(b, v, dim % len(shape_of(v)), tuple((i - by) % size for i in range(size)))
+    b.bind(call, v)
+
+
+def _moved(b: Builder, v: Value, dim: int, index: tuple[int, ...]) -> Value:
+    n = len(index)
+    attributes: dict[str, Attr] = {
+        "dim": dim,
+        "starts": tuple(range(n + 1)),
+        "index": index,
+        "weights": (1.0,) * n,
+    }
+    return b.one("resample", (v,), "moved", shape_of(v), **attributes)
+
+
+def _ints(value: Arg) -> tuple[int, ...]:
+    assert isinstance(value, tuple)
+    return tuple(v for v in value if isinstance(v, int))
+
+
+def one_hot(b: Builder, call: Call) -> None:
+    """``qtr.one_hot``: 1 at the class of each target."""
+    target, _, ignore = call.args
+    assert isinstance(ignore, int)
+    shape = result_shape(call)
+    b.bind(call, b.one("one_hot", (b.of(target),), "one_hot", shape, ignore_index=ignore))
+
+
+def dropout(b: Builder, call: Call) -> None:
+    """``qtr.dropout``, forward and backward alike: the mask follows from layer, seed and step."""
+    x, p, layer = call.args
+    assert isinstance(layer, str)
+    v, keep = b.of(x), 1.0 - number(p)
+    if keep <= 0.0:
+        b.bind(call, b.constant(shape_of(v), 0.0))
+        return
+    clocks = (b.counted(SEED), b.counted(STEP))
+    # A salt of the layer's own, the same in both directions and after recompilation.
+    salt = crc32(layer.encode())
+    mask = b.one("random_mask", clocks, "mask", shape_of(v), keep=keep, salt=salt)
+    kept = b.one("mul", (v, mask), "kept", shape_of(v))
+    b.bind(call, scaled(b, kept, 1.0 / keep))
+
+
+INDEX: dict[str, Lowering] = {
+    "aten.arange.default": arange,
+    "aten.arange.start": arange,
+    "aten.arange.start_step": arange,
+    "aten.embedding.default": embedding,
+    "aten.embedding_dense_backward.default": embedding_backward,
+    "aten.flip.default": flip,
+    "aten.roll.default": roll,
+    "qtr.resample.default": resample,
+    "qtr.one_hot.default": one_hot,
+    "qtr.dropout.default": dropout,
+}

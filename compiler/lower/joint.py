@@ -1,0 +1,60 @@
+"""The joint graph as plain data: what capture hands to lowering, nothing of torch left in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..types import Shape
+
+ROOT = "model"  # the layer of what a model calls outside of its modules
+
+
+def module_of(name: str) -> str:
+    """The module that a parameter or buffer belongs to."""
+    return name.rpartition(".")[0] or ROOT
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Tensor:
+    """A tensor of the joint graph, compared by identity; ``dtype`` is torch's: ``float32``, ..."""
+
+    shape: Shape
+    dtype: str
+
+
+Arg = Tensor | bool | int | float | str | None | tuple["Arg", ...]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Call:
+    """One call ``results = op(args)`` with all default arguments filled in.
+
+    ``op`` is a name with overload (``aten.relu.default``), ``layer`` the path of the module that
+    made the call (``#2`` for its second call), ``source`` the user's ``file:line``.
+    """
+
+    op: str
+    args: tuple[Arg, ...]
+    results: tuple[Tensor | None, ...]
+    layer: str
+    source: str
+    backward: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Joint:
+    """Forward and, for training, backward of a model as one list of calls.
+
+    ``state`` are the parameters and buffers by qualified name; ``tangents`` the gradients that come
+    in from outside (of the loss: 1); ``gradients`` pairs parameters with their gradient;
+    ``mutations`` says what buffers become.
+    """
+
+    name: str
+    inputs: tuple[Tensor, ...]
+    state: dict[str, Tensor]
+    calls: tuple[Call, ...]
+    outputs: tuple[Tensor, ...]
+    tangents: tuple[Tensor, ...] = ()
+    gradients: tuple[tuple[str, Tensor], ...] = ()
+    mutations: dict[str, Tensor] = field(default_factory=dict)

@@ -1,0 +1,303 @@
+"""Lowering of functions of a number, comparisons, choices, variances and masks by place."""
+
+from __future__ import annotations
+
+from math import log, prod
+
+from ..ir import Value
+from ..types import Shape
+from .builder import Builder, Lowering, dims_of, number, refuse, result_shape, shape_of
+from .joint import Arg, Call, Tensor
+from .pointwise import broadcast, operand, plain, scaled
+from .shape import alias, viewed
+
+FUNCTIONS = ("exp", "expm1", "log", "log1p", "tanh", "sigmoid", "erf", "abs", "sqrt", "sign")
+RELATIONS = ("lt", "le", "eq", "ne", "ge", "gt")
+FLIPPED = {"lt": "gt", "le": "ge", "eq": "eq", "ne": "ne", "ge": "le", "gt": "lt"}
+
+
+def function(kind: str) -> Lowering:
+    """Lowering of a function that the IR has too."""
+
+    def lower(b: Builder, call: Call) -> None:
+        b.bind(call, b.one(kind, (b.of(call.args[0]),), kind, result_shape(call)))
+
+    return lower
+
+
+def raised(b: Builder, x: Value, exponent: float) -> Value:
+    """x^exponent"""
+    shape = shape_of(x)
+    if exponent == 0.0:
+        return b.constant(shape, 1.0)
+    if exponent == 1.0:
+        return x
+    if exponent == 2.0:
+        return b.one("mul", (x, x), "square", shape)
+    if exponent == 0.5:
+        return b.one("sqrt", (x,), "sqrt", shape)
+    return b.one("power", (x,), "power", shape, exponent=exponent)
+
+
+def power_of(exponent: float) -> Lowering:
+    """Lowering of a function that is a fixed power."""
+
+    def lower(b: Builder, call: Call) -> None:
+        b.bind(call, raised(b, b.of(call.args[0]), exponent))
+
+    return lower
+
+
+def power(b: Builder, call: Call) -> None:
+    """x^y with a number on one side at least."""
+    x, y = call.args[:2]
+    exponent = plain(b, y)
+    if exponent is not None:
+        b.bind(call, raised(b, operand(b, x, result_shape(call)), exponent))
+        return
+    base = plain(b, x)
+    if base is None or base <= 0.0:
+        raise refuse(call, "raises a tensor to a tensor; one of them must be a (positive) number")
+    rate = scaled(b, operand(b, y, result_shape(call)), log(base))
+    b.bind(call, b.one("exp", (rate,), "exp", result_shape(call)))
+
+
+def logarithm(base: float) -> Lowering:
+    """Lowering of a logarithm to another base."""
+
+    def lower(b: Builder, call: Call) -> None:
+        natural = b.one("log", (b.of(call.args[0]),), "log", result_shape(call))
+        b.bind(call, scaled(b, natural, 1.0 / log(base)))
+
+    return lower
+
+
+def compared(b: Builder, x: Value, relation: str, value: float) -> Value:
+    """1 where x relation value, else 0."""
+    return b.one("compare_to", (x,), relation, shape_of(x), relation=relation, value=value)
+
+
+def comparison(relation: str) -> Lowering:
+    """Lowering of a comparison of tensors or with a number."""
+
+    def lower(b: Builder, call: Call) -> None:
+        x, y = call.args[:2]
+        shape = result_shape(call)
+        left, right = plain(b, x), plain(b, y)
+        if right is not None:
+            made = compared(b, operand(b, x, shape), relation, right)
+        elif left is not None:
+            made = compared(b, operand(b, y, shape), FLIPPED[relation], left)
+        else:
+            both = operand(b, x, shape), operand(b, y, shape)
+            made = b.one("compare", both, relation, shape, relation=relation)
+        b.bind(call, made)
+
+    return lower
+
+
+def is_nan(b: Builder, call: Call) -> None:
+    """x != x"""
+    x = b.of(call.args[0])
+    b.bind(call, b.one("compare", (x, x), "isnan", shape_of(x), relation="ne"))
+
+
+def logic(kind: str) -> Lowering:
+    """Lowering of "and" and "or" on truth values, which are 1 and 0."""
+
+    def lower(b: Builder, call: Call) -> None:
+        _need_truth(call)
+        shape = result_shape(call)
+        both = tuple(operand(b, a, shape) for a in call.args[:2])
+        b.bind(call, b.one(kind, both, kind, shape))
+
+    return lower
+
+
+def inverted(b: Builder, call: Call) -> None:
+    """not x"""
+    _need_truth(call)
+    b.bind(call, compared(b, b.of(call.args[0]), "eq", 0.0))
+
+
+def _need_truth(call: Call) -> None:
+    for arg in call.args:
+        if isinstance(arg, Tensor) and arg.dtype != "bool":
+            raise refuse(call, f"works on the bits of {arg.dtype}; only bool is supported")
+
+
+def chosen(b: Builder, c: Value, x: Arg, y: Arg, shape: Shape) -> Value:
+    """x where c, else y."""
+    there, elsewhere = plain(b, x), plain(b, y)
+    c = broadcast(b, c, shape)
+    if there is not None:
+        return b.one("masked", (c, operand(b, y, shape)), "masked", shape, value=there)
+    if elsewhere is not None:
+        c = compared(b, c, "eq", 0.0)
+        return b.one("masked", (c, operand(b, x, shape)), "masked", shape, value=elsewhere)
+    both = operand(b, x, shape), operand(b, y, shape)
+    return b.one("where", (c, *both), "where", shape)
+
+
+def where(b: Builder, call: Call) -> None:
+    """x where c, else y."""
+    c, x, y = call.args
+    b.bind(call, chosen(b, b.of(c), x, y, result_shape(call)))
+
+
+def masked_fill(b: Builder, call: Call) -> None:
+    """A number where c, else x."""
+    x, c, value = call.args
+    b.bind(call, chosen(b, b.of(c), value, x, result_shape(call)))
+
+
+def clamp(b: Builder, call: Call) -> None:
+    """min(max(x, low), high), also as hardtanh and with one of the two."""
+    x, low, high = (*call.args, None)[:3]
+    v = b.of(x)
+    if "clamp_max" in call.op:
+        low, high = None, low
+    if low is not None:
+        v = b.one("clamp_min", (v,), "clamp_min", shape_of(v), low=number(low))
+    if high is not None:
+        v = b.one("clamp_max", (v,), "clamp_max", shape_of(v), high=number(high))
+    b.bind(call, v)
+
+
+def hardtanh_backward(b: Builder, call: Call) -> None:
+    """g strictly between the limits, else 0."""
+    g, x, low, high = call.args
+    v, made = b.of(x), b.of(g)
+    for relation, limit in (("le", low), ("ge", high)):
+        outside = compared(b, v, relation, number(limit))
+        made = b.one("masked", (outside, made), "dx", shape_of(made), value=0.0)
+    b.bind(call, made)
+
+
+def better(kind: str) -> Lowering:
+    """Lowering of maximum and minimum of two tensors."""
+
+    def lower(b: Builder, call: Call) -> None:
+        shape = result_shape(call)
+        both = tuple(operand(b, a, shape) for a in call.args[:2])
+        b.bind(call, b.one(kind, both, kind, shape))
+
+    return lower
+
+
+def amin(b: Builder, call: Call) -> None:
+    """-max(-x)"""
+    x, over, *rest = (*call.args, False)
+    v = scaled(b, b.of(x), -1.0)
+    dims, keep = dims_of(over, len(shape_of(v))), bool(rest[0])
+    made = b.one("max", (v,), "max", result_shape(call), dims=dims, keepdim=keep)
+    b.bind(call, scaled(b, made, -1.0))
+
+
+def variance(b: Builder, call: Call) -> None:
+    """Mean of squared distances from the mean, over the count less ``correction``; the mean too
+    where the call has two results.
+    """
+    x, over, correction, *_ = call.args
+    v = b.of(x)
+    shape, dims = shape_of(v), dims_of(over, len(shape_of(v)))
+    wide = tuple(1 if i in dims else n for i, n in enumerate(shape))
+    mean = b.one("mean", (v,), "mean", wide, dims=dims, keepdim=True)
+    away = b.one("sub", (v, broadcast(b, mean, shape)), "away", shape)
+    square = b.one("mul", (away, away), "square", shape)
+    made = b.one("mean", (square,), "var", wide, dims=dims, keepdim=True)
+    n = prod(shape[d] for d in dims)
+    free = n - (1.0 if correction is None else number(correction))
+    if free <= 0:
+        raise refuse(call, f"takes the variance of {n} numbers with correction {correction}")
+    shape = result_shape(call)
+    b.bind(call, viewed(b, scaled(b, made, n / free), shape), viewed(b, mean, shape))
+
+
+def broadcast_in_dim(b: Builder, call: Call) -> None:
+    """Dimensions of x go to the places that are named; the others repeat."""
+    x, shape_arg, places = call.args
+    assert isinstance(shape_arg, tuple) and isinstance(places, tuple)
+    shape = result_shape(call)
+    v = b.of(x)
+    if v in b.constants:
+        b.bind(call, b.constant(shape, b.constants[v]))
+        return
+    sizes = dict(zip(places, shape_of(v), strict=True))
+    thin = viewed(b, v, tuple(sizes.get(i, 1) for i in range(len(shape))))
+    b.bind(call, broadcast(b, thin, shape))
+
+
+def to_dtype(b: Builder, call: Call) -> None:
+    """Between f32 and truth values."""
+    source, made = call.args[0], call.results[0]
+    assert isinstance(source, Tensor) and made is not None
+    if {source.dtype, made.dtype} == {"float32", "bool"} and made.dtype == "bool":
+        b.bind(call, compared(b, b.of(source), "ne", 0.0))
+    elif {source.dtype, made.dtype} <= {"float32", "bool"} or source.dtype == made.dtype:
+        alias(b, call)
+    else:
+        raise refuse(call, f"turns {source.dtype} into {made.dtype}; compute in float32")
+
+
+def triangle(*, upper: bool) -> Lowering:
+    """Lowering of tril and triu."""
+
+    def lower(b: Builder, call: Call) -> None:
+        x, diagonal = b.of(call.args[0]), call.args[1]
+        assert isinstance(diagonal, int)
+        shape, edge = result_shape(call), diagonal - 1 if upper else diagonal
+        mask = b.one("triangle", (), "triangle", shape, diagonal=edge)
+        mask = compared(b, mask, "eq", 0.0) if upper else mask
+        if b.constants.get(x) == 1.0:
+            b.bind(call, mask)
+            return
+        outside = compared(b, mask, "eq", 0.0)
+        b.bind(call, b.one("masked", (outside, x), "masked", shape, value=0.0))
+
+    return lower
+
+
+MATH: dict[str, Lowering] = {
+    **{f"aten.{kind}.default": function(kind) for kind in FUNCTIONS},
+    "aten.sgn.default": function("sign"),
+    "aten.rsqrt.default": power_of(-0.5),
+    "prims.rsqrt.default": power_of(-0.5),
+    "aten.reciprocal.default": power_of(-1.0),
+    "aten.square.default": power_of(2.0),
+    "aten.pow.Tensor_Scalar": power,
+    "aten.pow.Scalar": power,
+    "aten.pow.Tensor_Tensor": power,
+    "aten.log2.default": logarithm(2.0),
+    "aten.log10.default": logarithm(10.0),
+    **{f"aten.{r}.{o}": comparison(r) for r in RELATIONS for o in ("Scalar", "Tensor")},
+    "aten.isnan.default": is_nan,
+    **{
+        f"aten.{name}{end}": logic(kind)
+        for word, kind in (("and", "mul"), ("or", "maximum"))
+        for name, end in ((f"logical_{word}", ".default"), (f"bitwise_{word}", ".Tensor"))
+    },
+    "aten.logical_not.default": inverted,
+    "aten.bitwise_not.default": inverted,
+    "aten.where.self": where,
+    "aten.masked_fill.Scalar": masked_fill,
+    "aten.masked_fill.Tensor": masked_fill,
+    "aten.clamp.default": clamp,
+    "aten.clamp_min.default": clamp,
+    "aten.clamp_max.default": clamp,
+    "aten.hardtanh.default": clamp,
+    "aten.hardtanh_backward.default": hardtanh_backward,
+    "aten.maximum.default": better("maximum"),
+    "aten.minimum.default": better("minimum"),
+    "aten.clamp_min.Tensor": better("maximum"),
+    "aten.clamp_max.Tensor": better("minimum"),
+    "aten.amin.default": amin,
+    "prims.var.default": variance,
+    "aten.var.correction": variance,
+    "aten.var_mean.correction": variance,
+    "prims.broadcast_in_dim.default": broadcast_in_dim,
+    "aten._to_copy.default": to_dtype,
+    "prims.convert_element_type.default": to_dtype,
+    "aten.tril.default": triangle(upper=False),
+    "aten.triu.default": triangle(upper=True),
+}

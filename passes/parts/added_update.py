@@ -1,0 +1,66 @@
+"""The update of a parameter that a pass adds: the step of the optimizer's first group."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...compiler.ir import Op, Program, Value, attrs, unused
+from ...compiler.ir.optimizers import KINDS, UPDATES
+from ...compiler.types import TensorType
+
+
+@dataclass(frozen=True, slots=True)
+class AddedUpdate:
+    """The ops of an update, the parameter that they make, and what the optimizer keeps beside it.
+
+    ``kept`` pairs state, which starts at 0, with its next value.
+    """
+
+    ops: tuple[Op, ...]
+    made: Value
+    kept: tuple[tuple[Value, Value], ...]
+
+
+def added_update(
+    program: Program,
+    layer: str,
+    now: Value,
+    gradient: Value,
+    taken: set[str],
+    *,
+    name: str,
+    decay: float | None = None,
+) -> AddedUpdate | None:
+    """Step ``now`` along ``gradient``, of the same type, with the rates of the first group.
+
+    ``name`` begins the names of new values; ``decay`` takes the place of the group's weight decay.
+    None where the program updates nothing.
+    """
+    model = _first_group(program)
+    if model is None:
+        return None
+
+    def new(part: str, type_: TensorType = now.type) -> Value:
+        return Value(unused(f"{name}.{part}", taken), type_)
+
+    # An update reads weight, gradient, what the optimizer keeps, the rest; its decay comes last.
+    many, ops = len(model.results) - 1, list[Op]()
+    shared, weight_decay = model.inputs[2 + many : -1], model.inputs[-1]
+    if decay is not None:
+        weight_decay = new("decay", weight_decay.type)
+        constant = attrs(value=float(decay))
+        ops.append(Op("constant", (), (weight_decay,), constant, layer))
+    kept = tuple(new(part) for part in KINDS[model.kind].kept.values())
+    made, after = (
+        new("trained"),
+        tuple(Value(unused(f"{v.name}.next", taken), v.type) for v in kept),
+    )
+    inputs = (now, gradient, *kept, *shared, weight_decay)
+    ops.append(Op(model.kind, inputs, (made, *after), model.attrs, layer))
+    return AddedUpdate(tuple(ops), made, tuple(zip(kept, after, strict=True)))
+
+
+def _first_group(program: Program) -> Op | None:
+    steps = [op for op in program.region("update").ops if op.kind in UPDATES]
+    of_first = [op for op in steps if op.inputs[-1].name.startswith("group0.")]
+    return next(iter(of_first or steps), None)

@@ -1,0 +1,317 @@
+"""Recipes: ordered lists of passes with options, as data.
+
+title = "..."                        # one line
+paper = "..."                        # the source
+base = "sbm8"                        # optional: a recipe whose passes come first, see Schedule
+[options]                            # optional: settings of all passes that have the option, or
+exempt = "first,last"                # of all passes of the base
+[[passes]]
+pass = "sawb_weights"                # a pass of quatrain, or FILE.py:FUNCTION beside this file
+grid = 16                            # its options
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+
+from ...compiler.errors import QuatrainError, RecipeError, VerifyError, closest
+from ...compiler.ir import Program
+from ...compiler.ir.verify import verify
+from .. import PASSES
+from ..parts.options import Option, Setting, options_of, read_options, show
+from .user_pass import Origin, load_pass, loaded_pass, run_pass
+
+Settings = Mapping[str, Setting]
+Observer = Callable[[str, Program], None]
+KEYS = ("name", "title", "paper", "base", "options", "passes")
+BASE = "base"
+# They see what all others made, so that passes over a base come ahead of them.
+FINISHING = ("recompute", "canonicalize")
+FOLDER = Path(__file__).parents[1] / "recipes"
+NOTHING: Settings = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One pass with all its options; ``origin`` is set for a pass from a user's file."""
+
+    name: str
+    settings: Settings
+    origin: Origin | None = None
+
+    def options(self) -> dict[str, Option]:
+        """The options that the pass has."""
+        return options_of(loaded_pass(self.name, self.origin) if self.origin else PASSES[self.name])
+
+    def set(self, raw: Mapping[str, object]) -> Step:
+        """The step with some options changed; RecipeError for an unknown key or a wrong value."""
+        read = read_options(self.name, self.options(), {**self.settings, **raw})
+        return replace(self, settings=MappingProxyType(read))
+
+    def run(self, program: Program) -> Program:
+        """The program that the pass makes of ``program``."""
+        settings = dict(self.settings)
+        if self.origin:
+            return run_pass(self.name, self.origin, program, settings)
+        return PASSES[self.name](program, **settings)
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain data."""
+        origin = {"file": self.origin.file, "sha256": self.origin.sha256} if self.origin else {}
+        return {"pass": self.name, **origin, "options": dict(self.settings)}
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Passes over any static recipe; ``options`` are those that its own ``base`` gets.
+
+    The passes come behind those of the base, but ahead of the ones that finish a program.
+    """
+
+    steps: tuple[Step, ...]
+    base: str
+    options: Mapping[str, object]
+
+    def over(self, name: str) -> tuple[Step, ...]:
+        """All passes; another base keeps its own options."""
+        base = load_recipe(name)
+        if base.schedule is not None:
+            raise RecipeError(f"recipe {base.name} has a base of its own; give a static recipe")
+        steps = base.with_options(self.options if name == self.base else {}).steps
+        end = len(steps)
+        while end and steps[end - 1].name in FINISHING:
+            end -= 1
+        return (*steps[:end], *self.steps, *steps[end:])
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A named list of passes; ``options`` are the changes made by ``with_options``, as text.
+
+    ``schedule`` is set where some of the passes are those of a base.
+    """
+
+    name: str
+    title: str
+    paper: str
+    steps: tuple[Step, ...]
+    options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    schedule: Schedule | None = field(default=None, compare=False)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the passes; a repeated one is ``name#2``."""
+        names = [s.name for s in self.steps]
+        nth = (names[: i + 1].count(n) for i, n in enumerate(names))
+        return tuple(n if k == 1 else f"{n}#{k}" for n, k in zip(names, nth, strict=True))
+
+    @property
+    def base(self) -> str:
+        """The recipe that a schedule goes over; empty for a static one."""
+        return self.options.get(BASE, self.schedule.base if self.schedule else "")
+
+    @property
+    def settings(self) -> dict[str, Setting]:
+        """All options with their values; one that passes do not share alike is ``pass.key``."""
+        values: dict[str, set[Setting]] = {}
+        for step in self.steps:
+            for key, value in step.settings.items():
+                values.setdefault(key, set()).add(value)
+        return {
+            (key if len(values[key]) == 1 else f"{label}.{key}"): value
+            for label, step in zip(self.labels, self.steps, strict=True)
+            for key, value in step.settings.items()
+        }
+
+    def with_options(self, changes: Mapping[str, object]) -> Recipe:
+        """The recipe with other settings.
+
+        ``key`` sets the option of every pass that has it, ``pass.key`` that of one pass; the latter
+        outranks the former. Values are text, flags or numbers. ``base`` puts the passes of a
+        schedule over another recipe, ahead of all other changes.
+        """
+        try:
+            changes = dict(changes)
+        except (TypeError, ValueError):
+            kind = type(changes).__name__
+            raise RecipeError(f"options are a dictionary, not a {kind}") from None
+        recipe = self._over(str(changes[BASE])) if BASE in changes else self
+        for key in sorted(changes.keys() - {BASE}, key=lambda k: ("." in k, k)):
+            recipe = recipe._with(key, changes[key])
+        return recipe
+
+    def _over(self, base: str) -> Recipe:
+        if self.schedule is None:
+            raise RecipeError(f"recipe {self.name} has no base; cpt and pfq go over another recipe")
+        steps = self.schedule.over(base)
+        return replace(self, steps=steps, options=MappingProxyType({BASE: base}))
+
+    def _with(self, key: str, raw: object) -> Recipe:
+        label, dot, option = key.rpartition(".")
+        changed = {
+            i: step.set({option: raw})
+            for i, (name, step) in enumerate(zip(self.labels, self.steps, strict=True))
+            if option in step.settings and (not dot or name == label)
+        }
+        if not changed:
+            known = {k for s in self.steps for k in s.settings}
+            known |= {f"{n}.{k}" for n in self.labels for k in self._step(n).settings if dot}
+            hint = closest(key, known) if known else "it has none"
+            raise RecipeError(f"recipe {self.name} has no option {key!r}; {hint}")
+        steps = tuple(changed.get(i, s) for i, s in enumerate(self.steps))
+        said = show(next(iter(changed.values())).settings[option])
+        return replace(self, steps=steps, options=MappingProxyType({**self.options, key: said}))
+
+    def followed_by(self, name: str, **settings: Setting) -> Recipe:
+        """The recipe with one more pass of quatrain at its end."""
+        return replace(self, steps=(*self.steps, _known(name).set(settings)))
+
+    def ending_with(self, name: str) -> Recipe:
+        """The recipe with a pass of quatrain, without settings, as its last."""
+        if self.steps and self.steps[-1].name == name:
+            return self
+        return self.followed_by(name)
+
+    def _step(self, label: str) -> Step:
+        return self.steps[self.labels.index(label)]
+
+    def apply(
+        self, program: Program, observer: Observer | None = None
+    ) -> list[tuple[str, Program]]:
+        """Run the passes; the program after each, verified, with the label of the pass.
+
+        ``observer`` sees each label and program as soon as they are there.
+        """
+        stages = []
+        for label, step in zip(self.labels, self.steps, strict=True):
+            history = (*program.history, step.name)
+            try:
+                program = verify(replace(step.run(program), history=history))
+            except VerifyError as e:
+                raise VerifyError(f"after pass {label}: {e}") from None
+            stages.append((label, program))
+            if observer:
+                observer(label, program)
+        return stages
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over what the recipe does: passes, their order, all options, users' code."""
+        content = json.dumps([s.to_dict() for s in self.steps], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain data, for a file; ``from_dict`` reads it."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "paper": self.paper,
+            "passes": [s.to_dict() for s in self.steps],
+            "options": dict(self.options),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, object]) -> Recipe:
+        """Read back what ``to_dict`` wrote; nothing in ``data`` makes code run."""
+        passes, options = data.get("passes"), data.get("options", {})
+        if not isinstance(passes, list) or not isinstance(options, dict):
+            raise RecipeError("the saved recipe has no list of passes or no options; it is damaged")
+        return cls(
+            str(data.get("name", "")),
+            str(data.get("title", "")),
+            str(data.get("paper", "")),
+            tuple(_saved_step(entry) for entry in passes),
+            MappingProxyType({str(k): str(v) for k, v in options.items()}),
+        )
+
+
+def recipe_names() -> tuple[str, ...]:
+    """Names of the recipes that quatrain carries."""
+    return tuple(sorted(p.stem for p in FOLDER.glob("*.toml")))
+
+
+def load_recipe(which: str | os.PathLike[str] | Recipe) -> Recipe:
+    """A recipe by name or from a TOML file; one that is a recipe already is returned as it is."""
+    if isinstance(which, Recipe):
+        return which
+    path = Path(which)
+    if isinstance(which, str) and which in recipe_names():
+        path = FOLDER / f"{which}.toml"
+    elif path.suffix != ".toml":
+        hint = closest(str(which), recipe_names())
+        raise RecipeError(
+            f"no recipe is called {str(which)!r}; give a .toml file or a name; {hint}"
+        )
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as e:
+        raise RecipeError(f"recipe {path}: {e.strerror or type(e).__name__}") from None
+    except ValueError as e:
+        raise RecipeError(f"recipe {path} is no TOML: {e}") from None
+    try:
+        return _from_toml(data, path)
+    except QuatrainError as e:
+        raise RecipeError(f"recipe {path}: {e}") from None
+
+
+def _from_toml(data: Mapping[str, object], path: Path) -> Recipe:
+    for key in data:
+        if key not in KEYS:
+            raise RecipeError(f"{key!r} is no key of a recipe; {closest(key, KEYS)}")
+    passes, options = data.get("passes", []), data.get("options", {})
+    if not isinstance(passes, list) or not passes or not isinstance(options, dict):
+        raise RecipeError("a recipe has at least one [[passes]] entry and [options] is a table")
+    steps = tuple(_toml_step(entry, path.parent) for entry in passes)
+    title, paper = str(data.get("title", "")), str(data.get("paper", ""))
+    recipe = Recipe(str(data.get("name", path.stem)), title, paper, steps)
+    if BASE in data:
+        base = _base(str(data[BASE]), path.parent)
+        schedule = Schedule(steps, base, MappingProxyType(options))
+        steps = schedule.over(base)
+        return replace(recipe, steps=steps, schedule=schedule)
+    shared = replace(recipe.with_options(options), options=MappingProxyType({}))
+    # What a pass's own entry says outranks the shared table.
+    own = (
+        s.set({k: v for k, v in e.items() if k != "pass"})
+        for s, e in zip(shared.steps, passes, strict=True)
+    )
+    return replace(shared, steps=tuple(own))
+
+
+def _base(name: str, folder: Path) -> str:
+    """A recipe's name, or the path of a file beside the one that names it."""
+    return str(folder / name) if name.endswith(".toml") else name
+
+
+def _toml_step(entry: object, folder: Path) -> Step:
+    if not isinstance(entry, dict) or not isinstance(entry.get("pass"), str):
+        raise RecipeError('each [[passes]] entry needs a line pass = "NAME"')
+    reference = entry["pass"]
+    options = {k: v for k, v in entry.items() if k != "pass"}
+    if ":" in reference:
+        name, origin = load_pass(reference, folder)
+        return Step(name, NOTHING, origin).set(options)
+    return _known(reference).set(options)
+
+
+def _known(name: str) -> Step:
+    if name not in PASSES:
+        raise RecipeError(f"no pass is called {name!r}; {closest(name, PASSES)}")
+    return Step(name, NOTHING)
+
+
+def _saved_step(entry: object) -> Step:
+    if not isinstance(entry, dict) or not isinstance(entry.get("options"), dict):
+        raise RecipeError("a pass of the saved recipe has no options; it is damaged")
+    name = str(entry.get("pass"))
+    if "file" not in entry:
+        return _known(name).set(entry["options"])
+    origin = Origin(str(entry["file"]), str(entry.get("sha256")))
+    return Step(name, NOTHING, origin).set(entry["options"])

@@ -1,0 +1,82 @@
+"""The table of roles: in which format each operand of each product runs, by class of layer.
+
+Nothing here is written down twice: the recipe is applied to a small network that has one layer of
+each class, and the operand types are read out of the result.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...compiler.ir import Op, Program
+from ...compiler.ir.ops import GEMMS
+from ...compiler.ir.text import parse
+from ...compiler.ir.verify import verify
+from ..parts.select import SIZE, is_name, kernel_sizes, split
+from .recipe import Recipe
+from .roles_example import EXAMPLE, LAYERS
+
+# Role: end of the op's kind, operand.
+ROLES = {
+    "activation into forward": ("", 0),
+    "weight into forward": ("", 1),
+    "dY into dX": ("_input_grad", 0),
+    "weight into dX": ("_input_grad", 1),
+    "dY into dW": ("_weight_grad", 0),
+    "activation into dW": ("_weight_grad", 1),
+}
+COLUMNS = {"ordinary": "ordinary", "pointwise": "1x1 convolution"}
+ABSENT = "-"
+# Options that choose layers; names of a person's own network have no layer in the example.
+LAYER_OPTIONS = frozenset({"exempt", "fp8_on", "layer"})
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """A table as plain text: each row is a role and one format per column."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def roles(recipe: Recipe) -> Roles:
+    """The table of a recipe.
+
+    Terms that name layers or kernel sizes which the example lacks are left out.
+    """
+    program = verify(parse(EXAMPLE))
+    stages = _general(recipe, program).apply(program)
+    final = stages[-1][1] if stages else program
+    columns = (*COLUMNS, *(layer for layer in LAYERS if layer not in COLUMNS))
+    rows = [
+        (role, *(_operand(final, layer, end, i) for layer in columns))
+        for role, (end, i) in ROLES.items()
+    ]
+    rows.append(("weight in the update", *(_updated(final, layer) for layer in columns)))
+    return Roles(("role", *(COLUMNS.get(c, c) for c in columns)), tuple(rows))
+
+
+def _general(recipe: Recipe, program: Program) -> Recipe:
+    sizes = {"x".join(map(str, size)) for size in kernel_sizes(program).values()}
+    changes = {}
+    for label, step in zip(recipe.labels, recipe.steps, strict=True):
+        for key in LAYER_OPTIONS & step.settings.keys():
+            words = [w for w in split(str(step.settings[key])) if not is_name(w)]
+            words = [w for w in words if w in sizes or not SIZE.fullmatch(w)]
+            changes[f"{label}.{key}"] = ",".join(words) or "none"
+    return recipe.with_options(changes)
+
+
+def _gemm(program: Program, layer: str, end: str) -> Op | None:
+    kinds = {kind for kind in GEMMS if kind.endswith(end) and (end or not kind.endswith("_grad"))}
+    found = (op for _, op in program.ops() if op.kind in kinds and op.origin == layer)
+    return next(found, None)
+
+
+def _operand(program: Program, layer: str, end: str, i: int) -> str:
+    op = _gemm(program, layer, end)
+    return op.inputs[i].type.short if op else ABSENT
+
+
+def _updated(program: Program, layer: str) -> str:
+    return next(v.type.short for v in program.state if v.name == f"{layer}.w")

@@ -1,0 +1,1 @@
+"""The bill and what it is drawn up from."""

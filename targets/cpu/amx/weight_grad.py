@@ -1,0 +1,328 @@
+"""Weight gradients on AMX: sums over pixels and images of g times x, by chunks.
+
+for each chunk:
+    unpack rows of x and of g; turn each pixel of a block of images into A tiles (x), B tiles (g)
+    for each group of taps and channels of x, and block of channels of g:
+        products over the chunk's pixels; a tap is another pixel; sums added to the partial ones
+add the partitions in order, apply the factor, round and store
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from math import prod
+
+from tvm import tirx as tir
+
+from ...tir.expr import Code, Expr, Index, function, i32
+from ..choose import GemmSpec
+from ..gemm.epilogue import Buffers
+from ..gemm.finish import Finish, Partial
+from ..gemm.shapes import shape4
+from ..gemm.units import fits_int32, integers
+from ..gemm.unpack import Operand, Unpacker
+from ..gemm.vectors import cast, fill, load, parallel, splat, split, store
+from .chunks import AmxChunks, choose_amx_chunks
+from .finish import TileFinish
+from .planes import PLANE_BITS, planes
+from .tiles import (
+    COLUMNS,
+    LINE,
+    ROWS,
+    TILES,
+    TileShape,
+    dot,
+    load_tile,
+    store_tile,
+    tiles,
+    zero_tile,
+)
+from .words import RowsOf, TileMaker
+
+MOST = 4  # C tiles at work at once
+Where = tuple[Index, Index, Index]
+
+
+def build_amx_weight_grad(spec: GemmSpec) -> tir.PrimFunc:
+    """The function of a weight gradient."""
+
+    def body(code: Code, slots: list[Expr]) -> None:
+        _AmxWeightGrad(code, spec, Buffers.of(spec, slots)).emit()
+
+    return function(spec.parameters, body)
+
+
+class _AmxWeightGrad:
+    """The pieces of one kernel."""
+
+    def __init__(self, code: Code, spec: GemmSpec, buffers: Buffers) -> None:
+        self.code, self.spec, self.buffers, self.dot = code, spec, buffers, spec.dot
+        g, x = Operand(buffers.a, spec.a), Operand(buffers.b, spec.b)
+        wide = spec.cpu.vector_bytes
+        forms = planes(g.format, self.dot.a)
+        g_unpackers = [Unpacker(code, g, n, wide, False) for n in forms]
+        x_unpacker = Unpacker(code, x, planes(x.format, self.dot.b)[0], wide, False)
+        self.planes = len(forms)
+        _, _, r, s = shape4(spec.out)
+        self.taps = (r, s)
+        x_tiles, g_tiles = (-(-u.slots // COLUMNS) for u in (x_unpacker, g_unpackers[0]))
+        partial = Partial(1, 1, self.taps, x_tiles * ROWS, g_tiles * COLUMNS, self._sum_type())
+        depth, kinds = ROWS * self.dot.block, (x_tiles, g_tiles * self.planes)
+        c = choose_amx_chunks(spec, depth, kinds, partial.elements * 4)
+        self.chunks: AmxChunks = c
+        self.partial = replace(partial, partitions=c.partitions)
+        of_g = RowsOf(c.width, 0, 1, c.height, 0, 1, c.width)
+        self.gs = [TileMaker(code, u, of_g, c.images, c.flat) for u in g_unpackers]
+        _, _, height, width = shape4(spec.b)
+        of_x = RowsOf(
+            c.across.extent(c.width),
+            -c.down.padding,
+            c.down.source_step,
+            height,
+            -c.across.padding,
+            c.across.source_step,
+            width,
+        )
+        self.x = TileMaker(code, x_unpacker, of_x, c.images, c.flat)
+
+    def _sum_type(self) -> str:
+        """Type of the partial sums: int64 where int32 could overflow over all pixels."""
+        a, b = (integers(x.type.format) for x in (self.spec.a, self.spec.b))
+        if self.dot.acc != "int32" or a is None or b is None:
+            return self.dot.acc
+        return "int32" if fits_int32(a, b, self.spec.length) else "int64"
+
+    @property
+    def g(self) -> TileMaker:
+        """Of the first plane; all have one shape."""
+        return self.gs[0]
+
+    @property
+    def _across(self) -> int:
+        """B tiles at work at once: both planes, or two blocks of channels."""
+        return 2 if self.planes == 2 or self.g.tiles % 2 == 0 else 1
+
+    @property
+    def _down(self) -> int:
+        """A tiles at work at once: blocks of channels of x and taps."""
+        return min(MOST // self._across, prod(self.taps) * self.x.tiles)
+
+    def emit(self) -> None:
+        """The whole kernel."""
+        code, chunks, elements = self.code, self.chunks, self.partial.elements
+        kept = 1 if self._whole else chunks.partitions * elements
+        with code.workspace(self.partial.dtype, kept) as partial:
+            if chunks.shared:
+                self._clear(partial, 0)
+                with self._scratch() as memory, code.loop(chunks.count) as chunk:
+                    self._chunk(memory, partial, i32(0), chunk)
+            else:
+                with parallel(code, chunks.partitions) as p, self._scratch() as memory:
+                    self._clear(partial, p * elements)
+                    with code.loop(chunks.each) as i:
+                        chunk = p * chunks.each + i
+                        with code.when(chunk < chunks.count):
+                            self._chunk(memory, partial, p, chunk)
+            if self._whole:
+                return
+            g, x = self.g.unpacker, self.x.unpacker
+            Finish(code, self.spec, self.buffers, self.partial, g, x, COLUMNS).emit(partial)
+
+    def _clear(self, partial: Expr, start: Index) -> None:
+        """Set the sums of a partition to 0, unless its only chunk writes them."""
+        if not (self.chunks.direct or self._whole):
+            fill(self.code, partial, start, self.partial.elements, 0, COLUMNS)
+
+    @contextmanager
+    def _scratch(self) -> Iterator[tuple[Expr, Expr]]:
+        """Memory for the tiles of x and of g of a chunk."""
+        x = prod(self.chunks.size_x) * self.x.tiles * self.x.tile
+        g = prod(self.chunks.size_g) * self.g.tiles * self.planes * self.g.tile
+        with (
+            self.code.workspace(self.dot.b, x) as x_tiles,
+            self.code.workspace(self.dot.a, g) as g_tiles,
+        ):
+            yield x_tiles, g_tiles
+
+    def _loop(self, count: int) -> AbstractContextManager[Expr]:
+        """A loop within a chunk: where chunks are worked on one after the other, by all threads."""
+        return parallel(self.code, count) if self.chunks.shared else self.code.loop(count)
+
+    def _chunk(
+        self, memory: tuple[Expr, Expr], partial: Expr, partition: Index, chunk: Index
+    ) -> None:
+        chunks = self.chunks
+        block, band = split(chunk, chunks.count // chunks.bands, chunks.bands)
+        first = (block * chunks.blocks, band * chunks.rows)
+        above = (first[0], first[1] * chunks.down.step)
+        self._prepare(self.x, self.x.columns, memory[0], above, chunks.size_x)
+        for plane, g in enumerate(self.gs):
+            start = plane * prod(chunks.size_g) * g.tiles * g.tile
+            self._prepare(g, g.words, memory[1], first, chunks.size_g, start)
+        self._products(memory, partial, partition)
+
+    def _prepare(
+        self,
+        maker: TileMaker,
+        make: Callable[[Expr, Index, Index, Expr, Index], None],
+        to: Expr,
+        first: tuple[Index, Index],
+        size: tuple[int, int, int],
+        start: int = 0,
+    ) -> None:
+        """Tiles [block of slots][block of images][row][column] from block and row ``first`` on."""
+        code, (blocks, rows, columns) = self.code, size
+        dtype = maker.unpacker.numbers.dtype
+        with (
+            self._loop(blocks * rows) as job,
+            code.workspace(dtype, maker.elements) as pixels,
+        ):
+            b, y = split(job, blocks, rows)
+            maker.unpack(pixels, first[0] + b, first[1] + y)
+            with code.loop(maker.tiles) as tile, code.loop(columns) as column:
+                pixel = (tile * (blocks * rows) + job) * columns + column
+                make(pixels, column, tile, to, start + pixel * maker.tile)
+
+    @property
+    def _whole(self) -> bool:
+        """Whether the sums of a chunk are the result's."""
+        return self.chunks.count == 1
+
+    @property
+    def _each(self) -> int:
+        """Blocks of channels of x in a job: with one tap, as many as make a group."""
+        some = self._down if prod(self.taps) == 1 else 1
+        return some if self.x.tiles % some == 0 else 1
+
+    def _products(self, memory: tuple[Expr, Expr], partial: Expr, partition: Index) -> None:
+        """All sums of a chunk; a job is some channels of x, all taps, and some channels of g."""
+        down, combinations = self._down, prod(self.taps) * self._each
+        whole, rest = divmod(combinations, down)
+        blocks, jobs = self.g.tiles * self.planes // self._across, self.x.tiles // self._each
+        # Tiles are set up once for all jobs of a thread that works alone.
+        outer = blocks * jobs if self.chunks.shared else 1
+        with (
+            self._loop(outer) as part,
+            self._sums(combinations) as sums,
+            self.code.loop(blocks * jobs // outer) as i,
+        ):
+            k, c = split(part + i, blocks, jobs)
+            with self.code.loop(whole) as group:
+                self._group(memory, sums, (k, c, group * down), down)
+            if rest:
+                self._group(memory, sums, (k, c, i32(whole * down)), rest)
+            if self._whole:
+                self._finish(sums, k, c)
+            else:
+                self._add(sums, partial, partition, (k, c))
+
+    @contextmanager
+    def _sums(self, combinations: int) -> Iterator[Expr]:
+        """Memory for the sums of a job, and the tile registers: sums, then g, then x."""
+        rows = min(ROWS, self.x.slots)
+        c, b = TileShape(rows), TileShape()
+        shapes = [*[c] * (self._down * self._across), *[b] * self._across]
+        shapes += [c] * min(self._down, TILES - len(shapes))
+        size = combinations * self._across * ROWS * COLUMNS
+        with self.code.workspace(self.dot.acc, size) as sums, tiles(self.code, shapes):
+            yield sums
+
+    def _group(self, memory: tuple[Expr, Expr], sums: Expr, what: Where, down: int) -> None:
+        """Sums of ``down`` of a job's combinations of channels of x and tap, from ``at`` on."""
+        code, chunks, (k, c, at) = self.code, self.chunks, what
+        count, most = down * self._across, self._down * self._across
+        b_tiles = range(most, most + self._across)
+        a_tiles = range(most + self._across, min(TILES, most + self._across + self._down))
+        starts = [code.let(self._x_pixel(c, at + m), "int32", "x") for m in range(down)]
+        for tile in range(count):
+            zero_tile(code, tile)
+        blocks, rows, columns = chunks.size_g
+        _, high, wide = chunks.size_x
+        with (
+            code.loop(blocks) as block,
+            code.loop(rows) as y,
+            code.loop(columns) as x,
+        ):
+            pixel = (block * rows + y) * columns + x
+            for n, b in enumerate(b_tiles):
+                start = (self._g_block(k, n) * prod(chunks.size_g) + pixel) * self.g.tile
+                load_tile(code, b, memory[1], start, LINE)
+            pixel = (block * high + y * chunks.down.step) * wide + x * chunks.across.step
+            for m, start in enumerate(starts):
+                a = a_tiles[m % len(a_tiles)]
+                load_tile(code, a, memory[0], (start + pixel) * self.x.tile, LINE)
+                for n, b in enumerate(b_tiles):
+                    dot(code, self.dot.b, self.dot.a, m * self._across + n, a, b)
+        for tile in range(count):
+            to = (at * self._across + tile) * (ROWS * COLUMNS)
+            store_tile(code, tile, sums, to, COLUMNS * 4)
+
+    def _g_block(self, k: Index, n: int) -> Index:
+        """Number of a block of g's channels among those of all planes."""
+        return n * self.g.tiles + k if self.planes == 2 else k * self._across + n
+
+    def _combination(self, c: Index, number: Index) -> list[Expr]:
+        """Block of channels of x, tap row, tap column: taps of a row are worked on together."""
+        channels, r, s = split(i32(0) + number, self._each, *self.taps)
+        return [c * self._each + channels, r, s]
+
+    def _x_pixel(self, c: Index, number: Index) -> Index:
+        """The first tile of a combination, in tiles."""
+        chunks = self.chunks
+        block, r, s = self._combination(c, number)
+        tap = r * (chunks.down.dilation * chunks.size_x[2]) + s * chunks.across.dilation
+        return block * prod(chunks.size_x) + tap
+
+    @property
+    def _g_blocks(self) -> int:
+        """Blocks of channels of g in a job."""
+        return 1 if self.planes == 2 else self._across
+
+    def _add(self, sums: Expr, partial: Expr, partition: Index, job: tuple[Index, Index]) -> None:
+        """Add the sums of a job to the partial ones."""
+        code, (k, c), rows = self.code, job, min(ROWS, self.x.slots)
+        with code.loop(prod(self.taps) * self._each) as number, code.loop(rows) as row:
+            block, r, s = self._combination(c, number)
+            for n in range(self._g_blocks):
+                lane = (k * self._g_blocks + n) * COLUMNS
+                to = self.partial.at(partition, 0, (r, s), block * ROWS + row, lane)
+                total = self._total(sums, number, n, row)
+                if not self.chunks.direct:
+                    total = load(partial, to, COLUMNS) + total
+                store(code, partial, to, total, COLUMNS)
+
+    def _finish(self, sums: Expr, k: Index, c: Index) -> None:
+        """Store the sums of a job as the result."""
+        code, taps = self.code, prod(self.taps)
+        g, x = self.g.unpacker, self.x.unpacker
+        end = TileFinish(code, self.spec, self.buffers, g, x)
+
+        def rows(number: Index, n: int) -> list[Expr]:
+            return [end.value(self._total(sums, number, n, i32(r))) for r in range(ROWS)]
+
+        with code.workspace(self.spec.out.dtype, end.elements) as block:
+            for n in range(self._g_blocks):
+                kept = k * self._g_blocks + n
+                if end.in_registers:
+                    end.columns([rows(i, n) for i in range(self._each)], kept, c * self._each)
+                    continue
+                with code.loop(self._each) as i:
+                    with code.loop(taps) as tap:
+                        end.tap(block, tap, rows(i * taps + tap, n))
+                    end.place(block, kept, c * self._each + i)
+
+    def _total(self, sums: Expr, number: Index, n: int, row: Index) -> Expr:
+        """A vector of sums over both planes, as the partial sums are kept."""
+        wide = self.partial.dtype
+        at = (number * self._across + n) * (ROWS * COLUMNS) + row * COLUMNS
+        total = self._widened(load(sums, at, COLUMNS))
+        if self.planes == 1:
+            return total
+        high = self._widened(load(sums, at + ROWS * COLUMNS, COLUMNS))
+        return total + tir.shift_left(high, splat(PLANE_BITS, wide, COLUMNS))
+
+    def _widened(self, total: Expr) -> Expr:
+        wide = self.partial.dtype
+        return total if wide == self.dot.acc else cast(total, wide, COLUMNS)

@@ -1,0 +1,1 @@
+"""GEMMs that add up in a narrow float, in chunks."""

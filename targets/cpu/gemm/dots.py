@@ -1,0 +1,60 @@
+"""The multiply-accumulate of each unit as an expression on vectors."""
+
+from __future__ import annotations
+
+from tvm import tirx as tir
+
+from ...plan.kernel import Unit
+from ...tir.expr import Code, Expr, Index, typed
+from .units import Dot
+from .vectors import bits, cast, load, splat
+
+# LLVM 22 types them (v16i32, v64i8, v64i8) and (v16i32, v32i16, v32i16).
+INTRINSICS = {
+    Unit.INT8_DOT: "llvm.x86.avx512.vpdpbusd.512",
+    Unit.INT16_DOT: "llvm.x86.avx512.vpdpwssd.512",
+}
+
+# TVM turns operands of type bf16 into f32 ahead of an intrinsic, so LLVM's own text is linked in.
+BF16_DOT = """
+declare <16 x float> @llvm.x86.avx512bf16.dpbf16ps.512(<16 x float>, <32 x bfloat>, <32 x bfloat>)
+define linkonce_odr <16 x float> @quatrain_bf16_dot(
+    <16 x float> %c, <16 x i32> %a, <16 x i32> %b) alwaysinline {
+  %x = bitcast <16 x i32> %a to <32 x bfloat>
+  %y = bitcast <16 x i32> %b to <32 x bfloat>
+  %d = call <16 x float> @llvm.x86.avx512bf16.dpbf16ps.512(
+      <16 x float> %c, <32 x bfloat> %x, <32 x bfloat> %y)
+  ret <16 x float> %d
+}
+"""
+
+
+def prepare(code: Code, dot: Dot) -> None:
+    """Give a function what the dots in it need."""
+    if dot.unit is Unit.BF16_DOT:
+        code.link(BF16_DOT)
+
+
+def word(dot: Dot, buffer: Expr, index: Index) -> Expr:
+    """One block of the broadcast operand, as the scalar that is repeated over the lanes."""
+    block = load(buffer, index, dot.block)
+    return block if dot.block == 1 else bits(block, "int32")
+
+
+def repeated(dot: Dot, a: Expr, lanes: int) -> Expr:
+    """A word in every lane, as the dot takes it."""
+    if dot.block > 1:
+        return bits(splat(a, "int32", lanes), dot.a, lanes * dot.block)
+    return splat(a, dot.a, lanes)
+
+
+def multiply_add(dot: Dot, acc: Expr, a: Expr, b: Expr, lanes: int) -> Expr:
+    """``acc + a * b`` on vectors of ``lanes`` blocks."""
+    if dot.unit in INTRINSICS:
+        return tir.call_llvm_pure_intrin(typed("int32", lanes), INTRINSICS[dot.unit], acc, a, b)
+    if dot.unit is Unit.BF16_DOT:
+        words = (bits(x, "int32", lanes) for x in (a, b))
+        return tir.call_pure_extern(typed("float32", lanes), "quatrain_bf16_dot", acc, *words)
+    if dot.wide:
+        return acc + cast(a, "int64", lanes) * cast(b, "int64", lanes)
+    return acc + a * b

@@ -1,0 +1,191 @@
+"""Pairs: scratch rows for weight gradients, in which a word holds a channel of two pixels.
+
+The int16 and bf16 dots sum over pairs of output pixels, so a word pairs a pixel with its partner,
+the pixel that the next output sees. The other units take one pixel a word.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tvm import tirx as tir
+
+from ...tir.expr import Code, Expr, Index
+from .decode import Numbers
+from .unpack import Operand, Unpacker, part_codes, side_by_side_codes
+from .vectors import bits, cast, fill, load, splat, store, vectors
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Words ``start .. end`` of a row, with which of a word's two pixels exist."""
+
+    start: int
+    end: int
+    first: bool
+    second: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """A row of ``count`` words: word ``q`` holds pixel ``q * step + origin`` and, where words are
+    pairs, the one ``partner`` further; pixels outside ``0 .. pixels`` are zero."""
+
+    count: int
+    step: int
+    origin: int
+    partner: int
+    pixels: int
+
+    def runs(self) -> list[Run]:
+        """The row cut where the existence of pixels changes."""
+        out: list[Run] = []
+        for q in range(self.count):
+            w = q * self.step + self.origin
+            first = 0 <= w < self.pixels
+            second = self.partner > 0 and 0 <= w + self.partner < self.pixels
+            if out and (out[-1].first, out[-1].second) == (first, second):
+                out[-1] = Run(out[-1].start, q + 1, first, second)
+            else:
+                out.append(Run(q, q + 1, first, second))
+        return out
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class WordWriter:
+    """Writes rows of words of ``source`` to scratch, ``pitch`` words a pixel; where words are pairs
+    their halves are ``numbers``."""
+
+    code: Code
+    source: Operand
+    unpacker: Unpacker
+    words: Words
+    pitch: int
+    vector_bytes: int
+    numbers: Numbers
+
+    def row(self, to: Expr, start: Index, at: tuple[Index, Index, Index]) -> None:
+        """One row; ``at`` is image, row and the column that counts as 0."""
+        image, h, w = at
+        for run in self.words.runs():
+            begin, n = start + run.start * self.pitch, run.end - run.start
+            first = w + (run.start * self.words.step + self.words.origin)
+            if not (run.first or run.second):
+                self.zero(to, begin, n)
+            elif not self.words.partner:
+                place = (image, h, first)
+                self.unpacker.row(to, begin, self.pitch, place, n, self.words.step)
+            else:
+                self._pairs(to, begin, (image, h, first), run)
+
+    def zero(self, to: Expr, start: Index, words: int) -> None:
+        """Zero ``words`` words."""
+        fill(self.code, to, start, words * self.pitch, 0, self.vector_bytes // 4)
+
+    def _pairs(self, to: Expr, start: Index, at: tuple[Index, Index, Index], run: Run) -> None:
+        image, h, w = at
+        n, step, cell = run.end - run.start, self.words.step, self.source.cell
+        if not self.source.pixels:
+            self._planes(to, start, at, run)
+            return
+        base = self.source.pixel(image, h, w) * cell
+        whole = self.unpacker.side_by_side
+        if whole and step == 1 and self.pitch == self.unpacker.slots:
+            self._bytes(to, start, base, n * cell, run)
+            return
+        with self.code.loop(n) as i:
+            raw = base + i * (step * cell)
+            if whole:
+                self._bytes(to, start + i * self.pitch, raw, cell, run)
+            else:
+                self._channels(to, start + i * self.pitch, raw, run)
+
+    def _bytes(self, to: Expr, start: Index, raw: Index, n: int, run: Run) -> None:
+        """``n`` stored elements whose numbers become neighbouring words."""
+        f, parts = self.source.format, self.unpacker.parts
+
+        def write(i: Index, lanes: int) -> None:
+            stored = self._stored(raw + i, lanes)
+            if f.is_coded:
+                stored = [side_by_side_codes(x, f, parts, 32, lanes) for x in stored]
+            joined = self._join(stored, lanes * parts, run)
+            store(self.code, to, start + i * parts, joined, lanes * parts)
+
+        vectors(self.code, n, self.vector_bytes // (4 * parts), write)
+
+    def _channels(self, to: Expr, start: Index, raw: Index, run: Run) -> None:
+        """One pixel with its channels in order."""
+        f, cell, channels = self.source.format, self.source.cell, self.source.shape[1]
+        for part in range(self.unpacker.parts):
+            first = part * cell
+
+            def write(i: Index, lanes: int, part: int = part, first: int = first) -> None:
+                codes = [
+                    part_codes(stored, f, part, 32, lanes)
+                    for stored in self._stored(raw + i, lanes)
+                ]
+                store(self.code, to, start + first + i, self._join(codes, lanes, run), lanes)
+
+            vectors(self.code, max(0, min(cell, channels - first)), self.vector_bytes // 4, write)
+
+    def _planes(self, to: Expr, start: Index, at: tuple[Index, Index, Index], run: Run) -> None:
+        """Channels apart from each other: one element at a time."""
+        image, h, w = at
+        n, step = run.end - run.start, self.words.step
+        with self.code.loop(self.source.shape[1]) as c, self.code.loop(n) as i:
+            pixel = w + i * step
+
+            def half(exists: bool, column: Index, c: Expr = c) -> Expr:
+                if not exists:
+                    return tir.const(0, "int32")
+                number = self.source.number((image, c, h, column), self.numbers.wide)
+                return cast(self.numbers.of_number(number), "int32")
+
+            low, high = half(run.first, pixel), half(run.second, pixel + self.words.partner)
+            word = tir.bitwise_or(
+                tir.bitwise_and(low, tir.const(0xFFFF, "int32")),
+                tir.shift_left(high, tir.const(16, "int32")),
+            )
+            store(self.code, to, start + i * self.pitch + c, word)
+
+    def _stored(self, raw: Index, lanes: int) -> list[Expr]:
+        """The bytes of a pixel and of its partner, to be used where they exist."""
+        offsets = (0, self.words.partner * self.source.cell)
+        return [load(self.source.buffer, raw + offset, lanes) for offset in offsets]
+
+    def _join(self, stored: list[Expr], lanes: int, run: Run) -> Expr:
+        """Words from u32 codes, or stored carriers, of both pixels; a missing one's half is 0."""
+        if self.source.format.is_coded and self.numbers.wide == "int32":
+            # Both halves are decoded at once.
+            both = self._side(stored[0], stored[1], lanes, run)
+            halves = bits(both, "uint16", 2 * lanes)
+            numbers = self.numbers.of_codes(self.source.format, halves, 2 * lanes)
+            return self._kept(bits(numbers, "int32", lanes), lanes, run)
+        low, high = (cast(self._half(x, lanes), "uint32", lanes) for x in stored)
+        return self._kept(bits(self._side(low, high, lanes, run), "int32", lanes), lanes, run)
+
+    def _side(self, low: Expr, high: Expr, lanes: int, run: Run) -> Expr:
+        """u32 with one pixel's u16 in the lower, the other's in the upper half."""
+        if not run.second:
+            return low
+        upper = tir.shift_left(high, splat(16, "uint32", lanes))
+        return tir.bitwise_or(low, upper) if run.first else upper
+
+    def _kept(self, words: Expr, lanes: int, run: Run) -> Expr:
+        """Words with the half of a missing pixel cleared."""
+        if run.first and run.second:
+            return words
+        mask = 0xFFFF if run.first else -0x10000
+        return tir.bitwise_and(words, splat(mask, "int32", lanes))
+
+    def _half(self, stored: Expr, lanes: int) -> Expr:
+        """The half of a word that is bf16."""
+        f = self.source.format
+        if not f.is_coded:
+            return self.numbers.of_carrier(f, stored, lanes)
+        return self.numbers.of_codes(f, cast(stored, "uint16", lanes), lanes)
+
+
+def as_operand(words: Expr, pairs: bool, lanes: int) -> Expr:
+    """A vector of words as the dot takes it."""
+    return bits(words, "int16", 2 * lanes) if pairs else words

@@ -1,0 +1,204 @@
+"""Unpack: from a tensor in memory to scratch rows of the numbers that a unit multiplies.
+
+A pixel's channels lie in scratch at ``slot(c)``: packed codes come out of a byte side by side, so
+that whole rows of pixels are one vector loop, unless groups need the channels in their own order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tvm import tirx as tir
+
+from ....compiler.formats import Format
+from ...plan.layout import Layout
+from ...tir.expr import Code, Expr, Index, i32, packed_place, typed
+from .decode import Numbers, carrier, decode
+from .shapes import channels_last, shape4
+from .vectors import bits, cast, load, splat, store, vectors
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Operand:
+    """A GEMM's operand: an N x C (x H x W) tensor and the buffer that holds it."""
+
+    buffer: Expr
+    layout: Layout
+
+    @property
+    def format(self) -> Format:
+        """Format of the stored elements."""
+        return self.layout.type.format
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """N, C, H, W."""
+        return shape4(self.layout)
+
+    @property
+    def pixels(self) -> bool:
+        """Whether the channels of a pixel lie together, one pixel after the other."""
+        return channels_last(self.layout)
+
+    @property
+    def cell(self) -> int:
+        """Stored elements of a pixel, or of a row of one channel where channels lie apart."""
+        return -(-self.shape[1] // self.layout.parts) if self.pixels else self.layout.cell
+
+    def pixel(self, n: Index, h: Index, w: Index) -> Index:
+        """Number of a pixel in channels-last order."""
+        _, _, height, width = self.shape
+        return (n * height + h) * width + w
+
+    def number(self, place: tuple[Index, Index, Index, Index], dtype: str) -> Expr:
+        """The decoded element at (n, c, h, w) as ``dtype``: int32 or float32."""
+        row, column = self._row(place)
+        cell, f = self.cell, self.format
+        if not f.is_coded:
+            return carrier(f, load(self.buffer, row * cell + column), 1)
+        if self.layout.parts == 1:
+            return decode(
+                f, part_codes(load(self.buffer, row * cell + column), f, 0, 32, 1), dtype, 1
+            )
+        part, byte = packed_place(column, cell, self.layout.parts)
+        raw = cast(load(self.buffer, row * cell + byte), "uint32")
+        shift = cast(part * f.storage_bits, "uint32")
+        mask = tir.const((1 << f.bits) - 1, "uint32")
+        return decode(f, tir.bitwise_and(tir.shift_right(raw, shift), mask), dtype, 1)
+
+    def _row(self, place: tuple[Index, Index, Index, Index]) -> tuple[Index, Index]:
+        n, c, h, w = place
+        _, channels, height, _ = self.shape
+        if self.pixels:
+            return self.pixel(n, h, w), c
+        return (n * channels + c) * height + h, w
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Unpacker:
+    """Writes pixels of ``source`` to scratch as ``numbers``."""
+
+    code: Code
+    source: Operand
+    numbers: Numbers
+    vector_bytes: int
+    in_order: bool
+
+    @property
+    def parts(self) -> int:
+        """Codes a byte."""
+        return self.source.layout.parts
+
+    @property
+    def side_by_side(self) -> bool:
+        """Whether the codes of a byte become neighbours in scratch."""
+        width = self.numbers.width * self.parts
+        return self.source.pixels and (self.parts == 1 or (not self.in_order and width <= 64))
+
+    @property
+    def slots(self) -> int:
+        """Scratch elements that a pixel's channels take, with those of unused codes."""
+        side_by_side = self.side_by_side
+        return self.parts * self.source.cell if side_by_side else self.source.shape[1]
+
+    def slot(self, c: Index) -> Index:
+        """Where channel ``c`` lies among a pixel's slots."""
+        if not self.side_by_side or self.parts == 1:
+            return c
+        cell = self.source.cell
+        if isinstance(c, int):
+            return c % cell * self.parts + c // cell
+        return tir.floormod(c, cell) * self.parts + tir.floordiv(c, cell)
+
+    def channel(self, slot: Index) -> Index:
+        """The channel at a slot; at least the number of channels where there is none."""
+        if not self.side_by_side or self.parts == 1:
+            return slot
+        cell = self.source.cell
+        channel = tir.floordiv(slot, self.parts) + tir.floormod(slot, self.parts) * cell
+        return tir.Select(slot < self.slots, channel, i32(self.slots))
+
+    def row(
+        self, to: Expr, start: Index, pitch: int, at: tuple[Index, Index, Index], n: int, step: int
+    ) -> None:
+        """Unpack ``n`` pixels, from (n, h, w) on, ``step`` apart, to ``start + i * pitch``."""
+        image, h, w = at
+        cell = self.source.cell
+        if not self.source.pixels:
+            self._planes(to, start, pitch, at, n, step)
+        elif self.side_by_side and step == 1 and pitch == self.slots:
+            self._bytes(to, start, self.source.pixel(image, h, w) * cell, n * cell)
+        else:
+            write = self._bytes if self.side_by_side else self._channels
+            with self.code.loop(n) as i:
+                raw = self.source.pixel(image, h, w + i * step) * cell
+                write(to, start + i * pitch, raw, cell)
+
+    def _bytes(self, to: Expr, start: Index, raw: Index, n: int) -> None:
+        parts, source = self.parts, self.source
+        widest = max(1, self.vector_bytes * 8 // (self.numbers.width * parts))
+
+        def write(i: Index, lanes: int) -> None:
+            stored = load(source.buffer, raw + i, lanes)
+            out = lanes * parts
+            store(self.code, to, start + i * parts, self._decoded(stored, lanes), out)
+
+        vectors(self.code, n, widest, write)
+
+    def _decoded(self, stored: Expr, lanes: int) -> Expr:
+        f = self.source.format
+        if not f.is_coded:
+            return self.numbers.of_carrier(f, stored, lanes)
+        codes = side_by_side_codes(stored, f, self.parts, self.numbers.width, lanes)
+        return self.numbers.of_codes(f, codes, lanes * self.parts)
+
+    def _channels(self, to: Expr, start: Index, raw: Index, cell: int) -> None:
+        """One pixel with its channels in order: a run for each part of the bytes."""
+        f, width = self.source.format, self.numbers.width
+        channels = self.source.shape[1]
+        for part in range(self.parts):
+            first = part * cell
+
+            def write(i: Index, lanes: int, part: int = part, first: int = first) -> None:
+                stored = load(self.source.buffer, raw + i, lanes)
+                codes = part_codes(stored, f, part, width, lanes)
+                numbers = self.numbers.of_codes(f, codes, lanes)
+                store(self.code, to, start + first + i, numbers, lanes)
+
+            count = max(0, min(cell, channels - first))
+            vectors(self.code, count, self.vector_bytes * 8 // width, write)
+
+    def _planes(
+        self, to: Expr, start: Index, pitch: int, at: tuple[Index, Index, Index], n: int, step: int
+    ) -> None:
+        """Channels apart from each other: one element at a time."""
+        image, h, w = at
+        with self.code.loop(self.source.shape[1]) as c, self.code.loop(n) as i:
+            number = self.source.number((image, c, h, w + i * step), self.numbers.wide)
+            store(self.code, to, start + i * pitch + c, self.numbers.of_number(number))
+
+
+def part_codes(stored: Expr, f: Format, part: int, width: int, lanes: int) -> Expr:
+    """The codes of one part of each byte, in unsigned lanes of ``width`` bits."""
+    dtype = f"uint{width}"
+    wide = cast(stored, dtype, lanes)
+    if part:
+        wide = tir.shift_right(wide, splat(part * f.storage_bits, dtype, lanes))
+    if f.bits == 8:
+        return wide
+    return tir.bitwise_and(wide, splat((1 << f.bits) - 1, dtype, lanes))
+
+
+def side_by_side_codes(stored: Expr, f: Format, parts: int, width: int, lanes: int) -> Expr:
+    """All codes of each byte as neighbours, in unsigned lanes of ``width`` bits."""
+    if parts == 1:
+        return part_codes(stored, f, 0, width, lanes)
+    dtype = f"uint{width * parts}"
+    wide = cast(stored, dtype, lanes)
+    codes = None
+    for part in range(parts):
+        shift = splat(part * (width - f.storage_bits), dtype, lanes)
+        mask = splat(((1 << f.bits) - 1) << (part * width), dtype, lanes)
+        one = tir.bitwise_and(tir.shift_left(wide, shift), mask)
+        codes = one if codes is None else tir.bitwise_or(codes, one)
+    return bits(codes, typed(f"uint{width}", 1), lanes * parts)

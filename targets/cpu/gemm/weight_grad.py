@@ -1,0 +1,272 @@
+"""Weight gradients: sums over pixels of g times x, by chunks of pixels and tiles of the result.
+
+for each chunk:
+    unpack x and g of its pixels into words (pairs of pixels for the int16 dot)
+    for each tile of the result: accumulators over the chunk's pixels, added to the partial sums
+add the partitions in order, apply the factor, round and store
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+from tvm import tirx as tir
+
+from ...tir.expr import Code, Expr, Index, function, i32
+from ..choose import GemmSpec
+from .chunks import choose_chunks, choose_weight_tile
+from .decode import Numbers, numbers_of
+from .dots import multiply_add, prepare, repeated
+from .epilogue import Buffers
+from .finish import Finish, Partial
+from .pairs import Words, WordWriter, as_operand
+from .pixels import pixels
+from .shapes import shape4
+from .units import fits_int32, integers
+from .unpack import Operand, Unpacker
+from .vectors import Registers, cast, fill, least, load, parallel, splat, split, store
+
+
+def build_weight_grad(spec: GemmSpec) -> tir.PrimFunc:
+    """The function of a weight gradient."""
+
+    def body(code: Code, slots: list[Expr]) -> None:
+        _WeightGrad(code, spec, Buffers.of(spec, slots)).emit()
+
+    return function(spec.parameters, body)
+
+
+class _WeightGrad:
+    """The pieces of one kernel."""
+
+    def __init__(self, code: Code, spec: GemmSpec, buffers: Buffers) -> None:
+        self.code, self.spec, self.buffers = code, spec, buffers
+        self.dot, self.vector = spec.dot, spec.cpu.lanes
+        self.pair = self.dot.block
+        self.grid = pixels(spec.a, spec.pointwise)
+        out_channels, channels, *taps = shape4(spec.out)
+        self.taps = (taps[0], taps[1])
+        self.groups = spec.lane_groups
+        self.g, self.x = self._writers()
+        whole = self.groups == 1
+        self.lanes = self.g.unpacker.slots if whole else out_channels // self.groups
+        self.channels = self.x.unpacker.slots if whole and not spec.depthwise else channels
+        self.tile = choose_weight_tile(self.taps[1], self.channels, self.lanes, self.vector)
+        one = Partial(1, self.groups, self.taps, *self._extent, self._sum_type())
+        self.chunks = choose_chunks(spec, self.grid, self._row_bytes(), one.elements * 4)
+        self.partial = replace(one, partitions=self.chunks.partitions)
+
+    @property
+    def word(self) -> str:
+        """Type of a word of scratch."""
+        return "float32" if self.dot.a == "float32" else "int32"
+
+    def _writers(self) -> tuple[WordWriter, WordWriter]:
+        spec, pair, grid = self.spec, self.pair, self.grid
+        columns = -(-grid.columns // pair)
+        partner = 1 if pair == 2 else 0
+        seen = Words(columns, pair, 0, partner, grid.columns)
+        stride, dilation = spec.stride[1], spec.dilation[1]
+        partner *= stride
+        origin, width = -spec.padding[1], grid.columns if grid.flat else shape4(spec.b)[3]
+        if self.taps[1] == 1:
+            words = Words(columns, pair * stride, origin, partner, width)
+        else:
+            count = (columns - 1) * pair * stride + (self.taps[1] - 1) * dilation + 1
+            words = Words(count, 1, origin, partner, width)
+        g = self._writer(Operand(self.buffers.a, spec.a), seen)
+        return g, self._writer(Operand(self.buffers.b, spec.b), words)
+
+    def _writer(self, source: Operand, words: Words) -> WordWriter:
+        spec, wide = self.spec, self.spec.cpu.vector_bytes
+        unpacker = Unpacker(self.code, source, Numbers(self.word), wide, spec.groups > 1)
+        numbers = numbers_of(self.dot.a) if self.pair == 2 else Numbers(self.word)
+        return WordWriter(self.code, source, unpacker, words, unpacker.slots, wide, numbers)
+
+    def _sum_type(self) -> str:
+        """Type of the partial sums: int64 where int32 could overflow over all pixels."""
+        a, b = (integers(x.type.format) for x in (self.spec.a, self.spec.b))
+        if self.dot.acc != "int32" or a is None or b is None:
+            return self.dot.acc
+        return "int32" if fits_int32(a, b, self.spec.length) else "int64"
+
+    def _row_bytes(self) -> int:
+        """Scratch of one output row: its words of g and about as many rows of x as the stride."""
+        x = self.x.words.count * self.x.pitch * max(1, self.spec.stride[0])
+        return 4 * (x + self.g.words.count * self.g.pitch)
+
+    @property
+    def _blocks(self) -> tuple[int, int, int]:
+        """Blocks of tap columns, of channels of x and of lanes of g."""
+        t = self.tile
+        wide = t.vectors * self.vector
+        return self.taps[1] // t.taps, -(-self.channels // t.channels), -(-self.lanes // wide)
+
+    @property
+    def _extent(self) -> tuple[int, int]:
+        """Channels and lanes of the partial sums, whole tiles."""
+        _, channels, lanes = self._blocks
+        return channels * self.tile.channels, lanes * self.tile.vectors * self.vector
+
+    def _x_rows(self) -> int:
+        """Rows of x in scratch for a chunk's rows of one image."""
+        rows, taps = self.chunks.rows, self.taps[0]
+        if taps == 1:
+            return rows
+        return (rows - 1) * self.spec.stride[0] + (taps - 1) * self.spec.dilation[0] + 1
+
+    def emit(self) -> None:
+        """The whole kernel."""
+        code, chunks, elements = self.code, self.chunks, self.partial.elements
+        prepare(code, self.dot)
+        with code.workspace(self.partial.dtype, chunks.partitions * elements) as partial:
+            if chunks.shared:
+                fill(code, partial, 0, elements, 0, self.vector)
+                with self._scratch() as memory, code.loop(chunks.count) as chunk:
+                    self._chunk(memory, partial, i32(0), chunk)
+            else:
+                with (
+                    parallel(code, chunks.partitions) as p,
+                    self._scratch() as memory,
+                ):
+                    fill(code, partial, p * elements, elements, 0, self.vector)
+                    with code.loop(chunks.each) as i:
+                        chunk = p * chunks.each + i
+                        with code.when(chunk < chunks.count):
+                            self._chunk(memory, partial, p, chunk)
+            g, x = self.g.unpacker, self.x.unpacker
+            finish = Finish(code, self.spec, self.buffers, self.partial, g, x, self.vector)
+            finish.emit(partial)
+
+    @contextmanager
+    def _scratch(self) -> Iterator[tuple[Expr, Expr]]:
+        """Words of g and of x for one chunk; tiles may read a little beyond the last."""
+        images = self.chunks.images
+        g = images * self.chunks.rows * self.g.words.count * self.g.pitch
+        x = images * self._x_rows() * self.x.words.count * self.x.pitch
+        channels, lanes = self._extent
+        with (
+            self.code.workspace(self.word, g + lanes) as gs,
+            self.code.workspace(self.word, x + max(channels, lanes)) as xs,
+        ):
+            yield gs, xs
+
+    def _chunk(
+        self, memory: tuple[Expr, Expr], partial: Expr, partition: Expr, chunk: Expr
+    ) -> None:
+        code, chunks, grid = self.code, self.chunks, self.grid
+        block, band = split(chunk, -(-grid.images // chunks.images), chunks.bands)
+        first = (block * chunks.images, band * chunks.rows)
+        counts = (
+            chunks.images
+            if grid.images % chunks.images == 0
+            else least(grid.images - first[0], chunks.images),
+            chunks.rows
+            if grid.rows % chunks.rows == 0
+            else least(grid.rows - first[1], chunks.rows),
+        )
+        self._prepare(memory, first)
+        b = self._blocks
+        jobs = (self.groups, b[2], self.taps[0], b[0], b[1])
+        count = 1
+        for extent in jobs:
+            count *= extent
+        outer = parallel(code, count) if chunks.shared else code.loop(count)
+        with outer as job:
+            self._tile(memory, partial, (partition, *split(job, *jobs)), counts)
+
+    def _prepare(self, memory: tuple[Expr, Expr], first: tuple[Index, Index]) -> None:
+        """Unpack the chunk; rows and images beyond the last become zero or stay unread."""
+        code, chunks, grid = self.code, self.chunks, self.grid
+        gs, xs = memory
+        height = 1 if grid.flat else shape4(self.spec.b)[2]
+        for writer, to, rows, limit in (
+            (self.g, gs, chunks.rows, grid.rows),
+            (self.x, xs, self._x_rows(), height),
+        ):
+            jobs = chunks.images * rows
+            outer = parallel(code, jobs) if chunks.shared else code.loop(jobs)
+            with outer as job:
+                i, y = split(job, chunks.images, rows)
+                image = first[0] + i
+                row = first[1] + y if writer is self.g else self._x_row(first[1], y)
+                start = job * (writer.words.count * writer.pitch)
+                inside = tir.all(image < grid.images, row >= 0, row < limit)
+                with code.when(inside):
+                    at = (0, 0, image * grid.columns) if grid.flat else (image, row, 0)
+                    writer.row(to, start, at)
+                with code.when(tir.Not(inside)):
+                    writer.zero(to, start, writer.words.count)
+
+    def _x_row(self, first: Index, y: Index) -> Index:
+        """The row of x at row ``y`` of scratch, for output rows from ``first`` on."""
+        stride, padding = self.spec.stride[0], self.spec.padding[0]
+        step = stride if self.taps[0] == 1 else 1
+        return first * stride + y * step - padding
+
+    def _tile(
+        self,
+        memory: tuple[Expr, Expr],
+        partial: Expr,
+        where: tuple[Expr, ...],
+        counts: tuple[Index, Index],
+    ) -> None:
+        code, t, lanes = self.code, self.tile, self.vector
+        partition, g, k, r, s, c = where
+        sums = Registers(code, (t.taps, t.channels, t.vectors), self.dot.acc, lanes)
+        places = [
+            (i, j, v) for i in range(t.taps) for j in range(t.channels) for v in range(t.vectors)
+        ]
+        for place in places:
+            sums.set(splat(0, self.dot.acc, lanes), *place)
+        with (
+            code.loop(counts[0]) as image,
+            code.loop(counts[1]) as row,
+            code.loop(self.g.words.count) as word,
+        ):
+            self._multiply(memory, sums, (image, row, word), (g, k, r, s, c))
+        for i, j, v in places:
+            tap = (r, s * t.taps + i)
+            lane = (k * t.vectors + v) * lanes
+            at = self.partial.at(partition, g, tap, c * t.channels + j, lane)
+            total = load(partial, at, lanes) + self._widen(sums.get(i, j, v))
+            store(code, partial, at, total, lanes)
+
+    def _widen(self, total: Expr) -> Expr:
+        """A vector of sums as the partial sums are kept."""
+        wide = self.partial.dtype
+        return total if self.dot.acc == wide else cast(total, wide, self.vector)
+
+    def _multiply(
+        self,
+        memory: tuple[Expr, Expr],
+        sums: Registers,
+        place: tuple[Expr, Expr, Expr],
+        where: tuple[Expr, ...],
+    ) -> None:
+        (gs, xs), (image, row, word), (g, k, r, s, c) = memory, place, where
+        t, spec, lanes = self.tile, self.spec, self.vector
+        line = (image * self.chunks.rows + row) * self.g.words.count + word
+        first = g * self.lanes + k * (t.vectors * lanes)
+        start = line * self.g.pitch + first
+        vectors = [self._words(gs, start + v * lanes) for v in range(t.vectors)]
+        down = row if self.taps[0] == 1 else row * spec.stride[0] + r * spec.dilation[0]
+        across = word * (1 if self.taps[1] == 1 else self.pair * spec.stride[1])
+        line = (image * self._x_rows() + down) * self.x.words.count + across
+        for i in range(t.taps):
+            pixel = line + (s * t.taps + i) * spec.dilation[1]
+            for j in range(t.channels):
+                start = pixel * self.x.pitch + (g * self.channels + c * t.channels + j)
+                for v, b in enumerate(vectors):
+                    if spec.depthwise:
+                        a = self._words(xs, pixel * self.x.pitch + first + v * lanes)
+                    else:
+                        a = repeated(self.dot, load(xs, start), lanes)
+                    total = multiply_add(self.dot, sums.get(i, j, v), a, b, lanes)
+                    sums.set(total, i, j, v)
+
+    def _words(self, scratch: Expr, start: Index) -> Expr:
+        """A vector of words as the dot takes it."""
+        return as_operand(load(scratch, start, self.vector), self.pair == 2, self.vector)

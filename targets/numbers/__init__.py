@@ -1,0 +1,1 @@
+"""Arithmetic that the reference and the kernels take from one definition."""

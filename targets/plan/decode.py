@@ -1,0 +1,49 @@
+"""Operands whose scale is no factor (an offset, a power): decoded to f32 ahead of each GEMM.
+
+A sum of products of such numbers is no sum of stored ones times a factor. They are stored as codes,
+and multiplied in f32, as the plan and the bill say.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import MappingProxyType
+
+from ...compiler.formats import F32
+from ...compiler.ir import Op, Program, Region, Value, unused
+from ...compiler.ir.accumulation import NAMES
+from ...compiler.ir.ops import GEMMS
+from ...compiler.types import TensorType
+
+
+def decode_operands(program: Program) -> Program:
+    """``program`` with ``dequantize`` ahead of each GEMM, for operands that need it."""
+    if not any(_wanted(op) for _, op in program.ops()):
+        return program
+    taken = program.names()
+
+    def rule(region: Region, op: Op) -> tuple[Op, ...] | None:
+        return in_float(op, _wanted(op), taken) if _wanted(op) else None
+
+    return program.rewrite(rule)
+
+
+def in_float(op: Op, operands: tuple[Value, ...], taken: set[str]) -> tuple[Op, ...]:
+    """``op`` reading the real values of ``operands``, behind the ops that make them.
+
+    It adds up in f32.
+    """
+    plain = {v: Value(unused(f"{v.name}.plain", taken), _plain(v)) for v in operands}
+    ahead = (Op("dequantize", (v,), (p,), origin=op.origin) for v, p in plain.items())
+    attrs = MappingProxyType({k: a for k, a in op.attrs.items() if k not in NAMES})
+    return (*ahead, replace(op, inputs=tuple(plain.get(v, v) for v in op.inputs), attrs=attrs))
+
+
+def _wanted(op: Op) -> tuple[Value, ...]:
+    if op.kind not in GEMMS:
+        return ()
+    return tuple(dict.fromkeys(v for v in op.inputs if not v.type.scale.is_factor))
+
+
+def _plain(v: Value) -> TensorType:
+    return TensorType(v.type.shape, F32)

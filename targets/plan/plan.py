@@ -1,0 +1,162 @@
+"""The plan of a compiled program: kernels in order, and where every buffer lies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ...compiler.ir import Program, Value
+from .kernel import Kernel, Slot
+from .layout import Layout, Order
+from .memory import Lifetime, aligned, place
+from .state import StateLayout
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a slot lies: ``where`` is arena, old, new or the name of a program input."""
+
+    where: str
+    offset: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedKernel:
+    """A kernel, its region, and whether it is needed at all (an aliased view is not)."""
+
+    kernel: Kernel
+    region: str
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Plan:
+    """Kernels in order and the place of each slot.
+
+    ``arena`` is the size in bytes of the one buffer that holds all values between kernels.
+    """
+
+    program: Program
+    kernels: tuple[PlannedKernel, ...]
+    places: Mapping[Slot, Place]
+    arena: int
+    layouts: Mapping[Value, Layout]
+
+    def saved(self) -> list[tuple[Slot, Place]]:
+        """The arena buffers whose contents cross from the forward kernels to later ones.
+
+        Every storage once: a view that shares its source's memory is not listed again. Program
+        inputs and state lie outside of the arena and are not in the list.
+        """
+        last_forward = max(
+            (i for i, k in enumerate(self.kernels) if k.region == "forward"), default=-1
+        )
+        made: dict[Slot, int] = {}
+        used: dict[Slot, int] = {}
+        for i, planned in enumerate(self.kernels):
+            made.update(dict.fromkeys(planned.kernel.outputs, i))
+            used.update(dict.fromkeys(planned.kernel.inputs, i))
+        crossing = {
+            (p.offset, p.bytes): (s, p)
+            for s, p in self.places.items()
+            if p.where == "arena" and made.get(s, -1) <= last_forward < used.get(s, -1)
+        }
+        return list(crossing.values())
+
+    def saved_bytes(self) -> int:
+        """Bytes of ``saved()``."""
+        return sum(place.bytes for _, place in self.saved())
+
+
+@dataclass(frozen=True, slots=True)
+class _Storage:
+    """One buffer: the slots that share it (a value and its zero-copy views)."""
+
+    slots: list[Slot]
+    bytes: int
+
+
+def slot_bytes(slot: Slot, layouts: Mapping[Value, Layout]) -> int:
+    """Bytes of a data or scale buffer."""
+    layout = layouts[slot.value]
+    return layout.scales * 4 if slot.scale else layout.bytes
+
+
+def place_slots(
+    program: Program,
+    kernels: Sequence[PlannedKernel],
+    orders: Mapping[Value, Order],
+    aliases: Mapping[Value, Value],
+    state: StateLayout,
+) -> Plan:
+    """Give every slot a place.
+
+    ``aliases`` maps a view to the value whose memory it shares. Outputs of the program live to the
+    end; what ``next`` binds is written straight into the new state.
+    """
+    layouts = {v: Layout(v.type, order) for v, order in orders.items()}
+    fixed = _outside(program, state, layouts)
+    storages, lifetimes = _storages(program, kernels, aliases, fixed, layouts)
+    offsets, size = place(lifetimes)
+    places = dict(fixed)
+    for storage, offset in zip(storages, offsets, strict=True):
+        for slot in storage.slots:
+            places[slot] = Place("arena", offset, storage.bytes)
+    for view, source in aliases.items():
+        if Slot(source) in fixed:
+            places[Slot(view)] = fixed[Slot(source)]
+    return Plan(program, tuple(kernels), places, size, layouts)
+
+
+def _outside(
+    program: Program, state: StateLayout, layouts: Mapping[Value, Layout]
+) -> dict[Slot, Place]:
+    """Places that the plan does not choose: inputs, old state, new state."""
+    places = {Slot(v): Place(v.name, 0, layouts[v].bytes) for v in program.inputs}
+    for v in program.state:
+        places[Slot(v)] = Place("old", state.offsets[v.name], layouts[v].bytes)
+    for s, v in program.next:
+        places.setdefault(Slot(v), Place("new", state.offsets[s.name], layouts[s].bytes))
+    return places
+
+
+def _storages(
+    program: Program,
+    kernels: Sequence[PlannedKernel],
+    aliases: Mapping[Value, Value],
+    fixed: Mapping[Slot, Place],
+    layouts: Mapping[Value, Layout],
+) -> tuple[list[_Storage], list[Lifetime]]:
+    def root(v: Value) -> Value:
+        while v in aliases:
+            v = aliases[v]
+        return v
+
+    spans: dict[Slot, list[int]] = {}
+    members: dict[Slot, dict[Slot, None]] = {}
+    for i, planned in enumerate(kernels):
+        for slot in planned.kernel.slots:
+            base = Slot(root(slot.value), slot.scale)
+            if base in fixed or slot in fixed:
+                continue
+            spans.setdefault(base, [i, i])[1] = i
+            members.setdefault(base, {base: None})[slot] = None
+    for v in program.outputs:
+        if (base := Slot(root(v))) in spans:
+            spans[base][1] = len(kernels)
+    storages = [_Storage(list(members[b]), slot_bytes(b, layouts)) for b in spans]
+    lifetimes = [
+        Lifetime(s.bytes, first, last)
+        for s, (first, last) in zip(storages, spans.values(), strict=True)
+    ]
+    return storages, lifetimes
+
+
+def describe(place_: Place) -> str:
+    """A place in words, for the plan's listing."""
+    return f"{place_.where}+{place_.offset}" if place_.where == "arena" else place_.where
+
+
+def total(places: Sequence[Place]) -> int:
+    """Bytes of several places, each rounded up to whole cache lines."""
+    return sum(aligned(p.bytes) for p in places)

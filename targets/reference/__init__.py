@@ -1,0 +1,1 @@
+"""The ``reference`` target: the plain meaning of every op, in NumPy."""

@@ -1,0 +1,87 @@
+"""The reference target: the plain NumPy meaning of every op, and an interpreter of programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ...compiler.errors import InputError
+from ...compiler.ir import Attr, Op, Program, Value, attrs
+from ...compiler.types import TensorType
+from ..numbers.tensor import Tensor
+from .bits import BITS
+from .frame import Run
+from .gemm import GEMM
+from .loss import LOSS
+from .math import MATH
+from .norm import NORM
+from .pointwise import POINTWISE
+from .pool import POOL
+from .quantize import QUANTIZE
+from .shape import SHAPE
+from .squeeze import SQUEEZE
+from .update import UPDATE
+
+FUNCTIONS: dict[str, Run] = {
+    **GEMM,
+    **QUANTIZE,
+    **SQUEEZE,
+    **NORM,
+    **BITS,
+    **POINTWISE,
+    **MATH,
+    **POOL,
+    **SHAPE,
+    **LOSS,
+    **UPDATE,
+}
+
+
+def run_op(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """The results of ``op``, of the types that its values declare."""
+    # Infinities and NaNs are values like others here: overflow is no event to warn of.
+    with np.errstate(all="ignore"):
+        return FUNCTIONS[op.kind](op, inputs)
+
+
+def apply(
+    kind: str, inputs: Sequence[Tensor], results: Sequence[TensorType], **attributes: Attr
+) -> tuple[Tensor, ...]:
+    """Run one op outside of any program."""
+    operands = tuple(Value(f"x{i}", t.type) for i, t in enumerate(inputs))
+    made = tuple(Value(f"y{i}", t) for i, t in enumerate(results))
+    return run_op(Op(kind, operands, made, attrs(**attributes)), inputs)
+
+
+def evaluate(
+    program: Program, values: Mapping[str, Tensor], *, keep: bool = True
+) -> dict[Value, Tensor]:
+    """Run a whole program on its inputs and state, given by name.
+
+    Returns all values, or without ``keep`` just outputs and the next state, and then forgets
+    each other one after its last reader. State with an initial number may be left out.
+    """
+    env = {v: _given(program, v, values) for v in (*program.inputs, *program.state)}
+    ends = {*program.outputs, *(v for _, v in program.next)}
+    waiting = {v: len(readers) for v, readers in program.readers().items()}
+    for _, op in program.ops():
+        made = run_op(op, [env[v] for v in op.inputs])
+        env.update(zip(op.results, made, strict=True))
+        for v in dict.fromkeys(op.inputs):
+            waiting[v] -= 1
+            if not keep and not waiting[v] and v not in ends:
+                del env[v]
+    return env if keep else {v: t for v, t in env.items() if v in ends}
+
+
+def _given(program: Program, value: Value, values: Mapping[str, Tensor]) -> Tensor:
+    if value.name in values:
+        tensor = values[value.name]
+        if tensor.type != value.type:
+            raise InputError(f"{value.name} is {tensor.type}; {program.name} needs {value.type}")
+        return tensor
+    if value.name in program.initial:
+        number = program.initial[value.name]
+        return Tensor.from_numbers(value.type, np.full(value.type.shape, number))
+    raise InputError(f"{program.name} needs a value of {value.name} : {value.type}; none is given")

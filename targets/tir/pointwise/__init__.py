@@ -1,0 +1,1 @@
+"""Rules of pointwise ops: what each computes for one element, as TIR."""

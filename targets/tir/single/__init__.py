@@ -1,0 +1,1 @@
+"""Kernels of ops that stay alone: reductions, shapes, pooling, losses, updates."""

@@ -1,0 +1,1 @@
+"""``quatrain bench``: times beside PyTorch."""

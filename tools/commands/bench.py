@@ -1,0 +1,189 @@
+"""``quatrain bench``: training steps and single kernels beside PyTorch, each in its own process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ...compiler.errors import UsageError
+from .. import env, terminal
+from ..arguments import CacheDir, Json, Target, Threads, pairs
+from ..bench.layers import LAYERS, layers_table, measure_layers
+from ..bench.machine import Machine, look
+from ..bench.plan import FOUR_BIT, NETWORKS, Way, Workload, contenders, sweep, workload
+from ..bench.plot import check_plot, plot_layers, plot_profile, plot_results, plot_sweep
+from ..bench.process import ContenderFailed, Worker
+from ..bench.profile_table import profile_tables
+from ..bench.progress import Progress
+from ..bench.steps import Effort, measure
+from ..bench.tables import machine_lines, result_tables, sweep_table
+
+ALL = "all"
+ROUNDS, QUICK_ROUNDS = 15, 3
+PROFILED = f"quatrain {FOUR_BIT}"
+
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar=f"[{'|'.join(NETWORKS)}|{ALL}|FILE.py:FACTORY]...",
+        help="Networks, or your own task (resnet20).",
+    ),
+]
+Batch = Annotated[int | None, typer.Option(min=1, help="Batch size (each network's own).")]
+Only = Annotated[
+    list[str] | None,
+    typer.Option("--only", metavar="PATTERN", help="Contenders by name, such as 'torch*'."),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help=f"Set an option of {FOUR_BIT}."),
+]
+Rounds = Annotated[int | None, typer.Option(min=1, help=f"Rounds of turns ({ROUNDS}).")]
+Quick = Annotated[bool, typer.Option("--quick", help="Few rounds, compilations only once.")]
+Sweep = Annotated[
+    str | None, typer.Option("--sweep", metavar="batch|width|depth", help="Cost as it grows.")
+]
+Layers = Annotated[bool, typer.Option("--layers", help="Single convolutions beside oneDNN.")]
+Profile = Annotated[bool, typer.Option("--profile", help="Each kernel of the step, alone.")]
+Plot = Annotated[
+    Path | None,
+    typer.Option("--plot", metavar="FILE.svg", help="Draw a picture (.svg, .png, .pdf)."),
+]
+Limit = Annotated[float, typer.Option(min=1, help="Seconds that one build or turn may take.")]
+
+
+def command(
+    names: Names = None,
+    batch: Batch = None,
+    only: Only = None,
+    settings: Settings = None,
+    rounds: Rounds = None,
+    quick: Quick = False,
+    sweep_: Sweep = None,
+    layers: Layers = False,
+    profile: Profile = False,
+    as_json: Json = False,
+    plot: Plot = None,
+    limit: Limit = 1800.0,
+    threads: Threads = None,
+    target: Target = None,
+    cache_dir: CacheDir = None,
+) -> None:
+    """Measure training steps: quatrain, PyTorch eager and compiled, and fake quantization."""
+    if sum((layers, profile, sweep_ is not None)) > 1:
+        raise UsageError("--layers, --profile and --sweep are three benchmarks; give one of them")
+    if plot is not None:
+        check_plot(plot)
+    options = pairs(settings or (), "--set")
+    effort = Effort(rounds or (QUICK_ROUNDS if quick else ROUNDS), limit, warm=not quick)
+    wanted = _workloads(names or ["resnet20"], batch)
+    with env.chosen(threads=threads, target=target, cache=cache_dir):
+        if layers:
+            _layers(effort, as_json, plot)
+        elif profile:
+            _profile(wanted, only or [PROFILED], options, effort, as_json, plot)
+        elif sweep_ is not None:
+            _sweep(wanted, sweep_, only or [], options, effort, as_json, plot)
+        else:
+            _steps(wanted, only or [], options, effort, as_json, plot)
+
+
+def _workloads(names: list[str], batch: int | None) -> list[Workload]:
+    listed = [n for name in names for n in (NETWORKS if name == ALL else (name,))]
+    return [workload(name, batch) for name in dict.fromkeys(listed)]
+
+
+def _steps(
+    wanted: list[Workload], only: list[str], options: Mapping[str, str], effort: Effort,
+    as_json: bool, plot: Path | None,
+) -> None:  # fmt: skip
+    chosen = [(w, contenders(w.network, only, options)) for w in wanted]
+    progress = Progress()
+    machine = _look(progress, as_json)
+    results = []
+    for size, who in chosen:
+        results.append(measure(size, who, effort, progress))
+        if not as_json:
+            terminal.show(result_tables(results[-1], machine, terminal.out().width))
+    if as_json:
+        _write(machine, results=[r.to_dict(machine) for r in results])
+    if plot is not None:
+        plot_results(results, plot)
+
+
+def _sweep(
+    wanted: list[Workload], along: str, only: list[str], options: Mapping[str, str],
+    effort: Effort, as_json: bool, plot: Path | None,
+) -> None:  # fmt: skip
+    if len(wanted) > 1:
+        raise UsageError("--sweep looks at one network at a time; name one")
+    sizes = sweep(wanted[0], along)
+    who = contenders(wanted[0].network, only, options, swept=True)
+    progress, once = Progress(), Effort(effort.rounds, effort.limit, warm=False)
+    machine = _look(progress, as_json)
+    results = [measure(size, who, once, progress) for size in sizes]
+    if as_json:
+        _write(machine, sweep=along, results=[r.to_dict(machine) for r in results])
+    else:
+        terminal.show(sweep_table(results, along))
+    if plot is not None:
+        plot_sweep(results, along, plot)
+
+
+def _layers(effort: Effort, as_json: bool, plot: Path | None) -> None:
+    progress = Progress()
+    machine = _look(progress, as_json)
+    results = measure_layers(LAYERS, effort, progress)
+    if as_json:
+        _write(machine, layers=[r.to_dict() for r in results])
+    else:
+        terminal.show(layers_table(results, machine))
+    if plot is not None:
+        plot_layers(results, plot)
+
+
+def _profile(
+    wanted: list[Workload], only: list[str], options: Mapping[str, str], effort: Effort,
+    as_json: bool, plot: Path | None,
+) -> None:  # fmt: skip
+    if len(wanted) > 1:
+        raise UsageError("--profile looks at one network at a time; name one")
+    who = contenders(wanted[0].network, only, options)
+    if len(who) > 1 or who[0].way is not Way.QUATRAIN:
+        raise UsageError("--profile looks into one step of quatrain; name it with --only")
+    progress = Progress()
+    machine = _look(progress, as_json)
+    progress.stage(f"{wanted[0].label}: compile, then run each kernel alone")
+    try:
+        with Worker() as worker:
+            found = worker.ask(
+                "profile", effort.limit,
+                workload=asdict(wanted[0]), recipe=who[0].recipe, options=dict(who[0].options),
+            )  # fmt: skip
+    except ContenderFailed as failure:
+        raise UsageError(f"{wanted[0].label}: {failure}") from None
+    finally:
+        progress.done()
+    if as_json:
+        _write(machine, profile={"workload": asdict(wanted[0]), **found})
+    else:
+        terminal.show(profile_tables(wanted[0].label, found))
+    if plot is not None:
+        plot_profile(wanted[0].label, found, plot)
+
+
+def _look(progress: Progress, as_json: bool) -> Machine:
+    progress.stage("measure what the machine can do")
+    machine = look()
+    progress.done()
+    if not as_json:
+        terminal.show(machine_lines(machine))
+    return machine
+
+
+def _write(machine: Machine, **found: object) -> None:
+    terminal.write_json({"machine": machine.to_dict(), **found})

@@ -1,0 +1,150 @@
+"""``quatrain compile``: a model, its loss and its optimizer become a ``.qtn`` file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ...compiler.errors import UsageError, closest
+from ...compiler.ir.text import show
+from ...passes.recipe import Recipe, load_recipe
+from ...targets.registry import find_target
+from .. import dump, env, factory, terminal
+from ..arguments import CacheDir, DumpDir, Settings, Target, Threads, pairs
+from ..bare_flags import BareFlags
+from ..dump import FIRST
+from ..files import check_writable, factory_file
+from ..stages import stage
+from ..update import Update
+
+if TYPE_CHECKING:
+    from ...runtime.step import Step
+
+ALL = "all"
+BARE = "For a bare model"
+
+
+def _update(help_: str, least: int) -> object:
+    return typer.Option(help=help_, min=least, rich_help_panel="The update")
+
+
+def _bare(help_: str, least: int | None = None) -> object:
+    return typer.Option(help=help_, min=least, rich_help_panel=BARE)
+
+
+Spec = Annotated[str, typer.Argument(metavar="FILE.py:FACTORY", help="What to compile.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="The .qtn file to write.")]
+RecipeName = Annotated[str, typer.Option(metavar="NAME|FILE.toml", help="See quatrain recipes.")]
+Batch = Annotated[int | None, typer.Option(min=1, help="Examples a step.")]
+Seed = Annotated[int, typer.Option(min=0, help="Starts the generator of random roundings.")]
+Allow = Annotated[
+    list[str] | None, typer.Option(metavar="PATTERN", help="Layers that may run in float: 'fc*'.")
+]
+PrintAfter = Annotated[
+    str | None, typer.Option("--print-ir-after", metavar="PASS|all", help="Print the IR.")
+]
+Input = Annotated[
+    str | None, typer.Option("--input", help="One example: 3x32x32.", rich_help_panel=BARE)
+]
+Classes = Annotated[int | None, _bare("Labels: the outputs of an example.", 1)]
+Loss = Annotated[str | None, _bare("cross_entropy (default) or mse.")]
+Optimizer = Annotated[str | None, _bare("sgd (default), adam, adamw or rmsprop.")]
+Rate = Annotated[float | None, _bare("Learning rate (0.1).")]
+Momentum = Annotated[float | None, _bare("Momentum (0.9).")]
+Decay = Annotated[float | None, _bare("Weight decay (0).")]
+Nesterov = Annotated[bool | None, _bare("Nesterov's momentum (off).")]
+ClipNorm = Annotated[float, _update("Bound of the norm of all gradients (none).", 0)]
+ClipValue = Annotated[float, _update("Bound of each gradient (none).", 0)]
+Accumulate = Annotated[int, _update("Steps a turn of the optimizer, on their mean.", 1)]
+Average = Annotated[float, _update("Decay of a moving average of the weights (none).", 0)]
+
+
+def command(
+    spec: Spec,
+    output: Output,
+    recipe: RecipeName = "ultra_low_4bit",
+    settings: Settings = None,
+    batch: Batch = None,
+    target: Target = None,
+    seed: Seed = 0,
+    allow: Allow = None,
+    dump_dir: DumpDir = None,
+    print_after: PrintAfter = None,
+    threads: Threads = None,
+    cache_dir: CacheDir = None,
+    input_: Input = None,
+    classes: Classes = None,
+    loss: Loss = None,
+    optimizer: Optimizer = None,
+    lr: Rate = None,
+    momentum: Momentum = None,
+    weight_decay: Decay = None,
+    nesterov: Nesterov = None,
+    clip_norm: ClipNorm = 0.0,
+    clip_value: ClipValue = 0.0,
+    accumulate: Accumulate = 1,
+    average: Average = 0.0,
+) -> None:
+    """Compile what FACTORY of FILE.py returns: a quatrain.Task, or a bare model with its flags."""
+    check_writable(output)
+    flags = BareFlags(input_, classes, loss, optimizer, lr, momentum, weight_decay, nesterov)
+    with env.chosen(target=target, threads=threads, dump=dump_dir, cache=cache_dir):
+        update = Update(clip_norm, clip_value, accumulate, average)
+        chosen = _recipe(recipe, pairs(settings or (), "--set"), update, print_after)
+        step = _compile(spec, flags, batch, chosen, seed, tuple(allow or ()))
+        texts = {FIRST: show(step.source.train)} | {n: step.ir(after=n) for n in step.passes}
+        dump.remark_idle(texts.items())
+        if print_after is not None:
+            print_ir(texts, print_after)
+        step.save(output)
+    terminal.remark(f"{output}: {step.program.name}, {recipe}, for {step.source.target}")
+
+
+def _recipe(
+    name: str, options: Mapping[str, str], update: Update, print_after: str | None
+) -> Recipe:
+    """The recipe; what a person may have mistyped is checked ahead of the slow import of torch."""
+    recipe = update.after(load_recipe(name).with_options(options))
+    find_target(env.target())
+    if print_after not in (None, ALL, *recipe.labels):
+        hint = closest(str(print_after), recipe.labels)
+        raise UsageError(f"no pass {print_after!r} makes this step; {hint}")
+    return recipe
+
+
+def _compile(
+    spec: str,
+    flags: BareFlags,
+    batch: int | None,
+    recipe: Recipe,
+    seed: int,
+    allow: tuple[str, ...],
+) -> Step:
+    factory_file(spec)  # a missing file is found before seconds go to torch
+    with stage("load torch"):
+        from .. import driver
+        from ..bare_model import task_of
+    with stage("make the model"):
+        task = task_of(factory.make(spec), spec, flags, batch, seed)
+    return driver.compile(
+        task.model,
+        task.loss,
+        task.example,
+        task.optimizer,
+        recipe=recipe,
+        seed=seed,
+        allow=allow,
+    )
+
+
+def print_ir(texts: Mapping[str, str], after: str) -> None:
+    """Print the IR after one pass, or after every pass for ``all``."""
+    for name in texts if after == ALL else (after,):
+        if name == FIRST:
+            continue
+        if after == ALL:
+            terminal.line(f"# ---- after {name}")
+        terminal.line(texts[name])

@@ -1,0 +1,101 @@
+"""``quatrain inspect``: the program of a ``.qtn`` after any pass, what a pass did, and the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from ...compiler.errors import UsageError, closest
+from ...compiler.ir.text import show
+from .. import dump, terminal
+from ..arguments import Json, Network, Target, UserRecipe, load_user_passes
+from ..layer_view import layer_diff, layer_text
+from ..opened import Opened, open_network
+
+COLOURS = {"+": "green", "-": "red", "@": "cyan"}
+
+After = Annotated[str | None, typer.Option(metavar="PASS", help="After this pass (name#2: again).")]
+Diff = Annotated[str | None, typer.Option(metavar="PASS", help="What this pass changed.")]
+Layer = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="Only this layer (or 'stages.1.*'): all formats, what is kept."
+    ),
+]
+ShowPlan = Annotated[bool, typer.Option("--plan", help="Kernels, units and places, a line each.")]
+Buffers = Annotated[bool, typer.Option("--buffers", help="With --plan: all buffers of kernels.")]
+Evaluation = Annotated[bool, typer.Option("--eval", help="The program of predict.")]
+List = Annotated[bool, typer.Option("--passes", help="List the passes.")]
+
+
+def command(
+    network: Network,
+    after: After = None,
+    diff: Diff = None,
+    layer: Layer = None,
+    plan: ShowPlan = False,
+    buffers: Buffers = False,
+    evaluation: Evaluation = False,
+    passes: List = False,
+    target: Target = None,
+    recipe: UserRecipe = None,
+    as_json: Json = False,
+) -> None:
+    """Show the program's text: after all passes, after one, or what one changed."""
+    if sum((plan, passes, after is not None, diff is not None)) > 1:
+        raise UsageError("--after, --diff, --plan and --passes each show another thing; give one")
+    if buffers and not plan:
+        raise UsageError("--buffers goes with --plan")
+    if as_json and not plan:
+        raise UsageError("--json goes with --plan; everything else is IR text already")
+    load_user_passes(recipe)
+    opened = open_network(network, evaluation=evaluation, target=target)
+    if plan:
+        _plan(opened, layer, buffers, as_json)
+    elif passes:
+        terminal.line("\n".join(name for name, _ in opened.stages))
+    elif diff is not None:
+        _diff(_changes(opened, diff, layer))
+    else:
+        index = -1 if after is None else dump.find(opened.stages, after)
+        program = opened.stages[index][1]
+        terminal.line(show(program) if layer is None else layer_text(program, layer))
+
+
+def _diff(lines: Iterable[str]) -> None:
+    console = terminal.out()
+    if not console.is_terminal:
+        terminal.line("\n".join(lines))
+        return
+    for line in lines:
+        console.print(Text(line, COLOURS.get(line[:1], "")), soft_wrap=True)
+
+
+def _changes(opened: Opened, name: str, layer: str | None) -> list[str]:
+    if layer is None:
+        return dump.diff(opened.stages, name)
+    after = dump.find(opened.stages, name)
+    if after == 0:
+        raise UsageError(f"{name!r} is the first stage; use --after {name}")
+    return layer_diff(opened.stages[after - 1], opened.stages[after], layer)
+
+
+def _plan(opened: Opened, layer: str | None, buffers: bool, as_json: bool) -> None:
+    from ..plan_tables import overview, tables
+    from ..plan_view import view_plan
+
+    view = view_plan(opened.plan(), opened.target)
+    if layer is not None:
+        known = dict.fromkeys(name for k in view.kernels for name in k.layers if name)
+        view = view.of_layer(layer)
+        if not view.kernels:
+            raise UsageError(f"no kernel covers a layer {layer!r}; {closest(layer, known)}")
+    if as_json:
+        terminal.write_json(view.to_dict())
+    elif buffers or layer is not None:
+        terminal.show(tables(view))
+    else:
+        terminal.line(overview(view, terminal.out().width))

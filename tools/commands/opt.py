@@ -1,0 +1,111 @@
+"""``quatrain opt``: IR text in, passes, IR text out."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ...compiler.errors import FileError, QuatrainError, UsageError, closest
+from ...compiler.ir import Program
+from ...compiler.ir.text import show
+from ...compiler.ir.verify import read_program
+from ...passes import PASSES
+from ...passes.recipe import NOTHING, Recipe, Step
+from ...passes.recipe.user_pass import load_pass
+from .. import dump, terminal
+from ..files import check_writable, read_text, write_text
+
+STDIN = Path("-")
+OWN = re.compile(r"(.+\.py:\w+)(?::(.*))?")
+
+Source = Annotated[Path, typer.Argument(metavar="PROGRAM.qt|-", help="IR text, or - for stdin.")]
+Passes = Annotated[
+    list[str] | None,
+    typer.Option("--pass", metavar="NAME|FILE.py:FUNCTION[:key=value,...]", help="May repeat."),
+]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="Instead of stdout.")]
+ListPasses = Annotated[bool, typer.Option("--list", help="List the passes with their options.")]
+
+
+def command(
+    source: Source = STDIN,
+    passes: Passes = None,
+    output: Output = None,
+    list_passes: ListPasses = False,
+) -> None:
+    """Run passes over a program's text; without --pass it is checked and printed in one form."""
+    if list_passes:
+        terminal.line("\n".join(signature(name, _step(name)) for name in PASSES))
+        return
+    if output is not None:
+        check_writable(output)
+    steps = Recipe("opt", "", "", tuple(parse_pass(word) for word in passes or ()))
+    program = _read(source)
+    texts = [("", show(program))]
+    texts += [(label, show(made)) for label, made in steps.apply(program)]
+    dump.remark_idle(texts)
+    if output is not None:
+        write_text(output, texts[-1][1])
+    else:
+        terminal.line(texts[-1][1])
+
+
+def parse_pass(word: str) -> Step:
+    """``NAME:key=value,key=value``; a part without ``=`` continues the value ahead of it.
+
+    NAME is a pass of quatrain or ``FILE.py:FUNCTION``, whose file runs to find the function.
+    """
+    own = OWN.fullmatch(word)
+    name, _, tail = (own[1], "", own[2] or "") if own else word.partition(":")
+    options: dict[str, str] = {}
+    key = ""
+    step = _step(name)
+    for part in tail.split(",") if tail else ():
+        if "=" in part:
+            key, _, value = part.partition("=")
+            if key in options:
+                raise UsageError(f"--pass {word!r} gives {key!r} twice; give it once")
+            options[key] = value
+        elif key:
+            options[key] += f",{part}"
+        else:
+            raise UsageError(f"--pass {word!r}: {part!r} is no key=value; {signature(name, step)}")
+    return step.set(options)
+
+
+def _step(name: str) -> Step:
+    if OWN.fullmatch(name):
+        function, origin = load_pass(name, Path())
+        return Step(function, NOTHING, origin)
+    if name not in PASSES:
+        hint = closest(name, PASSES)
+        raise UsageError(f"no pass is called {name!r}; one of your own is FILE.py:FUNCTION; {hint}")
+    return Step(name, NOTHING)
+
+
+def signature(name: str, step: Step) -> str:
+    """A pass with its options and their defaults, as it is typed after ``--pass``."""
+    pairs = ",".join(f"{o.name}={str(o.default).lower()}" for o in step.options().values())
+    return f"{name}:{pairs}" if pairs else name
+
+
+def _read(source: Path) -> Program:
+    text = _stdin() if source == STDIN else read_text(source)
+    where = "stdin" if source == STDIN else str(source)
+    try:
+        return read_program(text)
+    except QuatrainError as error:
+        raise type(error)(f"{where}: {error}") from None
+
+
+def _stdin() -> str:
+    if sys.stdin.isatty():
+        raise UsageError("give a file with IR text, or - and the text on standard input")
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise FileError(f"standard input is no text (byte {error.start} is no UTF-8)") from error

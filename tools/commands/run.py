@@ -1,0 +1,171 @@
+"""``quatrain run``: train a ``.qtn`` on a data set, keep checkpoints, say the test accuracy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ...compiler.errors import UsageError
+from .. import env, terminal
+from ..arguments import (
+    CacheDir,
+    DataDir,
+    Json,
+    Network,
+    Target,
+    Threads,
+    UserRecipe,
+    load_user_passes,
+)
+from ..files import check_writable
+from ..stages import stage
+
+if TYPE_CHECKING:
+    from ...runtime.step import Step
+    from ..dataset import Dataset
+    from ..train import Run
+
+SIGNAL_STATUS = 128
+
+Data = Annotated[str, typer.Option("--data", metavar="digits|cifar10|FILE.npz", help="Data set.")]
+Steps = Annotated[int | None, typer.Option(min=0, help="Steps of the run.")]
+Epochs = Annotated[int | None, typer.Option(min=0, help="Passes over the data.")]
+Rate = Annotated[float | None, typer.Option(min=0, help="Peak rate (the compiled one).")]
+Schedule = Annotated[str, typer.Option(help="constant, cosine, onecycle or triangle.")]
+Checkpoint = Annotated[Path | None, typer.Option(help="Saved at every epoch, stop and end.")]
+Every = Annotated[
+    int | None, typer.Option("--checkpoint-every", min=1, help="Steps between checkpoints.")
+]
+Resume = Annotated[Path | None, typer.Option(help="Go on from this checkpoint of the same run.")]
+MaxSkipped = Annotated[
+    int, typer.Option(min=0, help="Steps in a row that may have no finite loss and gradients.")
+]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="The trained network.")]
+
+
+def command(
+    network: Network,
+    data: Data,
+    steps: Steps = None,
+    epochs: Epochs = None,
+    data_dir: DataDir = None,
+    lr: Rate = None,
+    schedule: Schedule = "constant",
+    checkpoint: Checkpoint = None,
+    checkpoint_every: Every = None,
+    resume: Resume = None,
+    max_skipped: MaxSkipped = 10,
+    output: Output = None,
+    threads: Threads = None,
+    target: Target = None,
+    recipe: UserRecipe = None,
+    cache_dir: CacheDir = None,
+    as_json: Json = False,
+) -> None:
+    """Train the network; the last line says its accuracy on the test part."""
+    from ..schedule import schedule as find_schedule
+
+    load_user_passes(recipe)
+    factor = find_schedule(schedule)
+    _check_there(network, resume)
+    _check_files(checkpoint, checkpoint_every, output)
+    with env.chosen(threads=threads, data=data_dir, cache=cache_dir):
+        from .. import train
+        from ..data import load_data
+
+        train.check_run(steps, epochs, checkpoint)
+        found = load_data(data, data_dir)
+        batch = _check_data(network, found)
+        step, first = _open(network, resume, target)
+        run = train.plan_run(
+            step, found, batch, first, steps=steps, epochs=epochs, lr=lr, factor=factor,
+            checkpoint=checkpoint, every=checkpoint_every, max_skipped=max_skipped,
+        )  # fmt: skip
+        _train(step, found, run, batch, as_json)
+        if output is not None:
+            step.save(output)
+
+
+def _check_there(network: Path, resume: Path | None) -> None:
+    from ...runtime.bundle import check_exists
+
+    check_exists(network)
+    if resume is not None:
+        check_exists(resume, "run ... --checkpoint")
+
+
+def _check_files(checkpoint: Path | None, every: int | None, output: Path | None) -> None:
+    if every is not None and checkpoint is None:
+        raise UsageError("--checkpoint-every needs --checkpoint FILE to write to")
+    if output is not None:
+        check_writable(output)
+
+
+def _check_data(network: Path, data: Dataset) -> int:
+    """The batch size of a network whose inputs the data fits; no kernel is built for that."""
+    from ...runtime.bundle import read
+    from ..train import check_data
+
+    bundle = read(network, state=False)
+    hyper = bundle.manifest.get("hyper")
+    return check_data(bundle.train, hyper if isinstance(hyper, dict) else (), data)
+
+
+def _open(network: Path, resume: Path | None, target: str | None) -> tuple[Step, int]:
+    """The step to train, and the number of steps that the network had before this run."""
+    from .. import driver
+    from ..train import steps_done
+
+    if resume is not None:
+        check_same(network, resume)
+    with stage(f"load {network}"):
+        step = driver.load(network, target=target)
+    first = steps_done(step)
+    if resume is None:
+        return step, first
+    with stage(f"load {resume}"):
+        return driver.load(resume, target=target), first
+
+
+def check_same(network: Path, checkpoint: Path) -> None:
+    """Raise UsageError unless ``checkpoint`` is of the network: same program, same recipe."""
+    from ...compiler.ir.text import show
+    from ...runtime.bundle import read
+
+    a, b = read(network, state=False), read(checkpoint, state=False)
+    if show(a.train) != show(b.train):
+        raise UsageError(f"{checkpoint} is no checkpoint of {network}: their programs differ")
+    if a.recipe.to_dict() != b.recipe.to_dict():
+        raise UsageError(f"{checkpoint} is no checkpoint of {network}: their recipes differ")
+
+
+def _train(step: Step, data: Dataset, run: Run, batch: int, as_json: bool) -> None:
+    from .. import train
+    from ..progress import finite, reporter
+    from ..signals import stop_on_signal
+
+    length = run.last - run.first
+    if said := train.give_length(step, length):
+        terminal.remark(said)
+    last = None
+    with stop_on_signal() as stopped, reporter(run, as_json) as report:
+        for last in train.train(step, data, run, batch, lambda: bool(stopped)):
+            report(last)
+    if stopped:
+        _say_stopped(run, last.done if last else train.steps_done(step))
+        raise typer.Exit(SIGNAL_STATUS + stopped[0])
+    right = last.accuracy if last else train.test_accuracy(step, data, batch)
+    if as_json:
+        found = {"steps": run.last, "loss": last and finite(last.loss), "skipped": step.skipped}
+        terminal.write_json({**found, "test_accuracy": right}, indent=None)
+    elif right is not None:
+        terminal.line(f"test accuracy {100 * right:.1f} %")
+
+
+def _say_stopped(run: Run, done: int) -> None:
+    hint = "nothing was saved (no --checkpoint)"
+    if run.checkpoint is not None:
+        hint = f"go on with the same command and --resume {run.checkpoint}"
+    terminal.remark(f"stopped after step {done} of {run.last}; {hint}")

@@ -1,0 +1,134 @@
+"""``quatrain study``: Compare recipes under one script, or work out what a schedule saves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import env, terminal
+from ..arguments import CacheDir, DataDir, Json, Target, Threads
+from ..bench.machine import system_load
+from ..bench.plot import check_plot
+from ..data import load_data
+from ..doctor import cpu_name
+from ..study.cpt import LENGTH, PUBLISHED, cpt_table
+from ..study.cpt import read as read_setting
+from ..study.folder import open_folder
+from ..study.plan import (
+    BASELINE,
+    DEFAULT_NETWORK,
+    NETWORKS,
+    Wish,
+    check_own,
+    entries,
+    script,
+)
+from ..study.plot import plot_study
+from ..study.results import Row, in_order
+from ..study.run import Study, run
+from ..study.tables import study_tables
+
+Recipes = Annotated[
+    list[str] | None,
+    typer.Option("--recipes", metavar="NAME[:key=value,...],...", help="Recipes to compare (all)."),
+]
+Data = Annotated[str, typer.Option("--data", metavar="cifar10|digits|FILE.npz", help="Data set.")]
+Network = Annotated[
+    str | None,
+    typer.Option(
+        metavar=f"{'|'.join(NETWORKS)}|FILE.py:FACTORY",
+        help=f"Network ({DEFAULT_NETWORK}; digits_cnn for digits).",
+    ),
+]
+Seeds = Annotated[int, typer.Option(min=1, help="Trainings of each recipe.")]
+Steps = Annotated[int | None, typer.Option(min=1, help="Steps of a training.")]
+Epochs = Annotated[int | None, typer.Option(min=1, help="Passes over the data.")]
+Batch = Annotated[int | None, typer.Option(min=1, help="Batch size (the network's usual).")]
+Rate = Annotated[float | None, typer.Option(min=0, help="Peak rate (the network's usual).")]
+Schedule = Annotated[str, typer.Option(help="constant, cosine, onecycle or triangle.")]
+Samples = Annotated[
+    int | None, typer.Option("--train-samples", min=1, help="Use the first N training samples.")
+]
+Rounds = Annotated[
+    int, typer.Option(min=0, help=f"Rounds of turns with {BASELINE} for the time of a step.")
+]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Folder that keeps results as they come.")
+]
+Retry = Annotated[bool, typer.Option("--retry", help="Do again what failed before.")]
+Plot = Annotated[
+    Path | None,
+    typer.Option("--plot", metavar="FILE.svg", help="Draw a picture (.svg, .png, .pdf)."),
+]
+Limit = Annotated[float, typer.Option(min=1, help="Seconds that one build or turn may take.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[MIN-MAX/GRADIENTS]...", help="Bits, like 3-8/8 (the paper's)."),
+]
+Length = Annotated[int, typer.Option("--length", min=1, help="Iterations of a cycle.")]
+
+
+def recipes(
+    recipes: Recipes = None,
+    data: Data = "cifar10",
+    network: Network = None,
+    seeds: Seeds = 3,
+    steps: Steps = None,
+    epochs: Epochs = None,
+    batch: Batch = None,
+    lr: Rate = None,
+    schedule: Schedule = "onecycle",
+    train_samples: Samples = None,
+    rounds: Rounds = 5,
+    output: Output = None,
+    retry: Retry = False,
+    as_json: Json = False,
+    plot: Plot = None,
+    limit: Limit = 1800.0,
+    data_dir: DataDir = None,
+    threads: Threads = None,
+    target: Target = None,
+    cache_dir: CacheDir = None,
+) -> None:
+    """Train one network by several recipes: accuracy, bit operations, formats, bytes, time.
+
+    The same command with the same -o goes on where it was stopped. Status 1 where a recipe failed.
+    """
+    if plot is not None:
+        check_plot(plot)
+    rows = entries(recipes or ())
+    wish = Wish(data, network, batch, steps, epochs, lr, schedule, train_samples)
+    with env.chosen(data=data_dir, threads=threads, target=target, cache=cache_dir):
+        made = script(wish, load_data(data))
+        check_own(rows, made)
+        folder, load = open_folder(output, made), system_load()
+        study = Study(made, rows, seeds, folder, rounds, limit, retry, load)
+        _show(study, run(study), as_json, plot)
+
+
+def _show(study: Study, rows: list[Row], as_json: bool, plot: Path | None) -> None:
+    if plot is not None:
+        plot_study(rows, study.script, plot)
+    if as_json:
+        machine = {"cpu": cpu_name(), "threads": env.threads()}
+        found = [r.to_dict(study.script) for r in in_order(rows, study.script)]
+        about = {"script": study.script.to_dict(), "seeds": study.seeds, "machine": machine}
+        terminal.write_json({**about, "recipes": found})
+    else:
+        terminal.show(study_tables(rows, study.script, study.seeds))
+    if any(r.failures for r in rows):
+        raise typer.Exit(1)
+
+
+def cpt(settings: Settings = None, length: Length = LENGTH, as_json: Json = False) -> None:
+    """What cyclic precision (CPT) saves against its greatest precision, by the paper's formula."""
+    found = [read_setting(word, length) for word in settings or PUBLISHED]
+    if as_json:
+        terminal.write_json([s.to_dict() for s in found])
+    else:
+        terminal.show(cpt_table(found))
+
+
+commands = {"recipes": recipes, "cpt": cpt}

@@ -1,0 +1,1 @@
+"""``quatrain study``: recipes compared, and what cyclic precision saves."""

@@ -1,0 +1,88 @@
+"""A study's folder: what it is about, and one JSON file a result, written whole or not at all.
+
+study.json                       the script that all results share
+NAME-DIGEST.seed0.json           one training
+NAME-DIGEST.time.json            the time of a step beside the baseline's
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...compiler.errors import FileError, UsageError
+from ..files import make_folder, read_text, write_text
+from .plan import TIME, Entry, Script
+
+ABOUT = "study.json"
+Result = dict[str, Any]
+# What a training and a timing found, where they did not fail.
+NEEDED = (
+    {"error", "part", "accuracy", "loss", "bill"},
+    {"error", "part", "rounds", "baseline_rounds"},
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """Results by recipe and part (``seed0``, ``time``); without a ``path`` nothing is kept."""
+
+    path: Path | None = None
+
+    def find(self, entry: Entry, part: str) -> Result | None:
+        """A result of an earlier run; FileError for a file that is damaged."""
+        file = self._file(entry, part)
+        if file is None or not file.exists():
+            return None
+        found = _read(file)
+        needed = {"error", "part"} if found.get("error") else NEEDED[part == TIME]
+        if found.get("digest") != entry.digest or not needed <= found.keys():
+            raise FileError(f"{file} is no result of {entry.label}; remove it to do it again")
+        return found
+
+    def keep(self, entry: Entry, part: str, result: Result) -> Result:
+        """Write a result; it comes back with the recipe that it is of."""
+        whole = {"recipe": entry.label, "digest": entry.digest, "part": part, **result}
+        file = self._file(entry, part)
+        if file is not None:
+            write_text(file, json.dumps(whole, indent=1, allow_nan=False) + "\n")
+        return whole
+
+    def _file(self, entry: Entry, part: str) -> Path | None:
+        return None if self.path is None else self.path / f"{entry.stem}.{part}.json"
+
+
+def open_folder(path: Path | None, script: Script) -> Folder:
+    """The folder for the results of ``script``, made if it is missing.
+
+    Raises UsageError where it holds those of another script, or other files.
+    """
+    if path is None:
+        return Folder()
+    about = make_folder(path) / ABOUT
+    said = script.to_dict()
+    if not about.exists():
+        if any(path.iterdir()):
+            raise UsageError(f"{path} holds other files and no {ABOUT}; name an empty folder")
+        write_text(about, json.dumps(said, indent=1) + "\n")
+        return Folder(path)
+    before = _read(about)
+    for key in said.keys() | before.keys():
+        if before.get(key) != said.get(key):
+            raise UsageError(
+                f"{path} holds a study with {key} {before.get(key)}, not {said.get(key)}; "
+                "go on with the same options, or name another folder"
+            )
+    return Folder(path)
+
+
+def _read(file: Path) -> Result:
+    try:
+        found = json.loads(read_text(file))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise FileError(f"{file} is no result of a study; remove it to do it again")
+    return found

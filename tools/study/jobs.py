@@ -1,0 +1,186 @@
+"""Trainings and timings of a study as jobs of a bench process."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from itertools import count
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from ...compiler.errors import UsageError
+from ...passes.count_bit_operations import SPENT
+from ...runtime.report.bill import Bill
+from .. import driver, env, factory, models
+from ..bare_flags import BareFlags
+from ..bare_model import task_of
+from ..batches import Floats, accuracy, train_batches
+from ..data import load_data
+from ..dataset import Array, Dataset
+from ..driver import Task
+from ..schedule import schedule
+from ..train import MAX_SKIPPED, give_length, precision, take
+from .plan import TIME, WIDTHS, Script
+
+HIDDEN = 128
+Batch = tuple[Tensor, Tensor]
+
+
+def maker(request: Mapping[str, Any]) -> Callable[[], Training | Timing]:
+    """What makes the job of a request; data and libraries are loaded here."""
+    script, options = Script(**request["script"]), request["options"]
+    data = first_samples(load_data(script.data), script.samples)
+    torch.set_num_threads(env.threads())
+    kind = Timing if request["part"] == TIME else Training
+    return lambda: kind(Trainee(script, data, request["seed"], request["recipe"], options))
+
+
+def first_samples(data: Dataset, samples: int) -> Dataset:
+    """The data set with the first ``samples`` of its training part."""
+    return replace(data, x_train=data.x_train[:samples], y_train=data.y_train[:samples])
+
+
+def build(network: str, data: Dataset) -> nn.Module:
+    """A network of ``NETWORKS`` for the examples and classes of a data set."""
+    shape, classes = data.x_train.shape[1:], data.classes
+    channels = shape[0] if len(shape) == 3 else 1
+    builders: dict[str, Callable[[], nn.Module]] = {
+        "resnet20": lambda: models.resnet20(num_classes=classes, in_channels=channels),
+        "resnet18": lambda: models.resnet18(classes, channels),
+        "vgg11_bn": lambda: models.vgg11_bn(classes, channels),
+        "mobilenetv2": lambda: models.mobilenetv2(num_classes=classes, in_channels=channels),
+        "digits_cnn": lambda: models.digits_cnn(num_classes=classes),
+        "mlp": lambda: models.mlp((math.prod(shape), HIDDEN, HIDDEN, classes)),
+    }
+    return builders[network]()
+
+
+def make_task(script: Script, data: Dataset, seed: int, batch: Batch) -> Task:
+    """Model with the seed's weights, loss, and the script's optimizer or the factory's own."""
+    torch.manual_seed(seed)
+    if ".py:" in script.network:
+        made = factory.make(script.network)
+        if isinstance(made, nn.Module):
+            raise UsageError(f"{script.network} returned a bare model; return a quatrain.Task")
+        task = task_of(made, script.network, BareFlags(), None, seed)
+        return Task(task.model, task.loss, task.optimizer, batch)
+    model = build(script.network, data)
+    sgd = torch.optim.SGD(
+        model.parameters(),
+        lr=script.lr,
+        momentum=script.momentum,
+        nesterov=script.momentum > 0,
+        weight_decay=script.weight_decay,
+    )
+    return Task(model, cross_entropy, sgd, batch)
+
+
+class Trainee:
+    """A compiled step with its data, its optimizer and the peaks of its rates."""
+
+    def __init__(
+        self, script: Script, data: Dataset, seed: int, recipe: str, options: Mapping[str, str]
+    ) -> None:
+        self.script, self.data, self.seed = script, data, seed
+        x, y = next(self.batches())
+        task = make_task(script, data, seed, (_tensor(x), _tensor(y)))
+        self.optimizer = task.optimizer
+        self.peaks = [group["lr"] for group in self.optimizer.param_groups]
+        self.compiled = driver.compile(
+            task.model, task.loss, task.example, task.optimizer,
+            recipe=recipe, options=options, target=script.target, seed=seed,
+        )  # fmt: skip
+        give_length(self.compiled, script.steps)
+
+    def batches(self) -> Iterator[tuple[Floats, Array]]:
+        """The batches of all epochs, without end."""
+        for epoch in count():
+            yield from train_batches(self.data, self.script.batch, seed=self.seed, epoch=epoch)
+
+    def set_rate(self, done: float) -> None:
+        """Set the learning rates for a share (0..1) of the run that is done."""
+        factor = schedule(self.script.schedule)(done)
+        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
+            group["lr"] = peak * factor
+
+
+class Training:
+    """The training of one recipe with one seed, a step a call."""
+
+    def __init__(self, trainee: Trainee) -> None:
+        self._trainee = trainee
+        self._stream = trainee.batches()
+        self._losses: list[float] = []  # of the steps that were applied
+        self._done = self._lost = 0
+
+    def step(self) -> float:
+        """The next step; its loss. UsageError where too many in a row were not applied."""
+        self._trainee.set_rate(self._done / self._trainee.script.steps)
+        loss, skipped = take(self._trainee.compiled, *next(self._stream))
+        self._losses += [] if skipped else [loss]
+        self._lost = self._lost + 1 if skipped else 0
+        self._done += 1
+        if self._lost > MAX_SKIPPED:
+            raise UsageError(
+                f"{self._lost} steps in a row up to step {self._done} were not applied: {skipped}"
+            )
+        return loss
+
+    def facts(self) -> dict[str, object]:
+        """Test accuracy (0..1), the last epoch's mean loss, steps not applied, and the bill.
+
+        Where bits change while training also the mean GBitOPs of the steps.
+        """
+        step, script = self._trainee.compiled, self._trainee.script
+        right = accuracy(
+            lambda x: step.predict(_tensor(x)).numpy(), self._trainee.data, script.batch
+        )
+        if not self._losses:
+            raise UsageError(f"none of the {self._done} steps was applied")
+        loss = float(np.mean(self._losses[-script.per_epoch :]))
+        found: dict[str, object] = {"accuracy": right, "loss": loss}
+        found["skipped"] = self._done - len(self._losses)
+        found["precision"] = precision(step)
+        mean = step.state.get(SPENT)
+        if mean is not None:
+            found["giga_per_step"] = float(mean)
+        return {**found, "bill": shortened(step.report())}
+
+
+class Timing:
+    """The step on one batch again and again, at the rate that the run begins with."""
+
+    def __init__(self, trainee: Trainee) -> None:
+        self._step = trainee.compiled
+        x, y = next(trainee.batches())
+        self._batch = _tensor(x), _tensor(y)
+        trainee.set_rate(0.0)
+
+    def step(self) -> Tensor:
+        """One step; the loss."""
+        return self._step(*self._batch)
+
+    def facts(self) -> dict[str, object]:
+        """Nothing beside its time."""
+        return {}
+
+
+def shortened(bill: Bill) -> dict[str, object]:
+    """The parts of a bill that a study compares; ``widths`` are shares (0..1) of the MACs by the
+    bits of the wider operand."""
+    keys = ("macs", "bit_operations", "classes", "exempt_share", "saved_bytes", "planned_bytes")
+    found = bill.to_dict()
+    widths = dict.fromkeys(map(str, WIDTHS), 0)
+    for g in bill.gemms:
+        widths[str(next(w for w in WIDTHS if max(g.bits) <= w))] += g.macs
+    shares = {w: n / max(bill.macs, 1) for w, n in widths.items()}
+    return {**{k: found[k] for k in keys}, "widths": shares}
+
+
+def _tensor(array: Array) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array))

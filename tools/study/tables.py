@@ -1,0 +1,88 @@
+"""A study as tables: accuracy beside cost, what multiplied in which formats, and what failed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ...runtime.report.tables import size, table
+from .. import env
+from ..bench.machine import BUSY
+from ..bench.tables import NOTHING, milliseconds, times
+from ..doctor import cpu_name
+from .plan import BASELINE, WIDTHS, Script
+from .results import Row, in_order
+
+LEAST = 5e-4  # of all MACs; a smaller class would show as 0.0 %
+RIGHT = ("accuracy %", "spread", "GBitOPs", "of f32 %", "kept", "ms", f"x {BASELINE}")
+BITS = tuple(f"{w} bit" for w in WIDTHS)
+
+
+def study_tables(rows: Sequence[Row], script: Script, seeds: int) -> Group:
+    """All tables; the first line says the budget."""
+    parts: list[RenderableType] = [
+        Text(f"{script.words}, {seeds} seed{'s' if seeds > 1 else ''}"),
+        Text(f"{cpu_name()}, {env.threads()} threads, target {script.target}"),
+        "",
+        _costs(rows, script),
+        _classes(rows, script),
+    ]
+    failed = [(r.entry.label, part, why) for r in rows for part, why in r.failures]
+    return Group(*parts, *([_failed(failed)] if failed else []))
+
+
+def _costs(rows: Sequence[Row], script: Script) -> Table:
+    made = table("Accuracy and cost", "recipe", *RIGHT, right=RIGHT)
+    for row in in_order(rows, script):
+        bill, found = row.bill, row.accuracies
+        if bill is None:
+            made.add_row(row.entry.label, "failed", *[NOTHING] * (len(RIGHT) - 1))
+            continue
+        made.add_row(
+            row.entry.label,
+            f"{100 * (row.accuracy or 0.0):.1f}",
+            f"{100 * min(found):.1f}..{100 * max(found):.1f}" if len(found) > 1 else NOTHING,
+            f"{row.giga(script):.3g}",
+            _share(row.share(script) or 0.0),
+            size(bill["saved_bytes"]),
+            milliseconds(row.seconds.median) if row.seconds else NOTHING,
+            times(row.speed),
+        )
+    busy = any((r.time or {}).get("load", 0.0) > BUSY * env.available_threads() for r in rows)
+    made.caption = (
+        "spread: lowest and highest seed; GBitOPs: bits times bits of all MACs of a training; "
+        f"kept: bytes from forward to backward; ms: a step; x {BASELINE}: times faster than that "
+        "recipe, median of the ratios within a round"
+        + ("; other programs were running: the times are not the machine's" if busy else "")
+    )
+    made.caption_justify = "left"
+    return made
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.1f}" if value else NOTHING
+
+
+def _classes(rows: Sequence[Row], script: Script) -> Table:
+    made = table("Share of MACs in %", "recipe", *BITS, "operands", right=BITS)
+    for row in in_order(rows, script):
+        shares: dict[str, float] = {}
+        for c in (row.bill or {}).get("classes", ()):
+            shares[c["formats"]] = shares.get(c["formats"], 0.0) + c["share"]
+        if row.bill is not None:
+            widths = (_share(row.bill["widths"][str(w)]) for w in WIDTHS)
+            words = (f"{f} {_share(s)}" for f, s in shares.items() if s >= LEAST)
+            made.add_row(row.entry.label, *widths, ", ".join(words))
+    made.caption = "bit: of the wider operand"
+    made.caption_justify = "left"
+    return made
+
+
+def _failed(failed: Sequence[tuple[str, str, str]]) -> Table:
+    made = table("What failed", "recipe", "part", "why")
+    for line in failed:
+        made.add_row(*line)
+    return made

@@ -25,9 +25,9 @@ from quatrain.compiler.ir.analysis import macs
 from quatrain.compiler.ir.ops import GEMMS, PRODUCTS
 from quatrain.runtime.step import Step
 from quatrain.targets.cpu.build import Compiled, compile_kernel
-from quatrain.targets.cpu.gemm.units import integers
 from quatrain.targets.cpu.info import CpuInfo
 from quatrain.targets.cpu.target import plan_cpu
+from quatrain.targets.numbers.integers import integers
 from quatrain.targets.numbers.packing import from_memory, to_memory
 from quatrain.targets.numbers.tensor import Tensor
 from quatrain.targets.plan.decode import decode_operands

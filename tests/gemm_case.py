@@ -16,7 +16,8 @@ from quatrain.compiler.formats import BF16, F16, F32, INT4, UINT4, Format
 from quatrain.compiler.ir import Op, Value, attrs
 from quatrain.compiler.types import Scale, TensorType
 from quatrain.targets.cpu.build import compile_kernel
-from quatrain.targets.cpu.choose import GemmSpec, gemm_kernel
+from quatrain.targets.cpu.choose import gemm_kernel
+from quatrain.targets.cpu.gemm.spec import GemmSpec
 from quatrain.targets.cpu.info import CpuInfo, detect, flags
 from quatrain.targets.numbers.packing import from_memory, to_memory
 from quatrain.targets.numbers.tensor import Tensor, dtype_of

@@ -22,7 +22,7 @@ from quatrain.compiler.formats import (
     UINT8,
     Format,
 )
-from quatrain.targets.cpu.choose import FEWEST_IMAGES
+from quatrain.targets.cpu.amx.weight_grad import FEWEST_IMAGES
 from quatrain.targets.cpu.info import detect
 from quatrain.targets.plan.layout import Layout, Order
 from quatrain.targets.tir.expr import STREAMED_BYTES

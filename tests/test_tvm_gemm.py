@@ -42,10 +42,10 @@ from quatrain.compiler.formats import (
     Format,
 )
 from quatrain.targets.cpu.build import compile_kernel
-from quatrain.targets.cpu.choose import GemmSpec
-from quatrain.targets.cpu.gemm.units import integers
+from quatrain.targets.cpu.gemm.spec import GemmSpec
 from quatrain.targets.cpu.info import CpuInfo, detect, flags, named
 from quatrain.targets.cpu.module import use_threads
+from quatrain.targets.numbers.integers import integers
 from quatrain.targets.plan.kernel import Unit
 from quatrain.targets.plan.layout import Layout, Order
 

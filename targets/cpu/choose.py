@@ -3,40 +3,30 @@
     gemm_kernel(ops, orders, cpu) -> Kernel      ops = (gemm,) or (gemm, add_bias)
 
 A kernel's result is f32(sum of products of integers or floats) * f32(factor of one * factor of the
-other), rounded to the GEMM's format; then the bias is added in f32 and rounded to its format. GEMMs
-with an accumulator have a kernel of their own, ``chunked``.
+other), rounded to the GEMM's format; then the bias is added in f32 and rounded to its format.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from math import prod
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 
-from ...compiler.errors import NoKernelError
-from ...compiler.formats import F32, Format
+from ...compiler.errors import NoKernelError, TargetError
 from ...compiler.ir import Op, Value
-from ...compiler.ir.accumulation import Accumulation, accumulation
+from ...compiler.ir.accumulation import accumulation
 from ...compiler.types import Scale, TensorType
-from ..plan.kernel import Kernel, Slot, Unit, slots_of
+from ..plan.kernel import Kernel, Slot, slots_of
 from ..plan.layout import Layout, Order
-from .gemm.pixels import pixels
-from .gemm.shapes import channels_last, shape4
-from .gemm.units import (
-    FLOAT,
-    Dot,
-    choose_dot,
-    choose_lane_dot,
-    choose_pair_dot,
-    choose_tile_dot,
-)
+from .amx.taps import AMX_TAPS
+from .amx.weight_grad import AMX_WEIGHT_GRAD
+from .chunked.gemm import CHUNKED
+from .gemm.depthwise import DEPTHWISE_PAIRS
+from .gemm.spec import Gemm, GemmSpec, Steps, Way
+from .gemm.taps import TAPS
+from .gemm.weight_grad import WEIGHT_GRAD
 from .info import CpuInfo
 
-if TYPE_CHECKING:
-    from tvm.tirx import PrimFunc
-
-Pair = tuple[int, int]
+WAYS = (*AMX_TAPS, *AMX_WEIGHT_GRAD, *DEPTHWISE_PAIRS, *TAPS, *WEIGHT_GRAD, *CHUNKED)
 # A transposed convolution walks through its weights as dX of a convolution does.
 TRANSPOSED = {
     "conv2d_transpose": "conv2d_input_grad",
@@ -44,138 +34,21 @@ TRANSPOSED = {
     "conv2d_transpose_weight_grad": "conv2d_weight_grad",
 }
 EXCHANGED = frozenset({"conv2d_transpose_weight_grad"})
-# Below this many the rows of tiles, which hold 64 images, would be mostly empty.
-FEWEST_IMAGES = 8
 
 
-@dataclass(frozen=True, slots=True)
-class GemmSpec:
-    """All that decides a GEMM kernel's code.
+def choose(gemm: Gemm, among: Sequence[Way] = WAYS) -> GemmSpec:
+    """The spec of the fastest way that takes ``gemm``.
 
-    ``a``, ``b`` are the operands as the op orders them, ``out`` is what is stored, ``made`` the
-    format that the GEMM itself rounds to. A linear layer is a convolution of one pixel an image.
+    Raises TargetError where none does, or where two of the same peak do.
     """
-
-    kind: str
-    a: Layout
-    b: Layout
-    made: Format
-    bias: Layout | None
-    out: Layout
-    stride: Pair
-    padding: Pair
-    dilation: Pair
-    groups: int
-    cpu: CpuInfo
-    accumulation: Accumulation | None = None
-
-    @property
-    def name(self) -> str:
-        """Kind, operand formats, shape of the result."""
-        formats = f"{self.a.type.format}_{self.b.type.format}".replace(".", "")
-        shape = "x".join(map(str, self.out.type.shape))
-        return f"{self.kind}{'_bias' if self.bias else ''}_{formats}_{shape}"
-
-    @property
-    def direction(self) -> str:
-        """forward, input_grad or weight_grad."""
-        _, _, part = self.kind.partition("_")
-        return part or "forward"
-
-    @property
-    def length(self) -> int:
-        """Number of products in one sum, at most."""
-        first, second = self.a.type.shape, self.b.type.shape
-        if self.direction == "forward":
-            return prod(second[1:])
-        if self.direction == "input_grad":
-            return second[0] // self.groups * prod(second[2:])
-        return first[0] * prod(first[2:])
-
-    @property
-    def dot(self) -> Dot:
-        """The unit that multiplies."""
-        if self.accumulation is not None:
-            return FLOAT
-        a, b = self.a.type.format, self.b.type.format
-        weight_grad = self.direction == "weight_grad"
-        if self.scaled_rows:
-            a = F32
-        if self.groups == 1 and (not weight_grad or self._fills_tiles):
-            length = 1 if weight_grad else self.length
-            tile_dot = choose_tile_dot(a, b, length, self.cpu)
-            if tile_dot is not None:
-                return tile_dot
-        if weight_grad:
-            return choose_pair_dot(a, b, pixels(self.a, self.pointwise).columns, self.cpu)
-        if self.depthwise:
-            return choose_lane_dot(a, b, self.length, self.cpu)
-        return choose_dot(a, b, self.length, self.cpu)
-
-    @property
-    def pointwise(self) -> bool:
-        """Whether a weight gradient sums over pixels one by one: 1x1, stride 1, channels last."""
-        taps = shape4(self.out)[2:]
-        plain = taps == (1, 1) and self.stride == (1, 1) and self.padding == (0, 0)
-        return plain and channels_last(self.a) and channels_last(self.b)
-
-    @property
-    def _fills_tiles(self) -> bool:
-        """Whether a weight gradient has images, or pixels, for an eighth of a tile's row."""
-        n, _, h, w = shape4(self.a)
-        return (n * h * w if self.pointwise else n) >= FEWEST_IMAGES
-
-    @property
-    def on_tiles(self) -> bool:
-        """Whether AMX multiplies."""
-        return self.dot.unit in (Unit.INT8_TILE, Unit.BF16_TILE)
-
-    @property
-    def depthwise(self) -> bool:
-        """Whether every channel is a group: channels then lie in the lanes of both operands."""
-        channels = {shape4(x)[1] for x in (self.a, self.out)}
-        if self.direction == "weight_grad":
-            channels = {shape4(x)[1] for x in (self.a, self.b)}
-        return self.groups > 1 and channels == {self.groups}
-
-    @property
-    def lane_groups(self) -> int:
-        """Groups whose channels are worked on apart from the others."""
-        return 1 if self.depthwise else self.groups
-
-    @property
-    def scaled_rows(self) -> bool:
-        """Whether the sum runs over the channels of a scale, which then joins the weights."""
-        return self.direction == "input_grad" and self.b.type.scale is Scale.CHANNEL
-
-    @property
-    def parameters(self) -> list[tuple[str, int]]:
-        """Element type and count of every slot."""
-        layouts = [self.a, self.b, *([self.bias] if self.bias else []), self.out]
-        out = []
-        for x in layouts:
-            out.append((x.dtype, x.rows * x.cell))
-            out += [("float32", x.scales)] if x.scales else []
-        return out
-
-    def build(self) -> PrimFunc:
-        """The private function: one typed pointer per slot, inputs first, returning int32 0."""
-        # Imported here: a plan can be made and printed without TVM.
-        from .amx.taps import build_amx_taps
-        from .amx.weight_grad import build_amx_weight_grad
-        from .chunked.gemm import build_chunked
-        from .gemm.depthwise import build_depthwise_pairs
-        from .gemm.taps import build_taps
-        from .gemm.weight_grad import build_weight_grad
-
-        if self.accumulation is not None:
-            return build_chunked(self, self.accumulation)
-        if self.direction == "weight_grad":
-            return build_amx_weight_grad(self) if self.on_tiles else build_weight_grad(self)
-        if self.on_tiles:
-            return build_amx_taps(self)
-        pairs = self.depthwise and self.dot.block == 2
-        return build_depthwise_pairs(self) if pairs else build_taps(self)
+    found = [(way, dot) for way in among if (dot := way.takes(gemm))]
+    peak = max((way.peak for way, _ in found), default=0)
+    best = [(way, dot) for way, dot in found if way.peak == peak]
+    if len(best) != 1:
+        names = " and ".join(way.name for way, _ in best) or "no kernel"
+        raise TargetError(f"cpu: {gemm.name} is taken by {names}; one way must be the fastest")
+    ((way, dot),) = best
+    return GemmSpec(**{f.name: getattr(gemm, f.name) for f in fields(Gemm)}, way=way, dot=dot)
 
 
 def gemm_kernel(ops: tuple[Op, ...], orders: Mapping[Value, Order], cpu: CpuInfo) -> Kernel:
@@ -189,19 +62,21 @@ def gemm_kernel(ops: tuple[Op, ...], orders: Mapping[Value, Order], cpu: CpuInfo
     operands = (*factors, *(v for op in ops[1:] for v in op.inputs[1:]))
     a, b, *bias = (Layout(v.type, orders[v]) for v in operands)
     conv = gemm.kind.startswith("conv2d")
-    spec = GemmSpec(
-        kind=TRANSPOSED.get(gemm.kind, gemm.kind),
-        a=a,
-        b=b,
-        made=gemm.result.type.format,
-        bias=bias[0] if bias else None,
-        out=Layout(out.type, orders[out]),
-        stride=_pair(gemm, "stride") if conv else (1, 1),
-        padding=_pair(gemm, "padding") if conv else (0, 0),
-        dilation=_pair(gemm, "dilation") if conv else (1, 1),
-        groups=gemm.int_attr("groups") if conv else 1,
-        cpu=cpu,
-        accumulation=accumulation(gemm),
+    spec = choose(
+        Gemm(
+            kind=TRANSPOSED.get(gemm.kind, gemm.kind),
+            a=a,
+            b=b,
+            made=gemm.result.type.format,
+            bias=bias[0] if bias else None,
+            out=Layout(out.type, orders[out]),
+            stride=_steps(gemm, "stride") if conv else (1, 1),
+            padding=_steps(gemm, "padding") if conv else (0, 0),
+            dilation=_steps(gemm, "dilation") if conv else (1, 1),
+            groups=gemm.int_attr("groups") if conv else 1,
+            cpu=cpu,
+            accumulation=accumulation(gemm),
+        )
     )
     return Kernel(spec, ops, slots_of(operands), (Slot(out),), spec.dot.unit)
 
@@ -219,14 +94,13 @@ def matmul_kernel(op: Op, cpu: CpuInfo) -> Kernel:
         Layout(TensorType(shape, v.type.format), Order.ROWS)
         for shape, v in zip(shapes, (b, a, op.result), strict=True)
     )
-    one = (1, 1)
-    made = op.result.type.format
-    spec = GemmSpec("conv2d", x, w, made, None, y, one, (0, 0), one, batch, cpu)
+    one, made = (1, 1), op.result.type.format
+    spec = choose(Gemm("conv2d", x, w, made, None, y, one, (0, 0), one, batch, cpu, None))
     return Kernel(spec, (op,), slots_of((b, a)), (Slot(op.result),), spec.dot.unit)
 
 
-def _pair(op: Op, name: str) -> Pair:
-    first, second = op.ints_attr(name)
+def _steps(gemm: Op, name: str) -> Steps:
+    first, second = gemm.ints_attr(name)
     return first, second
 
 

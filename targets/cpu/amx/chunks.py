@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..choose import GemmSpec
+from ...numbers.integers import INT32_END, integers
 from ..gemm.chunks import PARTIAL_BYTES, PARTITIONS
 from ..gemm.shapes import shape4
-from ..gemm.units import INT32_END, integers
+from ..gemm.spec import GemmSpec
 
 PRIVATE_BYTES, SHARED_BYTES, TILE_BYTES = 3 << 19, 4 << 20, 1024
 ROWS_LEAST = 4  # rows of a band at least: its rows of x are prepared again by its neighbours

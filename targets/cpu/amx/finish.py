@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from math import prod
 
 from ...tir.expr import STREAMED_BYTES, Code, Expr, Index, i32, shuffle, stream
-from ..choose import GemmSpec
 from ..gemm.epilogue import Buffers, narrow, scalar_factor
 from ..gemm.shapes import shape4
+from ..gemm.spec import GemmSpec
 from ..gemm.unpack import Operand, Unpacker
 from ..gemm.vectors import bits, cast, load, splat, store
 from .tiles import COLUMNS, ROWS, transpose

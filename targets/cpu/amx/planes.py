@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from tvm import tirx as tir
 
 from ....compiler.formats import Format
+from ...numbers.integers import integers
 from ...tir.expr import Expr
 from ..gemm.decode import LOOKUPS, Halves, Numbers, decode, lookup
-from ..gemm.units import integers
 from ..gemm.vectors import bits, cast, splat
 
 PLANE_BITS = 8

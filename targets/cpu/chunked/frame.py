@@ -13,9 +13,9 @@ from ...plan.layout import Layout
 from ...tir.expr import Code, Expr, Vectors, i32, packed_place, ramp
 from ...tir.formats import decode, from_memory, round_carrier, to_memory
 from ...tir.pointwise.space import memory_dims, memory_strides
-from ..choose import GemmSpec
 from ..gemm.epilogue import Buffers
 from ..gemm.shapes import shape4
+from ..gemm.spec import GemmSpec
 from ..gemm.vectors import fill, load, parallel
 
 At = Callable[[Expr, Expr, Expr, Expr], Expr]

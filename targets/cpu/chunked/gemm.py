@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 
 from ....compiler.ir.accumulation import Accumulation
 from ...tir.expr import Code, Expr, Vectors, function, i32, typed
-from ..choose import GemmSpec
 from ..gemm.epilogue import Buffers
 from ..gemm.shapes import shape4
+from ..gemm.spec import Gemm, GemmSpec, Way
+from ..gemm.units import FLOAT, IN_F32, Dot
 from ..gemm.vectors import load, parallel, split
 from .frame import Axis, Results, axes, lanes_of, numbers
 from .sum import chunked_sums
@@ -30,8 +31,13 @@ if TYPE_CHECKING:
 SUMS = 8
 
 
-def build_chunked(spec: GemmSpec, how: Accumulation) -> PrimFunc:
-    """See ``GemmSpec.build``."""
+def _dot(gemm: Gemm) -> Dot | None:
+    return None if gemm.accumulation is None else FLOAT
+
+
+def _build(spec: GemmSpec) -> PrimFunc:
+    how = spec.accumulation
+    assert how is not None
 
     def body(code: Code, slots: list[Expr]) -> None:
         buffers = Buffers.of(spec, slots)
@@ -41,6 +47,9 @@ def build_chunked(spec: GemmSpec, how: Accumulation) -> PrimFunc:
             _Taps.of(code, spec, how).emit(buffers)
 
     return function(spec.parameters, body)
+
+
+CHUNKED = (Way("chunks of products, f32", IN_F32.peak, _dot, _build),)
 
 
 def _divisor(n: int) -> int:

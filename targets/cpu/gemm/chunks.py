@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..choose import GemmSpec
+from ...numbers.integers import fits_int32, integers
 from .geometry import LATENCY, LOAD, TURN
 from .pixels import Pixels
-from .units import fits_int32, integers
+from .spec import GemmSpec
 
 PRIVATE_BYTES, SHARED_BYTES = 384 << 10, 1 << 20
 PARTITIONS, PARTIAL_BYTES, CHUNK_PIXELS = 16, 8 << 20, 256

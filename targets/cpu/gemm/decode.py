@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from tvm import tirx as tir
 
 from ....compiler.formats import BF16, F16, F32, Format
+from ...numbers.integers import integers
 from ...tir.expr import Expr, shuffle, typed
 from ...tir.formats import log_step
-from .units import Dot, integers
+from .units import Dot
 from .vectors import bits, cast, splat
 
 # vpshufb looks sixteen bytes up, by the number of lanes.

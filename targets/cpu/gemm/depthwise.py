@@ -13,24 +13,26 @@ from contextlib import contextmanager
 from tvm import tirx as tir
 
 from ...tir.expr import Code, Expr, Index, function
-from ..choose import GemmSpec
 from .dots import multiply_add
 from .epilogue import Buffers
 from .geometry import Axis, Tile
-from .taps import Taps
+from .spec import GemmSpec, ways
+from .taps import Taps, depthwise_sums
+from .units import ON_INT16_DOT
 from .vectors import Registers, bits, cast, load, splat, store, vectors
 
 HALF = 16  # bits
 PIXELS = 8
 
 
-def build_depthwise_pairs(spec: GemmSpec) -> tir.PrimFunc:
-    """The function of a depthwise forward or dX GEMM whose dot takes two taps."""
-
+def _build(spec: GemmSpec) -> tir.PrimFunc:
     def body(code: Code, slots: list[Expr]) -> None:
         DepthwisePairs(code, spec, Buffers.of(spec, slots)).emit()
 
     return function(spec.parameters, body)
+
+
+DEPTHWISE_PAIRS = ways("pairs of depthwise taps", depthwise_sums, (ON_INT16_DOT,), _build)
 
 
 class DepthwisePairs(Taps):

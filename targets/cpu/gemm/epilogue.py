@@ -10,11 +10,11 @@ from tvm import tirx as tir
 
 from ....compiler.formats import F16, F32, Format
 from ....compiler.types import Scale
+from ...numbers.integers import unit_of
 from ...tir.expr import Code, Expr, Index, shuffle
-from ..choose import GemmSpec
 from .decode import carrier
 from .shapes import shape4
-from .units import unit_of
+from .spec import GemmSpec
 from .unpack import Operand
 from .vectors import bits, cast, load, powers, splat, store
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from math import prod
 
 from ...tir.expr import Code, Expr, Index
-from ..choose import GemmSpec
 from .epilogue import Buffers, narrow, scalar_factor
 from .shapes import shape4
+from .spec import GemmSpec
 from .unpack import Operand, Unpacker
 from .vectors import Registers, cast, least, load, parallel, splat, split, store
 

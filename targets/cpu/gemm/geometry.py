@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import gcd
 
-from ..choose import GemmSpec
 from .shapes import channels_last, shape4
+from .spec import GemmSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from tvm import tirx as tir
 
+from ...numbers.integers import unit_of
 from ...tir.expr import Code, Expr, Index, i32
 from .decode import numbers_of
-from .units import Dot, unit_of
+from .units import Dot
 from .unpack import Operand, Unpacker
 from .vectors import cast, least, load, parallel, split
 

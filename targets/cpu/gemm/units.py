@@ -1,33 +1,19 @@
-"""What a GEMM multiplies: formats as integers with a unit, and the unit that takes a pair of them.
+"""The units that multiply: which pairs of formats each takes on which CPU, and how fast it is.
 
 Formats whose levels are integer multiples of one power of two multiply in integers, exactly; all
-others are decoded to f32. A sum that int32 cannot hold (its bound follows from length and formats)
-is taken in int64.
+others are decoded to f32 or bf16. A sum that int32 cannot hold (its bound follows from length and
+formats) is taken in int64.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ....compiler.formats import BF16, Format
+from ...numbers.integers import Integers, fits_int32, integers
 from ...plan.kernel import Unit
 from ..info import CpuInfo
-
-INT32_END = 1 << 31
-
-
-@dataclass(frozen=True, slots=True)
-class Integers:
-    """Levels of a format as integers ``low .. high`` in units of ``unit``, a power of two."""
-
-    low: int
-    high: int
-    unit: float
-
-    @property
-    def magnitude(self) -> int:
-        """The largest absolute value."""
-        return max(self.high, -self.low)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,41 +45,53 @@ BF16_DOT = Dot(Unit.BF16_DOT, "uint16", "uint16", "float32", block=2)
 INT16 = Dot(Unit.INT16_DOT, "int16", "int16", "int32", block=2)
 
 
-def integers(f: Format) -> Integers | None:
-    """The levels of ``f`` as integers that fit int16; None where they do not."""
-    if not f.is_coded or not (f.is_integer or f.is_log):
-        return None
-    unit = 1.0 if f.is_integer else f.smallest
-    low, high = (int(v / unit) for v in (f.levels()[0], f.levels()[-1]))
-    return Integers(low, high, unit) if max(high, -low) < 1 << 15 else None
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two formats to multiply, ``a`` broadcast, in sums of at most ``length`` products."""
+
+    a: Format
+    b: Format
+    length: int
+
+    @property
+    def integers(self) -> tuple[Integers, Integers] | None:
+        """Both as integers; None where one is none."""
+        a, b = integers(self.a), integers(self.b)
+        return (a, b) if a and b else None
+
+    @property
+    def short(self) -> tuple[Integers, Integers] | None:
+        """Both as integers whose sums int32 holds; None otherwise."""
+        both = self.integers
+        return both if both and fits_int32(*both, self.length) else None
+
+    @property
+    def as_bf16(self) -> bool:
+        """Whether bf16 holds the numbers of both, and one is no integer."""
+        formats = (self.a, self.b)
+        held = all(f is BF16 or (f.is_coded and f.bits <= 8) for f in formats)
+        return held and self.integers is None
 
 
-def unit_of(f: Format) -> float:
-    """What one step of the decoded number stands for: 1 for floats."""
-    numbers = integers(f)
-    return numbers.unit if numbers else 1.0
+@dataclass(frozen=True, slots=True)
+class UnitRule:
+    """A unit: ``dot`` says how it takes a pair on a CPU, or None where it does not.
 
-
-def fits_int32(a: Integers, b: Integers, length: int) -> bool:
-    """Whether every sum of ``length`` products is within int32."""
-    return length * a.magnitude * b.magnitude < INT32_END
-
-
-def choose_tile_dot(a: Format, b: Format, length: int, cpu: CpuInfo) -> Dot | None:
-    """AMX, where it takes both formats exactly: only ``a`` may need two bytes a number.
-
-    Tiles unpack codes of a byte at most. Sums over ``length`` products stay within int32.
+    ``peak`` counts the multiply-adds that one core starts a cycle, where the unit is there: between
+    two that take a pair the larger one wins.
     """
-    if not cpu.amx or any(f.is_coded and f.bits > 8 for f in (a, b)):
+
+    name: str
+    peak: int
+    dot: Callable[[Pair, CpuInfo], Dot | None]
+
+
+def _int8_tile(pair: Pair, cpu: CpuInfo) -> Dot | None:
+    # Tiles unpack codes of a byte at most; only ``a`` may need two bytes a number: two planes.
+    if not cpu.amx or pair.short is None or any(f.bits > 8 for f in (pair.a, pair.b)):
         return None
-    x, y = integers(a), integers(b)
-    if x is None or y is None:
-        return BF16_TILE if _fit_bf16(a, b) else None
-    second = _byte(y)
-    if second is None or not fits_int32(x, y, length):
-        return None
-    # What does not fit a byte becomes two signed ones.
-    return Dot(Unit.INT8_TILE, _byte(x) or "int8", second, "int32", block=4)
+    first, second = map(_byte, pair.short)
+    return Dot(Unit.INT8_TILE, first or "int8", second, "int32", block=4) if second else None
 
 
 def _byte(numbers: Integers) -> str | None:
@@ -103,50 +101,52 @@ def _byte(numbers: Integers) -> str | None:
     return "uint8" if numbers.low >= 0 and numbers.high < 256 else None
 
 
-def _fit_bf16(*formats: Format) -> bool:
-    return all(f is BF16 or (f.is_coded and f.bits <= 8) for f in formats)
+def _bf16_tile(pair: Pair, cpu: CpuInfo) -> Dot | None:
+    return BF16_TILE if cpu.amx and pair.as_bf16 else None
 
 
-def _float_dot(a: Format, b: Format, cpu: CpuInfo) -> Dot:
-    return BF16_DOT if cpu.bf16 and _fit_bf16(a, b) else FLOAT
-
-
-def choose_dot(a: Format, b: Format, length: int, cpu: CpuInfo) -> Dot:
-    """The fastest exact unit for sums of ``length`` products of ``a`` (broadcast) and ``b``."""
-    x, y = integers(a), integers(b)
-    if x is None or y is None:
-        return _float_dot(a, b, cpu)
-    if not fits_int32(x, y, length):
-        return INT64
-    if not cpu.vnni:
-        return INT32
-    zero = max(0, -_stored_low(a, x))
-    if x.high + zero < 256 and y.low >= -128 and y.high < 128:
-        return Dot(Unit.INT8_DOT, "uint8", "int8", "int32", block=4, zero=zero)
-    return INT16
-
-
-def choose_lane_dot(a: Format, b: Format, length: int, cpu: CpuInfo) -> Dot:
-    """The unit where neither operand is broadcast and sums have one product a tap."""
-    x, y = integers(a), integers(b)
-    if x is None or y is None:
-        return FLOAT
-    if not fits_int32(x, y, length):
-        return INT64
-    return INT16 if cpu.vnni else INT32
-
-
-def choose_pair_dot(a: Format, b: Format, row: int, cpu: CpuInfo) -> Dot:
-    """The unit for weight gradients; int32 sums of rows of ``row`` pixels are added in int64."""
-    x, y = integers(a), integers(b)
-    if x is None or y is None:
-        return _float_dot(a, b, cpu)
-    if not fits_int32(x, y, row):
-        return INT64
-    return INT16 if cpu.vnni else INT32
+def _int8_dot(pair: Pair, cpu: CpuInfo) -> Dot | None:
+    if not cpu.vnni or pair.short is None:
+        return None
+    a, b = pair.short
+    zero = max(0, -_stored_low(pair.a, a))
+    if a.high + zero >= 256 or _byte(b) != "int8":
+        return None
+    return Dot(Unit.INT8_DOT, "uint8", "int8", "int32", block=4, zero=zero)
 
 
 def _stored_low(f: Format, numbers: Integers) -> int:
     # Two's complement plus 2^(bits - 1) is one exclusive or; the unused lowest code makes room.
     complement = f.is_integer and f.signed and not f.midrise
     return -(1 << (f.bits - 1)) if complement else numbers.low
+
+
+def _int16_dot(pair: Pair, cpu: CpuInfo) -> Dot | None:
+    return INT16 if cpu.vnni and pair.short else None
+
+
+def _bf16_dot(pair: Pair, cpu: CpuInfo) -> Dot | None:
+    return BF16_DOT if cpu.bf16 and pair.as_bf16 else None
+
+
+def _int32(pair: Pair, cpu: CpuInfo) -> Dot | None:
+    return INT32 if pair.short else None
+
+
+def _int64(pair: Pair, cpu: CpuInfo) -> Dot | None:
+    return INT64 if pair.integers and not pair.short else None
+
+
+def _f32(pair: Pair, cpu: CpuInfo) -> Dot | None:
+    return None if pair.integers else FLOAT
+
+
+ON_INT8_TILE = UnitRule("int8 tile", 1024, _int8_tile)
+ON_BF16_TILE = UnitRule("bf16 tile", 512, _bf16_tile)
+ON_INT8_DOT = UnitRule("int8 dot", 64, _int8_dot)
+ON_INT16_DOT = UnitRule("int16 dot", 32, _int16_dot)
+ON_BF16_DOT = UnitRule("bf16 dot", 32, _bf16_dot)
+IN_F32 = UnitRule("f32", 16, _f32)
+IN_INT32 = UnitRule("int32", 8, _int32)
+IN_INT64 = UnitRule("int64", 4, _int64)
+EVERY_DOT = (ON_INT8_DOT, ON_INT16_DOT, ON_BF16_DOT, IN_F32, IN_INT32, IN_INT64)

@@ -14,8 +14,8 @@ from dataclasses import replace
 
 from tvm import tirx as tir
 
+from ...numbers.integers import fits_int32, integers
 from ...tir.expr import Code, Expr, Index, function, i32
-from ..choose import GemmSpec
 from .chunks import choose_chunks, choose_weight_tile
 from .decode import Numbers, numbers_of
 from .dots import multiply_add, prepare, repeated
@@ -24,18 +24,32 @@ from .finish import Finish, Partial
 from .pairs import Words, WordWriter, as_operand
 from .pixels import pixels
 from .shapes import shape4
-from .units import fits_int32, integers
+from .spec import Gemm, GemmSpec, ways
+from .units import IN_F32, IN_INT32, IN_INT64, ON_BF16_DOT, ON_INT16_DOT
 from .unpack import Operand, Unpacker
 from .vectors import Registers, cast, fill, least, load, parallel, splat, split, store
 
 
-def build_weight_grad(spec: GemmSpec) -> tir.PrimFunc:
-    """The function of a weight gradient."""
+def _sums(gemm: Gemm) -> int | None:
+    if not gemm.weight_grad or gemm.accumulation is not None:
+        return None
+    # Sums of rows of pixels are added in int64.
+    return pixels(gemm.a, gemm.pointwise).columns
 
+
+def _build(spec: GemmSpec) -> tir.PrimFunc:
     def body(code: Code, slots: list[Expr]) -> None:
         _WeightGrad(code, spec, Buffers.of(spec, slots)).emit()
 
     return function(spec.parameters, body)
+
+
+WEIGHT_GRAD = ways(
+    "pixels",
+    _sums,
+    (ON_INT16_DOT, ON_BF16_DOT, IN_INT32, IN_INT64, IN_F32),
+    _build,
+)
 
 
 class _WeightGrad:

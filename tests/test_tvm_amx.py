@@ -23,9 +23,9 @@ from quatrain.compiler.formats import (
     Format,
 )
 from quatrain.targets.cpu.amx.weight_grad import FEWEST_IMAGES
+from quatrain.targets.cpu.dialect import LLVM
 from quatrain.targets.cpu.info import detect
 from quatrain.targets.plan.layout import Layout, Order
-from quatrain.targets.tir.expr import STREAMED_BYTES
 
 from .gemm_case import KINDS, LINEAR, TILES, Case, check
 
@@ -94,5 +94,5 @@ def test_bf16_results_of_tiles(kind: str, size: Case, bias: Format | None) -> No
 @pytest.mark.skipif(not detect().amx, reason="this machine has no AMX")
 def test_a_weight_gradient_that_is_streamed() -> None:
     case = Case("linear_weight_grad", n=9, c=2048, k=2050, formats=(FP4_ODD, UINT4))
-    assert Layout(case.ops()[0].result.type, Order.PIXELS).bytes >= STREAMED_BYTES
+    assert Layout(case.ops()[0].result.type, Order.PIXELS).bytes >= LLVM.streamed_bytes
     check(case, detect())

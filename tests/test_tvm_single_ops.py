@@ -19,10 +19,10 @@ from quatrain.compiler.formats import (
 from quatrain.compiler.ir import Attr
 from quatrain.compiler.ir.ops import OPS, PRODUCTS
 from quatrain.compiler.types import Scale, Shape, TensorType
+from quatrain.targets.cpu.dialect import LLVM
 from quatrain.targets.cpu.pointwise.kernel import POINTWISE, TAILS
 from quatrain.targets.cpu.single import SINGLE
 from quatrain.targets.plan.layout import Order
-from quatrain.targets.tir.expr import STREAMED_BYTES
 
 from .one_kernel import Group, close, random_inputs, same, single
 
@@ -302,7 +302,7 @@ def test_sgd(shape: Shape, nesterov: bool, step: int) -> None:
             same(got[name], want[name])
 
 
-@pytest.mark.parametrize("size", [40, STREAMED_BYTES // 4 + 7])
+@pytest.mark.parametrize("size", [40, LLVM.streamed_bytes // 4 + 7])
 def test_sgd_without_momentum(size: int) -> None:
     group = Group()
     w, dw, m = (group.input(n, f32(size)) for n in ("w", "dw", "m"))

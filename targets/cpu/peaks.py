@@ -28,7 +28,7 @@ from .module import use_threads  # isort: skip
 
 from tvm import tirx as tir
 
-from ..tir.expr import PARALLEL, Code, Expr, function, typed
+from ..tir.expr import Code, Expr, typed
 from .amx.tiles import (
     COLUMNS,
     ROW_BYTES,
@@ -42,6 +42,7 @@ from .amx.tiles import (
     zero_tile,
 )
 from .build import compile_kernel
+from .dialect import function
 from .gemm.dots import multiply_add, prepare
 from .gemm.units import BF16_DOT, BF16_TILE, FLOAT, INT16, Dot
 from .gemm.vectors import Registers, load, splat, store
@@ -95,7 +96,7 @@ class DotLoop:
         def body(code: Code, slots: list[Expr]) -> None:
             prepare(code, self.dot)
             lanes, n = self.lanes, self.lanes * self.dot.block
-            with code.loop(self.threads, PARALLEL) as thread:
+            with code.blocks(self.threads) as thread:
                 sums = Registers(code, (CHAINS,), self.dot.acc, lanes)
                 for i in range(CHAINS):
                     # Different from the start, or LLVM would find that all are one sum.
@@ -145,7 +146,7 @@ class TileLoop:
         """The function: operands, then the sums of one tile."""
 
         def body(code: Code, slots: list[Expr]) -> None:
-            with code.loop(self.threads, PARALLEL) as thread, tiles(code, [TileShape()] * TILES):
+            with code.blocks(self.threads) as thread, tiles(code, [TileShape()] * TILES):
                 for tile in range(4):
                     zero_tile(code, tile)
                     load_tile(code, 4 + tile, slots[tile // 2], 0, ROW_BYTES)
@@ -182,7 +183,7 @@ class Triad:
         def body(code: Code, slots: list[Expr]) -> None:
             a, b, c = slots
             with (
-                code.loop(self.floats // BLOCK, PARALLEL) as block,
+                code.blocks(self.floats // BLOCK) as block,
                 code.loop(BLOCK // self.lanes) as i,
             ):
                 at = block * BLOCK + i * self.lanes

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ...compiler.ir import Op, Value
 from ..plan.kernel import Kernel, slots_of
 from ..plan.layout import Order
-from ..tir.expr import Code, Expr, function
+from ..tir.expr import Code, Expr
 from ..tir.single.bits import BITS
 from ..tir.single.gather import GATHER
 from ..tir.single.grid import Buffers, Single
@@ -21,6 +21,7 @@ from ..tir.single.shape import SHAPE
 from ..tir.single.squeeze import squeeze_stats
 from ..tir.single.sums import SUMS
 from ..tir.single.update import UPDATE
+from .dialect import function
 from .info import CpuInfo
 
 if TYPE_CHECKING:

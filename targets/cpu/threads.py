@@ -17,7 +17,8 @@ from .module import use_threads
 
 from tvm import tirx as tir  # isort: skip
 
-from ..tir.expr import PARALLEL, Code, Expr, function  # isort: skip
+from ..tir.expr import Code, Expr  # isort: skip
+from .dialect import function  # isort: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class _Loop:
         """The function; see ``KernelSpec``."""
 
         def body(code: Code, slots: list[Expr]) -> None:
-            with code.loop(self.threads, PARALLEL) as thread:
+            with code.blocks(self.threads) as thread:
                 code.store(slots[0], thread, thread)
 
         return function([("int32", self.threads)], body)

@@ -7,7 +7,7 @@ because there are none; a vector is a value of type ``float32x16``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -16,22 +16,13 @@ from tvm import tirx as tir
 from tvm.ir import Expr as Expr  # exported
 from tvm.ir import PointerType, PrimType
 from tvm.tirx import stmt as st
-from tvm.tirx.op import TVMBackendFreeWorkspace, call_intrin
+
+from .dialect import Dialect, Rounded
 
 Index: TypeAlias = Expr | int
 SERIAL, PARALLEL, UNROLLED = 0, 1, 3
 # Larger local arrays would be taken from the heap by TVM; vectors in registers are far smaller.
 LARGEST_LOCAL = 512
-# From this size on a result is streamed; buffers are aligned to cache lines.
-STREAMED_BYTES = 16 << 20
-# TVM has no words for such a store.
-STREAM = """
-define linkonce_odr i32 @quatrain_stream_{lanes}(ptr %p, <{lanes} x float> %x) alwaysinline {{
-  store <{lanes} x float> %x, ptr %p, align {bytes}, !nontemporal !0
-  ret i32 0
-}}
-!0 = !{{i32 1}}
-"""
 
 
 def typed(dtype: str, lanes: int) -> str:
@@ -47,14 +38,15 @@ def i32(value: int) -> Expr:
 class Code:
     """Statements of one function, appended in order; ``loop`` and ``when`` open nested blocks."""
 
-    def __init__(self) -> None:
+    def __init__(self, dialect: Dialect) -> None:
+        self.dialect = dialect
         self._open: list[list[st.Stmt]] = [[]]
         self._scratches: list[dict[tuple[str, int], Expr]] = [{}]
         self._names = 0
         self._linked: set[str] = set()
 
     def link(self, text: str) -> None:
-        """Make the functions of a module in LLVM's language callable from this one."""
+        """Make the functions of a text in the target's own language callable from this one."""
         self._linked.add(text)
 
     def add(self, statement: st.Stmt) -> None:
@@ -73,16 +65,14 @@ class Code:
         return var
 
     def fence(self, value: Expr, dtype: str, lanes: int) -> Expr:
-        """Name a float so that TVM does not copy it and LLVM does not fuse it with its reader.
+        """Name a float so that TVM does not copy it and nothing fuses it with its reader.
 
         TVM's passes put the values of names into their readers, over and over; a value that went
-        through a local array they leave alone, and LLVM sees that the array is a register. LLVM
-        may contract a product with the addition that reads it, but not across the intrinsic.
+        through a local array they leave alone, and compilers see that the array is a register.
         """
         place = self._scratch(dtype, lanes)
         vector = typed(dtype, lanes)
-        fenced = tir.call_llvm_pure_intrin(vector, "llvm.arithmetic.fence", value)
-        self.store(place, ramp(0, lanes), fenced)
+        self.store(place, ramp(0, lanes), self.dialect.fence(value, vector))
         return self.let(load(place, ramp(0, lanes)), vector)
 
     def _scratch(self, dtype: str, lanes: int) -> Expr:
@@ -128,29 +118,23 @@ class Code:
         self.add(st.AllocBuffer(buffer))
         return buffer
 
-    @contextmanager
-    def workspace(self, dtype: str, size: int) -> Iterator[Expr]:
-        """Heap memory that lives until the ``with`` ends; its contents are undefined at first."""
-        name = self.name("work")
-        bits = tvm.DataType(dtype).bits
-        pointer = tir.Var(name, PointerType(PrimType(dtype), "global"))
-        bytes_ = tir.const(size * bits // 8, "uint64")
-        taken = call_intrin(
-            pointer.ty, "tirx.TVMBackendAllocWorkspace", i32(1), i32(0), bytes_, i32(2), i32(bits)
-        )
-        self.add(st.Bind(pointer, taken))
-        buffer = tir.decl_buffer((size,), dtype, name, data=pointer, layout=None)
-        self.add(st.DeclBuffer(buffer, data=pointer))
-        yield buffer
-        self.add(st.Evaluate(TVMBackendFreeWorkspace(1, 0, pointer)))
+    def blocks(self, count: int) -> AbstractContextManager[Expr]:
+        """See ``Dialect.blocks``."""
+        return self.dialect.blocks(self, count)
+
+    def workspace(self, dtype: str, size: int) -> AbstractContextManager[Expr]:
+        """See ``Dialect.workspace``."""
+        return self.dialect.workspace(self, dtype, size)
+
+    def stream(self, buffer: Expr, index: Index, value: Expr, lanes: int) -> None:
+        """See ``Dialect.stream``: for results far larger than the caches."""
+        first = i32(index) if isinstance(index, int) else index
+        self.dialect.stream(self, buffer, first, value, lanes)
 
     def done(self) -> st.Stmt:
         """All statements as one."""
         (statements,) = self._open
-        body = _sequence(statements)
-        for text in sorted(self._linked):
-            body = st.AttrStmt(i32(0), "pragma_import_llvm", tvm.ir.StringImm(text), body)
-        return body
+        return self.dialect.link(sorted(self._linked), _sequence(statements))
 
 
 def _sequence(statements: Sequence[st.Stmt]) -> st.Stmt:
@@ -160,10 +144,12 @@ def _sequence(statements: Sequence[st.Stmt]) -> st.Stmt:
 
 
 def function(
-    parameters: Sequence[tuple[str, int]], body: Callable[[Code, list[Expr]], None]
+    dialect: Dialect,
+    parameters: Sequence[tuple[str, int]],
+    body: Callable[[Code, list[Expr]], None],
 ) -> tir.PrimFunc:
     """A private function with a pointer for each (dtype, elements), which returns int32 0."""
-    code = Code()
+    code = Code(dialect)
     pointers, buffers = [], []
     for i, (dtype, size) in enumerate(parameters):
         pointer = tir.Var(f"p{i}", PointerType(PrimType(dtype), "global"))
@@ -182,18 +168,6 @@ def function(
 def load(buffer: Expr, index: Expr) -> Expr:
     """One element or, with a ramp as index, a vector."""
     return buffer[index]
-
-
-def stream(code: Code, buffer: Expr, index: Index, value: Expr, lanes: int) -> None:
-    """Store f32 numbers past the caches: for results far larger than they are.
-
-    A line that is written whole is not read first. ``index`` is a multiple of ``lanes``. Threads
-    end a loop with a locked instruction, which orders these stores as it does others.
-    """
-    code.link(STREAM.format(lanes=lanes, bytes=4 * lanes))
-    first = i32(index) if isinstance(index, int) else index
-    place = tir.address_of(buffer[first])
-    code.add(st.Evaluate(tir.call_extern("int32", f"quatrain_stream_{lanes}", place, value)))
 
 
 def shuffle(vectors: Sequence[Expr], places: Sequence[int]) -> Expr:
@@ -266,19 +240,23 @@ class Vectors:
 
     def sqrt(self, a: Expr) -> Expr:
         """The square root, correctly rounded."""
-        return self.f(self.pure("llvm.sqrt", a))
+        return self.f(self.call("sqrt", a))
 
     def rint(self, a: Expr) -> Expr:
         """To the nearest integer, ties to even."""
-        return self.f(self.pure("llvm.roundeven", a))
+        return self.f(self.call("rint", a))
+
+    def floor(self, a: Expr) -> Expr:
+        """To the next integer below."""
+        return self.f(self.call("floor", a))
 
     def magnitude(self, a: Expr) -> Expr:
         """|a|, as a name."""
         return self.f(self.to_f(self.bits(a) & self.u(0x7FFFFFFF)))
 
-    def pure(self, name: str, *args: Expr) -> Expr:
-        """Call an LLVM intrinsic on floats."""
-        return tir.call_llvm_pure_intrin(typed(self.dtype, self.lanes), name, *args)
+    def call(self, function: Rounded, a: Expr) -> Expr:
+        """See ``Dialect.call``."""
+        return self.code.dialect.call(function, typed(self.dtype, self.lanes), a)
 
     def where(self, condition: Expr, a: Expr, b: Expr) -> Expr:
         """a where the condition holds in a lane, else b; both are names or constants."""

@@ -77,7 +77,7 @@ def _integer(v: Vectors, x: Expr, f: Format, u: Expr) -> Expr:
     # In steps from a level; the first guess may be one too high where the sum was rounded.
     offset = top if f.midrise else 0.0
     places = v.mul(v.add(x, v.splat(offset)), v.splat(1 / step)) if f.midrise else x
-    guess = v.f(v.pure("llvm.floor", places))
+    guess = v.floor(places)
     level = v.f(guess * v.splat(step) - v.splat(offset)) if f.midrise else guess
     guess = v.f(v.where(level > x, v.sub(guess, v.splat(1.0)), guess))
     last = ((1 << f.bits) - 2.0) if f.midrise else top - 1

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from ...tir.expr import STREAMED_BYTES, Code, Expr, Index, i32, shuffle, stream
+from ...tir.expr import Code, Expr, Index, i32, shuffle
+from ..dialect import LLVM
 from ..gemm.epilogue import Buffers, narrow, scalar_factor
 from ..gemm.shapes import shape4
 from ..gemm.spec import GemmSpec
@@ -66,7 +67,7 @@ class TileFinish:
         columns = [transpose(self.code, rows) for rows in words]
         parts, slots = self.x.parts, ROWS * len(tiles)
         aligned = channels % (ROWS * parts) == 0 and slots // parts == ROWS
-        write = stream if aligned and self.spec.out.bytes >= STREAMED_BYTES else store
+        streamed = aligned and self.spec.out.bytes >= LLVM.streamed_bytes
         for i, several in enumerate(zip(*columns, strict=True)):
             kept = self.g.channel(k * COLUMNS + i)
             numbers = [bits(column, "float32", COLUMNS) for column in several]
@@ -74,7 +75,10 @@ class TileFinish:
                 for part in range(parts):
                     run = shuffle(numbers, range(part, slots, parts))
                     to = kept * channels + part * (channels // parts) + c * (ROWS // parts)
-                    write(self.code, self.buffers.out, to, run, slots // parts)
+                    if streamed:
+                        self.code.stream(self.buffers.out, to, run, slots // parts)
+                    else:
+                        store(self.code, self.buffers.out, to, run, slots // parts)
 
     def tap(self, block: Expr, tap: Index, rows: list[Expr]) -> None:
         """Put the rows of a tap's tile into the block."""

@@ -17,7 +17,7 @@ from ...tir.expr import Code, Expr, Index, i32
 from ..gemm.decode import Numbers
 from ..gemm.geometry import Axis
 from ..gemm.unpack import Operand, Unpacker, part_codes
-from ..gemm.vectors import bits, cast, fill, least, load, parallel, splat, split, store
+from ..gemm.vectors import bits, cast, fill, least, load, splat, split, store
 from .tiles import COLUMNS, LINE, ROW_BYTES, ROWS, together, transpose
 
 
@@ -121,7 +121,7 @@ class AmxPanel:
         """Decode all weights."""
         size = self._lane_pitch * ROWS if not self.transposed else self._rows * COLUMNS + COLUMNS
         with (
-            parallel(self.code, self.tiles) as tile,
+            self.code.blocks(self.tiles) as tile,
             self.code.workspace(self.numbers.dtype, size + LINE) as scratch,
         ):
             if self.transposed:

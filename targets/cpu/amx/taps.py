@@ -17,7 +17,8 @@ from contextlib import nullcontext
 from tvm import tirx as tir
 
 from ....compiler.formats import BF16
-from ...tir.expr import Code, Expr, Index, function, i32
+from ...tir.expr import Code, Expr, Index, i32
+from ..dialect import function
 from ..gemm.epilogue import Buffers, Epilogue, epilogue, put
 from ..gemm.geometry import Axis, geometry
 from ..gemm.rows import Rows
@@ -25,7 +26,7 @@ from ..gemm.shapes import shape4
 from ..gemm.spec import Gemm, GemmSpec, ways
 from ..gemm.units import ON_BF16_TILE, ON_INT8_TILE
 from ..gemm.unpack import Operand, Unpacker
-from ..gemm.vectors import fill, least, load, parallel, splat, split
+from ..gemm.vectors import fill, least, load, splat, split
 from .bands import bands_of, lines_of
 from .panel import AmxPanel, Runs
 from .planes import PLANE_BITS, planes
@@ -136,7 +137,7 @@ class _AmxTaps:
             self.panel.fill(panel)
             items = bands.blocks * bands.count * bands.parts
             with (
-                parallel(code, items) as item,
+                code.blocks(items) as item,
                 code.workspace(self.dot.a, self._plane * len(self.unpackers)) as rows,
                 code.workspace(self.dot.acc, self._sums) as sums,
             ):

@@ -17,14 +17,15 @@ from math import prod
 from tvm import tirx as tir
 
 from ...numbers.integers import fits_int32, integers
-from ...tir.expr import Code, Expr, Index, function, i32
+from ...tir.expr import Code, Expr, Index, i32
+from ..dialect import function
 from ..gemm.epilogue import Buffers
 from ..gemm.finish import Finish, Partial
 from ..gemm.shapes import shape4
 from ..gemm.spec import Gemm, GemmSpec, ways
 from ..gemm.units import ON_BF16_TILE, ON_INT8_TILE
 from ..gemm.unpack import Operand, Unpacker
-from ..gemm.vectors import cast, fill, load, parallel, splat, split, store
+from ..gemm.vectors import cast, fill, load, splat, split, store
 from .chunks import AmxChunks, choose_amx_chunks
 from .finish import TileFinish
 from .planes import PLANE_BITS, planes
@@ -132,7 +133,7 @@ class _AmxWeightGrad:
                 with self._scratch() as memory, code.loop(chunks.count) as chunk:
                     self._chunk(memory, partial, i32(0), chunk)
             else:
-                with parallel(code, chunks.partitions) as p, self._scratch() as memory:
+                with code.blocks(chunks.partitions) as p, self._scratch() as memory:
                     self._clear(partial, p * elements)
                     with code.loop(chunks.each) as i:
                         chunk = p * chunks.each + i
@@ -161,7 +162,7 @@ class _AmxWeightGrad:
 
     def _loop(self, count: int) -> AbstractContextManager[Expr]:
         """A loop within a chunk: where chunks are worked on one after the other, by all threads."""
-        return parallel(self.code, count) if self.chunks.shared else self.code.loop(count)
+        return self.code.blocks(count) if self.chunks.shared else self.code.loop(count)
 
     def _chunk(
         self, memory: tuple[Expr, Expr], partial: Expr, partition: Index, chunk: Index

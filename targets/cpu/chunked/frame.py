@@ -16,7 +16,7 @@ from ...tir.pointwise.space import memory_dims, memory_strides
 from ..gemm.epilogue import Buffers
 from ..gemm.shapes import shape4
 from ..gemm.spec import GemmSpec
-from ..gemm.vectors import fill, load, parallel
+from ..gemm.vectors import fill, load
 
 At = Callable[[Expr, Expr, Expr, Expr], Expr]
 """Where an element lies in scratch memory, by its place along four dimensions."""
@@ -86,7 +86,7 @@ def numbers(code: Code, buffer: Expr, layout: Layout, size: int, at: At) -> Iter
         def some(done: dict[int, Expr]) -> None:
             if len(done) < len(dims):
                 extent = shape[len(done)]
-                with code.loop(extent) if done else parallel(code, extent) as i:
+                with code.loop(extent) if done else code.blocks(extent) as i:
                     some({**done, dims[len(done)]: i})
                 return
             part, place = packed_place(done[dims[-1]], layout.cell, layout.parts)

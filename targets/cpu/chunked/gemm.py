@@ -15,12 +15,13 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from ....compiler.ir.accumulation import Accumulation
-from ...tir.expr import Code, Expr, Vectors, function, i32, typed
+from ...tir.expr import Code, Expr, Vectors, i32, typed
+from ..dialect import function
 from ..gemm.epilogue import Buffers
 from ..gemm.shapes import shape4
 from ..gemm.spec import Gemm, GemmSpec, Way
 from ..gemm.units import FLOAT, IN_F32, Dot
-from ..gemm.vectors import load, parallel, split
+from ..gemm.vectors import load, split
 from .frame import Axis, Results, axes, lanes_of, numbers
 from .sum import chunked_sums
 
@@ -124,7 +125,7 @@ class _Taps:
     def _results(self, buffers: Buffers, scratch: tuple[Expr, Expr, Expr]) -> None:
         code, (images, made, height, width) = self.code, shape4(self.spec.out)
         sums, vectors = _divisor(self.kept), self.padded // self.lanes
-        with parallel(code, made // sums * height) as job, code.loop(width * vectors) as i:
+        with code.blocks(made // sums * height) as job, code.loop(width * vectors) as i:
             block, h = split(job, made // sums, height)
             w, some = split(i, width, vectors)
             first = code.let(block * i32(sums), "int32")
@@ -224,7 +225,7 @@ class _WeightGrad:
         code, spec, taps = self.code, self.spec, shape4(self.spec.out)[2:]
         sums, vectors = _divisor(self.results), self.padded // self.lanes
         extents = (spec.groups, vectors, self.results // sums)
-        with parallel(code, prod(extents)) as job:
+        with code.blocks(prod(extents)) as job:
             group, some, block = split(job, *extents)
             v, lane = Vectors(code, self.lanes), some * i32(self.lanes)
             spots = [split(block * i32(sums) + i32(j), self.own, *taps) for j in range(sums)]

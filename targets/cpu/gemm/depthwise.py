@@ -12,7 +12,8 @@ from contextlib import contextmanager
 
 from tvm import tirx as tir
 
-from ...tir.expr import Code, Expr, Index, function
+from ...tir.expr import Code, Expr, Index
+from ..dialect import function
 from .dots import multiply_add
 from .epilogue import Buffers
 from .geometry import Axis, Tile

@@ -14,7 +14,7 @@ from .epilogue import Buffers, narrow, scalar_factor
 from .shapes import shape4
 from .spec import GemmSpec
 from .unpack import Operand, Unpacker
-from .vectors import Registers, cast, least, load, parallel, splat, split, store
+from .vectors import Registers, cast, least, load, splat, split, store
 
 BLOCK_VECTORS, BLOCK_ELEMENTS = 4, 4096
 
@@ -84,7 +84,7 @@ class Finish:
         jobs = (spec.lane_groups, -(-channels // self._channels), self.partial.lanes // wide)
         size = self._taps * self._channels * self._pitch
         with (
-            parallel(code, prod(jobs)) as job,
+            code.blocks(prod(jobs)) as job,
             code.workspace(spec.out.dtype, size) as block,
         ):
             g, c, v = split(job, *jobs)

@@ -14,7 +14,7 @@ from ...tir.expr import Code, Expr, Index, i32
 from .decode import numbers_of
 from .units import Dot
 from .unpack import Operand, Unpacker
-from .vectors import cast, least, load, parallel, split
+from .vectors import cast, least, load, split
 
 # Below this many elements starting threads costs more than it saves.
 PARALLEL_ELEMENTS = 1 << 15
@@ -78,7 +78,7 @@ class Panel:
         code, (r, s) = self.code, self.taps
         jobs = (self.groups, self.blocks, r, s)
         count = self.groups * self.blocks * r * s
-        outer = parallel(code, count) if self.elements > PARALLEL_ELEMENTS else code.loop(count)
+        outer = code.blocks(count) if self.elements > PARALLEL_ELEMENTS else code.loop(count)
         # Turns of one lane are neighbours in memory unless the weights are read transposed;
         # the narrow elements of the integer dots share cache lines anyway.
         alone = self.transposed or self.dot.block > 1

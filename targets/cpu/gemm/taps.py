@@ -15,7 +15,8 @@ from typing import TypeAlias
 
 from tvm import tirx as tir
 
-from ...tir.expr import Code, Expr, Index, function
+from ...tir.expr import Code, Expr, Index
+from ..dialect import function
 from .decode import numbers_of, zero_of
 from .dots import multiply_add, prepare, repeated, word
 from .epilogue import Buffers, Epilogue, epilogue, put
@@ -26,7 +27,7 @@ from .shapes import shape4
 from .spec import Gemm, GemmSpec, ways
 from .units import EVERY_DOT, IN_F32, IN_INT32, IN_INT64, Dot
 from .unpack import Operand, Unpacker
-from .vectors import Registers, fill, least, load, parallel, splat, split
+from .vectors import Registers, fill, least, load, splat, split
 
 BYTES = {"uint8": 1, "int8": 1, "int16": 2, "uint16": 2, "int32": 4, "float32": 4, "int64": 8}
 # Scratch of one band: a good part of the second-level cache. Items: enough for many threads.
@@ -171,7 +172,7 @@ class Taps:
             items = self.geo.images * self.bands.count * self.bands.parts
             bands = self.bands
             size = self.band_elements + self.beyond
-            with parallel(code, items) as item, code.workspace(self.dot.a, size) as rows:
+            with code.blocks(items) as item, code.workspace(self.dot.a, size) as rows:
                 image, band, part = split(item, self.geo.images, bands.count, bands.parts)
                 self._unpack(rows, image, band)
                 with self.operand(rows) as first:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 
 from tvm import tirx as tir
 
-from ...tir.expr import PARALLEL, SERIAL, Code, Expr, Index, i32, ramp, typed
+from ...tir.expr import Code, Expr, Index, i32, ramp, typed
 
 
 def load(buffer: Expr, index: Index, lanes: int = 1) -> Expr:
@@ -71,11 +70,6 @@ def fill(code: Code, buffer: Expr, start: Index, n: int, value: float, widest: i
         store(code, buffer, start + i, splat(value, dtype, lanes), lanes)
 
     vectors(code, n, widest, write)
-
-
-def parallel(code: Code, n: int) -> AbstractContextManager[Expr]:
-    """A loop shared by the threads; a single turn needs none."""
-    return code.loop(n, PARALLEL if n > 1 else SERIAL)
 
 
 class Registers:

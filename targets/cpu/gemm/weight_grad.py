@@ -15,7 +15,8 @@ from dataclasses import replace
 from tvm import tirx as tir
 
 from ...numbers.integers import fits_int32, integers
-from ...tir.expr import Code, Expr, Index, function, i32
+from ...tir.expr import Code, Expr, Index, i32
+from ..dialect import function
 from .chunks import choose_chunks, choose_weight_tile
 from .decode import Numbers, numbers_of
 from .dots import multiply_add, prepare, repeated
@@ -27,7 +28,7 @@ from .shapes import shape4
 from .spec import Gemm, GemmSpec, ways
 from .units import IN_F32, IN_INT32, IN_INT64, ON_BF16_DOT, ON_INT16_DOT
 from .unpack import Operand, Unpacker
-from .vectors import Registers, cast, fill, least, load, parallel, splat, split, store
+from .vectors import Registers, cast, fill, least, load, splat, split, store
 
 
 def _sums(gemm: Gemm) -> int | None:
@@ -142,7 +143,7 @@ class _WeightGrad:
                     self._chunk(memory, partial, i32(0), chunk)
             else:
                 with (
-                    parallel(code, chunks.partitions) as p,
+                    code.blocks(chunks.partitions) as p,
                     self._scratch() as memory,
                 ):
                     fill(code, partial, p * elements, elements, 0, self.vector)
@@ -187,7 +188,7 @@ class _WeightGrad:
         count = 1
         for extent in jobs:
             count *= extent
-        outer = parallel(code, count) if chunks.shared else code.loop(count)
+        outer = code.blocks(count) if chunks.shared else code.loop(count)
         with outer as job:
             self._tile(memory, partial, (partition, *split(job, *jobs)), counts)
 
@@ -201,7 +202,7 @@ class _WeightGrad:
             (self.x, xs, self._x_rows(), height),
         ):
             jobs = chunks.images * rows
-            outer = parallel(code, jobs) if chunks.shared else code.loop(jobs)
+            outer = code.blocks(jobs) if chunks.shared else code.loop(jobs)
             with outer as job:
                 i, y = split(job, chunks.images, rows)
                 image = first[0] + i

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from tvm import tirx as tir
 
 from ....compiler.types import Scale
-from ...tir.expr import PARALLEL, SERIAL, Code, Expr, Vectors, function, i32, load, ramp, typed
+from ...tir.expr import Code, Expr, Vectors, i32, load, ramp, typed
 from ...tir.formats import from_memory
 from ...tir.pointwise.affine import store_grid
 from ...tir.pointwise.ops import CHANNELS, RULES, SCALARS
@@ -23,6 +23,7 @@ from ...tir.pointwise.point import Frame, Point
 from ...tir.pointwise.space import Node, PointwiseSpec
 from ...tir.pointwise.squeeze import store_parts, tables
 from ...tir.pointwise.tails import channel_tails, lane_tails
+from ..dialect import function
 from .lanes import RowCodes, fits, store_row
 from .reduce import STRIPE, Reductions, each_channel
 
@@ -91,8 +92,7 @@ class _Builder:
             stack.enter_context(tables(frame, self.lanes))
             stack.enter_context(tails.memory())
             rows = stack.enter_context(self.row_buffers())
-            kind = PARALLEL if self.blocks > 1 else SERIAL
-            with self.code.loop(self.blocks, kind) as block:
+            with self.code.blocks(self.blocks) as block:
                 self.place_rows(rows, block)
                 self.block(tails, block)
             if spare:

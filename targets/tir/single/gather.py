@@ -9,10 +9,10 @@ from math import inf
 from tvm import tirx as tir
 
 from ...plan.layout import Layout
-from ..expr import PARALLEL, SERIAL, Code, Expr, Vectors, i32, load, ramp
+from ..expr import Expr, Vectors, i32, load, ramp
 from ..formats import from_memory
 from ..pointwise.space import memory_strides
-from .grid import Buffers, Single, Spot, natural, over, rounded
+from .grid import Buffers, Single, Spot, index_of, natural, over, rounded
 from .shape import unravel
 
 COLUMNS = 64  # columns of a table that one thread owns
@@ -92,7 +92,7 @@ def embedding_grad(b: Buffers, spec: Single) -> None:
     pieces = -(-columns // COLUMNS)
     v = Vectors(code, 1, "float64")
     with (
-        code.loop(pieces, PARALLEL if pieces > 1 else SERIAL) as piece,
+        code.blocks(pieces) as piece,
         code.workspace("float64", rows * COLUMNS) as sums,
     ):
         first = piece * i32(COLUMNS)
@@ -114,8 +114,7 @@ def embedding_grad(b: Buffers, spec: Single) -> None:
 
 def _at(layout: Layout, i: Expr) -> Expr:
     """Where the ``i``-th element in logical order lies."""
-    places = unravel(i, layout.type.shape)
-    return Spot(Vectors(Code(), 1), places, -1).index(memory_strides(layout))
+    return index_of(unravel(i, layout.type.shape), memory_strides(layout))
 
 
 def iota(b: Buffers, spec: Single) -> None:

@@ -14,7 +14,7 @@ from ....compiler.formats import Format
 from ....compiler.ir import Attr, Op, Value
 from ....compiler.types import TensorType
 from ...plan.layout import Layout, Order
-from ..expr import PARALLEL, SERIAL, Code, Expr, Index, Vectors, i32, load, ramp, typed
+from ..expr import Code, Expr, Index, Vectors, i32, load, ramp, typed
 from ..formats import from_memory, round_carrier, to_memory
 from ..pointwise.space import memory_dims, memory_strides
 
@@ -67,6 +67,15 @@ class Buffers:
     output_scales: Mapping[int, Expr]
 
 
+def index_of(at: Mapping[int, Expr], strides: Mapping[int, int], start: int = 0) -> Expr:
+    """The index of the element at a place along each dimension."""
+    offset: Expr = i32(start)
+    for d, place in at.items():
+        if strides.get(d, 0):
+            offset = offset + place * i32(strides[d])
+    return offset
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Spot:
     """``v.lanes`` elements of a box: the place along each dimension, of lane 0 along ``side``."""
@@ -77,10 +86,7 @@ class Spot:
 
     def index(self, strides: Mapping[int, int], start: int = 0) -> Expr:
         """The index, or ramp, of these elements for a stride along each dimension."""
-        offset: Expr = i32(start)
-        for d, place in self.at.items():
-            if strides.get(d, 0):
-                offset = offset + place * i32(strides[d])
+        offset = index_of(self.at, strides, start)
         return ramp(offset, self.v.lanes, strides.get(self.side, 0))
 
     def raw(self, buffer: Expr, dtype: str, strides: Mapping[int, int], start: int = 0) -> Expr:
@@ -165,7 +171,7 @@ def over(
 def _blocks(code: Code, rows: int, length: int) -> Iterator[tuple[Expr, Expr]]:
     """First row, and rows, of each of the blocks that threads share."""
     block_rows, blocks = row_blocks(rows, length)
-    with code.loop(blocks, PARALLEL if blocks > 1 else SERIAL) as block:
+    with code.blocks(blocks) as block:
         first = block * i32(block_rows)
         yield first, tir.min(i32(block_rows), i32(rows) - first)
 

@@ -12,7 +12,7 @@ from math import inf, prod
 from tvm import tirx as tir
 
 from ...plan.layout import Layout
-from ..expr import PARALLEL, SERIAL, Code, Expr, Vectors, i32, load
+from ..expr import Code, Expr, Vectors, i32, load
 from ..math import exp, log
 from ..pointwise.space import memory_dims, memory_strides
 from .grid import Buffers, Single, Spot, over, rounded, row_blocks
@@ -74,7 +74,7 @@ def over_rows(code: Code, layout: Layout, body: Callable[[Row], None]) -> None:
     pixels = prod(shape[2:])
     rows = shape[0] * pixels
     block_rows, blocks = row_blocks(rows, shape[1])
-    with code.loop(blocks, PARALLEL if blocks > 1 else SERIAL) as block:
+    with code.blocks(blocks) as block:
         first = block * i32(block_rows)
         with code.loop(tir.min(i32(block_rows), i32(rows) - first)) as r:
             body(Row(code, first + r, pixels))

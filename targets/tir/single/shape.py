@@ -11,10 +11,10 @@ from math import prod
 from tvm import tirx as tir
 
 from ...plan.layout import Layout
-from ..expr import Code, Expr, Vectors, i32, load, packed_place
+from ..expr import Code, Expr, i32, load, packed_place
 from ..formats import round_carrier, to_memory
 from ..pointwise.space import memory_dims, memory_strides
-from .grid import Buffers, Single, Spot, over
+from .grid import Buffers, Single, Spot, index_of, over
 
 Strides = Mapping[int, int]
 
@@ -193,7 +193,7 @@ def _logical(y: Layout, row: Expr, channel: Expr) -> Expr:
         return i32(0)
     outer = unravel(row, tuple(shape[d] for d in dims[:-1]))
     places = {**{dims[i]: place for i, place in outer.items()}, dims[-1]: channel}
-    return Spot(Vectors(Code(), 1), places, -1).index(row_strides(shape))
+    return index_of(places, row_strides(shape))
 
 
 def _code_at(b: Buffers, x: Layout, index: Expr) -> Expr:

@@ -9,7 +9,7 @@ from math import prod
 from tvm import tirx as tir
 
 from ...plan.layout import Layout
-from ..expr import PARALLEL, SERIAL, Expr, Vectors, i32, load, ramp
+from ..expr import Expr, Vectors, i32, load, ramp
 from ..pointwise.space import memory_dims, memory_strides
 from .grid import Buffers, Single, Spot, over, rounded
 from .scalar import instant_scale
@@ -105,7 +105,7 @@ def extremes(b: Buffers, spec: Single) -> None:
         put(i32(0), *total(b.code, [x], spec.lanes, terms, joins, -math.inf))
         return
     each = x.type.elements // places
-    with b.code.loop(places, PARALLEL if places > 1 else SERIAL) as k:
+    with b.code.blocks(places) as k:
         pairs = line(b.code, k * i32(each), i32(each), spec.lanes, terms, joins, -math.inf)
         put(k, *(across(b.code, pair, spec.lanes, largest) for pair in pairs))
 
@@ -152,7 +152,7 @@ def sawb_clip(b: Buffers, spec: Single) -> None:
         return
     channels = w.type.shape[0]
     each = w.type.elements // channels
-    with b.code.loop(channels, PARALLEL if channels > 1 else SERIAL) as k:
+    with b.code.blocks(channels) as k:
         pairs = line(b.code, k * i32(each), i32(each), spec.lanes, terms, SIZES)
         sums = [
             across(b.code, pair, spec.lanes, join) for pair, join in zip(pairs, SIZES, strict=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from tvm import tirx as tir
 
 from ...plan.layout import Layout
-from ..expr import PARALLEL, SERIAL, Code, Expr, Vectors, i32, load, ramp
+from ..expr import Code, Expr, Vectors, i32, load, ramp
 from ..formats import from_memory
 from ..pointwise.space import memory_dims, memory_strides
 from .grid import Spot, flat
@@ -48,7 +48,7 @@ def total(
     each = -(-elements // blocks // lanes) * lanes
     size = len(joins) * (lanes + 1)
     with code.workspace("float64", blocks * size) as partial:
-        with code.loop(blocks, PARALLEL if blocks > 1 else SERIAL) as block:
+        with code.blocks(blocks) as block:
             first = tir.min(block * i32(each), i32(elements))
             count = tir.min(first + i32(each), i32(elements)) - first
             sums = line(code, first, count, lanes, terms, joins, start)

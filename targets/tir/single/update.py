@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from tvm import tirx as tir
 
-from ..expr import STREAMED_BYTES, Expr, Vectors, i32, load, stream
+from ..expr import Expr, Vectors, i32, load
 from ..formats import from_memory
 from ..math import exp, log1p
 from ..pointwise.space import memory_dims, memory_strides
@@ -106,8 +106,8 @@ def _each(b: Buffers, spec: Single, rule: Rule) -> None:
             read[1] = s.v.f(s.v.splat(-1.0) * read[1])
         for i, x in enumerate(rule(s.v, read)):
             layout = spec.outputs[i]
-            if s.v.lanes > 1 and line and layout.bytes >= STREAMED_BYTES:
-                stream(b.code, b.outputs[i], s.at[s.side], x, s.v.lanes)
+            if s.v.lanes > 1 and line and layout.bytes >= b.code.dialect.streamed_bytes:
+                b.code.stream(b.outputs[i], s.at[s.side], x, s.v.lanes)
             else:
                 s.put(b.outputs[i], layout, x, strides[many + 1 + i])
 

@@ -121,7 +121,10 @@ class Step:
 
     @property
     def passes(self) -> tuple[str, ...]:
-        """Names of the passes that ran, in order; a repeated one is ``name#2``."""
+        """Names of the passes that ran, in order; a repeated one is ``name#2``.
+
+        Stages of the target that changed the program stand behind those of the recipe.
+        """
         return tuple(name for name, _ in self._main.stages)
 
     def ir(self, after: str | None = None) -> str:
@@ -198,13 +201,19 @@ class Step:
         return self._variants[shapes]
 
 
+def _stages(source: Source, captured: Program) -> list[tuple[str, Program]]:
+    """The program after each pass of the recipe, then after each stage of the target's own."""
+    passes = source.recipe.apply(captured)
+    return [*passes, *find_target(source.target).lower(passes[-1][1], source.allow)]
+
+
 class _Bound:
     """The training program for one batch shape, through all passes and bound to the target."""
 
     def __init__(
         self, source: Source, options: BindOptions, layout: StateLayout | None = None
     ) -> None:
-        self.stages = source.recipe.apply(source.train)
+        self.stages = _stages(source, source.train)
         self.program = self.stages[-1][1]
         self.state_names = {v.name for v in self.program.state}
         names = set(source.optimizer.inputs())
@@ -212,19 +221,17 @@ class _Bound:
         self.hyper_names = tuple(v.name for v in self.program.inputs if v.name in names)
         self.hyper = [aligned_bytes(4).view(np.float32).reshape(()) for _ in self.hyper_names]
         self.labels = find_labels(self.program)
-        target = find_target(source.target)
-        chosen = replace(options, allow=source.allow)
-        self.executable = target.bind(self.program, layout or state_layout(self.program), chosen)
+        place = layout or state_layout(self.program)
+        self.executable = find_target(source.target).bind(self.program, place, options)
 
 
 class _Evaluation:
     """The evaluation program, run in slices of its batch size."""
 
     def __init__(self, source: Source, options: BindOptions, layout: StateLayout) -> None:
-        self.program = source.recipe.apply(source.evaluation)[-1][1]
+        self.program = _stages(source, source.evaluation)[-1][1]
         self.labels = find_labels(self.program)
-        chosen = replace(options, allow=source.allow)
-        self.executable = find_target(source.target).bind(self.program, layout, chosen)
+        self.executable = find_target(source.target).bind(self.program, layout, options)
 
     def run(self, given: Sequence[torch.Tensor], state: np.ndarray) -> list[torch.Tensor]:
         """Outputs for all samples; the last slice is filled up with zeros."""

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ..compiler.errors import TargetError, closest
 from ..compiler.ir import Program
+from ..compiler.ir.verify import verify
 from .plan.plan import Plan
 from .plan.state import StateLayout
 
@@ -35,16 +36,15 @@ class Executable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BindOptions:
-    """What a user may say: cache folder, threads, another CPU by LLVM's name, waivers."""
+    """What a user may say: cache folder, threads, another CPU by LLVM's name."""
 
     cache_dir: Path | None = None
     threads: int | None = None
     mcpu: str | None = None
-    allow: tuple[str, ...] = ()
 
 
 class TargetModule(Protocol):
-    """What the module of a target offers."""
+    """What the module of a target offers; programs are as ``Target.lower`` leaves them."""
 
     def plan(self, program: Program, state: StateLayout, options: BindOptions) -> Plan | None:
         """Choose kernels without building them; None where the target interprets."""
@@ -53,19 +53,44 @@ class TargetModule(Protocol):
         """Bind ``program``; NoKernelError names op and layer where a kernel is missing."""
 
 
+class Lowering(Protocol):
+    """What the module of a target's own stages offers; it loads no TVM."""
+
+    def lower(self, program: Program, allow: Sequence[str]) -> list[tuple[str, Program]]:
+        """The stages in order, each with the program that it makes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """A target: its name, one line about it, and the module that binds programs to it.
 
     The module is imported at first use, so that tools which run nothing start without TVM. A target
-    that ``compiles`` takes the name of a CPU behind a colon: ``cpu:znver4``.
+    that ``compiles`` takes the name of a CPU behind a colon: ``cpu:znver4``. ``stages`` is the
+    module of its own stages, where it has any.
     """
 
     name: str
     about: str
     module: str
+    stages: str | None = None
     compiles: bool = False
     mcpu: str | None = None
+
+    def lower(self, program: Program, allow: Sequence[str] = ()) -> list[tuple[str, Program]]:
+        """The program after each stage of the target's own that changes it, verified.
+
+        ``allow`` are patterns of layers that may run in float. Raises NoKernelError, with op and
+        layer, for a GEMM of formats that the target has no kernel for and no pattern waives.
+        """
+        if self.stages is None:
+            return []
+        module = cast(Lowering, import_module(self.stages, __package__))
+        made: list[tuple[str, Program]] = []
+        for name, after in module.lower(program, allow):
+            if after is not program:
+                program = verify(after)
+                made.append((name, program))
+        return made
 
     def plan(self, program: Program, state: StateLayout, options: BindOptions) -> Plan | None:
         """See ``TargetModule.plan``."""
@@ -89,6 +114,7 @@ TARGETS = {
             "cpu",
             "TVM kernels on packed storage for the CPU of this machine; cpu:NAME for another CPU",
             ".cpu.target",
+            stages=".cpu.lowering",
             compiles=True,
         ),
         Target("reference", "NumPy, the plain meaning of every op", ".reference.target"),

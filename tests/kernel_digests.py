@@ -24,8 +24,7 @@ from quatrain.passes.recipe import load_recipe
 from quatrain.targets.cpu.module import kernel_names
 from quatrain.targets.plan.kernel import KernelSpec
 from quatrain.targets.plan.plan import Plan
-from quatrain.targets.plan.state import state_layout
-from quatrain.targets.registry import BindOptions, find_target
+from quatrain.tools.planning import plan_program
 
 from .networks import NETWORKS
 
@@ -72,7 +71,7 @@ def lines(recipes: list[str], networks: list[str], cpus: list[str]) -> Iterator[
         for recipe in recipes:
             made = load_recipe(recipe).apply(program)[-1][1]
             for cpu in cpus:
-                plan = find_target(f"cpu:{cpu}").plan(made, state_layout(made), BindOptions())
+                plan = plan_program(f"cpu:{cpu}", made)
                 assert plan is not None
                 for line in digests(plan, known):
                     yield f"{recipe} {network} {cpu} {line}"

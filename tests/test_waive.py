@@ -81,9 +81,12 @@ def test_the_cpu_refuses_what_it_has_no_kernel_for_and_runs_it_where_allowed() -
     program = verify(parse(CHANNELS))
     state = state_layout(program)
     cpu = find_target("cpu")
-    with pytest.raises(NoKernelError, match=r"layer fc: linear of uint4\*c by int4\*t"):
-        cpu.bind(program, state, BindOptions())
-    waived_step = cpu.bind(program, state, BindOptions(allow=("f*",)))
+    for refused in (lambda: cpu.lower(program), lambda: cpu.bind(program, state, BindOptions())):
+        with pytest.raises(NoKernelError, match=r"layer fc: linear of uint4\*c by int4\*t"):
+            refused()
+    ((stage, lowered),) = cpu.lower(program, ("f*",))
+    assert stage == "waive" and lowered.history[-1] == "waive"
+    waived_step = cpu.bind(lowered, state, BindOptions())
     block = state.block()
     state.views(block)["w"][...] = np.arange(30).reshape(5, 6) - 15
     state.views(block)["c"][...] = [1, 2, 3, 4]

@@ -81,7 +81,10 @@ def compile(
     with stage("capture"):
         captured = capture(model, loss, example, optimizer)
     if (folder := env.dump_dir()) is not None:
-        chosen.apply(captured.train, dump.observer(folder, captured.train))
+        see = dump.observer(folder, captured.train)
+        passes = chosen.apply(captured.train, see)
+        for stage_name, program in find_target(name).lower(passes[-1][1], allow):
+            see(stage_name, program)
     with stage("passes and kernels"):
         made, how = source(captured), bind_options()
         step = Step(made, captured.state, how, optimizer=optimizer, recapture=recapture)

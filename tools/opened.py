@@ -1,4 +1,4 @@
-"""A ``.qtn`` file opened for looking: programs after every pass, and the plan; without torch."""
+"""A ``.qtn`` file opened for looking: programs after every stage, and the plan; without torch."""
 
 from __future__ import annotations
 
@@ -30,26 +30,32 @@ class Opened:
 
     @property
     def final(self) -> Program:
-        """The program after all passes."""
+        """The program after all passes and the target's own stages: what is planned."""
         return self.stages[-1][1]
 
     @property
     def allow(self) -> tuple[str, ...]:
         """Layers whose precision was waived."""
-        allow = self.bundle.manifest.get("allow")
-        return tuple(map(str, allow)) if isinstance(allow, list) else ()
+        return _allowed(self.bundle)
 
     def plan(self) -> Plan:
         """The kernels of the target; UsageError for a target that has none."""
-        made = plan_program(self.target, self.final, self.allow)
+        made = plan_program(self.target, self.final)
         if made is None:
             raise UsageError(f"{self.target} interprets and has no plan; try --target cpu")
         return made
 
 
 def open_network(path: Path, *, evaluation: bool = False, target: str | None = None) -> Opened:
-    """Open ``path`` and apply its passes; ``target`` replaces the one it was compiled for."""
+    """Open ``path``, apply its passes and lower it; ``target`` replaces its own."""
     bundle = read(path, state=False)
     captured = bundle.evaluation if evaluation else bundle.train
-    name = find_target(target or str(bundle.manifest.get("target") or env.target())).name
-    return Opened(bundle, dump.stages(captured, bundle.recipe.apply(captured)), name)
+    chosen = find_target(target or str(bundle.manifest.get("target") or env.target()))
+    passes = bundle.recipe.apply(captured)
+    stages = [*passes, *chosen.lower(passes[-1][1], _allowed(bundle))]
+    return Opened(bundle, dump.stages(captured, stages), chosen.name)
+
+
+def _allowed(bundle: Bundle) -> tuple[str, ...]:
+    allow = bundle.manifest.get("allow")
+    return tuple(map(str, allow)) if isinstance(allow, list) else ()

@@ -8,11 +8,12 @@ from ..targets.plan.state import state_layout
 from ..targets.registry import BindOptions, find_target
 
 
-def plan_program(target: str, program: Program, allow: tuple[str, ...] = ()) -> Plan | None:
-    """The plan of ``program`` on ``target``; None for a target that interprets.
+def plan_program(target: str, program: Program) -> Plan | None:
+    """The plan of ``program``, lowered for ``target``; None for a target that interprets.
 
-    Raises NoKernelError, with op and layer, where no kernel of the asked formats exists and no
-    pattern of ``allow`` waives it; ImportError where what the target builds with is missing.
+    Raises NoKernelError, with op and layer, where no kernel of the asked formats exists;
+    ImportError where what the target builds with is missing.
     """
-    options = BindOptions(allow=allow)
-    return find_target(target).plan(program, state_layout(program), options)
+    chosen = find_target(target)
+    lowered = [program, *(made for _, made in chosen.lower(program))][-1]
+    return chosen.plan(lowered, state_layout(lowered), BindOptions())

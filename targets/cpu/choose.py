@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 
-from ...compiler.errors import NoKernelError, TargetError
+from ...compiler.errors import TargetError
 from ...compiler.ir import Op, Value
 from ...compiler.ir.accumulation import accumulation
-from ...compiler.types import Scale, TensorType
+from ...compiler.types import TensorType
 from ..plan.kernel import Kernel, Slot, slots_of
 from ..plan.layout import Layout, Order
 from .amx.taps import AMX_TAPS
@@ -25,6 +25,7 @@ from .gemm.spec import Gemm, GemmSpec, Steps, Way
 from .gemm.taps import TAPS
 from .gemm.weight_grad import WEIGHT_GRAD
 from .info import CpuInfo
+from .lowering import check_gemm
 
 WAYS = (*AMX_TAPS, *AMX_WEIGHT_GRAD, *DEPTHWISE_PAIRS, *TAPS, *WEIGHT_GRAD, *CHUNKED)
 # A transposed convolution walks through its weights as dX of a convolution does.
@@ -54,7 +55,7 @@ def choose(gemm: Gemm, among: Sequence[Way] = WAYS) -> GemmSpec:
 def gemm_kernel(ops: tuple[Op, ...], orders: Mapping[Value, Order], cpu: CpuInfo) -> Kernel:
     """The kernel of a GEMM, or of a GEMM and the ``add_bias`` that reads it.
 
-    Raises NoKernelError for a scale per channel where it is no factor of the result.
+    Raises NoKernelError, see ``check_gemm``.
     """
     gemm, out = ops[0], ops[-1].result
     check_gemm(gemm)
@@ -102,15 +103,3 @@ def matmul_kernel(op: Op, cpu: CpuInfo) -> Kernel:
 def _steps(gemm: Op, name: str) -> Steps:
     first, second = gemm.ints_attr(name)
     return first, second
-
-
-def check_gemm(gemm: Op) -> None:
-    """Raise NoKernelError for a GEMM that has no kernel of its formats."""
-    scales = [v.type.scale for v in gemm.inputs]
-    weight_grad = gemm.kind.endswith("weight_grad")
-    if scales[0] is Scale.CHANNEL or (weight_grad and scales[1] is Scale.CHANNEL):
-        shown = " by ".join(v.type.short for v in gemm.inputs)
-        raise NoKernelError(
-            f"cpu: layer {gemm.origin or '-'}: {gemm.kind} of {shown}: a scale per channel is only"
-            " supported on weights; give this operand one scale per tensor"
-        )

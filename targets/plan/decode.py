@@ -25,7 +25,7 @@ def decode_operands(program: Program) -> Program:
     def rule(region: Region, op: Op) -> tuple[Op, ...] | None:
         return in_float(op, _wanted(op), taken) if _wanted(op) else None
 
-    return program.rewrite(rule)
+    return program.rewrite(rule, by="decode_operands")
 
 
 def in_float(op: Op, operands: tuple[Value, ...], taken: set[str]) -> tuple[Op, ...]:

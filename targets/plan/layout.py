@@ -13,6 +13,7 @@ one has all scales first, then all offsets; a squeezed one alpha and beta.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from itertools import pairwise
@@ -20,7 +21,7 @@ from math import prod
 
 import networkx as nx
 
-from ...compiler.ir import Program, Value
+from ...compiler.ir import Op, Program, Value
 from ...compiler.types import Scale, TensorType
 
 
@@ -133,3 +134,16 @@ def _images(program: Program) -> set[Value]:
         if group & images and not group & matrices:
             found |= group
     return found
+
+
+def same_bytes(view: Op, order: Mapping[Value, Order]) -> bool:
+    """Whether both shapes of a view lie in memory alike, so that it costs nothing."""
+    layouts = [Layout(v.type, order[v]) for v in (view.inputs[0], view.result)]
+    return all(x.parts == 1 and _row_major(x) for x in layouts)
+
+
+def _row_major(layout: Layout) -> bool:
+    """Whether the memory order is the logical one."""
+    shape = layout.type.shape
+    trivial = len(shape) < 3 or shape[1] == 1 or all(d == 1 for d in shape[2:])
+    return layout.order is Order.ROWS or trivial

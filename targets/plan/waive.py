@@ -28,7 +28,7 @@ def waive(program: Program, check: Check, allow: Sequence[str]) -> Program:
     def rule(region: Region, op: Op) -> tuple[Op, ...] | None:
         return in_float(op, _coded(op), taken) if op.result.name in refused else None
 
-    return program.rewrite(rule)
+    return program.rewrite(rule, by="waive")
 
 
 def waived(program: Program) -> tuple[str, ...]:

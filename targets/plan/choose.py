@@ -1,0 +1,46 @@
+"""From a program to its plan: fuse, choose a kernel for each group, give every buffer a place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from ...compiler.ir import Program, Value
+from .fuse import Group, fuse
+from .kernel import Kernel
+from .layout import Order, orders, same_bytes
+from .plan import Plan, PlannedKernel, place_slots
+from .state import StateLayout
+
+
+class Kernels(Protocol):
+    """What a target brings: which ops it fuses, and a kernel for each group."""
+
+    @property
+    def pointwise(self) -> frozenset[str]:
+        """Ops that compute element by element."""
+
+    @property
+    def tails(self) -> frozenset[str]:
+        """Ops that also, or only, reduce."""
+
+    def kernel(self, group: Group, orders: Mapping[Value, Order]) -> Kernel:
+        """The kernel of a group; NoKernelError names op and layer where there is none."""
+
+
+def make_plan(program: Program, state: StateLayout, kernels: Kernels) -> Plan:
+    """The plan of a program that the target has lowered; a view that costs nothing has no kernel.
+
+    Raises NoKernelError, with op and layer, where no kernel of the asked formats exists.
+    """
+    order = orders(program)
+    bound = {*program.outputs, *(v for _, v in program.next)}
+    chosen: list[PlannedKernel] = []
+    aliases: dict[Value, Value] = {}
+    for group in fuse(program, kernels.pointwise, kernels.tails):
+        first = group.ops[0]
+        if first.kind == "view" and first.result not in bound and same_bytes(first, order):
+            aliases[first.result] = first.inputs[0]
+        else:
+            chosen.append(PlannedKernel(kernels.kernel(group, order), group.region))
+    return place_slots(program, chosen, order, aliases, state)

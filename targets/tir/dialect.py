@@ -1,0 +1,41 @@
+"""What a target says in words of its own, while kernels are built from the same statements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from tvm.ir import Expr
+from tvm.tirx import stmt as st
+
+if TYPE_CHECKING:
+    from .expr import Code
+
+# Functions of floats that every target has, correctly rounded; rint breaks ties to even.
+Rounded = Literal["sqrt", "rint", "floor"]
+
+
+class Dialect(Protocol):
+    """The words; ``code`` is the function that they go into."""
+
+    # Results of at least so many bytes are stored past the caches.
+    streamed_bytes: int
+
+    def fence(self, value: Expr, vector: str) -> Expr:
+        """A float of type ``vector`` that is not contracted with what reads it."""
+
+    def call(self, function: Rounded, vector: str, x: Expr) -> Expr:
+        """A function of floats of type ``vector``."""
+
+    def blocks(self, code: Code, count: int) -> AbstractContextManager[Expr]:
+        """Turns 0 .. count - 1 in any order, shared by all that compute; done when it ends."""
+
+    def workspace(self, code: Code, dtype: str, size: int) -> AbstractContextManager[Expr]:
+        """Memory that lives until the ``with`` ends; its contents are undefined at first."""
+
+    def stream(self, code: Code, buffer: Expr, index: Expr, value: Expr, lanes: int) -> None:
+        """Store f32 numbers past the caches; ``index`` is a multiple of ``lanes``."""
+
+    def link(self, texts: Iterable[str], body: st.Stmt) -> st.Stmt:
+        """``body`` with the target's own texts that its calls refer to."""

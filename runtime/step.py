@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,34 +12,16 @@ import torch
 
 from ..compiler.errors import FileError, InputError, RecipeError, closest
 from ..compiler.ir import SEED, Program
-from ..compiler.ir.optimizers import Group, HasGroups, OptimizerSpec
+from ..compiler.ir.optimizers import HasGroups
 from ..compiler.ir.text import show
 from ..passes.average_weights import AVERAGE
-from ..passes.recipe import Recipe
 from ..targets.plan.state import StateLayout, aligned_bytes, state_layout
 from ..targets.registry import BindOptions, Executable, find_target
 from .bundle import Bundle, read, write
 from .inputs import check_batch, check_labels, find_labels, to_torch
 from .report.bill import Bill, make_bill, with_spent
+from .source import Source, mapping, source_of
 from .state import State
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """All that a step is made from: captured f32 programs, recipe, optimizer, choices.
-
-    ``model_state`` maps each key of the model's ``state_dict`` to the state value that holds it.
-    """
-
-    train: Program
-    evaluation: Program
-    recipe: Recipe
-    optimizer: OptimizerSpec
-    model_state: Mapping[str, str]
-    target: str = "cpu"
-    seed: int = 0
-    allow: tuple[str, ...] = ()
-
 
 Recapture = Callable[[Sequence[torch.Tensor]], Source]
 
@@ -281,8 +263,8 @@ def load_step(path: str | Path, options: BindOptions, target: str | None = None)
     """
     bundle = read(path)
     try:
-        source = _source(bundle)
-        hyper = {k: float(v) for k, v in _mapping(bundle.manifest["hyper"]).items()}
+        source = source_of(bundle)
+        hyper = {k: float(v) for k, v in mapping(bundle.manifest["hyper"]).items()}
     except (KeyError, TypeError, ValueError) as e:
         raise FileError(f"{path}: manifest.json lacks or garbles {e}") from None
     if target is not None:
@@ -290,35 +272,6 @@ def load_step(path: str | Path, options: BindOptions, target: str | None = None)
     step = Step(source, bundle.state, options)
     step.hyper.update(hyper)
     return step
-
-
-def _source(bundle: Bundle) -> Source:
-    facts = bundle.manifest
-    optimizer = _mapping(facts["optimizer"])
-    groups = tuple(
-        Group(
-            tuple(map(str, g["parameters"])),
-            {k: float(v) for k, v in _mapping(g["numbers"]).items()},
-            {k: bool(v) for k, v in _mapping(g["flags"]).items()},
-        )
-        for g in map(_mapping, optimizer["groups"])
-    )
-    return Source(
-        bundle.train,
-        bundle.evaluation,
-        bundle.recipe,
-        OptimizerSpec(str(optimizer["kind"]), groups),
-        {str(k): str(v) for k, v in _mapping(facts["model_state"]).items()},
-        str(facts["target"]),
-        int(facts["seed"]),  # type: ignore[call-overload]
-        tuple(map(str, facts["allow"])),  # type: ignore[call-overload]
-    )
-
-
-def _mapping(data: object) -> dict[str, Any]:
-    if not isinstance(data, dict):
-        raise TypeError(f"an object where {type(data).__name__} stands")
-    return data
 
 
 def _array(name: str, value: object) -> np.ndarray:

@@ -8,8 +8,9 @@ from quatrain.compiler.ir import Program
 from quatrain.compiler.ir.ops import OPS
 from quatrain.compiler.ir.text import parse
 from quatrain.compiler.ir.verify import verify
-from quatrain.runtime.report import tables as bill_tables
-from quatrain.runtime.report.bill import CONVERSIONS, Bill, Making, bill_of
+from quatrain.runtime.report import bill_tables, tables
+from quatrain.runtime.report.bill import CONVERSIONS, Bill, bill_of
+from quatrain.runtime.report.costs import Making
 from quatrain.runtime.report.torch_saved import ALIASES, KEEPS, torch_saved
 
 from .bill_programs import CAPTURED, QUANTIZED
@@ -175,9 +176,9 @@ def test_prints_at_any_width(low: Bill, width: int, monkeypatch: pytest.MonkeyPa
     ],
 )
 def test_counts(n: int, text: str) -> None:
-    assert bill_tables.count(n) == text
+    assert tables.count(n) == text
 
 
 @pytest.mark.parametrize(("n", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB")])
 def test_sizes(n: int, text: str) -> None:
-    assert bill_tables.size(n) == text
+    assert tables.size(n) == text

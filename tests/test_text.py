@@ -13,7 +13,8 @@ from quatrain.compiler.errors import ParseError
 from quatrain.compiler.formats import FORMATS
 from quatrain.compiler.ir import Op, Program, Region, Value
 from quatrain.compiler.ir.ops import OPS
-from quatrain.compiler.ir.text import parse_attr, parse_type, show_attr
+from quatrain.compiler.ir.program import show_attr
+from quatrain.compiler.ir.text import parse_attr, parse_type
 from quatrain.compiler.types import Scale, TensorType
 
 STEP = """\

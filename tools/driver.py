@@ -13,7 +13,8 @@ from torch import nn
 
 from ..compiler.capture.program import Capture, capture
 from ..passes.recipe import Recipe, load_recipe, recipe_names
-from ..runtime.step import Source, Step, load_step
+from ..runtime.source import Source
+from ..runtime.step import Step, load_step
 from ..targets.registry import TARGETS, BindOptions, find_target
 from . import dump, env
 from .stages import stage

@@ -9,7 +9,6 @@ from fnmatch import fnmatchcase
 from ..compiler.errors import UsageError, closest
 from ..compiler.ir import Op, Program, Value
 from ..compiler.ir.analysis import saved
-from ..compiler.ir.text import show_op
 
 
 def matches(origin: str, layer: str) -> bool:
@@ -49,7 +48,7 @@ def _lines(ops: Sequence[Op], kept: Collection[Value]) -> list[str]:
         lines += [f"  # {op.origin}"] if op.origin != origin else []
         origin = op.origin
         reads = ", ".join(f"{v.name} : {v.type}" for v in dict.fromkeys(op.inputs))
-        lines += [f"  {show_op(op)}", *([f"      reads {reads}"] if reads else [])]
+        lines += [f"  {op}", *([f"      reads {reads}"] if reads else [])]
         held = ", ".join(v.name for v in op.results if v in kept)
         lines += [f"      kept for backward: {held}"] if held else []
     return lines

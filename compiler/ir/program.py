@@ -10,7 +10,7 @@ No op works in place: what a state value becomes after the step is bound by ``ne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -21,6 +21,15 @@ NO_ATTRS: Mapping[str, Attr] = MappingProxyType({})
 REGIONS = ("forward", "backward", "update")
 # State that counts steps, and that stochastic choices start from.
 STEP, SEED = "step", "generator.seed"
+
+
+def show_attr(value: Attr) -> str:
+    """An attribute as it stands in the text."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return f"[{','.join(map(repr, value))}]"
+    return value if isinstance(value, str) else repr(value)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -40,6 +49,13 @@ class Op:
     results: tuple[Value, ...]
     attrs: Mapping[str, Attr] = field(default_factory=lambda: NO_ATTRS)
     origin: str = ""
+
+    def __str__(self) -> str:
+        """The op's line in the text of its program."""
+        pairs = ", ".join(f"{k}={show_attr(v)}" for k, v in self.attrs.items())
+        attrs = f" {{{pairs}}}" if pairs else ""
+        types = ", ".join(str(r.type) for r in self.results)
+        return f"{_names(self.results)} = {self.kind}({_names(self.inputs)}){attrs} : {types}"
 
     @property
     def result(self) -> Value:
@@ -83,6 +99,10 @@ class Op:
         return tuple(map(float, value))
 
 
+def _names(values: Iterable[Value]) -> str:
+    return ", ".join(v.name for v in values)
+
+
 @dataclass(frozen=True, slots=True)
 class Region:
     """A phase of the step; it may read the values of the phases before it."""
@@ -113,10 +133,24 @@ class Program:
     history: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """The program's text."""
-        from .text import show  # text reads programs back, so it imports this module
-
-        return show(self)
+        """The program's text; ``text.parse`` reads it back."""
+        lines = [f"program {self.name}"]
+        lines += [f"after {', '.join(self.history)}"] if self.history else []
+        lines += [f"input {v.name} : {v.type}" for v in self.inputs]
+        for v in self.state:
+            start = f" = {self.initial[v.name]!r}" if v.name in self.initial else ""
+            lines.append(f"state {v.name} : {v.type}{start}")
+        for region in self.regions:
+            lines += ["", f"{region.name}:"]
+            origin = ""
+            for op in region.ops:
+                if op.origin != origin:
+                    lines.append(f"  # {op.origin}")
+                    origin = op.origin
+                lines.append(f"  {op}")
+        lines += ["", f"return {_names(self.outputs)}"]
+        lines += [f"next {s.name} = {v.name}" for s, v in self.next]
+        return "\n".join(lines) + "\n"
 
     def ops(self) -> Iterator[tuple[Region, Op]]:
         """All ops in order, each with its region."""

@@ -12,7 +12,7 @@ Nothing is aligned across lines, so that a pass that changes one op changes one 
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Mapping
 from types import MappingProxyType
 
 from ..errors import ParseError, closest
@@ -27,40 +27,7 @@ INTEGER = re.compile(r"-?\d{1,18}")
 
 def show(program: Program) -> str:
     """The text of ``program``."""
-    lines = [f"program {program.name}"]
-    lines += [f"after {', '.join(program.history)}"] if program.history else []
-    lines += [f"input {v.name} : {v.type}" for v in program.inputs]
-    for v in program.state:
-        start = f" = {program.initial[v.name]!r}" if v.name in program.initial else ""
-        lines.append(f"state {v.name} : {v.type}{start}")
-    for region in program.regions:
-        lines += ["", f"{region.name}:"]
-        origin = ""
-        for op in region.ops:
-            if op.origin != origin:
-                lines.append(f"  # {op.origin}")
-                origin = op.origin
-            lines.append(f"  {show_op(op)}")
-    lines += ["", f"return {_names(program.outputs)}"]
-    lines += [f"next {s.name} = {v.name}" for s, v in program.next]
-    return "\n".join(lines) + "\n"
-
-
-def show_op(op: Op) -> str:
-    """The line of one op."""
-    pairs = ", ".join(f"{k}={show_attr(v)}" for k, v in op.attrs.items())
-    attrs = f" {{{pairs}}}" if pairs else ""
-    types = ", ".join(str(r.type) for r in op.results)
-    return f"{_names(op.results)} = {op.kind}({_names(op.inputs)}){attrs} : {types}"
-
-
-def show_attr(value: Attr) -> str:
-    """An attribute as it stands in the text."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return f"[{','.join(map(repr, value))}]"
-    return value if isinstance(value, str) else repr(value)
+    return str(program)
 
 
 def parse(text: str) -> Program:
@@ -254,10 +221,6 @@ def _malformed(line: str) -> str:
     if " : " not in line:
         return "the op has no ' : TYPE' at its end; an op reads NAMES = KIND(NAMES) : TYPES"
     return "not an op; one reads NAMES = KIND(NAMES) {KEY=VALUE, ...} : TYPES"
-
-
-def _names(values: Iterable[Value]) -> str:
-    return ", ".join(v.name for v in values)
 
 
 def _split(text: str) -> list[str]:

@@ -11,7 +11,7 @@ from .accumulation import refusal
 from .ops import OPS, OpDef
 from .program import REGIONS, Attr, Op, Program, Region, Value
 from .shapes import ShapeMismatch, expected_shapes
-from .text import RETURN, parse_lines, show_op
+from .text import RETURN, parse_lines
 
 
 def _float(t: TensorType) -> bool:
@@ -101,7 +101,7 @@ def _check_op(region: Region, i: int, op: Op, seen: dict[Value, str], names: set
     fact = _use(op, region, seen) or _signature(op) or refusal(op) or _results(op, names)
     if fact:
         lines = [
-            f"  {'>' if j == i else ' '} {show_op(o)}"
+            f"  {'>' if j == i else ' '} {o}"
             for j, o in enumerate(region.ops[max(0, i - 3) : i + 4], max(0, i - 3))
         ]
         where = f"{region.name}, layer {op.origin or '-'}"

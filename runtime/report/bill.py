@@ -7,29 +7,27 @@ Plain data, computed from programs, and from state where bits change; ``print`` 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...compiler.ir import Op, Program, Value
 from ...compiler.ir.analysis import Gemm, gemms, saved
-from ...compiler.types import Shape
 from ...passes.count_bit_operations import SPENT
 from ...passes.parts.select import selected
 from ...targets.plan.kernel import Unit
 from ...targets.plan.layout import Layout, Order, orders
 from ...targets.plan.waive import waived
-from .bit_operations import BitOperations, bit_operations
-from .torch_saved import Kept, torch_saved
+from .bill_tables import text
+from .costs import NO_UNIT, ConversionLine, Costs, GemmLine, Making, SavedLine
+from .torch_saved import torch_saved
 
 if TYPE_CHECKING:
     from ...passes.recipe import Recipe
     from ...targets.plan.plan import Plan
-    from ..step import Source
+    from ..source import Source
 
-NO_UNIT = "-"
-FOUR_BITS, EIGHT_BITS = 4, 8
 # Ops that turn numbers of one format into numbers of another; each costs a read and a write.
 CONVERSIONS = frozenset(
     {
@@ -40,194 +38,10 @@ CONVERSIONS = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class GemmLine:
-    """One GEMM: its layer and direction, storage of both operands, what multiplies, its MACs."""
-
-    layer: str
-    direction: str
-    operands: tuple[str, str]
-    bits: tuple[int, int]
-    unit: str
-    macs: int
-    share: float
-    exempt: bool
-
-    @property
-    def formats(self) -> str:
-        """The format class: ``uint4 x int4``."""
-        return " x ".join(o.partition("*")[0] for o in self.operands)
-
-    @property
-    def bit_operations(self) -> int:
-        """Bits of one operand times bits of the other, for each MAC."""
-        return self.bits[0] * self.bits[1] * self.macs
-
-    @property
-    def four_bit(self) -> bool:
-        """Whether both operands are stored in at most four bits."""
-        return max(self.bits) <= FOUR_BITS
-
-    @property
-    def eight_bit(self) -> bool:
-        """Whether both operands are stored in at most eight bits, and not both in four."""
-        return FOUR_BITS < max(self.bits) <= EIGHT_BITS
-
-
-@dataclass(frozen=True, slots=True)
-class ClassLine:
-    """All GEMMs of one format class on one unit: their number, MACs and share of the step."""
-
-    formats: str
-    unit: str
-    gemms: int
-    macs: int
-    share: float
-
-
-@dataclass(frozen=True, slots=True)
-class SavedLine:
-    """A value that backward reads: format with scale, shape, bytes; ``kind`` says where it is from.
-
-    ``kind`` is ``batch`` (a program input), ``weights`` (computed from state alone) or
-    ``activation``.
-    """
-
-    name: str
-    layer: str
-    format: str
-    shape: Shape
-    bytes: int
-    kind: str
-
-
-@dataclass(frozen=True, slots=True)
-class ConversionLine:
-    """Elements that one kind of op converts per step between two formats."""
-
-    op: str
-    source: str
-    result: str
-    tensors: int
-    elements: int
-
-
-@dataclass(frozen=True, slots=True)
-class Making:
-    """How the program came about: recipe with options and hash, target, passes, waivers."""
-
-    recipe: str = NO_UNIT
-    options: tuple[tuple[str, str], ...] = ()
-    digest: str = NO_UNIT
-    target: str = NO_UNIT
-    passes: tuple[str, ...] = ()
-    waivers: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Bill:
-    """What one training step costs and how it computes; ``print`` it, or take ``to_dict()``.
-
-    ``torch_saved`` is None where the captured f32 program was not at hand; ``planned_bytes`` is
-    what the target's memory plan keeps between forward and backward, None without a plan;
-    ``samples`` is the size of the batch; ``spent_giga`` are, of a program whose bits change while
-    it runs, the mean GBitOPs of its steps so far.
-    """
-
-    program: str
-    making: Making
-    gemms: tuple[GemmLine, ...]
-    saved: tuple[SavedLine, ...]
-    torch_saved: tuple[Kept, ...] | None
-    conversions: tuple[ConversionLine, ...]
-    planned_bytes: int | None = None
-    samples: int = 1
-    spent_giga: float | None = None
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates of the whole step."""
-        return sum(g.macs for g in self.gemms)
-
-    @property
-    def bit_operations(self) -> BitOperations:
-        """What the multiplications cost by the bits of their operands."""
-        return bit_operations(((g.bits, g.macs) for g in self.gemms), self.samples)
-
-    @property
-    def four_bit_share(self) -> float:
-        """Share (0..1) of all MACs, exempt ones included, whose operands both have <= 4 bits."""
-        return sum(g.macs for g in self.gemms if g.four_bit) / max(self.macs, 1)
-
-    @property
-    def eight_bit_share(self) -> float:
-        """Share (0..1) of all MACs whose wider operand has 5..8 bits, such as those in FP8."""
-        return sum(g.macs for g in self.gemms if g.eight_bit) / max(self.macs, 1)
-
-    @property
-    def exempt_share(self) -> float:
-        """Share (0..1) of all MACs in layers that the recipe leaves in the carrier."""
-        return sum(g.macs for g in self.gemms if g.exempt) / max(self.macs, 1)
-
-    @property
-    def classes(self) -> tuple[ClassLine, ...]:
-        """MACs by format class and unit, the largest first."""
-        groups: dict[tuple[str, str], list[GemmLine]] = {}
-        for g in self.gemms:
-            groups.setdefault((g.formats, g.unit), []).append(g)
-        lines = (
-            ClassLine(f, u, len(g), sum(x.macs for x in g), sum(x.share for x in g))
-            for (f, u), g in groups.items()
-        )
-        return tuple(sorted(lines, key=lambda c: (-c.macs, c.formats)))
-
-    @property
-    def saved_bytes(self) -> int:
-        """Bytes kept for backward; the batch, which the caller holds anyway, does not count."""
-        return sum(s.bytes for s in self.saved if s.kind != "batch")
-
-    @property
-    def torch_bytes(self) -> int | None:
-        """Bytes that PyTorch would keep in f32, parameters and batch not counted."""
-        if self.torch_saved is None:
-            return None
-        return sum(k.bytes for k in self.torch_saved)
-
-    def to_dict(self) -> dict[str, object]:
-        """Everything as plain numbers, words, lists and dictionaries, ready for JSON."""
-        return {
-            "program": self.program,
-            "recipe": {
-                "name": self.making.recipe,
-                "options": dict(self.making.options),
-                "hash": self.making.digest,
-            },
-            "target": self.making.target,
-            "passes": list(self.making.passes),
-            "waivers": list(self.making.waivers),
-            "macs": self.macs,
-            "bit_operations": self.bit_operations.to_dict(),
-            "spent_giga_per_step": self.spent_giga,
-            "four_bit_share": self.four_bit_share,
-            "eight_bit_share": self.eight_bit_share,
-            "exempt_share": self.exempt_share,
-            "classes": [asdict(c) for c in self.classes],
-            "gemms": [
-                {**asdict(g), "formats": g.formats, "bit_operations": g.bit_operations}
-                for g in self.gemms
-            ],
-            "saved": [asdict(s) for s in self.saved],
-            "saved_bytes": self.saved_bytes,
-            "planned_bytes": self.planned_bytes,
-            "torch_saved": None
-            if self.torch_saved is None
-            else [asdict(k) for k in self.torch_saved],
-            "torch_bytes": self.torch_bytes,
-            "conversions": [asdict(c) for c in self.conversions],
-        }
+class Bill(Costs):
+    """What one training step costs and how it computes; ``print`` it, or take ``to_dict()``."""
 
     def __str__(self) -> str:
-        from .tables import text
-
         return text(self)
 
 

@@ -12,7 +12,7 @@ from tvm.tirx import stmt as st
 from tvm.tirx.op import TVMBackendFreeWorkspace, call_intrin
 
 from ..tir import expr
-from ..tir.dialect import Rounded
+from ..tir.dialect import Rounded, Statements
 from ..tir.expr import PARALLEL, SERIAL, Code, Expr, i32
 
 INTRINSICS: dict[Rounded, str] = {"sqrt": "sqrt", "rint": "roundeven", "floor": "floor"}
@@ -40,12 +40,12 @@ class Llvm:
         """One instruction."""
         return tir.call_llvm_pure_intrin(vector, f"llvm.{INTRINSICS[function]}", x)
 
-    def blocks(self, code: Code, count: int) -> AbstractContextManager[Expr]:
+    def blocks(self, code: Statements, count: int) -> AbstractContextManager[Expr]:
         """A loop that the threads share; a single turn needs none."""
         return code.loop(count, PARALLEL if count > 1 else SERIAL)
 
     @contextmanager
-    def workspace(self, code: Code, dtype: str, size: int) -> Iterator[Expr]:
+    def workspace(self, code: Statements, dtype: str, size: int) -> Iterator[Expr]:
         """Heap memory, of the thread that takes it."""
         name = code.name("work")
         bits = tvm.DataType(dtype).bits
@@ -60,7 +60,7 @@ class Llvm:
         yield buffer
         code.add(st.Evaluate(TVMBackendFreeWorkspace(1, 0, pointer)))
 
-    def stream(self, code: Code, buffer: Expr, index: Expr, value: Expr, lanes: int) -> None:
+    def stream(self, code: Statements, buffer: Expr, index: Expr, value: Expr, lanes: int) -> None:
         """Threads end a loop with a locked instruction, which orders these stores as others."""
         code.link(STREAM.format(lanes=lanes, bytes=4 * lanes))
         place = tir.address_of(buffer[index])

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
 
 from tvm.ir import Expr
 from tvm.tirx import stmt as st
 
-if TYPE_CHECKING:
-    from .expr import Code
-
 # Functions of floats that every target has, correctly rounded; rint breaks ties to even.
 Rounded = Literal["sqrt", "rint", "floor"]
+
+
+class Statements(Protocol):
+    """The function that the words go into: see ``expr.Code``."""
+
+    def add(self, statement: st.Stmt) -> None:
+        """Append a statement."""
+
+    def name(self, prefix: str) -> str:
+        """A name not used before."""
+
+    def loop(self, extent: int, kind: int) -> AbstractContextManager[Expr]:
+        """A loop of one of TVM's kinds."""
+
+    def link(self, text: str) -> None:
+        """Have a text of the target's own at hand, see ``Dialect.link``."""
 
 
 class Dialect(Protocol):
@@ -28,13 +41,13 @@ class Dialect(Protocol):
     def call(self, function: Rounded, vector: str, x: Expr) -> Expr:
         """A function of floats of type ``vector``."""
 
-    def blocks(self, code: Code, count: int) -> AbstractContextManager[Expr]:
+    def blocks(self, code: Statements, count: int) -> AbstractContextManager[Expr]:
         """Turns 0 .. count - 1 in any order, shared by all that compute; done when it ends."""
 
-    def workspace(self, code: Code, dtype: str, size: int) -> AbstractContextManager[Expr]:
+    def workspace(self, code: Statements, dtype: str, size: int) -> AbstractContextManager[Expr]:
         """Memory that lives until the ``with`` ends; its contents are undefined at first."""
 
-    def stream(self, code: Code, buffer: Expr, index: Expr, value: Expr, lanes: int) -> None:
+    def stream(self, code: Statements, buffer: Expr, index: Expr, value: Expr, lanes: int) -> None:
         """Store f32 numbers past the caches; ``index`` is a multiple of ``lanes``."""
 
     def link(self, texts: Iterable[str], body: st.Stmt) -> st.Stmt:

@@ -11,7 +11,7 @@ import typer
 from ...passes.count_bit_operations import SPENT
 from ...runtime.bundle import read
 from ...runtime.report.bill import Bill, bill_of, exempt_layers, making_of, plan_units, with_spent
-from ...runtime.report.tables import tables
+from ...runtime.report.bill_tables import tables
 from .. import terminal
 from ..arguments import Json, Network, Target, UserRecipe, load_user_passes
 from ..opened import Opened, open_network

@@ -1,0 +1,60 @@
+"""All that a step is made from, as data; a ``.qtn`` file holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..compiler.ir import Program
+from ..compiler.ir.optimizers import Group, OptimizerSpec
+from ..passes.recipe import Recipe
+from .bundle import Bundle
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """All that a step is made from: captured f32 programs, recipe, optimizer, choices.
+
+    ``model_state`` maps each key of the model's ``state_dict`` to the state value that holds it.
+    """
+
+    train: Program
+    evaluation: Program
+    recipe: Recipe
+    optimizer: OptimizerSpec
+    model_state: Mapping[str, str]
+    target: str = "cpu"
+    seed: int = 0
+    allow: tuple[str, ...] = ()
+
+
+def source_of(bundle: Bundle) -> Source:
+    """What a bundle was made from; KeyError, TypeError or ValueError where it lacks something."""
+    facts = bundle.manifest
+    optimizer = mapping(facts["optimizer"])
+    groups = tuple(
+        Group(
+            tuple(map(str, g["parameters"])),
+            {k: float(v) for k, v in mapping(g["numbers"]).items()},
+            {k: bool(v) for k, v in mapping(g["flags"]).items()},
+        )
+        for g in map(mapping, optimizer["groups"])
+    )
+    return Source(
+        bundle.train,
+        bundle.evaluation,
+        bundle.recipe,
+        OptimizerSpec(str(optimizer["kind"]), groups),
+        {str(k): str(v) for k, v in mapping(facts["model_state"]).items()},
+        str(facts["target"]),
+        int(facts["seed"]),  # type: ignore[call-overload]
+        tuple(map(str, facts["allow"])),  # type: ignore[call-overload]
+    )
+
+
+def mapping(data: object) -> dict[str, Any]:
+    """``data``, which must be a dictionary."""
+    if not isinstance(data, dict):
+        raise TypeError(f"an object where {type(data).__name__} stands")
+    return data

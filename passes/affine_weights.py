@@ -14,11 +14,10 @@ from dataclasses import replace
 from typing import Literal
 
 from ..compiler.ir import Op, Program, Region
-from ..compiler.ir.ops import FORWARD_GEMMS, INPUT_GRADS
+from ..compiler.ir.ops import READS_WEIGHT
 from .parts.affine import Quantizers
 from .parts.select import quantized
 
-READS_WEIGHT = FORWARD_GEMMS | INPUT_GRADS
 # Its output channels are dimension 1, which a scale does not go along.
 ONE_RANGE = frozenset(("conv2d_transpose", "conv2d_transpose_input_grad"))
 

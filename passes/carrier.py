@@ -20,37 +20,8 @@ from typing import Literal
 
 from ..compiler.formats import F32, FORMATS, Format
 from ..compiler.ir import Op, Program, Region, Value, unused
-from ..compiler.ir.ops import FORWARD_GEMMS, INPUT_GRADS, OPS, PRODUCTS
-from ..compiler.ir.optimizers import UPDATES
-from .parts.names import words
+from ..compiler.ir.ops import OPS, PRODUCTS, Trait, has
 
-# These turn f32 into the carrier whatever they read; only their first result is a tensor of data.
-MAKERS = (
-    FORWARD_GEMMS
-    | INPUT_GRADS
-    | words(
-        "matmul embedding grad_scale pact_grad pact_plus_grad batch_norm "
-        "batch_norm_input_grad batch_norm_eval_grad log_softmax_grad mse_loss_grad dequantize"
-    )
-)
-# These keep the carrier of what they read.
-KEEPERS = words(
-    "relu relu_grad add sub mul scale add_bias clamp_min clamp_max shift div maximum minimum "
-    "compare compare_to where masked abs sign sqrt exp expm1 log log1p tanh sigmoid erf power "
-    "sum mean max resample broadcast max_pool2d "
-    "max_pool2d_grad avg_pool2d avg_pool2d_grad adaptive_avg_pool2d adaptive_avg_pool2d_grad "
-    "adaptive_max_pool2d adaptive_max_pool2d_grad view permute cat slice slice_grad pad"
-)
-MOVES = words("view permute cat slice")
-# Between a sum over the data and the parameter whose gradient it is.
-PASS_ON = words("add sub scale view permute broadcast slice cat")
-REDUCTIONS = words("sum mean max")
-# Layers that take functions, such as norms and softmax, compute in f32 inside.
-FUNCTIONS = words("div sqrt exp expm1 log log1p tanh sigmoid erf power")
-ARITHMETIC = FUNCTIONS | words(
-    "add sub mul scale shift clamp_min clamp_max maximum minimum compare compare_to where masked "
-    "abs sign sum mean max broadcast"
-)
 LOSS = "loss"
 
 
@@ -99,25 +70,24 @@ class _Carrier:
         """The format to cast operand ``i`` to; None to leave it."""
         v = op.inputs[i]
         if region.name == "update":
-            return F32 if op.kind in UPDATES and v.type.format is self.format else None
+            return F32 if has(op, Trait.UPDATE) and v.type.format is self.format else None
         if v.type.format is not F32 or op.kind == "cast":
             return None
         if op.kind in PRODUCTS:
             return self.format
-        operands = OPS[op.kind].operands
-        wants_f32 = operands[min(i, len(operands) - 1)].format_class == "f32"
+        wants_f32 = OPS[op.kind].operand(i).format_class == "f32"
         return self.format if v in self.outside and op.origin != LOSS and not wants_f32 else None
 
     def results(self, op: Op) -> tuple[Value, ...]:
         first = op.results[0]
         reads = any(v.type.format is self.format or v in self.carried for v in op.inputs)
-        keeps = op.kind in (MOVES if op.origin == LOSS else KEEPERS) and reads
-        if not (op.kind in MAKERS or keeps) or first.type.format is not F32:
+        keeps = has(op, Trait.MOVES if op.origin == LOSS else Trait.KEEPS_CARRIER) and reads
+        if not (has(op, Trait.MAKES_CARRIER) or keeps) or first.type.format is not F32:
             return op.results
         if first.name in self.inner or (op.kind == "view" and op.inputs[0] in self.carried):
             self.carried.update({first} if reads else ())
             return op.results
-        if op.kind in REDUCTIONS and (not first.type.shape or first.name in self.exact):
+        if has(op, Trait.REDUCTION) and (not first.type.shape or first.name in self.exact):
             return op.results
         return (Value(first.name, replace(first.type, format=self.format)), *op.results[1:])
 
@@ -129,19 +99,20 @@ def _inner(program: Program) -> set[str]:
     reductions that they read and what is computed from those alone.
     """
     places = {op: (region.name, op.origin) for region, op in program.ops()}
-    delicate = {op.origin for op in places if op.kind in FUNCTIONS}
+    delicate = {op.origin for op in places if has(op, Trait.FUNCTION)}
     ends = {*program.outputs, *(v for _, v in program.next)}
     readers, found = program.readers(), set[str]()
     statistics: set[Value] = set()
     for op, place in places.items():
         if op.kind == "view" and op.inputs[0] in statistics:
             statistics.add(op.result)
-        if op.kind not in ARITHMETIC or op.origin not in delicate or op.result in ends:
+        if not has(op, Trait.ARITHMETIC) or op.origin not in delicate or op.result in ends:
             continue
         inside = [
-            r.kind in ARITHMETIC and places[r] == place for r in _through_views(op.result, readers)
+            has(r, Trait.ARITHMETIC) and places[r] == place
+            for r in _through_views(op.result, readers)
         ]
-        reduced = op.kind in REDUCTIONS and any(inside)
+        reduced = has(op, Trait.REDUCTION) and any(inside)
         if reduced or (op.inputs and statistics.issuperset(op.inputs)):
             statistics.add(op.result)
         if all(inside) or op.result in statistics:
@@ -170,9 +141,9 @@ def _parameter_sums(program: Program) -> set[str]:
         if op is None or v in seen:
             continue
         seen.add(v)
-        if op.kind in REDUCTIONS:
+        if has(op, Trait.REDUCTION):
             found.add(v.name)
-        elif op.kind in PASS_ON:
+        elif has(op, Trait.LINEAR):
             todo += op.inputs
     return found
 

@@ -9,7 +9,7 @@ added up in the same format, keep the error at O(N / chunk + chunk) instead of O
     with an operand in a carrier  unchanged, as in exempt layers
     of exempt layers              unchanged
 
-``compiler/accumulation.py`` has the arithmetic. With ``accumulator=f32`` the pass changes nothing.
+``compiler/ir/accumulation.py`` has the arithmetic. With ``accumulator=f32`` the pass changes nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Literal
 from ..compiler.errors import RecipeError
 from ..compiler.ir import Op, Program, Region
 from ..compiler.ir.accumulation import refusal
-from ..compiler.ir.ops import GEMMS
+from ..compiler.ir.ops import GEMMS, OPS
 from .parts.options import require
 from .parts.select import quantized
 
@@ -48,7 +48,7 @@ def chunked_accumulation(
             return None
         attrs = {**op.attrs, "accumulator": accumulator, "chunk": chunk}
         marked = replace(op, attrs=MappingProxyType(attrs))
-        if fact := refusal(marked):
+        if fact := refusal(marked, OPS[op.kind].summed):
             raise RecipeError(f"chunked_accumulation: layer {op.origin}: {fact}")
         return (marked,)
 

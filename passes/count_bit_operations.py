@@ -13,17 +13,16 @@ from dataclasses import dataclass, replace
 from ..compiler.formats import F32
 from ..compiler.ir import STEP, Attr, Op, Program, Value, attrs, unused
 from ..compiler.ir.analysis import macs
-from ..compiler.ir.ops import PRODUCTS
+from ..compiler.ir.ops import PRODUCTS, Trait, has
 from ..compiler.types import SCALAR, TensorType
 from .canonicalize import canonicalize
 from .parts.affine import is_training
-from .parts.schedules import BITS, SCHEDULE
+from .parts.schedules import SCHEDULE, bits_of
 
 GIGA = 1e9
 SPENT = f"{SCHEDULE}.gbitops"
 
 Bits = Value | int
-SAME_CODES = frozenset(("view", "rescale"))
 
 
 def count_bit_operations(program: Program) -> Program:
@@ -54,11 +53,11 @@ def _groups(program: Program) -> dict[tuple[Bits, Bits], int]:
 
     def bits(v: Value) -> Bits:
         op = made.get(v)
-        while op is not None and op.kind in SAME_CODES:
+        while op is not None and has(op, Trait.KEEPS_CODES):
             op = made.get(op.inputs[0])
-        if op is None or op.kind not in BITS:
+        read = bits_of(op) if op else None
+        if read is None:
             return v.type.format.bits
-        read = op.inputs[BITS[op.kind]]
         fixed = made.get(read)
         if fixed is not None and fixed.kind == "constant":
             return int(fixed.float_attr("value"))

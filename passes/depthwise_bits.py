@@ -18,11 +18,11 @@ from dataclasses import replace
 
 from ..compiler.errors import RecipeError
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
-from ..compiler.ir.ops import INPUT_GRADS, WEIGHT_GRADS
+from ..compiler.ir.ops import GRADIENT_PRODUCTS, OPS
 from ..compiler.types import SCALAR
-from .parts.affine import QUANTIZERS, stored
+from .parts.affine import stored
 from .parts.options import require
-from .parts.schedules import BITS, LEAST, SCHEDULE
+from .parts.schedules import LEAST, SCHEDULE
 from .parts.select import depthwise, layers
 
 MOST = 16
@@ -40,11 +40,11 @@ def depthwise_bits(program: Program, *, cpt_dws_bits: str = "8/16") -> Program:
     bits: dict[tuple[str, int], Value] = {}
 
     def rule(region: Region, op: Op) -> tuple[Op, ...] | None:
-        role = own.get(op.result) if op.kind in BITS else None
-        if role is None:
+        at = OPS[op.kind].place("bits")
+        role = None if at is None else own.get(op.result)
+        if at is None or role is None:
             return None
-        q, at = op.result, BITS[op.kind]
-        affine = op.kind in QUANTIZERS
+        q, affine = op.result, OPS[op.kind].affine
         number = wanted[role] if affine else q.type.format.bits
         ahead: tuple[Op, ...] = ()
         if (role, number) not in bits:
@@ -67,7 +67,7 @@ def _codes(program: Program) -> dict[Value, str]:
     for _, op in program.ops():
         for v in op.inputs:
             readers.setdefault(v, set()).add(op.origin)
-        if op.kind in INPUT_GRADS | WEIGHT_GRADS:
+        if op.kind in GRADIENT_PRODUCTS:
             gradients.add(op.inputs[0])
     known = layers(program).items()
     affine = {n for n, op in known if all(v.type.scale.is_affine for v in op.inputs)}

@@ -18,13 +18,12 @@ from typing import Literal
 
 from ..compiler.formats import F32, MIDRISE, Format
 from ..compiler.ir import Attr, Op, Program, Region, Value, attrs, unused
-from ..compiler.ir.ops import FORWARD_GEMMS, INPUT_GRADS, WEIGHT_GRADS
+from ..compiler.ir.ops import READS_WEIGHT, WEIGHT_GRADS
 from ..compiler.types import Scale, Shape, TensorType
 from .parts.names import part
 from .parts.select import EXEMPT, layers, quantized
 
 UNTOUCHED = 32
-READS_WEIGHT = FORWARD_GEMMS | INPUT_GRADS
 # Keeps weights of zeros at zero.
 LEAST = 1e-30
 

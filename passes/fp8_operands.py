@@ -21,9 +21,8 @@ from typing import Literal
 
 from ..compiler.formats import FORMATS, FP8_152, FP8_152_IBM, Format
 from ..compiler.ir import Op, Program, Region, Value, unused
-from ..compiler.ir.ops import GEMMS
+from ..compiler.ir.ops import GEMMS, GRADIENT_PRODUCTS, WEIGHT_GRADS
 from ..compiler.types import Scale, TensorType
-from .parts.gradients import GRADIENT_PRODUCTS
 from .parts.names import part
 from .parts.select import quantized
 
@@ -81,5 +80,5 @@ def _forward(bias: int, has_nan: bool, subnormals: bool) -> Format:
 def _role(op: Op, i: int) -> str:
     if op.kind in GRADIENT_PRODUCTS and i == 0:
         return "dy.fp8"
-    weight = i == 1 and not op.kind.endswith("_weight_grad")
+    weight = i == 1 and op.kind not in WEIGHT_GRADS
     return "w.fp8" if weight else "x.fp8"

@@ -23,10 +23,10 @@ from typing import Literal
 
 from ..compiler.errors import RecipeError
 from ..compiler.ir import Attr, Op, Program, Region, Value, attrs
-from ..compiler.ir.ops import FORWARD_GEMMS, INPUT_GRADS, WEIGHT_GRADS
+from ..compiler.ir.ops import FORWARD_GEMMS, GRADIENT_PRODUCTS, OPS
 from ..compiler.types import Scale, TensorType
 from .parts.added_update import added_update
-from .parts.affine import QUANTIZERS, is_training, noise, with_seed
+from .parts.affine import is_training, noise, with_seed
 from .parts.gate_network import ORIGIN, GateNetwork, Passed, f32
 from .parts.options import require
 from .parts.residual_blocks import Block, residual_blocks
@@ -136,7 +136,7 @@ class _Gated:
             return self._forward(op)
         if region.name == "backward" and op.kind == "relu_grad":
             return self._backward(op)
-        if op.kind in QUANTIZERS and op.result.name in self.roles:
+        if OPS[op.kind].affine and op.result.name in self.roles:
             return self._quantizer(op)
         return None
 
@@ -266,7 +266,7 @@ def _roles(program: Program, block_of: dict[str, Block]) -> dict[str, tuple[Bloc
             continue
         if op.kind in FORWARD_GEMMS:
             found[op.inputs[0].name] = block_of[op.origin], "activation"
-        elif op.kind in INPUT_GRADS | WEIGHT_GRADS:
+        elif op.kind in GRADIENT_PRODUCTS:
             found[op.inputs[0].name] = block_of[op.origin], "gradient"
     return found
 
@@ -277,7 +277,7 @@ def _weight_bits(program: Program, block_of: dict[str, Block]) -> int:
     for op in program.region("forward").ops:
         if op.kind in FORWARD_GEMMS and op.origin in block_of:
             maker = made.get(op.inputs[1])
-            bits = made.get(maker.inputs[3]) if maker and maker.kind in QUANTIZERS else None
+            bits = made.get(maker.inputs[3]) if maker and OPS[maker.kind].affine else None
             if bits is not None and bits.kind == "constant":
                 return int(bits.float_attr("value"))
     return FULL_BITS

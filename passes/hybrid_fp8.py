@@ -22,9 +22,8 @@ from typing import Literal
 
 from ..compiler.formats import FORMATS
 from ..compiler.ir import Op, Program, Region, Value, unused
-from ..compiler.ir.ops import WEIGHT_GRADS
+from ..compiler.ir.ops import GRADIENT_PRODUCTS, WEIGHT_GRADS
 from ..compiler.types import Scale, TensorType
-from .parts.gradients import GRADIENT_PRODUCTS
 from .parts.names import part
 from .parts.select import selected
 

@@ -22,7 +22,7 @@ from typing import Literal
 from ..compiler.errors import RecipeError
 from ..compiler.formats import F32, INTS
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
-from ..compiler.ir.optimizers import UPDATES
+from ..compiler.ir.ops import Trait, has
 from ..compiler.types import Scale, TensorType
 from .parts.affine import noise, with_seed
 from .parts.names import part
@@ -67,7 +67,7 @@ class _Update:
         self.rates: dict[Value, Value] = {}
 
     def rule(self, region: Region, op: Op) -> tuple[Op, ...] | None:
-        if region.name != "update" or op.kind not in UPDATES:
+        if region.name != "update" or not has(op, Trait.UPDATE):
             return None
         if op.kind != "sgd":
             raise RecipeError(

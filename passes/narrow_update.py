@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import Literal
 
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
-from ..compiler.ir.optimizers import UPDATES
+from ..compiler.ir.ops import Trait, has
 from .parts.affine import noise, with_seed
 from .parts.names import salt_of
 
@@ -32,13 +32,13 @@ def narrow_update(
     Draws are new in each step, from seed, step and the place of an element. A number beyond the
     largest of the format becomes that.
     """
-    steps = [op for op in program.region("update").ops if op.kind in UPDATES]
+    steps = [op for op in program.region("update").ops if has(op, Trait.UPDATE)]
     if update_format == "f32" or not steps:
         return program.done("narrow_update")
     drawn, taken = noise(program, f"update_format={update_format}"), program.names()
 
     def rule(region: Region, op: Op) -> tuple[Op, ...] | None:
-        if region.name != "update" or op.kind not in UPDATES:
+        if region.name != "update" or not has(op, Trait.UPDATE):
             return None
         count = 2 if op.kind == "sgd" else 1
         # The rounded number takes the old name, and with it the readers.

@@ -18,15 +18,9 @@ from typing import Literal
 
 from ..compiler.formats import F32, UINT2
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
-from ..compiler.ir.ops import FORWARD_GEMMS
+from ..compiler.ir.ops import FORWARD_GEMMS, Trait, has
 from ..compiler.types import TensorType
-from .parts.names import words
 
-CHEAP = words(
-    "batch_norm relu clip_region cast view permute slice pad clamp_min scale add_bias constant "
-    "broadcast dequantize round_fixed"
-)
-QUANTIZERS = words("quantize quantize_bits quantize_affine")
 NORM_GRADS = frozenset(("batch_norm_grad_stats", "batch_norm_input_grad"))
 
 
@@ -75,12 +69,12 @@ class _Plan:
     def cheap(self, v: Value) -> bool:
         """Whether the op that makes ``v`` may run twice."""
         op = self.makers[v]
-        return op.kind in CHEAP or op in self.gemms or self.weight_codes(v)
+        return has(op, Trait.CHEAP) or op in self.gemms or self.weight_codes(v)
 
     def weight_codes(self, v: Value) -> bool:
         """Whether ``v`` is a quantized weight: with its limits at hand one pass makes it again."""
         op = self.makers[v]
-        return op.kind in QUANTIZERS and op.inputs[0] in self.weights
+        return has(op, Trait.CHEAP_ON_WEIGHTS) and op.inputs[0] in self.weights
 
     def possible(self, v: Value, gemm: bool = True) -> bool:
         """Whether ``v`` is at hand in backward or can be made there, by at most one GEMM.
@@ -105,7 +99,7 @@ def _norm_inputs(backward: tuple[Op, ...], makers: dict[Value, Op]) -> frozenset
             continue
         if op.kind in FORWARD_GEMMS:
             found.add(op)
-        elif op.kind in CHEAP:
+        elif has(op, Trait.CHEAP):
             todo += op.inputs
     return frozenset(found)
 

@@ -30,7 +30,7 @@ from typing import Literal
 from ..compiler.errors import RecipeError
 from ..compiler.formats import F32, INT5_17, INTS, MIDRISE, UINT2, Format
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
-from ..compiler.ir.ops import FORWARD_GEMMS, INPUT_GRADS, WEIGHT_GRADS
+from ..compiler.ir.ops import READS_WEIGHT, WEIGHT_GRADS
 from ..compiler.types import Scale, TensorType
 from .parts.names import part
 from .parts.options import require
@@ -49,7 +49,6 @@ COEFFICIENTS: dict[Format, Pair] = {
     INTS[8]: (31.76, 35.04),
 }
 LUQ: Pair = (12.1, 12.2)
-READS_WEIGHT = FORWARD_GEMMS | INPUT_GRADS
 
 
 def sawb_weights(

@@ -19,9 +19,8 @@ from typing import Literal
 
 from ..compiler.formats import INT8, INT15, INT16
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
-from ..compiler.ir.ops import INPUT_GRADS
+from ..compiler.ir.ops import GRADIENT_PRODUCTS, INPUT_GRADS
 from ..compiler.types import Scale, TensorType
-from .parts.gradients import GRADIENT_PRODUCTS
 from .parts.names import part
 from .parts.select import layers, quantized
 from .parts.shift import Shifts, around

@@ -16,13 +16,13 @@ from dataclasses import replace
 
 from ..compiler.formats import I64
 from ..compiler.ir import Op, Program, Value, unused
+from ..compiler.ir.ops import Trait, has
 from ..compiler.types import TensorType
 from .parts.finite import watched
 from .parts.optimized import updates
 
 SKIPPED = "skipped"
 # Ops that make state which reacts to an overflow, so that the next step does better.
-REACTING = frozenset({"grad_scale_step", "loss_scale_step"})
 
 
 def skip_nonfinite(program: Program) -> Program:
@@ -50,4 +50,4 @@ def counter(program: Program) -> Value | None:
 def reacting(program: Program) -> tuple[Value, ...]:
     """The states that a step changes even where it is not applied, beside its count."""
     makers = program.producers()
-    return tuple(s for s, v in program.next if makers[v].kind in REACTING)
+    return tuple(s for s, v in program.next if has(makers[v], Trait.SCALE_STEP))

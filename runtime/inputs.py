@@ -13,18 +13,11 @@ import torch
 
 from ..compiler.errors import InputError
 from ..compiler.ir import Program, Value
+from ..compiler.ir.ops import OPS, Trait, has
+from ..compiler.ir.ops.shapes import bind
 from ..targets.plan.memory import ALIGNMENT
 
 DTYPES = {"f32": torch.float32, "i64": torch.int64}
-
-
-MOVES = frozenset({"view", "permute", "slice"})
-# Which operand names something, and which operand (else the result) has how many in what dimension.
-NAMED: dict[str, tuple[int, int | None, int]] = {
-    "nll_loss": (1, 0, 1),
-    "one_hot": (0, None, 1),
-    "embedding": (1, 0, 0),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +35,15 @@ def find_labels(program: Program) -> tuple[Labels, ...]:
     source = {v: v for v in program.inputs}
     found: dict[tuple[Value, int], Labels] = {}
     for _, op in program.ops():
-        if op.kind in MOVES and op.inputs[0] in source:
+        if has(op, Trait.WINDOW) and op.inputs[0] in source:
             source[op.result] = source[op.inputs[0]]
-        if op.kind not in NAMED or op.inputs[NAMED[op.kind][0]] not in source:
-            continue
-        operand, table, dim = NAMED[op.kind]
-        value = source[op.inputs[operand]]
-        shape = (op.inputs[table] if table is not None else op.result).type.shape
-        ignore = op.int_attr("ignore_index") if "ignore_index" in op.attrs else -1
-        word = "row" if op.kind == "embedding" else "label"
-        found.setdefault((value, shape[dim]), Labels(value, shape[dim], ignore, word))
+        definition = OPS[op.kind]
+        for operand, v in zip(definition.operands, op.inputs, strict=False):
+            if operand.names and v in source:
+                (count,) = bind(definition, op)[operand.names]
+                ignore = op.int_attr("ignore_index") if "ignore_index" in op.attrs else -1
+                word = "row" if operand.name == "index" else "label"
+                found.setdefault((source[v], count), Labels(source[v], count, ignore, word))
     return tuple(found.values())
 
 

@@ -191,7 +191,7 @@ CODES = {"x": "fp8.143.ibm*p[3x7]", "w": "fp8.143.ibm*p[5x7]", "attrs": "accumul
 REFUSED = [
     ({"attrs": "accumulator=f16"}, "linear has accumulator alone; accumulator and chunk come"),
     ({"attrs": "chunk=8"}, "linear has chunk alone"),
-    ({"attrs": "accumulator=f16, chunk=-1"}, "chunk=-1 is less than 0; 0 makes one chunk"),
+    ({"attrs": "accumulator=f16, chunk=-1"}, "chunk=-1 is not of type int >= 0"),
     ({"attrs": "accumulator=bf16, chunk=8"}, "accumulator=bf16 is none of fp16.169, f16"),
     ({"x": "f16[3x7]"}, "adds products of codes with a factor, not f16"),
     ({"x": "uint8*a[3x7]"}, "adds products of codes with a factor, not uint8"),

@@ -10,7 +10,7 @@ from quatrain.compiler.errors import RecipeError
 from quatrain.compiler.ir import Op, Program
 from quatrain.compiler.ir.text import parse, show
 from quatrain.passes.depthwise_bits import depthwise_bits
-from quatrain.passes.parts.schedules import BITS
+from quatrain.passes.parts.schedules import bits_of
 from quatrain.passes.parts.select import depthwise
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -23,12 +23,14 @@ def program(case: str) -> Program:
 
 
 def quantizers(program: Program) -> dict[str, Op]:
-    return {op.result.name: op for _, op in program.ops() if op.kind in BITS}
+    return {op.result.name: op for _, op in program.ops() if bits_of(op)}
 
 
 def read_by(program: Program, op: Op) -> str:
     """The kind of the op that makes the bits of a quantizer."""
-    maker = program.producers()[op.inputs[BITS[op.kind]]]
+    bits = bits_of(op)
+    assert bits is not None
+    maker = program.producers()[bits]
     return maker.kind
 
 
@@ -44,8 +46,9 @@ def test_the_others_follow_the_schedule() -> None:
 
 def test_a_code_that_another_layer_reads_has_its_bits() -> None:
     found = {
-        name: op.inputs[BITS[op.kind]].name
+        name: bits.name
         for name, op in quantizers(depthwise_bits(program("shared"))).items()
+        if (bits := bits_of(op))
     }
     shared = found.pop("a.xq"), found.pop("b.wq")
     assert shared == ("schedule.bits", "schedule.bits")

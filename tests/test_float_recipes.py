@@ -16,8 +16,7 @@ from torch.nn.functional import cross_entropy  # noqa: E402
 
 import quatrain  # noqa: E402
 from quatrain.compiler.errors import RecipeError  # noqa: E402
-from quatrain.compiler.ir.ops import GEMMS, WEIGHT_GRADS  # noqa: E402
-from quatrain.compiler.ir.optimizers import UPDATES  # noqa: E402
+from quatrain.compiler.ir.ops import GEMMS, WEIGHT_GRADS, Trait, having  # noqa: E402
 from quatrain.runtime.step import Step  # noqa: E402
 from quatrain.targets.cpu.info import detect  # noqa: E402
 from quatrain.targets.plan.kernel import Unit  # noqa: E402
@@ -136,7 +135,10 @@ def test_what_stays_in_f32(case: str) -> None:
     """Master weights, weight gradients, what the optimizer keeps, statistics and the loss."""
     step = compiled(case, "reference")
     for _, op in step.program.ops():
-        if op.kind in WEIGHT_GRADS | UPDATES | {"batch_stats", "batch_norm_grad_stats"}:
+        if op.kind in WEIGHT_GRADS | having(Trait.UPDATE) | {
+            "batch_stats",
+            "batch_norm_grad_stats",
+        }:
             assert all(r.type.short == "f32" for r in op.results), op.kind
     assert {v.type.short for v in step.program.state} <= {"f32", "i64"}
     assert step.program.outputs[0].type.short == "f32"

@@ -6,16 +6,6 @@ from quatrain.compiler import parse, verify
 from quatrain.compiler.ir import Program, Value
 from quatrain.targets.plan.fuse import Group, fuse
 
-POINTWISE = {
-    "add_bias",
-    "batch_norm",
-    "relu",
-    "quantize",
-    "add",
-    "relu_grad",
-    "batch_norm_input_grad",
-}
-TAILS = {"batch_stats", "batch_norm_grad_stats", "amax"}
 CONV = "{stride=[1,1], padding=[0,0], dilation=[1,1], groups=1}"
 HEAD = """\
 program p
@@ -31,7 +21,7 @@ state c : f32[]
 def groups(body: str, outputs: str) -> tuple[Program, list[list[str]], list[Group]]:
     """The fused kinds of a program, after checking cover and order."""
     program = verify(parse(f"{HEAD}{body}\nreturn {outputs}\n"))
-    made = fuse(program, POINTWISE, TAILS)
+    made = fuse(program)
     assert sorted(id(op) for g in made for op in g.ops) == sorted(id(op) for _, op in program.ops())
     ready: set[Value] = {*program.inputs, *program.state}
     for group in made:

@@ -17,12 +17,13 @@ from quatrain.compiler.formats import (
     Format,
 )
 from quatrain.compiler.ir import Attr
-from quatrain.compiler.ir.ops import OPS, PRODUCTS
+from quatrain.compiler.ir.ops import OPS, PRODUCTS, Trait, having
 from quatrain.compiler.types import Scale, Shape, TensorType
 from quatrain.targets.cpu.dialect import LLVM
-from quatrain.targets.cpu.pointwise.kernel import POINTWISE, TAILS
 from quatrain.targets.cpu.single import SINGLE
 from quatrain.targets.plan.layout import Order
+from quatrain.targets.tir.pointwise.ops import CHANNELS, RULES, SCALARS
+from quatrain.targets.tir.pointwise.tails import CHANNEL_TAILS, LANE_TAILS
 
 from .one_kernel import Group, close, random_inputs, same, single
 
@@ -35,8 +36,13 @@ PLANES = [(2, 3, 7, 7), (1, 16, 6, 5), (2, 33, 1, 1), (1, 1, 9, 4)]
 
 
 def test_every_op_has_a_kernel() -> None:
-    assert set(OPS) - PRODUCTS == POINTWISE | TAILS | SINGLE
-    assert not (POINTWISE & TAILS or POINTWISE & SINGLE or TAILS & SINGLE)
+    pointwise, tails = having(Trait.POINTWISE), having(Trait.TAIL)
+    assert pointwise | tails | SINGLE == set(OPS) - PRODUCTS
+    assert not (pointwise & tails or pointwise & SINGLE or tails & SINGLE)
+    assert tails == {*CHANNEL_TAILS, *LANE_TAILS}
+    made_whole = {kind for kind in tails if OPS[kind].makes_whole}
+    assert set(RULES) == pointwise | made_whole
+    assert {*SCALARS, *CHANNELS} <= set(RULES)
 
 
 def f32(*shape: int) -> TensorType:

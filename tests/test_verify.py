@@ -47,8 +47,8 @@ BROKEN = {
     "groups=1} : f32[2x3x4x4]|groups=2} : f32[2x3x4x4]": "channels of",
     ", groups=1} : f32[2x3x4x4]|} : f32[2x3x4x4]": "conv2d has attributes",
     "stride=[1,1], padding=[0,0], dilation=[1,1], groups=1} : f32[3x3x1x1]"
-    "|stride=1, padding=[0,0], dilation=[1,1], groups=1} : f32[3x3x1x1]": "stride=1 is not of type ints",
-    "conv2d_weight_grad(d, q)|conv2d_weight_grad(g, w)": "a forward gives",
+    "|stride=1, padding=[0,0], dilation=[1,1], groups=1} : f32[3x3x1x1]": "stride=1 is not of type 2 ints >= 1",
+    "conv2d_weight_grad(d, q)|conv2d_weight_grad(g, w)": "x of conv2d_weight_grad is [N C H W] with N = 2",
     "next w = w1|next w = m1": "bind a value of its own",
     "next n = n1|next n = w1": "bind a value of its own",
     "next n = n1\n|": "update, layer conv: nothing reads n1 and no state takes it; add 'next STATE",

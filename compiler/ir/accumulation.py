@@ -33,12 +33,12 @@ the accumulator's numbers have one distance, f32 holds the sums exactly: multipl
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 
 from ..formats import HALF_FLOATS, Format, HalfFloat
 from ..types import Scale
-from .ops import GEMMS
 from .program import Op
 
 NAMES = ("accumulator", "chunk")
@@ -72,22 +72,23 @@ def accumulation(op: Op) -> Accumulation | None:
     return Accumulation(numbers, op.int_attr("chunk"))
 
 
-def refusal(op: Op) -> str:
-    """Why a GEMM cannot add up as its attributes say; empty where it can."""
+def refusal(op: Op, summed: Collection[int]) -> str:
+    """Why a GEMM cannot add up as its attributes say; empty where it can.
+
+    ``summed`` are the operands over whose dimension 0 it sums.
+    """
     given = [name for name in NAMES if name in op.attrs]
-    if op.kind not in GEMMS or not given:
+    if not given:
         return ""
     if len(given) < len(NAMES):
         return f"{op.kind} has {given[0]} alone; accumulator and chunk come together"
     how = accumulation(op)
     assert how is not None
-    if how.chunk < 0:
-        return f"chunk={how.chunk} is less than 0; 0 makes one chunk of all products"
     for i, v in enumerate(op.inputs):
         f, scale = v.type.format, v.type.scale
         if not f.is_coded or scale is Scale.NONE or not scale.is_factor:
             return f"accumulator={how.format} adds products of codes with a factor, not {v.type}"
-        if scale is Scale.CHANNEL and _sums_over_rows(op, i):
+        if scale is Scale.CHANNEL and i in summed:
             return f"accumulator={how.format} cannot sum over the channels of the scale of {v.type}"
     formats = [v.type.format for v in op.inputs]
     bits = sum(map(significant_bits, formats))
@@ -98,14 +99,6 @@ def refusal(op: Op) -> str:
             f" products of {pair} have {bits}"
         )
     return ""
-
-
-def _sums_over_rows(op: Op, operand: int) -> bool:
-    """Whether the sum runs over dimension 0 of an operand."""
-    if op.kind.endswith("_weight_grad"):
-        return True
-    backwards = op.kind in ("conv2d_input_grad", "linear_input_grad", "conv2d_transpose")
-    return backwards and operand == 1
 
 
 @cache

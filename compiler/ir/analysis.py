@@ -8,7 +8,7 @@ from math import prod
 import networkx as nx
 
 from ..types import Scale, TensorType
-from .ops import PRODUCTS
+from .ops import OPS, PRODUCTS
 from .program import Op, Program, Value
 
 
@@ -85,11 +85,8 @@ def gemms(program: Program) -> list[Gemm]:
 
 def direction(kind: str) -> str:
     """``forward``, ``dX`` or ``dW``; ``product`` for one that belongs to no layer."""
-    if kind == "matmul":
-        return "product"
-    if kind.endswith("_input_grad"):
-        return "dX"
-    return "dW" if kind.endswith("_weight_grad") else "forward"
+    found = OPS[kind].direction
+    return found.value if found else "product"
 
 
 def macs(op: Op) -> int:

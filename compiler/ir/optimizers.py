@@ -60,7 +60,6 @@ KINDS: dict[str, Kind] = {
         counts=False,
     ),
 }
-UPDATES = frozenset(kind.op for kind in KINDS.values())
 
 
 @dataclass(frozen=True, slots=True)

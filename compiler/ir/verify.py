@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping
 
 from ..errors import VerifyError, closest
-from ..formats import HALF_FLOATS, I32, UINT2, UINT8
+from ..formats import I32, UINT2, UINT8
 from ..types import Scale, TensorType
-from .accumulation import refusal
-from .ops import OPS, OpDef
-from .program import REGIONS, Attr, Op, Program, Region, Value
-from .shapes import ShapeMismatch, expected_shapes
+from .ops import OPS
+from .ops.definition import OpDef
+from .ops.shapes import ShapeMismatch, bind
+from .program import REGIONS, Op, Program, Region, Value, show_attr
 from .text import RETURN, parse_lines
 
 
@@ -37,24 +37,6 @@ CLASSES: dict[str, Callable[[TensorType], bool]] = {
     "where": lambda t: t.format in (UINT8, I32) and t.scale is Scale.NONE,
     "mask": lambda t: _float(t) or (t.format is UINT2 and t.scale is Scale.NONE),
     "any": lambda t: True,
-}
-ATTRS: dict[str, Callable[[Attr], bool]] = {
-    "int": lambda a: isinstance(a, int) and not isinstance(a, bool),
-    "float": lambda a: isinstance(a, float),
-    "flag": lambda a: isinstance(a, bool),
-    "word": lambda a: isinstance(a, str),
-    "ints": lambda a: isinstance(a, tuple) and all(isinstance(n, int) for n in a),
-    "floats": lambda a: isinstance(a, tuple) and all(isinstance(n, float) for n in a),
-}
-# What a word may be, by attribute.
-WORDS = {
-    "tie": ("up", "down"),
-    "underflow": ("uniform", "nearest"),
-    "reduction": ("mean", "sum"),
-    "degenerate": ("center", "identity"),
-    "relation": ("lt", "le", "eq", "ne", "ge", "gt"),
-    "accumulator": tuple(HALF_FLOATS),
-    "to": tuple(HALF_FLOATS),
 }
 
 
@@ -98,7 +80,7 @@ def _define(value: Value, names: set[str], place: str) -> None:
 
 
 def _check_op(region: Region, i: int, op: Op, seen: dict[Value, str], names: set[str]) -> None:
-    fact = _use(op, region, seen) or _signature(op) or refusal(op) or _results(op, names)
+    fact = _use(op, region, seen) or _signature(op) or _shapes(op) or _names(op, names)
     if fact:
         lines = [
             f"  {'>' if j == i else ' '} {o}"
@@ -126,20 +108,22 @@ def _signature(op: Op) -> str:
     return f"{fact}; the signature is {definition}" if fact else ""
 
 
-def _results(op: Op, names: set[str]) -> str:
+def _shapes(op: Op) -> str:
+    definition = OPS[op.kind]
     try:
-        shapes = expected_shapes(op)
-    except (ShapeMismatch, IndexError, ValueError) as e:
-        return f"{op.kind}: {e}"
-    if op.kind == "view":
-        x, y = op.inputs[0].type, op.result.type
-        if (x.format, x.scale) != (y.format, y.scale):
-            return f"a view keeps format and scale, but {x} becomes {y}"
-    for r, shape in zip(op.results, shapes, strict=True):
-        if shape is not None and r.type.shape != shape:
-            return f"{r.name} is {r.type}, but {op.kind} makes shape {shape}"
-        if r.name in names:
+        extents = bind(definition, op)
+    except ShapeMismatch as e:
+        return str(e)
+    fact = definition.check(op, extents) if definition.check else ""
+    return f"{op.kind}: {fact}" if fact else ""
+
+
+def _names(op: Op, names: set[str]) -> str:
+    made: set[str] = set()
+    for r in op.results:
+        if r.name in names or r.name in made:
             return f"{r.name} is defined twice"
+        made.add(r.name)
     return ""
 
 
@@ -153,9 +137,7 @@ def _arity(op: Op, definition: OpDef) -> str:
 
 
 def _classes(op: Op, definition: OpDef) -> str:
-    operands = list(definition.operands)
-    operands += [operands[-1]] * (len(op.inputs) - len(operands)) if operands else []
-    read = zip(operands, op.inputs, strict=True)
+    read = ((definition.operand(i), v) for i, v in enumerate(op.inputs))
     made = zip(definition.results, op.results, strict=True)
     for operand, v in (*read, *made):
         if not CLASSES[operand.format_class](v.type):
@@ -166,12 +148,15 @@ def _classes(op: Op, definition: OpDef) -> str:
 def _attributes(op: Op, definition: OpDef) -> str:
     if not definition.required <= op.attrs.keys() <= definition.attrs.keys():
         return f"{op.kind} has attributes {sorted(op.attrs)}"
+    values = [*zip(definition.operands, op.inputs, strict=False)]
+    values += zip(definition.results, op.results, strict=True)
+    ranks = {operand.name: len(v.type.shape) for operand, v in values}
     for name, value in op.attrs.items():
-        kind = definition.attrs[name]
-        if not ATTRS[kind](value):
-            return f"attribute {name}={value!r} is not of type {kind}"
-        if kind == "word" and value not in WORDS[name]:
-            return f"attribute {name}={value} is none of {', '.join(WORDS[name])}"
+        attribute = definition.attrs[name]
+        if not attribute.admits(value, ranks.get(attribute.of, 0)):
+            wanted = ", ".join(attribute.words)
+            kind = f"none of {wanted}" if wanted else f"not of type {attribute.range}"
+            return f"attribute {name}={show_attr(value)} is {kind}"
     return ""
 
 

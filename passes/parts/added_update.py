@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...compiler.ir import Op, Program, Value, attrs, unused
-from ...compiler.ir.optimizers import KINDS, UPDATES
+from ...compiler.ir.ops import Trait, has
+from ...compiler.ir.optimizers import KINDS
 from ...compiler.types import TensorType
 
 
@@ -61,6 +62,6 @@ def added_update(
 
 
 def _first_group(program: Program) -> Op | None:
-    steps = [op for op in program.region("update").ops if op.kind in UPDATES]
+    steps = [op for op in program.region("update").ops if has(op, Trait.UPDATE)]
     of_first = [op for op in steps if op.inputs[-1].name.startswith("group0.")]
     return next(iter(of_first or steps), None)

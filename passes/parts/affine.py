@@ -15,8 +15,6 @@ from ...compiler.types import SCALAR, Scale, TensorType
 from .names import part
 from .options import require
 
-QUANTIZERS = frozenset(("quantize_affine", "quantize_affine_stochastic"))
-
 
 def stored(bits: int) -> Format:
     """The format of affine codes of 1 to 16 bits."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from ...compiler.errors import RecipeError
 from ...compiler.formats import F32
 from ...compiler.ir import Op, Program, Region, Value, attrs, unused
-from ...compiler.ir.ops import INPUT_GRADS, WEIGHT_GRADS
+from ...compiler.ir.ops import GRADIENT_PRODUCTS, INPUT_GRADS
 from ...compiler.types import Scale, Shape, TensorType
 from .names import part
 
@@ -40,7 +40,7 @@ class ChannelScales:
         self.made: dict[str, Channels] = {}
 
     def rule(self, region: Region, op: Op) -> tuple[Op, ...] | None:
-        if op.origin not in self.chosen or op.kind not in INPUT_GRADS | WEIGHT_GRADS:
+        if op.origin not in self.chosen or op.kind not in GRADIENT_PRODUCTS:
             return None
         if op.kind.startswith("conv2d_transpose"):
             raise RecipeError(

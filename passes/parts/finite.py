@@ -14,11 +14,10 @@ from __future__ import annotations
 from ...compiler.formats import F16
 from ...compiler.ir import Op, Program, Value, unused
 from ...compiler.ir.accumulation import accumulation
-from ...compiler.ir.ops import WEIGHT_GRADS
+from ...compiler.ir.ops import WEIGHT_GRADS, Trait, has
 from ...compiler.types import SCALAR, Scale
 from .optimized import gradient, updates
 
-STATISTICS = frozenset({"running_stats", "running_average"})
 # Larger tensors are reduced by kernels of their own, which all threads share.
 FEW = 4096
 
@@ -94,7 +93,7 @@ class _Looking:
 
     def statistics(self) -> list[Value]:
         """What becomes of running statistics."""
-        return [v for _, v in self.program.next if self.makers[v].kind in STATISTICS]
+        return [v for _, v in self.program.next if has(self.makers[v], Trait.RUNNING)]
 
     def small(self, v: Value) -> Value:
         """The value itself, or of a larger one its largest magnitude."""

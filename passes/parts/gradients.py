@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Container
 
 from ...compiler.ir import Op, Value
-from ...compiler.ir.ops import INPUT_GRADS, WEIGHT_GRADS
+from ...compiler.ir.ops import GRADIENT_PRODUCTS
 from ...compiler.types import Scale
-
-GRADIENT_PRODUCTS = INPUT_GRADS | WEIGHT_GRADS
 
 
 def plain_gradient(op: Op, chosen: Container[str]) -> Value | None:

@@ -9,7 +9,7 @@ import networkx as nx
 
 from ...compiler.ir import Op, Program, Region, Value, attrs, unused
 from ...compiler.ir.analysis import graph
-from ...compiler.ir.optimizers import UPDATES
+from ...compiler.ir.ops import Trait, has
 
 
 def updates(program: Program, *, clips: bool = False) -> tuple[Op, ...]:
@@ -20,7 +20,7 @@ def updates(program: Program, *, clips: bool = False) -> tuple[Op, ...]:
     regions = {r.name: r for r in program.regions}
     ops = regions["update"].ops if "update" in regions else ()
     given = set(program.inputs)
-    return tuple(op for op in ops if op.kind in UPDATES and (clips or op.inputs[-1] in given))
+    return tuple(op for op in ops if has(op, Trait.UPDATE) and (clips or op.inputs[-1] in given))
 
 
 def gradient(op: Op) -> Value:

@@ -12,24 +12,27 @@ from dataclasses import replace
 from ...compiler.errors import RecipeError
 from ...compiler.formats import I64
 from ...compiler.ir import STEP, Op, Program, Region, Value
-from ...compiler.ir.ops import GEMMS
+from ...compiler.ir.ops import GEMMS, OPS
 from ...compiler.types import Scale, TensorType
-from .affine import QUANTIZERS
 
 LEAST = 2  # fewest bits of a quantizer
 FIXED, READS = "quantize", "quantize_bits"
-# The operand that has the bits.
-BITS = {READS: 2, **dict.fromkeys(QUANTIZERS, 3)}
 SCHEDULE = "schedule"
 # State: the steps of the run (0: not known), and the bits of the last step's forward.
 TOTAL, NOW = f"{SCHEDULE}.total", f"{SCHEDULE}.bits"
 INTEGER = TensorType((), I64)
 
 
+def bits_of(op: Op) -> Value | None:
+    """The operand that has the bits of a quantizer; None for an op that reads none."""
+    at = OPS[op.kind].place("bits")
+    return None if at is None else op.inputs[at]
+
+
 def with_bits(program: Program, bits: Value, region: str, ahead: tuple[Op, ...]) -> Program:
     """Let the quantizers of a region with constant bits read ``bits``, which ``ahead`` makes."""
     chosen = scheduled(program, region)
-    constants = {op.inputs[BITS[op.kind]] for op in chosen if op.kind != FIXED}
+    constants = {bits_of(op) for op in chosen if op.kind != FIXED}
     # Backward makes codes of weights again.
     clipped = {op.inputs[0] for op in chosen if op.kind == FIXED}
     waiting = list(ahead)
@@ -44,7 +47,7 @@ def with_bits(program: Program, bits: Value, region: str, ahead: tuple[Op, ...])
             return start()
         if op.kind == FIXED and op.inputs[0] in clipped:
             return (*start(), replace(op, kind=READS, inputs=(*op.inputs, bits)))
-        at = BITS.get(op.kind)
+        at = OPS[op.kind].place("bits")
         if at is not None and op.inputs[at] in constants:
             return (replace(op, inputs=(*op.inputs[:at], bits, *op.inputs[at + 1 :])),)
         return None
@@ -59,8 +62,8 @@ def scheduled(program: Program, region: str) -> list[Op]:
     def constant(op: Op) -> bool:
         if op.kind == FIXED:
             return region == "forward"
-        maker = made.get(op.inputs[BITS[op.kind]]) if op.kind in BITS else None
-        return maker is not None and maker.kind == "constant"
+        bits = bits_of(op)
+        return bits in made and made[bits].kind == "constant"
 
     return [op for op in program.region(region).ops if constant(op)]
 
@@ -100,7 +103,7 @@ def check_quantizers(program: Program, name: str) -> bool:
 def _changing(program: Program) -> bool:
     """Whether the bits of any quantizer are no constant."""
     made = program.producers()
-    reads = (op.inputs[BITS[op.kind]] for _, op in program.ops() if op.kind in BITS)
+    reads = (bits for _, op in program.ops() if (bits := bits_of(op)))
     return any(v not in made or made[v].kind != "constant" for v in reads)
 
 

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 from ...compiler.ir import Op, Program, Value
-from .names import words
-
-KEEP = words(
-    "view permute slice cat cast broadcast max_pool2d avg_pool2d adaptive_avg_pool2d "
-    "adaptive_max_pool2d mean sum"
-)
+from ...compiler.ir.ops import Trait, has
 
 
 def never_negative(program: Program) -> set[Value]:
@@ -31,4 +26,4 @@ def _positive(op: Op, found: set[Value]) -> bool:
         return op.float_attr("value") >= 0
     if op.kind == "scale":
         return op.float_attr("factor") >= 0
-    return op.kind in KEEP or op.kind in ("add", "mul", "clamp_min")
+    return has(op, Trait.KEEPS_SIGN)

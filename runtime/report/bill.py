@@ -14,6 +14,7 @@ import numpy as np
 
 from ...compiler.ir import Op, Program, Value
 from ...compiler.ir.analysis import Gemm, gemms, saved
+from ...compiler.ir.ops import Trait, has
 from ...passes.count_bit_operations import SPENT
 from ...passes.parts.select import selected
 from ...targets.plan.kernel import Unit
@@ -27,14 +28,6 @@ if TYPE_CHECKING:
     from ...passes.recipe import Recipe
     from ...targets.plan.plan import Plan
     from ..source import Source
-
-# Ops that turn numbers of one format into numbers of another; each costs a read and a write.
-CONVERSIONS = frozenset(
-    {
-        *("quantize", "quantize_bits", "quantize_affine", "quantize_affine_stochastic"),
-        *("squeeze", "round_log", "round_stochastic", "cast", "dequantize"),
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +182,7 @@ def _fed_by_batch(program: Program) -> set[Value]:
 def _conversion_lines(program: Program) -> tuple[ConversionLine, ...]:
     groups: dict[tuple[str, str, str], list[int]] = {}
     for _, op in program.ops():
-        if op.kind in CONVERSIONS:
+        if has(op, Trait.CONVERTS):
             key = (op.kind, op.inputs[0].type.short, op.result.type.short)
             groups.setdefault(key, []).append(op.result.type.elements)
     lines = (ConversionLine(*key, len(sizes), sum(sizes)) for key, sizes in groups.items())

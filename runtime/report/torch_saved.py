@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...compiler.ir import Op, Program, Value
-from ...compiler.ir.optimizers import UPDATES
+from ...compiler.ir.ops import Trait, has
 from ...compiler.types import Shape
 
 # Which operands and which results of an op autograd keeps.
@@ -30,8 +30,6 @@ KEEPS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "nll_loss": ((0,), (1,)),
     "mse_loss": ((0, 1), ()),
 }
-# Ops whose result is a window on the storage of their operand.
-ALIASES = frozenset({"view", "permute", "slice"})
 INDEX_BYTES, FLOAT_BYTES = 8, 4
 
 
@@ -53,7 +51,7 @@ def torch_saved(program: Program) -> tuple[Kept, ...]:
     kept: dict[Value, Kept] = {}
     makers = program.producers()
     for op in program.region("forward").ops:
-        if op.kind in ALIASES:
+        if has(op, Trait.WINDOW):
             base[op.result] = base.get(op.inputs[0], op.inputs[0])
         if not needs_grad.intersection(op.inputs):
             continue
@@ -67,7 +65,7 @@ def torch_saved(program: Program) -> tuple[Kept, ...]:
 
 def _parameters(program: Program) -> set[Value]:
     """State that the update trains, where the captured f32 program reads it."""
-    return {op.inputs[0] for op in program.region("update").ops if op.kind in UPDATES}
+    return {op.inputs[0] for op in program.region("update").ops if has(op, Trait.UPDATE)}
 
 
 def _kept_by(op: Op, needs_grad: set[Value]) -> list[Value]:

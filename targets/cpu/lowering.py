@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ...compiler.errors import NoKernelError
 from ...compiler.ir import Op, Program
+from ...compiler.ir.ops import WEIGHT_GRADS
 from ...compiler.types import Scale
 from ..plan.decode import decode_operands
 from ..plan.waive import waive
@@ -22,7 +23,7 @@ def check_gemm(gemm: Op) -> None:
     shown = " by ".join(v.type.short for v in gemm.inputs)
     what = f"cpu: layer {gemm.origin or '-'}: {gemm.kind} of {shown}"
     scales = [v.type.scale for v in gemm.inputs]
-    weight_grad = gemm.kind.endswith("weight_grad")
+    weight_grad = gemm.kind in WEIGHT_GRADS
     if scales[0] is Scale.CHANNEL or (weight_grad and scales[1] is Scale.CHANNEL):
         raise NoKernelError(
             f"{what}: a scale per channel is only supported on weights; give this operand one"

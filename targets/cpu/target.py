@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...compiler.ir import Program, Value
-from ...compiler.ir.ops import GEMMS
+from ...compiler.ir.ops import GEMMS, PRODUCTS, Trait, has
 from ..plan.choose import make_plan
 from ..plan.fuse import Group
 from ..plan.kernel import Kernel, Slot
@@ -19,7 +19,7 @@ from ..registry import BindOptions, Block
 from .choose import gemm_kernel, matmul_kernel
 from .info import CpuInfo, check_runs_here, detect, named
 from .module import Step, load_step, tensor
-from .pointwise.kernel import POINTWISE, TAILS, pointwise_kernel
+from .pointwise.kernel import pointwise_kernel
 from .single import single_kernel
 from .threads import crew
 
@@ -75,16 +75,14 @@ class CpuKernels:
     """See ``Kernels``."""
 
     cpu: CpuInfo
-    pointwise: frozenset[str] = POINTWISE
-    tails: frozenset[str] = TAILS
 
     def kernel(self, group: Group, orders: Mapping[Value, Order]) -> Kernel:
         """The GEMM with its bias, the fused pointwise ops, or the op that stays alone."""
         first = group.ops[0]
         if first.kind in GEMMS:
             return gemm_kernel(group.ops, orders, self.cpu)
-        if first.kind == "matmul":
+        if first.kind in PRODUCTS:
             return matmul_kernel(first, self.cpu)
-        if first.kind in self.pointwise or first.kind in self.tails:
+        if has(first, Trait.POINTWISE) or has(first, Trait.TAIL):
             return pointwise_kernel(group.ops, group.outputs, orders, self.cpu)
         return single_kernel(first, orders, self.cpu)

@@ -14,15 +14,7 @@ from .state import StateLayout
 
 
 class Kernels(Protocol):
-    """What a target brings: which ops it fuses, and a kernel for each group."""
-
-    @property
-    def pointwise(self) -> frozenset[str]:
-        """Ops that compute element by element."""
-
-    @property
-    def tails(self) -> frozenset[str]:
-        """Ops that also, or only, reduce."""
+    """What a target brings: a kernel for each group."""
 
     def kernel(self, group: Group, orders: Mapping[Value, Order]) -> Kernel:
         """The kernel of a group; NoKernelError names op and layer where there is none."""
@@ -37,7 +29,7 @@ def make_plan(program: Program, state: StateLayout, kernels: Kernels) -> Plan:
     bound = {*program.outputs, *(v for _, v in program.next)}
     chosen: list[PlannedKernel] = []
     aliases: dict[Value, Value] = {}
-    for group in fuse(program, kernels.pointwise, kernels.tails):
+    for group in fuse(program):
         first = group.ops[0]
         if first.kind == "view" and first.result not in bound and same_bytes(first, order):
             aliases[first.result] = first.inputs[0]

@@ -7,13 +7,12 @@ its operands when nothing between the two depends on that group, so groups stay 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import networkx as nx
 
 from ...compiler.ir import Op, Program, Region, Value
-from ...compiler.ir.ops import GEMMS
+from ...compiler.ir.ops import GEMMS, Trait, has
 from ...compiler.types import Shape
 
 
@@ -35,18 +34,16 @@ class _Open:
     finished: set[Value] = field(default_factory=set)
 
 
-def fuse(program: Program, pointwise: Iterable[str], tails: Iterable[str]) -> list[Group]:
+def fuse(program: Program) -> list[Group]:
     """Groups of all regions in an order in which they can run.
 
-    ``pointwise`` ops compute element by element; ``tails`` also (or only) reduce, and what they
-    reduce is complete only when the group is.
+    What a tail reduces is complete only when its group is.
     """
-    joinable, ends = frozenset(pointwise) | frozenset(tails), frozenset(tails)
     readers = program.readers()
     kept = {*program.outputs, *(v for _, v in program.next)}
     groups: list[Group] = []
     for region in program.regions:
-        for ops in _Fuser(joinable, ends, readers).run(region):
+        for ops in _Fuser(readers).run(region):
             groups.append(Group(ops, _needed(ops, readers, kept), region.name))
     return groups
 
@@ -64,10 +61,8 @@ def _needed(
 
 
 class _Fuser:
-    def __init__(
-        self, joinable: frozenset[str], ends: frozenset[str], readers: dict[Value, list[Op]]
-    ) -> None:
-        self.joinable, self.ends, self.readers = joinable, ends, readers
+    def __init__(self, readers: dict[Value, list[Op]]) -> None:
+        self.readers = readers
         self.home: dict[Value, _Open] = {}
         self.graph: nx.DiGraph[_Open] = nx.DiGraph()
 
@@ -86,8 +81,10 @@ class _Fuser:
 
     def shape(self, op: Op) -> Shape | None:
         """The shape a group with ``op`` runs over; None for ops that stay alone."""
-        if op.kind in self.joinable:
-            return op.inputs[0].type.shape if op.kind in self.ends else op.result.type.shape
+        if has(op, Trait.TAIL):
+            return op.inputs[0].type.shape
+        if has(op, Trait.POINTWISE):
+            return op.result.type.shape
         return op.result.type.shape if op.kind in GEMMS else None
 
     def place(self, op: Op, group: _Open) -> None:
@@ -97,12 +94,12 @@ class _Fuser:
                 self.graph.add_edge(self.home[v], group)
         for r in op.results:
             self.home[r] = group
-            if op.kind in self.ends and r.type.shape != group.shape:
+            if has(op, Trait.TAIL) and r.type.shape != group.shape:
                 group.finished.add(r)
 
     def find(self, op: Op) -> _Open | None:
         shape = self.shape(op)
-        if op.kind not in self.joinable or shape is None:
+        if shape is None or op.kind in GEMMS:
             return None
         makers = {self.home[v]: v for v in reversed(op.inputs) if v in self.home}
         return next((g for g, v in makers.items() if self.fits(op, g, v, shape)), None)

@@ -22,6 +22,7 @@ from math import prod
 import networkx as nx
 
 from ...compiler.ir import Op, Program, Value
+from ...compiler.ir.ops import WEIGHT_GRADS, Trait, has
 from ...compiler.types import Scale, TensorType
 
 
@@ -93,12 +94,6 @@ class Layout:
         return places if scale.is_factor else 2 * places
 
 
-# Ops whose values are images: their kernels run along the channels of a pixel.
-IMAGES = ("conv2d", "batch_", "max_pool2d", "avg_pool2d", "adaptive_", "add_bias", "sum_channels")
-# What keeps values of more than two dimensions row-major.
-MATRICES = frozenset({"matmul"})
-
-
 def orders(program: Program) -> dict[Value, Order]:
     """The order of every value: ROWS for what the outside sees, between them PIXELS for images.
 
@@ -108,7 +103,7 @@ def orders(program: Program) -> dict[Value, Order]:
     table = dict.fromkeys((*program.inputs, *program.state, *program.outputs), Order.ROWS)
     image = _images(program)
     for region, op in program.ops():
-        rows = region.name == "update" or op.kind.endswith("_weight_grad")
+        rows = region.name == "update" or op.kind in WEIGHT_GRADS
         for v in op.results:
             table.setdefault(v, Order.PIXELS if v in image and not rows else Order.ROWS)
     table.update((v, Order.ROWS) for _, v in program.next)
@@ -123,11 +118,11 @@ def _images(program: Program) -> set[Value]:
     for _, op in program.ops():
         values = [v for v in (*op.inputs, *op.results) if len(v.type.shape) > 2]
         alike.add_nodes_from(values)
-        if op.kind in MATRICES:
+        if has(op, Trait.ROW_MAJOR):
             matrices.update(values)
-        elif op.kind.startswith(IMAGES):
+        elif has(op, Trait.IMAGE):
             images.update(values)
-        elif op.kind != "view" and op.kind != "permute":
+        elif not has(op, Trait.REORDERS):
             alike.add_edges_from(pairwise(values))
     found: set[Value] = {v for _, op in program.ops() for v in op.results if len(v.type.shape) < 3}
     for group in nx.connected_components(alike):

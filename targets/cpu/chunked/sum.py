@@ -1,6 +1,6 @@
 """Sums in an accumulator, in generated code: each addition in f32, then to the nearest number.
 
-That this is one rounding, ``compiler/accumulation.py`` says.
+That this is one rounding, ``compiler/ir/accumulation.py`` says.
 """
 
 from __future__ import annotations

@@ -14,14 +14,12 @@ from ....compiler.errors import NoKernelError
 from ....compiler.ir import Op, Value
 from ...plan.kernel import Kernel, slots_of
 from ...plan.layout import Order
-from ...tir.pointwise.space import POINTWISE, TAILS, Node, PointwiseSpec
+from ...tir.pointwise.space import Node, PointwiseSpec
 from ..info import CpuInfo
 from .build import build
 
 if TYPE_CHECKING:
     from tvm.tirx import PrimFunc
-
-__all__ = ["POINTWISE", "TAILS", "pointwise_kernel"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ class Pointwise(PointwiseSpec):
 def pointwise_kernel(
     ops: tuple[Op, ...], outputs: tuple[Value, ...], orders: Mapping[Value, Order], cpu: CpuInfo
 ) -> Kernel:
-    """The kernel of a group: all of ``POINTWISE`` and ``TAILS``, over one shape.
+    """The kernel of a group of pointwise ops and tails, over one shape.
 
     ``outputs`` are the values to store. Raises NoKernelError for a packed value whose memory
     order differs from that of the group.

@@ -9,7 +9,7 @@ from ..expr import Expr, Vectors, i32, load
 from ..formats import integer_bits
 from .point import Frame, Point, highest
 from .random import threefry_keys, uniform
-from .space import AFFINE, Node
+from .space import Node
 from .squeeze import unsqueeze
 
 LEAST_STEP = 1e-8
@@ -88,7 +88,7 @@ def dequantize(p: Point, n: Node) -> None:
 def _affine_parts(p: Point, q: int) -> tuple[Expr, Expr]:
     if q not in p.frame.spec.inputs:
         maker = p.frame.spec.makers[q]
-        assert maker.kind in AFFINE, maker.kind
+        assert maker.definition.affine, maker.kind
         step, low, _ = _grid(p, maker)
         return step, low
     buffer, places = p.frame.scales[q], p.frame.spec.layout(q).scales // 2

@@ -29,7 +29,7 @@ from .random import (
     round_stochastic,
     threefry_keys,
 )
-from .space import AFFINE, CLIPPED, Node, memory_strides
+from .space import Node, memory_strides
 from .squeeze import squeeze, squeeze_scalars
 
 Numbers = Mapping[str, Expr]
@@ -70,10 +70,10 @@ def scale_scalars(frame: Frame, node: Node) -> Numbers:
 
 
 SCALARS: dict[str, Callable[[Frame, Node], Numbers]] = {
-    **dict.fromkeys(CLIPPED, clip_scalars),
+    **dict.fromkeys(("quantize", "quantize_bits"), clip_scalars),
     "clip_region": clip_scalars,
     "pact_plus_grad": clip_scalars,
-    **dict.fromkeys(AFFINE, affine_scalars),
+    **dict.fromkeys(("quantize_affine", "quantize_affine_stochastic"), affine_scalars),
     "squeeze": squeeze_scalars,
     **dict.fromkeys(("grad_scale", "normalize"), scale_scalars),
     **dict.fromkeys(("round_stochastic", "round_float"), threefry_keys),
@@ -343,8 +343,8 @@ RULES: dict[str, Evaluate] = {
     "cast": cast,
     "dequantize": dequantize,
     "rescale": rescale,
-    **dict.fromkeys(CLIPPED, quantize),
-    **dict.fromkeys(AFFINE, quantize_affine),
+    **dict.fromkeys(("quantize", "quantize_bits"), quantize),
+    **dict.fromkeys(("quantize_affine", "quantize_affine_stochastic"), quantize_affine),
     "squeeze": squeeze,
     "clip_region": clip_region,
     "pact_grad": pact_grad,

@@ -12,7 +12,7 @@ from ....compiler.types import TensorType
 from ...plan.layout import Layout
 from ..expr import Code, Expr, Vectors, i32, load, ramp
 from ..formats import decode, from_memory, round_carrier, to_memory
-from .space import CLIPPED, Node, PointwiseSpec, Space, memory_strides
+from .space import Node, PointwiseSpec, Space, memory_strides
 
 Constant = tuple[Node, str]
 
@@ -56,7 +56,7 @@ class Frame:
             several = self.spec.layout(value).scales > 1
             return load(self.scales[value], index if several else i32(0))
         node = self.spec.makers[value]
-        if node.kind in CLIPPED:
+        if node.clipped:
             clip = node.inputs[1]
             which = index if self.spec.types[clip].shape else i32(0)
             return v.div(load(self.data[clip], which), self.top(node))

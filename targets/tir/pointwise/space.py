@@ -7,72 +7,10 @@ from functools import cached_property
 from math import prod
 
 from ....compiler.ir import Attr
+from ....compiler.ir.ops import OPS, Trait
+from ....compiler.ir.ops.definition import OpDef
 from ....compiler.types import TensorType
 from ...plan.layout import Layout, Order
-
-AFFINE = frozenset(["quantize_affine", "quantize_affine_stochastic"])
-RANDOM = frozenset(
-    ["round_stochastic", "round_float", "random_mask", "quantize_affine_stochastic", "initialize"]
-)
-# Ops whose second operand is a limit, or one for each place of dimension 0.
-CLIPPED = frozenset(["quantize", "quantize_bits"])
-LIMITED = AFFINE | CLIPPED | {"clip_region"}
-# How many leading operands have the shape of the group; the others are vectors or single numbers.
-WHOLE_OPERANDS = {
-    "batch_norm": 1,
-    "batch_norm_input_grad": 2,
-    "batch_norm_eval_grad": 1,
-    "relu": 1,
-    "relu_grad": 2,
-    "add": 2,
-    "sub": 2,
-    "mul": 2,
-    "scale": 1,
-    "add_bias": 1,
-    "clamp_min": 1,
-    "cast": 1,
-    **dict.fromkeys(CLIPPED | AFFINE, 1),
-    "squeeze": 1,
-    "clip_region": 1,
-    "pact_grad": 2,
-    "pact_plus_grad": 2,
-    "grad_scale": 1,
-    "normalize": 1,
-    "round_log": 1,
-    "round_stochastic": 1,
-    "round_flag": 1,
-    "round_fixed": 1,
-    "round_float": 1,
-    "dequantize": 1,
-    "initialize": 1,
-    "rescale": 1,
-    "broadcast": 0,
-    "random_mask": 0,
-    **dict.fromkeys(("abs", "sign", "sqrt", "exp", "expm1", "log", "log1p", "tanh"), 1),
-    **dict.fromkeys(("sigmoid", "erf", "power", "clamp_max", "shift", "compare_to"), 1),
-    **dict.fromkeys(("div", "maximum", "minimum", "compare", "masked"), 2),
-    "where": 3,
-    "batch_stats": 1,
-    "batch_norm_grad_stats": 2,
-    "sum_channels": 1,
-    "amax": 1,
-}
-TAILS = frozenset(
-    ["batch_stats", "batch_norm_grad_stats", "sum_channels", "amax", "pact_grad", "pact_plus_grad"]
-)
-POINTWISE = frozenset(WHOLE_OPERANDS) - TAILS
-# Ops with operands or results that have one number a channel.
-BY_CHANNEL = frozenset(
-    [
-        "batch_norm",
-        "batch_norm_input_grad",
-        "batch_norm_eval_grad",
-        "add_bias",
-        "batch_stats",
-        "batch_norm_grad_stats",
-        "sum_channels",
-    ]
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +21,22 @@ class Node:
     attrs: tuple[tuple[str, Attr], ...]
     inputs: tuple[int, ...]
     results: tuple[int, ...]
+
+    @property
+    def definition(self) -> OpDef:
+        """What kind of op it is."""
+        return OPS[self.kind]
+
+    @property
+    def tail(self) -> bool:
+        """Whether it reduces."""
+        return Trait.TAIL in self.definition.traits
+
+    @property
+    def clipped(self) -> bool:
+        """Whether it makes codes below a clip."""
+        d = self.definition
+        return Trait.QUANTIZER in d.traits and d.place("clip") is not None
 
     def attr(self, name: str) -> Attr:
         """An attribute."""
@@ -169,23 +123,23 @@ class PointwiseSpec:
     @cached_property
     def whole(self) -> tuple[int, ...]:
         """Inputs and outputs with an element for each point."""
-        seen = {i for n in self.nodes for i in n.inputs[: WHOLE_OPERANDS[n.kind]]}
-        made = {n.results[0] for n in self.nodes if n.kind in POINTWISE}
-        made |= {n.results[0] for n in self.nodes if n.kind in ("pact_grad", "pact_plus_grad")}
+        seen = {i for n in self.nodes for i in n.inputs[: n.definition.whole]}
+        # The first result of a tail may be whole as well.
+        made = {n.results[0] for n in self.nodes if not n.tail or n.definition.makes_whole}
         return tuple(i for i in (*self.inputs, *self.outputs) if i in seen | made)
 
     @cached_property
     def space(self) -> Space:
         """The matrix to run over: as the values with channels last lie, else row-major."""
         node = self.nodes[0]
-        of = node.inputs[0] if node.kind in TAILS else node.results[0]
+        of = node.inputs[0] if node.tail else node.results[0]
         shape = self.types[of].shape
-        if not any(n.kind in BY_CHANNEL for n in self.nodes) and self._plain(shape):
+        if not any(n.definition.by_channel for n in self.nodes) and self._plain(shape):
             vector = max(1, min(self.lanes, prod(shape)))
             rows = prod(shape) // vector
             dims = tuple(range(len(shape)))
             return Space(shape, dims, rows, vector, True, prod(shape) % vector)
-        by_channel = any(n.kind in BY_CHANNEL for n in self.nodes) and len(shape) > 2
+        by_channel = any(n.definition.by_channel for n in self.nodes) and len(shape) > 2
         pixels = by_channel or any(self.orders[i] is Order.PIXELS for i in self.whole)
         order = Order.PIXELS if pixels else Order.ROWS
         layout = Layout(TensorType(shape, self.types[of].format), order)
@@ -195,9 +149,9 @@ class PointwiseSpec:
         """Whether only the elements' places in memory matter, and all values agree on them."""
         layouts = [self.layout(i) for i in self.whole]
         orders = {tuple(d for d in memory_dims(x) if shape[d] > 1) for x in layouts if x.type.shape}
-        indexed = any(n.kind in RANDOM for n in self.nodes)
+        indexed = any(n.definition.random for n in self.nodes)
         ordered = all(list(o) == sorted(o) for o in orders)
-        clips = [n.inputs[1] for n in self.nodes if n.kind in LIMITED]
+        clips = [n.inputs[1] for n in self.nodes if n.definition.limited]
         return (
             len(orders) <= 1
             and all(x.parts == 1 for x in layouts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from ..expr import Expr, Vectors
@@ -53,28 +53,17 @@ class LaneMax:
 
 def channel_tails(frame: Frame) -> list[ChannelSum | Moments]:
     """The reductions to one number a channel."""
-    wanted, made = set(frame.spec.outputs), list[ChannelSum | Moments]()
+    made = list[ChannelSum | Moments]()
     for node in frame.spec.nodes:
-        if node.kind == "batch_stats":
-            mean, var = (r if r in wanted else -1 for r in node.results)
-            made.append(Moments(mean, var, _number(node.inputs[0])))
-        elif node.kind == "sum_channels":
-            made.append(ChannelSum(node.results[0], _number(node.inputs[0])))
-        elif node.kind == "batch_norm_grad_stats":
-            sums = (_dgamma(node), ChannelSum(node.results[1], _number(node.inputs[0])))
-            made += [s for s in sums if s.output in wanted]
+        if node.kind in CHANNEL_TAILS:
+            made += CHANNEL_TAILS[node.kind](node, frame.spec.outputs)
     return made
 
 
 def lane_tails(frame: Frame) -> list[LaneSum | LaneMax]:
     """The reductions to one number."""
-    made = list[LaneSum | LaneMax]()
-    for node in frame.spec.nodes:
-        if node.kind == "amax":
-            made.append(LaneMax(node.results[0], _size(node.inputs[0])))
-        elif node.kind in ("pact_grad", "pact_plus_grad"):
-            at = _clipped if node.kind == "pact_grad" else _clipped_plus
-            made.append(LaneSum(node.results[1], at(node)))
+    nodes = (n for n in frame.spec.nodes if n.kind in LANE_TAILS)
+    made = (LANE_TAILS[node.kind](node) for node in nodes)
     return [t for t in made if t.output in frame.spec.outputs]
 
 
@@ -130,3 +119,30 @@ def _clipped_plus(node: Node) -> At:
 
 def _negative(p: Point, condition: Expr, g: Expr) -> Expr:
     return p.v.f(p.v.where(condition, p.v.f(p.v.splat(0.0) - g), p.v.splat(0.0)))
+
+
+def _batch_stats(node: Node, wanted: Collection[int]) -> Sequence[ChannelSum | Moments]:
+    mean, var = (r if r in wanted else -1 for r in node.results)
+    return [Moments(mean, var, _number(node.inputs[0]))]
+
+
+def _sum_channels(node: Node, wanted: Collection[int]) -> Sequence[ChannelSum | Moments]:
+    return [ChannelSum(node.results[0], _number(node.inputs[0]))]
+
+
+def _grad_stats(node: Node, wanted: Collection[int]) -> Sequence[ChannelSum | Moments]:
+    sums = (_dgamma(node), ChannelSum(node.results[1], _number(node.inputs[0])))
+    return [s for s in sums if s.output in wanted]
+
+
+# For each tail what it reduces; ``wanted`` are the results that are stored.
+CHANNEL_TAILS: dict[str, Callable[[Node, Collection[int]], Sequence[ChannelSum | Moments]]] = {
+    "batch_stats": _batch_stats,
+    "sum_channels": _sum_channels,
+    "batch_norm_grad_stats": _grad_stats,
+}
+LANE_TAILS: dict[str, Callable[[Node], LaneSum | LaneMax]] = {
+    "amax": lambda node: LaneMax(node.results[0], _size(node.inputs[0])),
+    "pact_grad": lambda node: LaneSum(node.results[1], _clipped(node)),
+    "pact_plus_grad": lambda node: LaneSum(node.results[1], _clipped_plus(node)),
+}

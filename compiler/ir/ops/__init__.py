@@ -1,0 +1,84 @@
+"""The ops of the IR: one definition each, in families.
+
+Ops compute in f32 and round once, to nearest even, to the format of the result. Images are NxCxHxW;
+channels are dimension 1. How a signature reads: ``signature.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from ..program import Op
+from .bits import BITS
+from .definition import Direction, OpDef
+from .gemm import GEMM, PRODUCT
+from .index import INDEX
+from .loss import LOSS
+from .norm import NORM
+from .pointwise import ELEMENTS, FUNCTIONS
+from .pool import POOL
+from .quantize import QUANTIZE
+from .reduce import REDUCE
+from .shape import SHAPE
+from .traits import Trait
+from .update import UPDATE
+
+FAMILIES: Mapping[str, tuple[OpDef, ...]] = {
+    "GEMMs": (*GEMM, *PRODUCT),
+    "quantizers": QUANTIZE,
+    "normalization": NORM,
+    "bits": BITS,
+    "pointwise": ELEMENTS,
+    "functions of a number": FUNCTIONS,
+    "reductions": REDUCE,
+    "by index": INDEX,
+    "pooling": POOL,
+    "shape": SHAPE,
+    "losses": LOSS,
+    "update": UPDATE,
+}
+__all__ = [
+    "FAMILIES",
+    "FORWARD_GEMMS",
+    "GEMMS",
+    "GRADIENT_PRODUCTS",
+    "INPUT_GRADS",
+    "OPS",
+    "PRODUCTS",
+    "READS_WEIGHT",
+    "WEIGHT_GRADS",
+    "Direction",
+    "OpDef",
+    "Trait",
+    "has",
+    "having",
+]
+
+OPS = {d.kind: replace(d, family=family) for family, ops in FAMILIES.items() for d in ops}
+
+
+def having(trait: Trait) -> frozenset[str]:
+    """The kinds of op for which ``trait`` holds."""
+    return frozenset(kind for kind, d in OPS.items() if trait in d.traits)
+
+
+def has(op: Op, trait: Trait) -> bool:
+    """Whether ``trait`` holds for ``op``."""
+    return trait in OPS[op.kind].traits
+
+
+def _toward(*directions: Direction) -> frozenset[str]:
+    return frozenset(kind for kind, d in OPS.items() if d.direction in directions)
+
+
+# Products of layers.
+FORWARD_GEMMS = _toward(Direction.FORWARD)
+INPUT_GRADS = _toward(Direction.INPUT_GRAD)
+WEIGHT_GRADS = _toward(Direction.WEIGHT_GRAD)
+GEMMS = _toward(*Direction)
+# What reads a layer's weights, and what reads the gradient of its output.
+READS_WEIGHT = FORWARD_GEMMS | INPUT_GRADS
+GRADIENT_PRODUCTS = INPUT_GRADS | WEIGHT_GRADS
+# Products of layers, and those of activations with each other.
+PRODUCTS = GEMMS | {d.kind for d in PRODUCT}

@@ -1,0 +1,221 @@
+"""Quantizers, and what they need: clips, limits, scales of gradients."""
+
+from __future__ import annotations
+
+from ...types import Scale
+from ..program import Op
+from .definition import Extents, OpDef
+from .signature import define
+from .traits import Trait
+
+
+def _clip(op: Op, at: Extents) -> str:
+    """One clip for the tensor, or one a channel where codes have a scale a channel."""
+    clip, q = op.inputs[1].type.shape, op.result.type
+    fits = bool(clip) == q.scale.per_channel and q.scale.is_factor
+    return "" if fits else f"a clip of shape {clip} gives no {q.short}"
+
+
+def _affine(op: Op, at: Extents) -> str:
+    low, high, bits = (v.type.shape for v in op.inputs[1:4])
+    q = op.result.type
+    need = at["C"] if q.scale.per_channel else ()
+    if not q.scale.is_affine or not low == high == need:
+        return f"limits of {q.short} have shape {need}, not {low} and {high}"
+    if bits not in ((), need):
+        return f"bits are a single number or one for each limit, not {bits}"
+    return ""
+
+
+def _alike(op: Op, at: Extents) -> str:
+    shapes = {r.type.shape for r in op.results}
+    return "" if len(shapes) == 1 else "both are single numbers, or one a place of dimension 0"
+
+
+def _squeezed(op: Op, at: Extents) -> str:
+    made = op.result.type
+    fits = made.scale is Scale.SQUEEZED
+    return "" if fits else f"squeeze makes squeezed numbers, not {made.short}"
+
+
+def _flag(op: Op, at: Extents) -> str:
+    f, bits = op.result.type.format, op.int_attr("bits")
+    top = ((1 << (bits - 1)) - 1) << (bits - 1)
+    if f.is_integer and f.signed and not f.midrise and f.max >= top:
+        return ""
+    return f"round_flag with bits={bits} makes integers up to {top}, which {f} does not hold"
+
+
+def _rescaled(op: Op, at: Extents) -> str:
+    q, made = op.inputs[0].type, op.result.type
+    if q.format is made.format and made.scale is Scale.CHANNEL and q.scale.is_factor:
+        return ""
+    return f"{q} keeps its codes and gets a scale a channel, not {made}"
+
+
+QUANTIZER, CONVERTS, POINTWISE = Trait.QUANTIZER, Trait.CONVERTS, Trait.POINTWISE
+REMADE = Trait.CHEAP_ON_WEIGHTS
+DATA, CHEAP, TAIL = Trait.MAKES_CARRIER, Trait.CHEAP, Trait.TAIL
+LIMITS = "low: f32[]|[C], high: f32[]|[C], bits: f32[]|[C]"
+DRAWN = "seed: int[], step: int[]"
+
+CLIPS: tuple[OpDef, ...] = (
+    define(
+        "sawb_clip(w: float[C *S]) {c1: float, c2: float} -> clip: f32[]|[C]",
+        "c1 sqrt(mean w^2) - c2 mean |w|, max |w| where that is <= 0",
+    ),
+    define(
+        "quantize(x: float[C *S], clip: f32[]|[C]) -> q: code[C *S]",
+        """rint(min(max(x, lo), clip) * (n/clip)), n = top integer, lo = 0 or -clip, with ends
+        clip low/high; scale clip/n;
+        midrise: code rint((min(max(x, -clip), clip) * (n/clip) + n) * 0.5), n = 2^bits - 1""",
+        QUANTIZER, CONVERTS, POINTWISE, REMADE, check=_clip,
+    ),
+    define(
+        "quantize_bits(x: float[C *S], clip: f32[]|[C], bits: f32[]) -> q: code[C *S]",
+        """the same with the n of an integer format of that many bits, at most those of the
+        result's; midrise: the code is that of the same number, (top - n)/2 more""",
+        QUANTIZER, CONVERTS, POINTWISE, REMADE, check=_clip,
+    ),
+    define(
+        "extremes(x: float[C *S]) -> low: f32[]|[C], high: f32[]|[C]",
+        "least and largest, of the tensor or of each place of dimension 0",
+        check=_alike,
+    ),
+    define(
+        f"quantize_affine(x: float[C *S], {LIMITS}) -> q: code[C *S]",
+        """rint(min(max(z, 0), n)), z = (x - low) / step, step = max((high - low) / n, 1e-8),
+        n = 2^bits - 1; real numbers are q * step + low; each operand one number or one a place of
+        dimension 0""",
+        QUANTIZER, CONVERTS, POINTWISE, REMADE, check=_affine,
+    ),
+    define(
+        f"quantize_affine_stochastic(x: float[C *S], {LIMITS}, {DRAWN}) {{salt: int}}"
+        " -> q: code[C *S]",
+        "the same with z + (u - 1/2), u uniform in [0, 1) as round_stochastic draws it",
+        QUANTIZER, CONVERTS, POINTWISE, check=_affine,
+    ),
+    define(
+        "squeeze_stats(x: float[*S]) {degenerate: center|identity} -> alpha: f32[], beta: f32[]",
+        """alpha = 15 / (max - mean), beta = -alpha mean of log2 |x|, in f32 as
+        targets/numbers/powers.py takes it, over the numbers from 2^-126 on; where
+        max - mean < 2^-20: alpha = 1 and beta = -mean (degenerate = center) or 0 (identity); 1 and
+        0 where there are none""",
+    ),
+    define(
+        "squeeze(x: float[*S], alpha: f32[], beta: f32[]) -> q: code[*S]",
+        """2^beta |x|^alpha with the sign of x, in f32 as targets/numbers/powers.py takes it, 0
+        below 2^-126, to nearest even; real numbers are (2^-beta |q|)^(1/alpha), in f64 and rounded
+        once""",
+        QUANTIZER, CONVERTS, POINTWISE, check=_squeezed,
+    ),
+    define(
+        "clip_region(x: float[C *S], clip: f32[]|[C]) {signed: flag} -> m: uint2[C *S]",
+        "0: x <= 0 (signed: x < -clip), 1: inside, 2: x > clip",
+        POINTWISE, CHEAP,
+    ),
+    define(
+        "pact_grad(g: float[*S], m: uint2[*S]) {signed: flag} -> dx: float[*S], dclip: f32[]",
+        """dx = g where m != 2 (signed: m == 1), else 0; dclip = sum of g where m == 2 (signed:
+        minus the sum where m == 0)""",
+        TAIL, DATA,
+    ),
+    define(
+        "pact_plus_grad(g: float[*S], x: float[*S], clip: f32[]) {top: int >= 1, signed: flag}"
+        " -> dx: float[*S], dclip: f32[]",
+        "dx as pact_grad; dclip also sums g * (rint(z) - z) / top inside, z = x top/clip",
+        TAIL, DATA,
+    ),
+)  # fmt: skip
+
+SCALES: tuple[OpDef, ...] = (
+    define(
+        "grad_scale_init(s: f32[], g: float[*S]) {top: float > 0, always: flag} -> s1: f32[]",
+        """s, or where s is 0 (or always) 2^floor(log2(top / max |g|)); s (or 1) where g is all
+        0""",
+    ),
+    define(
+        "grad_scale(g: float[*S], s: f32[]) -> gs: scaled[*S]",
+        "stored numbers g * s, scale 1/s",
+        DATA, POINTWISE,
+    ),
+    define(
+        "normalize(g: float[*S], unit: f32[]) -> gs: scaled[*S]",
+        "stored numbers g / unit (0 where unit is 0), scale unit",
+        POINTWISE,
+    ),
+    define("amax(g: gemm[*S]) -> m: f32[]", "largest stored magnitude |g * s|", TAIL),
+    define(
+        "amax_init(m: f32[], g: float[*S]) -> m1: f32[]",
+        "m, or where m is 0 the largest |g|",
+    ),
+    define(
+        "grad_scale_step(s: f32[*S], m: float[*S]) {top: float > 0} -> s1: f32[*S]",
+        "s/2 where m > top, 2s where 0 < m <= top/2, else s; kept in 2^-100 .. 2^100",
+        Trait.SCALE_STEP,
+    ),
+    define(
+        "channel_scales(s: f32[*S], m: float[*S]) {top: float > 0, always: flag}"
+        " -> s1: f32[*S], inverse: f32[*S]",
+        """for each number: s, or where s is 0 (or always) 2^floor(log2(top / m)), s (or 1) where m
+        is 0; and 1/s1""",
+    ),
+    define(
+        "rescale(q: code[C *S], factor: f32[C]) -> y: code[C *S]",
+        "the same codes; for each place of dimension 0 the scale times a power of two",
+        POINTWISE, Trait.KEEPS_CODES, check=_rescaled,
+    ),
+    define(
+        "loss_scale_step(s: f32[], good: int[], x: float[?]...)"
+        " {growth: float > 0, backoff: float > 0, interval: int >= 1} -> s1: f32[], good1: int[]",
+        """any x not finite: s * backoff (at least 2^-126), 0; else s, good + 1; where that is
+        interval s * growth (s where that is infinite), 0""",
+        Trait.SCALE_STEP,
+    ),
+)  # fmt: skip
+
+ROUNDINGS: tuple[OpDef, ...] = (
+    define(
+        "round_log(g: scaled[*S]) {up: float > 0, tie: up|down, underflow: uniform|nearest}"
+        " -> q: code[*S]",
+        """to a radix-r format: up = 1.6 (arithmetic midpoint) etc., tie = up|down, underflow =
+        uniform|nearest""",
+        QUANTIZER, CONVERTS, POINTWISE,
+    ),
+    define(
+        f"round_stochastic(g: scaled[*S], {DRAWN}) {{salt: int}} -> q: code[*S]",
+        """up with the probability that makes the mean right; Threefry-2x32(seed, step; salt,
+        element index)""",
+        QUANTIZER, CONVERTS, POINTWISE,
+    ),
+    define(
+        f"round_float(x: float[*S], {DRAWN}) {{to: f16|fp16.169, salt: int}} -> y: float[*S]",
+        """of the numbers of a 16-bit float (fp16.169, f16) on both sides of x one, drawn as
+        round_stochastic does; at most its largest, NaN stays""",
+        POINTWISE,
+    ),
+    define(
+        "round_flag(g: scaled[*S]) {bits: int 2..8} -> q: code[*S]",
+        """integers that round_fixed's bits reach with a flag for the unit, c = 2^(bits - 1):
+        rint(|g|) where |g| < c, else c * min(rint(|g| / c), c - 1), with the sign of g""",
+        QUANTIZER, CONVERTS, POINTWISE, check=_flag,
+    ),
+    define(
+        "round_fixed(x: float[*S]) {bits: int 1..32} -> y: float[*S]",
+        "rint(x * 2^(bits - 1)) * 2^(1 - bits): a multiple of 2^(1 - bits), of any size",
+        POINTWISE, CHEAP,
+    ),
+    define(
+        "cast(x: gemm[*S]) -> y: any[*S]",
+        "to nearest even, saturating at the top of a coded format; keeps the scale",
+        CONVERTS, POINTWISE, CHEAP, Trait.KEEPS_SIGN,
+    ),
+    define(
+        "dequantize(q: code[*S]) -> x: float[*S]",
+        """real values, in f32: stored number * scale, then + offset; squeezed numbers in f64,
+        rounded""",
+        CONVERTS, POINTWISE, CHEAP, DATA,
+    ),
+)  # fmt: skip
+
+QUANTIZE = (*CLIPS, *SCALES, *ROUNDINGS)

@@ -1,0 +1,105 @@
+"""An op of each kind that is well formed, made from its definition; what no signature says is here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from quatrain.compiler.formats import FORMATS
+from quatrain.compiler.ir import Attr, Op, Value, attrs
+from quatrain.compiler.ir.ops import OPS, OpDef
+from quatrain.compiler.ir.ops.definition import Attribute, Operand
+from quatrain.compiler.types import Scale, Shape, TensorType
+
+# What the symbols stand for: a convolution of 3 channels, 5x6 pixels and 3x2 taps, for one.
+EXTENTS: dict[str, Shape] = {
+    **{"N": (2,), "C": (3,), "H": (5,), "W": (6,), "K": (4,), "D": (3,), "R": (3,), "S": (2,)},
+    **{"P": (3,), "Q": (5,), "I": (7,), "O": (5,), "B": (2,), "M": (3,), "*S": (2, 3)},
+}
+OWN_EXTENTS: dict[str, dict[str, Shape]] = {
+    **{kind: {"*A": (2, 3, 4), "*B": (2, 4)} for kind in ("sum", "mean", "max")},
+    "broadcast": {"*A": (2, 4), "*B": (2, 3, 4)},
+    "resample": {"*A": (2, 3), "*B": (2, 2)},
+    "view": {"*A": (2, 6), "*B": (3, 4)},
+    "permute": {"*A": (2, 3, 4), "*B": (4, 2, 3)},
+    "cat": {"?": (2, 3), "*B": (2, 6)},
+    "slice": {"*A": (5, 3), "*B": (2, 3)},
+    "slice_grad": {"*A": (2, 3), "*B": (5, 3)},
+    "pad": {"*A": (2, 3), "*B": (4, 5)},
+}
+ATTRS: dict[str, Mapping[str, Attr]] = {
+    **{kind: {"dims": (1,)} for kind in ("sum", "mean", "max", "broadcast")},
+    "resample": {"dim": 1, "starts": (0, 1, 2), "index": (0, 2), "weights": (1.0, 0.5)},
+    "permute": {"dims": (2, 0, 1)},
+    "cat": {"dim": 1},
+    **{kind: {"dim": 0, "start": 1, "step": 2} for kind in ("slice", "slice_grad")},
+    "pad": {"before": (1, 0)},
+    "table": {"numbers": (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)},
+    "round_flag": {"bits": 8},
+    "round_fixed": {"bits": 8},
+    "plateau": {"eps": (0.1,)},
+    "stage_bits": {"bits": (3, 4)},
+}
+LISTS: dict[str, Attr] = {"kernel": (3, 2), "padding": (0, 0)}
+CLASSES = {
+    **{"float": "f32", "f32": "f32", "gemm": "f32", "mask": "f32", "any": "f32"},
+    **{"scaled": "f32*p", "code": "uint4*t", "int": "i64", "uint2": "uint2", "where": "uint8"},
+}
+# By op, or by op and operand.
+TYPES = {
+    "squeeze": "fp8.152*s",
+    "quantize_affine": "uint8*a",
+    "quantize_affine_stochastic": "uint8*a",
+    "round_log": "fp4.even*p",
+    "round_stochastic": "int4*p",
+    "round_flag": "int15*p",
+    "rescale.q": "int4*t",
+    "rescale": "int4*c",
+    "adaptive_max_pool2d": "i32",
+    "adaptive_max_pool2d_grad": "i32",
+}
+
+
+def example(kind: str) -> Op:
+    """A well-formed op of this kind."""
+    definition = OPS[kind]
+    operands = tuple(
+        Value(f"{o.name}{i}", _type(kind, o))
+        for i, o in enumerate(
+            (*definition.operands, *definition.operands[-1:][: definition.repeats])
+        )
+    )
+    results = tuple(Value(f"{o.name}.made", _type(kind, o)) for o in definition.results)
+    return Op(kind, operands, results, attrs(**_attributes(definition)), "layer")
+
+
+def _type(kind: str, operand: Operand) -> TensorType:
+    extents = {**EXTENTS, "?": (2, 3), **OWN_EXTENTS.get(kind, {})}
+    parts = (extents.get(s) or (int(s),) for s in operand.patterns[0])
+    shape = tuple(n for part in parts for n in part)
+    short = CLASSES[operand.format_class]
+    if operand.format_class in ("code", "where"):
+        short = TYPES.get(f"{kind}.{operand.name}", TYPES.get(kind, short))
+    name, _, scale = short.partition("*")
+    return TensorType(shape, FORMATS[name], Scale(scale))
+
+
+def _attributes(definition: OpDef) -> dict[str, Attr]:
+    own = ATTRS.get(definition.kind, {})
+    required = (a for name, a in definition.attrs.items() if name in definition.required)
+    return {a.name: own.get(a.name, LISTS.get(a.name, _least(a))) for a in required}
+
+
+def _least(attribute: Attribute) -> Attr:
+    """The smallest value that an attribute may have, or 1."""
+    match attribute.type:
+        case "flag":
+            return False
+        case "word":
+            return attribute.words[0]
+        case "int" | "dim":
+            return max(1, int(max(attribute.low, -1)))
+        case "float":
+            return 1.0
+        case "ints":
+            return (1,) * (attribute.count or 1)
+    return (1.0,)

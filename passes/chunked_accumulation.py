@@ -9,7 +9,7 @@ added up in the same format, keep the error at O(N / chunk + chunk) instead of O
     with an operand in a carrier  unchanged, as in exempt layers
     of exempt layers              unchanged
 
-``compiler/ir/accumulation.py`` has the arithmetic. With ``accumulator=f32`` the pass changes nothing.
+``compiler/ir/accumulation.py`` has the arithmetic. With ``accumulator=f32`` nothing changes.
 """
 
 from __future__ import annotations

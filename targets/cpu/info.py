@@ -16,7 +16,8 @@ from pathlib import Path
 from ...compiler.errors import TargetError
 from ..plan.kernel import Unit
 
-# LLVM's names of features; the operating system writes avx512_vnni and amx_int8.
+# LLVM's names of features; the operating system writes avx512_vnni and amx_int8. A unit is there
+# where all is that it stands on: AMX on VNNI, VNNI on AVX-512.
 VNNI512 = frozenset({"avx512f", "avx512bw", "avx512vl", "avx512vnni"})
 # Tiles of 16 x 64 bytes that multiply as matrices. Kernels that fill tiles permute bytes (VBMI).
 AMX = frozenset({"amx-tile", "amx-int8", "amx-bf16", "avx512vbmi", *VNNI512})
@@ -43,6 +44,11 @@ class CpuInfo:
     bf16: bool = False
     amx: bool = False
     extra: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Kernels ask for one unit and rely on what it stands on."""
+        complete = (not self.amx or self.vnni) and (not self.vnni or self.vector_bytes == 64)
+        assert complete, f"{self} has a unit without what it stands on"
 
     @property
     def lanes(self) -> int:

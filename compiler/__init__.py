@@ -1,4 +1,4 @@
-"""The program representation and how to get one: formats, types, ops, text, capture, lowering."""
+"""The program and how to get one: formats, types, the IR, its text, capture, lowering."""
 
 from .ir import Op, Program, Region, Value
 from .ir.text import parse, show

@@ -122,7 +122,15 @@ class Step:
 
     def report(self) -> Bill:
         """The bill: what multiplied in which format, what was kept; prints as tables."""
-        bill = make_bill(self.source, self.executable.program, self.executable.plan)
+        s, made = self.source, self.executable
+        bill = make_bill(
+            made.program,
+            made.plan,
+            captured=s.train,
+            recipe=s.recipe,
+            target=s.target,
+            allow=s.allow,
+        )
         return with_spent(bill, self._state.read())
 
     @property

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from .rooms import rooms, table
+
 TOP = Path(__file__).parent.parent
 FOLDERS = ("compiler", "passes", "runtime", "targets", "tools")
 FILES = {
@@ -89,3 +91,8 @@ def test_torch_and_tvm_stay_in_their_rooms() -> None:
     }
     assert not [p for p, n in packages.items() if "torch" in n and not matches(p, TORCH_IS_FINE_IN)]
     assert not [p for p, n in packages.items() if "tvm" in n and not p.startswith("targets/")]
+
+
+def test_the_page_about_rooms_is_what_the_imports_say() -> None:
+    graph = rooms()
+    assert table(graph) in (TOP / "docs" / "rooms.md").read_text(encoding="utf-8")

@@ -27,7 +27,6 @@ from .torch_saved import torch_saved
 if TYPE_CHECKING:
     from ...passes.recipe import Recipe
     from ...targets.plan.plan import Plan
-    from ..source import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +37,22 @@ class Bill(Costs):
         return text(self)
 
 
-def make_bill(source: Source, program: Program, plan: Plan | None) -> Bill:
-    """The bill of a step: ``program`` as the passes of ``source`` made it, and its plan."""
+def make_bill(
+    program: Program,
+    plan: Plan | None,
+    *,
+    captured: Program,
+    recipe: Recipe,
+    target: str,
+    allow: Sequence[str],
+) -> Bill:
+    """The bill of a step: ``program`` as the recipe's passes made it of ``captured``, its plan."""
     return bill_of(
         program,
-        source.train,
-        making=making_of(source.recipe, source.target, program, source.allow, plan),
+        captured,
+        making=making_of(recipe, target, program, allow, plan),
         units=None if plan is None else plan_units(plan),
-        exempt=exempt_layers(source.recipe, source.train),
+        exempt=exempt_layers(recipe, captured),
         planned_bytes=None if plan is None else plan.saved_bytes(),
     )
 

@@ -6,12 +6,19 @@ import numpy as np
 
 from ...compiler.ir import Op
 from ..numbers.bit_cycle import LEAST_BITS, SIXTHS, crossings
+from ..numbers.plateau import (
+    EPOCHS,
+    FILLED,
+    NORM,
+    NORM_EPOCHS,
+    SEEN,
+    STAGE,
+    SUM,
+    WINDOW,
+    WINDOW_LENGTH,
+)
 from ..numbers.tensor import Array
 from .frame import Run, on_numbers
-
-# The places of the state of ``plateau``.
-STAGE, EPOCHS, NORM, FILLED, WINDOW, SUM, SEEN = 0, 1, 2, 3, 4, 9, 10
-WINDOW_LENGTH, NORM_EPOCHS = 5, 10
 
 
 def cyclic_bits(op: Op, step: Array, total: Array, low: Array) -> Array:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from tvm import tirx as tir
 
 from ...numbers.bit_cycle import LEAST_BITS, SIXTHS, crossings
-from ...reference.bits import (
+from ...numbers.plateau import (
     EPOCHS,
     FILLED,
     NORM,

@@ -118,6 +118,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "roots_and_logs": lambda: after(
         lambda x: x.log() + x.sqrt() + x.log1p() + x.rsqrt() + x.log2(), positive=True
     ),
+    "floor": lambda: after(lambda x: x - x.floor()),
     "exp": lambda: after(lambda x: x.exp() + x.expm1()),
     "var_std": lambda: after(lambda x: x.var(1) + x.std(1)),
     "amax": lambda: after(lambda x: x.amax(2)),

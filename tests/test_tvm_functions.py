@@ -26,7 +26,19 @@ from .one_kernel import (
 pytestmark = pytest.mark.tvm
 
 ORDERS = list(Order)
-FUNCTIONS = ("abs", "sign", "sqrt", "exp", "expm1", "log", "log1p", "tanh", "sigmoid", "erf")
+FUNCTIONS = (
+    "abs",
+    "sign",
+    "floor",
+    "sqrt",
+    "exp",
+    "expm1",
+    "log",
+    "log1p",
+    "tanh",
+    "sigmoid",
+    "erf",
+)
 POWERS = (-2.0, -1.0, -0.5, 0.5, 1.7, 3.0, 64.0, 65.0, -3.3)
 RELATIONS = ("lt", "le", "eq", "ne", "ge", "gt")
 # NumPy's functions and ours err by some 1e-15, so that about one result in 10^7 lies so near the

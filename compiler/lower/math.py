@@ -11,7 +11,10 @@ from .joint import Arg, Call, Tensor
 from .pointwise import broadcast, operand, plain, scaled
 from .shape import alias, viewed
 
-FUNCTIONS = ("exp", "expm1", "log", "log1p", "tanh", "sigmoid", "erf", "abs", "sqrt", "sign")
+FUNCTIONS = (
+    *("exp", "expm1", "log", "log1p", "tanh", "sigmoid", "erf"),
+    *("abs", "floor", "sqrt", "sign"),
+)
 RELATIONS = ("lt", "le", "eq", "ne", "ge", "gt")
 FLIPPED = {"lt": "gt", "le": "ge", "eq": "eq", "ne": "ne", "ge": "le", "gt": "lt"}
 

@@ -113,6 +113,11 @@ def absolute(op: Op, x: Array) -> Array:
     return np.abs(x)
 
 
+def floor(op: Op, x: Array) -> Array:
+    """Exact."""
+    return np.asarray(np.floor(x))
+
+
 def sqrt(op: Op, x: Array) -> Array:
     """Correctly rounded."""
     return np.asarray(np.sqrt(x))
@@ -121,6 +126,7 @@ def sqrt(op: Op, x: Array) -> Array:
 FUNCTIONS: dict[str, OnNumbers] = {
     "abs": absolute,
     "sign": sign,
+    "floor": floor,
     "sqrt": sqrt,
     "exp": _wide(np.exp),
     "expm1": _wide(np.expm1),

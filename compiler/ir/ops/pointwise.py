@@ -88,6 +88,7 @@ def _function(name: str, meaning: str, *more: Trait) -> OpDef:
 FUNCTIONS: tuple[OpDef, ...] = (
     _function("abs", "|x|"),
     _function("sign", "1, 0 (NaN too) or -1"),
+    _function("floor", "the next integer below, or x", Trait.KEEPS_SIGN),
     _function("sqrt", "the square root", Trait.FUNCTION),
     _function("exp", "e^x", Trait.FUNCTION),
     _function("expm1", "e^x - 1", Trait.FUNCTION),

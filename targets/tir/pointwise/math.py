@@ -50,6 +50,11 @@ def sign(p: Point, n: Node) -> None:
     p.put(n.results[0], v.f(v.where(x > v.splat(0.0), v.splat(1.0), below)))
 
 
+def floor(p: Point, n: Node) -> None:
+    """The next integer below."""
+    p.put(n.results[0], p.v.floor(p.number(n.inputs[0])))
+
+
 def sqrt(p: Point, n: Node) -> None:
     """Correctly rounded."""
     p.put(n.results[0], p.v.sqrt(p.number(n.inputs[0])))
@@ -117,6 +122,7 @@ def masked(p: Point, n: Node) -> None:
 MATH: dict[str, Evaluate] = {
     "abs": absolute,
     "sign": sign,
+    "floor": floor,
     "sqrt": sqrt,
     "exp": _wide(functions.exp_any),
     "expm1": _wide(functions.expm1),

@@ -76,7 +76,9 @@ def test_rescale_keeps_codes() -> None:
 @pytest.mark.parametrize("types", [("int4*t[3x5]", "int4*c[3x5]"), ("int4*c[2x5]", "int4*t[2x5]")])
 def test_rescale_of_other_types_is_refused(types: tuple[str, str]) -> None:
     text = f"program p\ninput q : {types[0]}\ninput s : f32[2]\n\nforward:\n  # fc\n"
-    with pytest.raises(VerifyError, match=r"one factor for each place|gets a scale a channel"):
+    with pytest.raises(
+        VerifyError, match=r"factor of rescale is \[C\] with C = 3|gets a scale a channel"
+    ):
         read_program(f"{text}  y = rescale(q, s) : {types[1]}\n\nreturn y\n")
 
 

@@ -17,6 +17,7 @@ FILES = {
     for folder in (*FOLDERS, "tests", "examples")
     for path in sorted((TOP / folder).rglob("*.py"))
 }
+TREES = {path: ast.parse(text) for path, text in FILES.items()}
 LONGEST_FILE = 400
 LONGEST_FUNCTION = 40
 # A TVM kernel is one nested function by the nature of its script language.
@@ -49,9 +50,9 @@ def code_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 
 def long_functions() -> Iterator[str]:
-    for path, text in FILES.items():
+    for path, tree in TREES.items():
         limit = LONGEST_KERNEL if matches(path, KERNELS) else LONGEST_FUNCTION
-        for node in ast.walk(ast.parse(text)):
+        for node in ast.walk(tree):
             if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 continue
             if (length := code_lines(node)) > limit:
@@ -74,12 +75,12 @@ def test_nothing_is_left_unfinished() -> None:
 
 
 def test_every_file_says_what_it_is() -> None:
-    assert not [path for path, text in FILES.items() if not ast.get_docstring(ast.parse(text))]
+    assert not [path for path, tree in TREES.items() if not ast.get_docstring(tree)]
 
 
-def imported(text: str) -> set[str]:
+def imported(tree: ast.Module) -> set[str]:
     """Top-level names of the absolute imports anywhere in a file, type-checking ones included."""
-    nodes = list(ast.walk(ast.parse(text)))
+    nodes = list(ast.walk(tree))
     plain = {a.name for n in nodes if isinstance(n, ast.Import) for a in n.names}
     sources = {n.module or "" for n in nodes if isinstance(n, ast.ImportFrom) and not n.level}
     return {dotted.partition(".")[0] for dotted in plain | sources}

@@ -165,7 +165,7 @@ def test_cost_of_a_batch_weighs_blocks() -> None:
 
 
 def test_schedules_need_neither_torch_nor_tvm() -> None:
-    code = "import sys; from quatrain.runtime import cyclic_precision; "
+    code = "import sys; from quatrain.runtime.report import cyclic_cost; "
     code += "from tests import plain_dynamic, plain_progressive, plain_range_test"
     code += "; sys.exit(bool({'torch', 'tvm'} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", code], cwd=TOP, check=True)

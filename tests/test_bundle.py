@@ -23,6 +23,14 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "net.qtn"
 
 
+def edited() -> str:
+    """A program by hand whose kernel would read beyond a vector of one number."""
+    slice_ = "edge = slice(beta) {dim=0, start=0, step=1} : f32[1]\n  b = batch_norm("
+    return CAPTURED.replace("b = batch_norm(", slice_).replace(
+        "gamma, beta) {", "gamma, edge) {", 1
+    )
+
+
 def replaced(path: Path, entry: str, content: bytes) -> None:
     """Write the file anew with other content in one entry."""
     with zipfile.ZipFile(path) as archive:
@@ -53,6 +61,7 @@ def test_what_is_no_qtn_file_is_told_how_to_make_one(path: Path, content: bytes)
         ("train.qt", b"\xff", "train.qt is damaged"),
         ("train.qt", CAPTURED.partition("return")[0].encode(), "no line 'return NAMES'"),
         ("evaluation.qt", CAPTURED.replace("relu(", "rely(", 1).encode(), "no valid program: line"),
+        ("evaluation.qt", edited().encode(), "edge is f32[1], but beta of batch_norm is [C] with"),
         ("state.safetensors", b"", "state.safetensors is damaged"),
     ],
 )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SHARES = 3
 # Of what the digest of a kernel covers: folders that make no code. A test looks who imports them.
 ROOMS = ("compiler", "targets")
-APART = ("compiler/capture", "compiler/lower", "targets/reference")
+APART = ("compiler/capture", "compiler/lower")
 
 
 @dataclass(frozen=True, eq=False, slots=True)

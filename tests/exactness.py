@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +24,7 @@ from quatrain.compiler.ir.accumulation import accumulation
 from quatrain.compiler.ir.analysis import macs
 from quatrain.compiler.ir.ops import GEMMS, PRODUCTS
 from quatrain.runtime.step import Step
-from quatrain.targets.cpu.build import Compiled, compile_kernel
+from quatrain.targets.cpu.build import Compiled, compile_kernels
 from quatrain.targets.cpu.info import CpuInfo
 from quatrain.targets.cpu.target import plan_cpu
 from quatrain.targets.numbers.integers import integers
@@ -97,8 +97,15 @@ def compare(program: Program, given: Mapping[str, Tensor], cpu: CpuInfo) -> Iter
     program = decode_operands(program)
     values = evaluate(program, given)
     plan = plan_cpu(program, state_layout(program), cpu)
+    compile_all([planned.kernel for planned in plan.kernels], cpu)
     for planned in plan.kernels:
         yield from compare_kernel(planned.kernel, values, plan, cpu)
+
+
+def compile_all(kernels: Sequence[Kernel], cpu: CpuInfo) -> None:
+    """Put what is new of ``kernels`` into COMPILED: together, which takes less than one by one."""
+    new = {(k.spec, cpu): k for k in kernels if (k.spec, cpu) not in COMPILED}
+    COMPILED.update(zip(new, compile_kernels(list(new.values()), cpu), strict=True))
 
 
 def compare_kernel(
@@ -107,8 +114,7 @@ def compare_kernel(
     """One kernel, run alone."""
     inputs = [_memory(values, plan, s) for s in kernel.inputs]
     outputs = [np.zeros_like(_memory(values, plan, s)) for s in kernel.outputs]
-    if (kernel.spec, cpu) not in COMPILED:
-        COMPILED[kernel.spec, cpu] = compile_kernel(kernel, cpu)
+    compile_all([kernel], cpu)
     COMPILED[kernel.spec, cpu](*inputs, *outputs)
     makers = {r: op for op in kernel.ops for r in op.results}
     scales = {s.value: o for s, o in zip(kernel.outputs, outputs, strict=True) if s.scale}

@@ -22,9 +22,9 @@ from quatrain.compiler.formats import (
     UINT8,
     Format,
 )
-from quatrain.targets.cpu.amx.weight_grad import FEWEST_IMAGES
 from quatrain.targets.cpu.dialect import LLVM
 from quatrain.targets.cpu.info import detect
+from quatrain.targets.cpu.ways import FEWEST_IMAGES
 from quatrain.targets.plan.layout import Layout, Order
 
 from .gemm_case import KINDS, LINEAR, TILES, Case, check

@@ -43,9 +43,9 @@ def test_every_product_is_added(unit: Unit, cpu: CpuInfo) -> None:
     loop = DotLoop(DOTS[unit], cpu.lanes, 3, TURNS)
     compiled = compile_kernel(Kernel(loop, (), (), ()), cpu)
     one = BF16_ONE if unit is Unit.BF16_DOT else 1
-    arrays = compiled.tensors(*(np.full(n, one, dtype) for dtype, n in loop.sizes))
+    arrays = compiled.copies(*(np.full(n, one, dtype) for dtype, n in loop.sizes))
     compiled.run(*arrays)
-    sums = arrays[2].numpy()
+    sums = arrays[2].astype(np.float64)
     # Each lane adds one product of ones for each number of a block, in every turn.
     added = sums.reshape(3, CHAINS, cpu.lanes) - np.arange(CHAINS)[:, None]
     assert (added == TURNS * loop.dot.block).all()
@@ -61,11 +61,11 @@ def test_every_product_of_tiles_is_added(unit: Unit) -> None:
     loop = TileLoop(DOTS[unit], 3, TURNS)
     compiled = compile_kernel(Kernel(loop, (), (), ()), cpu)
     one = BF16_ONE if unit is Unit.BF16_TILE else 1
-    arrays = compiled.tensors(*(np.full(n, one, dtype) for dtype, n in loop.sizes))
+    arrays = compiled.copies(*(np.full(n, one, dtype) for dtype, n in loop.sizes))
     compiled.run(*arrays)
     # A row of 64 bytes in every turn; three of four tiles are not stored.
-    assert (arrays[2].numpy() == TURNS * 16 * loop.dot.block).all()
-    assert loop.operations == 2 * 4 * arrays[2].numpy().sum()
+    assert (arrays[2] == TURNS * 16 * loop.dot.block).all()
+    assert loop.operations == 2 * 4 * arrays[2].astype(np.float64).sum()
     assert compiled.assembly.count(TILES[unit]) >= 4
 
 
@@ -73,9 +73,9 @@ def test_triad() -> None:
     triad = Triad(detect().lanes, 3 * BLOCK)
     compiled = compile_kernel(Kernel(triad, (), (), ()), detect())
     a, b = np.arange(3.0 * BLOCK, dtype=np.float32), np.full(3 * BLOCK, 2, np.float32)
-    arrays = compiled.tensors(a, b, np.zeros_like(a))
+    arrays = compiled.copies(a, b, np.zeros_like(a))
     compiled.run(*arrays)
-    np.testing.assert_array_equal(arrays[2].numpy(), a + 1)
+    np.testing.assert_array_equal(arrays[2], a + 1)
 
 
 def test_peaks_of_the_units_that_the_cpu_has() -> None:

@@ -13,7 +13,7 @@ from quatrain.compiler import parse, verify
 from quatrain.compiler.formats import I64
 from quatrain.compiler.ir import Value
 from quatrain.targets.cpu.info import detect
-from quatrain.targets.cpu.single import SINGLE
+from quatrain.targets.cpu.single_build import BUILDERS
 from quatrain.targets.numbers.tensor import Tensor, dtype_of
 
 from .exactness import compare
@@ -271,5 +271,5 @@ def test_every_single_op_is_here() -> None:
     text = here.read_text(encoding="utf-8")
     names = ("affine", "gate_ops", "luq", "s2fp8", "schedules", "tvm_functions", "tvm_single_ops")
     others = "".join(here.with_name(f"test_{n}.py").read_text(encoding="utf-8") for n in names)
-    missing = [k for k in SINGLE if f"{k}(" not in text and f'"{k}"' not in others]
+    missing = [k for k in BUILDERS if f"{k}(" not in text and f'"{k}"' not in others]
     assert not missing

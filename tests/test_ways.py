@@ -11,9 +11,10 @@ pytest.importorskip("tvm")
 
 from quatrain.compiler.errors import TargetError
 from quatrain.compiler.formats import BF16, F32, FP4_EVEN, FP8_152, INT4, INT16, UINT4
-from quatrain.targets.cpu.choose import WAYS, choose
+from quatrain.targets.cpu.choose import choose
 from quatrain.targets.cpu.gemm.spec import Gemm, GemmSpec
 from quatrain.targets.cpu.info import CpuInfo, named
+from quatrain.targets.cpu.ways import WAYS
 from quatrain.targets.plan.kernel import Unit
 
 from .gemm_case import KINDS, LINEAR, Case

@@ -17,17 +17,11 @@ from ...compiler.ir.accumulation import accumulation
 from ...compiler.types import TensorType
 from ..plan.kernel import Kernel, Slot, slots_of
 from ..plan.layout import Layout, Order
-from .amx.taps import AMX_TAPS
-from .amx.weight_grad import AMX_WEIGHT_GRAD
-from .chunked.gemm import CHUNKED
-from .gemm.depthwise import DEPTHWISE_PAIRS
 from .gemm.spec import Gemm, GemmSpec, Steps, Way
-from .gemm.taps import TAPS
-from .gemm.weight_grad import WEIGHT_GRAD
 from .info import CpuInfo
 from .lowering import check_gemm
+from .ways import WAYS
 
-WAYS = (*AMX_TAPS, *AMX_WEIGHT_GRAD, *DEPTHWISE_PAIRS, *TAPS, *WEIGHT_GRAD, *CHUNKED)
 # A transposed convolution walks through its weights as dX of a convolution does.
 TRANSPOSED = {
     "conv2d_transpose": "conv2d_input_grad",

@@ -25,7 +25,7 @@ class Crew:
 
     most: int
     use: Callable[[int], None]
-    loop: Callable[[], None]
+    loop: Callable[[], object]
     clock: Callable[[], float] = time.perf_counter
     count: int = field(init=False)
     _next: float = field(init=False)

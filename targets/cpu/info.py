@@ -1,6 +1,6 @@
 """What the CPU can do, as far as kernels care: its name for LLVM and the units it has.
 
-Importing this file loads no TVM; asking LLVM about a CPU does.
+Importing this file loads no TVM; asking LLVM about a CPU loads its libraries.
 """
 
 from __future__ import annotations
@@ -8,10 +8,12 @@ from __future__ import annotations
 import ctypes
 import platform
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
+from typing import cast
 
 from ...compiler.errors import TargetError
 from ..plan.kernel import Unit
@@ -97,9 +99,9 @@ def vector_bytes(features: frozenset[str]) -> int:
 @cache
 def detect() -> CpuInfo:
     """The CPU of this machine; a baseline of its family where features of it are hidden."""
-    from tvm.target import codegen
+    from .runtime import function
 
-    host = str(codegen.llvm_get_system_cpu())
+    host = str(function("target.llvm_get_system_cpu")())
     seen = flags()
     for mcpu in (host, *BASELINES):
         claimed = features(mcpu)
@@ -125,9 +127,7 @@ def named(mcpu: str) -> CpuInfo:
 
     Raises TargetError where LLVM knows no such CPU.
     """
-    from tvm.target import Target, codegen
-
-    known = {str(name) for name in codegen.llvm_get_cpu_archlist(Target({"kind": "llvm"}))}
+    known = {str(name) for name in _asked("target.llvm_get_cpu_archlist", None)}
     if mcpu not in known:
         near = ", ".join(get_close_matches(mcpu, known, n=5, cutoff=0.3))
         raise TargetError(f"LLVM knows no CPU {mcpu!r}; the closest names are {near}")
@@ -150,10 +150,14 @@ def check_runs_here(cpu: CpuInfo) -> None:
 
 def features(mcpu: str) -> frozenset[str]:
     """LLVM's features of a CPU."""
-    from tvm.target import Target, codegen
+    return frozenset(map(str, _asked("target.llvm_get_cpu_features", mcpu)))
 
-    target = Target({"kind": "llvm", "mcpu": mcpu})
-    return frozenset(map(str, codegen.llvm_get_cpu_features(target)))
+
+def _asked(question: str, mcpu: str | None) -> Iterable[object]:
+    """What LLVM answers about a CPU."""
+    from .runtime import function, llvm_target
+
+    return cast(Iterable[object], function(question)(llvm_target(mcpu)))
 
 
 def _info(mcpu: str, claimed: frozenset[str], extra: tuple[str, ...] = ()) -> CpuInfo:

@@ -24,7 +24,7 @@ from ..plan.kernel import Kernel, Unit
 from .info import CpuInfo
 
 # Sets TVM's environment before TVM is loaded, so it comes first.
-from .module import use_threads  # isort: skip
+from .runtime import use_threads  # isort: skip
 
 from tvm import tirx as tir
 
@@ -216,7 +216,7 @@ def measure_peaks(
 def _best(spec: DotLoop | TileLoop | Triad, cpu: CpuInfo, repeats: int) -> float:
     """Seconds of the fastest run; the first, which starts the threads, does not count."""
     compiled = compile_kernel(Kernel(spec, (), (), ()), cpu)
-    arrays = compiled.tensors(*(np.ones(n, dtype) for dtype, n in spec.sizes))
+    arrays = compiled.copies(*(np.ones(n, dtype) for dtype, n in spec.sizes))
     compiled.run(*arrays)
     return min(_seconds(lambda: compiled.run(*arrays)) for _ in range(repeats))
 

@@ -18,7 +18,7 @@ from ..plan.state import StateLayout, aligned_bytes
 from ..registry import BindOptions, Block
 from .choose import gemm_kernel, matmul_kernel
 from .info import CpuInfo, check_runs_here, detect, named
-from .module import Step, load_step, tensor
+from .module import Step, load_step
 from .pointwise.kernel import pointwise_kernel
 from .single import single_kernel
 from .threads import crew
@@ -34,7 +34,7 @@ class CpuExecutable:
     def run(self, inputs: Sequence[object], old: Block, new: Block) -> tuple[np.ndarray, ...]:
         """See ``Executable.run``."""
         crew().look()
-        self._step(*map(tensor, (self._arena, old, new, *inputs)))
+        self._step(self._arena, old, new, *inputs)
         return tuple(self._output(v, old, new) for v in self.program.outputs)
 
     def _output(self, value: Value, old: Block, new: Block) -> np.ndarray:
@@ -58,7 +58,9 @@ def bind(program: Program, state: StateLayout, options: BindOptions) -> CpuExecu
     if options.threads is not None:
         crew().limit(options.threads)
     made = plan_cpu(program, state, cpu)
-    return CpuExecutable(made, load_step(made, state.bytes, cpu, options.cache_dir))
+    step = load_step(made, state.bytes, cpu, options.cache_dir)
+    crew().loop = step.loop
+    return CpuExecutable(made, step)
 
 
 def _cpu(options: BindOptions) -> CpuInfo:

@@ -160,8 +160,8 @@ def function(
     body(code, buffers)
     code.add(st.Return(i32(0)))
     made = tir.PrimFunc(pointers, code.done(), ret_type=PrimType("int32"))
-    # Not "tirx.noalias": TVM then tags memory by variable, and LLVM, which inlines kernels into
-    # the step, would move reads of a buffer ahead of the writes of the kernel before.
+    # Not "tirx.noalias": TVM then tags memory by variable, and wherever LLVM inlines kernels into
+    # one caller it would move reads of a buffer ahead of the writes of the kernel before.
     return made.with_attr("s_tir", True)
 
 

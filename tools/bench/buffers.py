@@ -28,11 +28,11 @@ class Alone:
         arrays = [noise(s, Layout(s.value.type, orders[s.value]), rng) for s in kernel.slots]
         self.bytes = sum(a.nbytes for a in arrays)
         self._compiled = compile_kernel(kernel, cpu)
-        self._tensors = self._compiled.tensors(*arrays)
+        self._copies = self._compiled.copies(*arrays)
 
     def run(self) -> None:
         """Run it once."""
-        self._compiled.run(*self._tensors)
+        self._compiled.run(*self._copies)
 
 
 def noise(slot: Slot, layout: Layout, rng: np.random.Generator) -> Array:

@@ -23,8 +23,7 @@ from ..gemm.epilogue import Buffers, Epilogue, epilogue, put
 from ..gemm.geometry import Axis, geometry
 from ..gemm.rows import Rows
 from ..gemm.shapes import shape4
-from ..gemm.spec import Gemm, GemmSpec, ways
-from ..gemm.units import ON_BF16_TILE, ON_INT8_TILE
+from ..gemm.spec import GemmSpec
 from ..gemm.unpack import Operand, Unpacker
 from ..gemm.vectors import fill, least, load, splat, split
 from .bands import bands_of, lines_of
@@ -46,19 +45,13 @@ from .tiles import (
 MOST = 4  # C tiles at work at once
 
 
-def _sums(gemm: Gemm) -> int | None:
-    whole = gemm.groups == 1 and not gemm.weight_grad and gemm.accumulation is None
-    return gemm.length if whole else None
+def build_amx_taps(spec: GemmSpec) -> tir.PrimFunc:
+    """The function of a forward or dX GEMM."""
 
-
-def _build(spec: GemmSpec) -> tir.PrimFunc:
     def body(code: Code, slots: list[Expr]) -> None:
         _AmxTaps(code, spec, Buffers.of(spec, slots)).emit()
 
     return function(spec.parameters, body)
-
-
-AMX_TAPS = ways("tiles over taps", _sums, (ON_INT8_TILE, ON_BF16_TILE), _build)
 
 
 class _AmxTaps:

@@ -22,8 +22,7 @@ from ..dialect import function
 from ..gemm.epilogue import Buffers
 from ..gemm.finish import Finish, Partial
 from ..gemm.shapes import shape4
-from ..gemm.spec import Gemm, GemmSpec, ways
-from ..gemm.units import ON_BF16_TILE, ON_INT8_TILE
+from ..gemm.spec import GemmSpec
 from ..gemm.unpack import Operand, Unpacker
 from ..gemm.vectors import cast, fill, load, splat, split, store
 from .chunks import AmxChunks, choose_amx_chunks
@@ -44,28 +43,16 @@ from .tiles import (
 from .words import RowsOf, TileMaker
 
 MOST = 4  # C tiles at work at once
-# Below this many the rows of tiles, which hold 64 images, would be mostly empty.
-FEWEST_IMAGES = 8
 Where = tuple[Index, Index, Index]
 
 
-def _sums(gemm: Gemm) -> int | None:
-    if gemm.groups > 1 or not gemm.weight_grad or gemm.accumulation is not None:
-        return None
-    n, _, h, w = shape4(gemm.a)
-    summed = n * h * w if gemm.pointwise else n
-    # Sums are cut where int32 ends, see ``chunks``, so that one product is all that must fit.
-    return 1 if summed >= FEWEST_IMAGES else None
+def build_amx_weight_grad(spec: GemmSpec) -> tir.PrimFunc:
+    """The function of a weight gradient."""
 
-
-def _build(spec: GemmSpec) -> tir.PrimFunc:
     def body(code: Code, slots: list[Expr]) -> None:
         _AmxWeightGrad(code, spec, Buffers.of(spec, slots)).emit()
 
     return function(spec.parameters, body)
-
-
-AMX_WEIGHT_GRAD = ways("tiles over images", _sums, (ON_INT8_TILE, ON_BF16_TILE), _build)
 
 
 class _AmxWeightGrad:

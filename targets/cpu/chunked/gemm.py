@@ -19,8 +19,7 @@ from ...tir.expr import Code, Expr, Vectors, i32, typed
 from ..dialect import function
 from ..gemm.epilogue import Buffers
 from ..gemm.shapes import shape4
-from ..gemm.spec import Gemm, GemmSpec, Way
-from ..gemm.units import FLOAT, IN_F32, Dot
+from ..gemm.spec import GemmSpec
 from ..gemm.vectors import load, split
 from .frame import Axis, Results, axes, lanes_of, numbers
 from .sum import chunked_sums
@@ -32,11 +31,8 @@ if TYPE_CHECKING:
 SUMS = 8
 
 
-def _dot(gemm: Gemm) -> Dot | None:
-    return None if gemm.accumulation is None else FLOAT
-
-
-def _build(spec: GemmSpec) -> PrimFunc:
+def build_chunked(spec: GemmSpec) -> PrimFunc:
+    """The function of a GEMM with an accumulator."""
     how = spec.accumulation
     assert how is not None
 
@@ -48,9 +44,6 @@ def _build(spec: GemmSpec) -> PrimFunc:
             _Taps.of(code, spec, how).emit(buffers)
 
     return function(spec.parameters, body)
-
-
-CHUNKED = (Way("chunks of products, f32", IN_F32.peak, _dot, _build),)
 
 
 def _divisor(n: int) -> int:

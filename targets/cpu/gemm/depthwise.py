@@ -17,23 +17,21 @@ from ..dialect import function
 from .dots import multiply_add
 from .epilogue import Buffers
 from .geometry import Axis, Tile
-from .spec import GemmSpec, ways
-from .taps import Taps, depthwise_sums
-from .units import ON_INT16_DOT
+from .spec import GemmSpec
+from .taps import Taps
 from .vectors import Registers, bits, cast, load, splat, store, vectors
 
 HALF = 16  # bits
 PIXELS = 8
 
 
-def _build(spec: GemmSpec) -> tir.PrimFunc:
+def build_depthwise_pairs(spec: GemmSpec) -> tir.PrimFunc:
+    """The function of a depthwise forward or dX GEMM whose dot takes two taps."""
+
     def body(code: Code, slots: list[Expr]) -> None:
         DepthwisePairs(code, spec, Buffers.of(spec, slots)).emit()
 
     return function(spec.parameters, body)
-
-
-DEPTHWISE_PAIRS = ways("pairs of depthwise taps", depthwise_sums, (ON_INT16_DOT,), _build)
 
 
 class DepthwisePairs(Taps):

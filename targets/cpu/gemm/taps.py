@@ -24,8 +24,8 @@ from .geometry import Axis, Geometry, Tile, choose_tile, geometry
 from .panel import Panel
 from .rows import Rows
 from .shapes import shape4
-from .spec import Gemm, GemmSpec, ways
-from .units import EVERY_DOT, IN_F32, IN_INT32, IN_INT64, Dot
+from .spec import GemmSpec
+from .units import Dot
 from .unpack import Operand, Unpacker
 from .vectors import Registers, fill, least, load, splat, split
 
@@ -48,29 +48,13 @@ class Bands:
     parts: int
 
 
-def _sums(gemm: Gemm) -> int | None:
-    taps = not gemm.weight_grad and gemm.accumulation is None
-    return gemm.length if taps and not gemm.depthwise else None
+def build_taps(spec: GemmSpec) -> tir.PrimFunc:
+    """The function of a forward or dX GEMM."""
 
-
-def depthwise_sums(gemm: Gemm) -> int | None:
-    """See ``ways``: of forward and dX GEMMs in which every channel is a group."""
-    taps = not gemm.weight_grad and gemm.accumulation is None
-    return gemm.length if taps and gemm.depthwise else None
-
-
-def _build(spec: GemmSpec) -> tir.PrimFunc:
     def body(code: Code, slots: list[Expr]) -> None:
         Taps(code, spec, Buffers.of(spec, slots)).emit()
 
     return function(spec.parameters, body)
-
-
-# Sums of depthwise GEMMs have a product a tap: no dot of several products is filled by them.
-TAPS = (
-    *ways("taps", _sums, EVERY_DOT, _build),
-    *ways("depthwise taps", depthwise_sums, (IN_INT32, IN_INT64, IN_F32), _build),
-)
 
 
 class Taps:

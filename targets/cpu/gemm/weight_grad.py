@@ -25,32 +25,18 @@ from .finish import Finish, Partial
 from .pairs import Words, WordWriter, as_operand
 from .pixels import pixels
 from .shapes import shape4
-from .spec import Gemm, GemmSpec, ways
-from .units import IN_F32, IN_INT32, IN_INT64, ON_BF16_DOT, ON_INT16_DOT
+from .spec import GemmSpec
 from .unpack import Operand, Unpacker
 from .vectors import Registers, cast, fill, least, load, splat, split, store
 
 
-def _sums(gemm: Gemm) -> int | None:
-    if not gemm.weight_grad or gemm.accumulation is not None:
-        return None
-    # Sums of rows of pixels are added in int64.
-    return pixels(gemm.a, gemm.pointwise).columns
+def build_weight_grad(spec: GemmSpec) -> tir.PrimFunc:
+    """The function of a weight gradient."""
 
-
-def _build(spec: GemmSpec) -> tir.PrimFunc:
     def body(code: Code, slots: list[Expr]) -> None:
         _WeightGrad(code, spec, Buffers.of(spec, slots)).emit()
 
     return function(spec.parameters, body)
-
-
-WEIGHT_GRAD = ways(
-    "pixels",
-    _sums,
-    (ON_INT16_DOT, ON_BF16_DOT, IN_INT32, IN_INT64, IN_F32),
-    _build,
-)
 
 
 class _WeightGrad:

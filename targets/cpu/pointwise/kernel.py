@@ -16,7 +16,6 @@ from ...plan.kernel import Kernel, slots_of
 from ...plan.layout import Order
 from ...tir.pointwise.space import Node, PointwiseSpec
 from ..info import CpuInfo
-from .build import build
 
 if TYPE_CHECKING:
     from tvm.tirx import PrimFunc
@@ -28,6 +27,9 @@ class Pointwise(PointwiseSpec):
 
     def build(self) -> PrimFunc:
         """The private function, see ``KernelSpec``."""
+        # Imported here: a plan can be made and printed without TVM.
+        from .build import build
+
         return build(self)
 
 

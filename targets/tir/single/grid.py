@@ -5,55 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from math import prod
 
 from tvm import tirx as tir
 
 from ....compiler.formats import Format
-from ....compiler.ir import Attr, Op, Value
-from ....compiler.types import TensorType
-from ...plan.layout import Layout, Order
+from ...plan.layout import Layout
 from ..expr import Code, Expr, Index, Vectors, i32, load, ramp, typed
 from ..formats import from_memory, round_carrier, to_memory
 from ..pointwise.space import memory_dims, memory_strides
+from .spec import Single as Single  # exported
 
 BLOCK = 16384  # elements that make a block worth a thread's while
 MOST_BLOCKS = 64
-
-
-@dataclass(frozen=True)
-class Single:
-    """One op without names: types and orders of operands and results."""
-
-    kind: str
-    attrs: tuple[tuple[str, Attr], ...]
-    types: tuple[TensorType, ...]
-    orders: tuple[Order, ...]
-    operands: int
-    lanes: int
-
-    @cached_property
-    def inputs(self) -> tuple[Layout, ...]:
-        """Layouts of the operands."""
-        return self.layouts[: self.operands]
-
-    @cached_property
-    def outputs(self) -> tuple[Layout, ...]:
-        """Layouts of the results."""
-        return self.layouts[self.operands :]
-
-    @cached_property
-    def layouts(self) -> tuple[Layout, ...]:
-        """Layouts of operands and results."""
-        return tuple(map(Layout, self.types, self.orders))
-
-    @cached_property
-    def op(self) -> Op:
-        """The op again, for its typed attributes."""
-        values = tuple(Value(f"v{i}", t) for i, t in enumerate(self.types))
-        results = values[self.operands :]
-        return Op(self.kind, values[: self.operands], results, dict(self.attrs))
 
 
 @dataclass(frozen=True, eq=False, slots=True)

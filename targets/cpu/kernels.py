@@ -1,0 +1,174 @@
+"""Kernels that can be called: from the cache where they are there, generated where they are not."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from ..plan.kernel import KernelSpec
+from .info import CpuInfo
+from .runtime import load_module, version
+from .store import Store, has_linker
+
+if TYPE_CHECKING:
+    from tvm_ffi import Module
+
+# Modules a thread: more balance the threads better, each costs a call of the linker.
+SHARES = 3
+# Of what the digest of a kernel covers: folders that make no code. A test looks who imports them.
+ROOMS = ("compiler", "targets")
+APART = ("compiler/capture", "compiler/lower")
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Library:
+    """A module of ``count`` kernels in memory, with the functions of ``entry``."""
+
+    module: Module
+    count: int
+    caller: int
+
+    @property
+    def walk(self) -> Callable[..., object]:
+        """Runs calls."""
+        return cast(Callable[..., object], self.module["walk"])
+
+    @property
+    def loop(self) -> Callable[..., object]:
+        """A parallel loop without work."""
+        return cast(Callable[..., object], self.module["loop"])
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A kernel in memory, by its number in a library."""
+
+    library: Library
+    number: int
+
+
+Kernels = Mapping[KernelSpec, Loaded]
+
+
+def load_kernels(specs: Iterable[KernelSpec], cpu: CpuInfo, cache_dir: Path | None) -> Kernels:
+    """All kernels of ``specs``, compiled together where they are new, and then kept."""
+    wanted = tuple(dict.fromkeys(specs))
+    if cache_dir is None:
+        return _generated(wanted, cpu, _in_memory) if wanted else {}
+    store = Store(cache_dir)
+    digests = {spec: digest(spec, cpu) for spec in wanted}
+    found = _found(store, digests)
+
+    def keep(module: Module, some: Sequence[KernelSpec]) -> Library:
+        return _kept(store, module, [digests[spec] for spec in some])
+
+    missing = tuple(spec for spec in wanted if spec not in found)
+    return {**found, **_generated(missing, cpu, keep)} if missing else found
+
+
+def digest(spec: KernelSpec, cpu: CpuInfo) -> str:
+    """All that decides a kernel's code: spec, CPU, the sources that generate it, TVM."""
+    text = f"{version()} {sources()} {cpu!r} {type(spec).__module__} {spec!r}"
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@cache
+def sources() -> str:
+    """Digest of the files that generate kernels, so that a change of them misses the cache."""
+    made = hashlib.sha256()
+    for path in source_files(Path(__file__).parents[2]):
+        made.update(path.read_bytes())
+    return made.hexdigest()
+
+
+def source_files(package: Path) -> list[Path]:
+    """The files of ROOMS but not of those APART."""
+    apart = tuple(package / room for room in APART)
+    files = sorted(path for room in ROOMS for path in (package / room).rglob("*.py"))
+    return [path for path in files if not any(path.is_relative_to(room) for room in apart)]
+
+
+def _found(store: Store, digests: Mapping[KernelSpec, str]) -> dict[KernelSpec, Loaded]:
+    """The kernels that the cache has."""
+    libraries: dict[str, Library | None] = {}
+    found = {}
+    for spec, key in digests.items():
+        place = store.find(key)
+        if place is None:
+            continue
+        if place.library not in libraries:
+            path = store.library(place.library)
+            libraries[place.library] = _opened_file(path) if path else None
+        library = libraries[place.library]
+        if library is not None and place.number < library.count:
+            found[spec] = Loaded(library, place.number)
+    return found
+
+
+Keep = Callable[["Module", Sequence[KernelSpec]], Library]
+
+
+def _generated(specs: Sequence[KernelSpec], cpu: CpuInfo, keep: Keep) -> dict[KernelSpec, Loaded]:
+    """Generate ``specs``, several modules at once: TVM and LLVM run without Python's lock."""
+    from .generate import generate
+
+    workers = len(os.sched_getaffinity(0))
+    count = min(len(specs), SHARES * workers if workers > 1 else 1)
+    # Neighbours are of one kind: dealt out in turn, all modules take about as long.
+    shares = [specs[i::count] for i in range(count)]
+
+    def make(share: Sequence[KernelSpec]) -> Library:
+        return keep(generate(share, cpu), share)
+
+    with ThreadPoolExecutor(min(workers, count)) as pool:
+        libraries = list(pool.map(make, shares))
+    return {
+        spec: Loaded(library, number)
+        for share, library in zip(shares, libraries, strict=True)
+        for number, spec in enumerate(share)
+    }
+
+
+def _in_memory(module: Module, specs: Sequence[KernelSpec]) -> Library:
+    return _opened(module)
+
+
+def _kept(store: Store, module: Module, digests: Sequence[str]) -> Library:
+    """The library of a new module, which is stored where that works.
+
+    A cache that cannot be written costs time, not the result.
+    """
+    linker = has_linker()
+    scratch = store.scratch()
+    if scratch is None:
+        return _opened(module)
+    with scratch as folder:
+        draft = Path(folder) / f"library{'.so' if linker else '.ll'}"
+        try:
+            if linker:
+                module.export_library(str(draft))
+            else:
+                module.write_to_file(str(draft), "ll")
+        except (OSError, RuntimeError):
+            return _opened(module)
+        path = store.add(draft, digests)
+    # A shared library is machine code already; running ``module`` would generate it a second time.
+    stored = _opened_file(path) if path and linker else None
+    return stored or _opened(module)
+
+
+def _opened_file(path: Path) -> Library | None:
+    try:
+        return _opened(load_module(path))
+    except (RuntimeError, OSError, ValueError, AttributeError):
+        return None
+
+
+def _opened(module: Module) -> Library:
+    return Library(module, cast(int, module["count"]()), cast(int, module["caller"]()))

@@ -1,0 +1,121 @@
+"""The ways to make a GEMM: which loops, with which units, take which, and what builds them.
+
+Builders are loaded when a kernel is built: plans are made, and cached kernels run, without TVM.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .gemm.pixels import pixels
+from .gemm.shapes import shape4
+from .gemm.spec import Gemm, GemmSpec, Way, ways
+from .gemm.units import (
+    EVERY_DOT,
+    FLOAT,
+    IN_F32,
+    IN_INT32,
+    IN_INT64,
+    ON_BF16_DOT,
+    ON_BF16_TILE,
+    ON_INT8_TILE,
+    ON_INT16_DOT,
+    Dot,
+)
+
+if TYPE_CHECKING:
+    from tvm.tirx import PrimFunc
+
+# Below this many the rows of tiles, which hold 64 images, would be mostly empty.
+FEWEST_IMAGES = 8
+
+
+def _exact(gemm: Gemm) -> bool:
+    """Whether products are added as its unit adds."""
+    return gemm.accumulation is None
+
+
+def _tiled_taps(gemm: Gemm) -> int | None:
+    whole = _exact(gemm) and gemm.groups == 1 and not gemm.weight_grad
+    return gemm.length if whole else None
+
+
+def _tiled_images(gemm: Gemm) -> int | None:
+    if not _exact(gemm) or gemm.groups > 1 or not gemm.weight_grad:
+        return None
+    n, _, h, w = shape4(gemm.a)
+    summed = n * h * w if gemm.pointwise else n
+    # Sums are cut where int32 ends, see ``amx/chunks``: one product is all that must fit.
+    return 1 if summed >= FEWEST_IMAGES else None
+
+
+def _taps(gemm: Gemm) -> int | None:
+    taps = _exact(gemm) and not gemm.weight_grad and not gemm.depthwise
+    return gemm.length if taps else None
+
+
+def _depthwise(gemm: Gemm) -> int | None:
+    taps = _exact(gemm) and not gemm.weight_grad and gemm.depthwise
+    return gemm.length if taps else None
+
+
+def _pixels(gemm: Gemm) -> int | None:
+    if not _exact(gemm) or not gemm.weight_grad:
+        return None
+    # Sums of rows of pixels are added in int64.
+    return pixels(gemm.a, gemm.pointwise).columns
+
+
+def _chunked(gemm: Gemm) -> Dot | None:
+    return None if _exact(gemm) else FLOAT
+
+
+def _build_tiled_taps(spec: GemmSpec) -> PrimFunc:
+    from .amx.taps import build_amx_taps
+
+    return build_amx_taps(spec)
+
+
+def _build_tiled_images(spec: GemmSpec) -> PrimFunc:
+    from .amx.weight_grad import build_amx_weight_grad
+
+    return build_amx_weight_grad(spec)
+
+
+def _build_taps(spec: GemmSpec) -> PrimFunc:
+    from .gemm.taps import build_taps
+
+    return build_taps(spec)
+
+
+def _build_depthwise_pairs(spec: GemmSpec) -> PrimFunc:
+    from .gemm.depthwise import build_depthwise_pairs
+
+    return build_depthwise_pairs(spec)
+
+
+def _build_pixels(spec: GemmSpec) -> PrimFunc:
+    from .gemm.weight_grad import build_weight_grad
+
+    return build_weight_grad(spec)
+
+
+def _build_chunked(spec: GemmSpec) -> PrimFunc:
+    from .chunked.gemm import build_chunked
+
+    return build_chunked(spec)
+
+
+TILES = (ON_INT8_TILE, ON_BF16_TILE)
+WAYS = (
+    *ways("tiles over taps", _tiled_taps, TILES, _build_tiled_taps),
+    *ways("tiles over images", _tiled_images, TILES, _build_tiled_images),
+    *ways("taps", _taps, EVERY_DOT, _build_taps),
+    # Sums of depthwise GEMMs have a product a tap: no dot of four products is filled by them.
+    *ways("pairs of depthwise taps", _depthwise, (ON_INT16_DOT,), _build_depthwise_pairs),
+    *ways("depthwise taps", _depthwise, (IN_INT32, IN_INT64, IN_F32), _build_taps),
+    *ways(
+        "pixels", _pixels, (ON_INT16_DOT, ON_BF16_DOT, IN_INT32, IN_INT64, IN_F32), _build_pixels
+    ),
+    Way("chunks of products, f32", IN_F32.peak, _chunked, _build_chunked),
+)

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+import quatrain
 from quatrain.compiler.errors import TargetError
 from quatrain.tools import doctor, env, self_test
 from quatrain.tools.cli import main
@@ -50,6 +51,13 @@ def test_a_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "pip install" in doctor.tvm().text
     assert doctor.libraries().mark is Mark.BAD
     assert doctor.extras().mark is Mark.NOTE
+
+
+def test_links_that_a_checkout_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor.quatrain().mark is Mark.GOOD
+    monkeypatch.setattr(quatrain, "__path__", [*quatrain.__path__, "elsewhere"])
+    found = doctor.quatrain()
+    assert found.mark is Mark.NOTE and "core.symlinks=true" in found.text
 
 
 def test_a_library_that_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:

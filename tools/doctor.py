@@ -58,10 +58,14 @@ def python() -> Finding:
 
 
 def quatrain() -> Finding:
-    """This package."""
-    from .. import __file__, __version__
+    """This package, and whether the links of a checkout are there."""
+    from .. import __file__, __path__, __version__
 
-    return Finding("quatrain", Mark.GOOD, f"{__version__} at {Path(__file__).parent}")
+    text = f"{__version__} at {Path(__file__).parent}"
+    if len(__path__) > 1:
+        lost = "its links are lost, which only developers miss: clone with -c core.symlinks=true"
+        return Finding("quatrain", Mark.NOTE, f"{text}; {lost}")
+    return Finding("quatrain", Mark.GOOD, text)
 
 
 def torch() -> Finding:

@@ -1,16 +1,17 @@
-# make demo   compile a network in 4 bits, train it on handwritten digits, print the bill
+# make demo   train a network on handwritten digits in 4 bits and in fp32, compare the two
+#             (DEMO_ARGS=--full prints the whole bill)
 # make test   the whole suite          make lint   style, types, layers
 # make wheel  dist/*.whl               make clean  forget everything that was made
 #
 # PIP_ARGS goes to every pip install, for example PIP_ARGS="--index-url https://..."
 # PYTHON names the interpreter that makes .venv (3.11 or later).
 
-PYTHON ?= $(shell for p in python3.11 python3 python; do \
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PIP_ARGS ?=
 PYTEST_ARGS ?=
+DEMO_ARGS ?=
 BIN := .venv/bin
-RUN := build/demo
 # One thread for each math library: the tests are many and small, and those that ask for threads
 # ask by name.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
@@ -19,10 +20,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 .DELETE_ON_ERROR:
 
 demo: .venv/.demo
-	@mkdir -p $(RUN)
-	$(BIN)/quatrain compile examples/digits.py:digits --recipe ultra_low_4bit -o $(RUN)/digits.qtn
-	$(BIN)/quatrain run $(RUN)/digits.qtn --data digits --epochs 10 --checkpoint $(RUN)/trained.qtn
-	$(BIN)/quatrain report $(RUN)/trained.qtn
+	$(BIN)/quatrain demo -o build/demo $(DEMO_ARGS)
 
 test: .venv/.dev
 	$(ONE_THREAD) $(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -4,11 +4,13 @@
     value = step(x, y)
 
 The public names are loaded at first use, so that ``import quatrain`` brings in neither torch nor
-TVM. The sub-packages are the five folders beside this one (``compiler``, ``passes``, ...).
+TVM. The sub-packages are the five folders beside this one (``compiler``, ``passes``, ...), reached
+by links; where a checkout lost these (a zip unpacked, git on Windows), by the search path.
 """
 
 import sys
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -26,6 +28,23 @@ _HOME = {
     "load": ".tools.driver",
     "recipes": ".tools.driver",
 }
+FOLDERS = ("compiler", "passes", "runtime", "targets", "tools")
+
+
+def _search_path(here: Path) -> list[str]:
+    """Where the sub-packages are looked for; ImportError where links to them lead nowhere."""
+    lost = [name for name in FOLDERS if not (here / name).is_dir()]
+    if lost and all((here.parent / name / "__init__.py").is_file() for name in lost):
+        return [str(here), str(here.parent)]
+    if broken := [n for n in lost if (here / n).is_symlink() or (here / n).is_file()]:
+        raise ImportError(
+            f"in {here} the links to {', '.join(broken)} lead nowhere: the folders of these names "
+            "belong beside it, so use a whole clone, or install that with pip"
+        )
+    return [str(here)]
+
+
+__path__ = _search_path(Path(__file__).parent)
 
 
 class _CallablePackage(ModuleType):

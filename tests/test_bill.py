@@ -52,6 +52,16 @@ def test_shares_are_of_the_whole_step(low: Bill) -> None:
     assert sum(c.share for c in low.classes) == pytest.approx(1, abs=1e-12)
 
 
+def test_the_three_lines_to_read_first(captured: Program) -> None:
+    program = verify(parse(QUANTIZED))
+    units = {op: "int8 dot" for _, op in program.ops() if op.kind == "conv2d"}
+    (on, bits, kept) = bill_tables.telling(bill_of(program, captured, units=units))
+    assert on[0] == "on 4 bits" and on[1].endswith("MACs, multiplied in int8 dot")
+    assert bits[1].endswith(" % of those in f32")
+    assert kept[0] == "kept for backward" and "PyTorch in f32 keeps" in kept[1]
+    assert "multiplied" not in bill_tables.telling(bill_of(captured))[0][1]
+
+
 def test_named_exemptions_replace_the_guess() -> None:
     program = verify(parse(QUANTIZED))
     bill = bill_of(program, exempt=frozenset())

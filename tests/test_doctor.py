@@ -2,12 +2,14 @@
 
 import json
 import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+import quatrain
 from quatrain.compiler.errors import TargetError
 from quatrain.tools import doctor, env, self_test
 from quatrain.tools.cli import main
@@ -42,6 +44,21 @@ def test_an_untried_version_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
         assert found.mark is Mark.BAD and "99.1.0+cpu was never tried" in found.text
 
 
+@pytest.mark.parametrize(
+    ("found", "mark", "words"),
+    [
+        ((3, 10, 9), Mark.BAD, "needs 3.11 or later"),
+        ((3, 11, 0), Mark.GOOD, ""),
+        ((3, 99, 0), Mark.NOTE, "tried up to 3."),
+    ],
+)
+def test_pythons(
+    monkeypatch: pytest.MonkeyPatch, found: tuple[int, int, int], mark: Mark, words: str
+) -> None:
+    monkeypatch.setattr(sys, "version_info", found)
+    assert doctor.python().mark is mark and words in doctor.python().text
+
+
 def test_a_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     def version(name: str) -> str:
         raise metadata.PackageNotFoundError(name)
@@ -50,6 +67,13 @@ def test_a_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "pip install" in doctor.tvm().text
     assert doctor.libraries().mark is Mark.BAD
     assert doctor.extras().mark is Mark.NOTE
+
+
+def test_links_that_a_checkout_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor.quatrain().mark is Mark.GOOD
+    monkeypatch.setattr(quatrain, "__path__", [*quatrain.__path__, "elsewhere"])
+    found = doctor.quatrain()
+    assert found.mark is Mark.NOTE and "core.symlinks=true" in found.text
 
 
 def test_a_library_that_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:

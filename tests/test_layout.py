@@ -34,7 +34,8 @@ def test_links_resolve(folder: str) -> None:
     link = TOP / "quatrain" / folder
     assert link.is_symlink() and link.resolve() == TOP / folder, (
         f"quatrain/{folder} must be a symbolic link to ../{folder}; "
-        "a copy or archive tool that drops links has been at work, so clone with git instead"
+        "an archive tool that drops links has been at work, or git where it may make none, so clone "
+        "with git -c core.symlinks=true"
     )
 
 

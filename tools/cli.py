@@ -22,7 +22,10 @@ from .stages import shown
 
 FAILED, INTERRUPTED = 2, 130
 # The order in which --help lists the commands; those that are not named follow.
-ORDER = ("compile", "run", "inspect", "opt", "report", "recipes", "targets", "study", "doctor")
+ORDER = (
+    *("demo", "compile", "run", "inspect", "opt", "report", "recipes", "targets", "study"),
+    "doctor",
+)
 # Packages that some commands do without, and the name to install each by.
 PACKAGES = {"torch": "torch", "tvm": "apache-tvm", "sklearn": "scikit-learn"}
 # Every mistake in the arguments is one of these, whichever library typer stands on.

@@ -21,17 +21,17 @@ Report = Callable[["Progress"], None]
 
 
 @contextmanager
-def reporter(run: Run, as_json: bool) -> Iterator[Report]:
-    """What is to be called after every step."""
+def reporter(run: Run, as_json: bool, *, lines: bool = True) -> Iterator[Report]:
+    """What is to be called after every step; without ``lines`` no epoch leaves one behind."""
     console = terminal.err()
     if as_json:
         yield lambda at: _json(run, at)
     elif console.is_terminal:
         with _bar(console) as bar:
             task = bar.add_task("", total=run.last - run.first, text="")
-            yield lambda at: _move(run, at, bar, task)
+            yield lambda at: _move(run, at, bar, task, lines)
     else:
-        yield lambda at: _line(run, at)
+        yield lambda at: _line(run, at, lines)
 
 
 def words(run: Run, at: Progress) -> str:
@@ -65,10 +65,10 @@ def _json(run: Run, at: Progress) -> None:
         sys.stdout.flush()
 
 
-def _line(run: Run, at: Progress) -> None:
+def _line(run: Run, at: Progress, lines: bool) -> None:
     if at.skipped:
         terminal.remark(words_of_skipped(at))
-    if at.epoch_ends:
+    if at.epoch_ends and lines:
         terminal.line(words(run, at))
         sys.stdout.flush()
 
@@ -84,10 +84,10 @@ def _bar(console: Console) -> Bar:
     )
 
 
-def _move(run: Run, at: Progress, bar: Bar, task: int) -> None:
+def _move(run: Run, at: Progress, bar: Bar, task: int, lines: bool) -> None:
     text = words(run, at)
     bar.update(task, completed=at.done - run.first, text=text)  # type: ignore[arg-type]
     if at.skipped:
         bar.console.print(words_of_skipped(at))
-    if at.epoch_ends:
+    if at.epoch_ends and lines:
         bar.console.print(text)

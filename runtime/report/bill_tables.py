@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
@@ -37,6 +38,16 @@ def tables(bill: Costs, width: int) -> Group:
     parts += [_torch(bill)] if bill.torch_saved else []
     parts += [_conversions(bill)] if bill.conversions else []
     return Group(*parts)
+
+
+def telling(bill: Costs) -> tuple[tuple[str, str], ...]:
+    """The three lines of the bill to read first: MACs on 4 bits, bit operations, memory."""
+    units = sorted({g.unit for g in bill.gemms if g.four_bit} - {NO_UNIT})
+    where = f", multiplied in {', '.join(units)}" if units else ""
+    macs = f"{percent(bill.four_bit_share)} of {count(bill.macs)} MACs{where}"
+    bits = f"{percent(bill.bit_operations.share_of_f32)} of those in f32"
+    kept = _kept(replace(bill, planned_bytes=None))
+    return ("on 4 bits", macs), ("bit operations", bits), ("kept for backward", kept)
 
 
 def _summary(bill: Costs) -> Table:

@@ -1,8 +1,8 @@
 """Reference of GEMMs with an accumulator: product after product, for all results at once.
 
 ``compiler/ir/accumulation.py`` says what is added in which order, and how sums are rounded. Here
-they are float64, in which the sum of two numbers of an accumulator differs from the exact one, if at
-all, far beyond what decides a rounding.
+they are float64, in which the sum of two numbers of an accumulator differs from the exact one, if
+at all, far beyond what decides a rounding.
 """
 
 from __future__ import annotations

@@ -10,17 +10,16 @@ add the partitions in order, apply the factor, round and store
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from math import prod
 
 from tvm import tirx as tir
 
-from ...numbers.integers import fits_int32, integers
 from ...tir.expr import Code, Expr, Index, i32
 from ..dialect import function
 from ..gemm.epilogue import Buffers
-from ..gemm.finish import Finish, Partial
+from ..gemm.finish import Finish, Partial, sum_type
 from ..gemm.shapes import shape4
 from ..gemm.spec import Gemm, GemmSpec, ways
 from ..gemm.units import ON_BF16_TILE, ON_INT8_TILE
@@ -82,16 +81,17 @@ class _AmxWeightGrad:
         _, _, r, s = shape4(spec.out)
         self.taps = (r, s)
         x_tiles, g_tiles = (-(-u.slots // COLUMNS) for u in (x_unpacker, g_unpackers[0]))
-        partial = Partial(1, 1, self.taps, x_tiles * ROWS, g_tiles * COLUMNS, self._sum_type())
+        partial = Partial(1, 1, self.taps, x_tiles * ROWS, g_tiles * COLUMNS, sum_type(spec))
         depth, kinds = ROWS * self.dot.block, (x_tiles, g_tiles * self.planes)
         c = choose_amx_chunks(spec, depth, kinds, partial.elements * 4)
         self.chunks: AmxChunks = c
-        self.partial = replace(partial, partitions=c.partitions)
-        of_g = RowsOf(c.width, 0, 1, c.height, 0, 1, c.width)
-        self.gs = [TileMaker(code, u, of_g, c.images, c.flat) for u in g_unpackers]
+        self.partial = replace(partial, partitions=c.partitions.count)
+        grid = c.grid
+        of_g = RowsOf(grid.columns, 0, 1, grid.rows, 0, 1, grid.columns)
+        self.gs = [TileMaker(code, u, of_g, grid.images, grid.flat) for u in g_unpackers]
         _, _, height, width = shape4(spec.b)
         of_x = RowsOf(
-            c.across.extent(c.width),
+            c.across.extent(grid.columns),
             -c.down.padding,
             c.down.source_step,
             height,
@@ -99,14 +99,7 @@ class _AmxWeightGrad:
             c.across.source_step,
             width,
         )
-        self.x = TileMaker(code, x_unpacker, of_x, c.images, c.flat)
-
-    def _sum_type(self) -> str:
-        """Type of the partial sums: int64 where int32 could overflow over all pixels."""
-        a, b = (integers(x.type.format) for x in (self.spec.a, self.spec.b))
-        if self.dot.acc != "int32" or a is None or b is None:
-            return self.dot.acc
-        return "int32" if fits_int32(a, b, self.spec.length) else "int64"
+        self.x = TileMaker(code, x_unpacker, of_x, grid.images, grid.flat)
 
     @property
     def g(self) -> TileMaker:
@@ -125,29 +118,27 @@ class _AmxWeightGrad:
 
     def emit(self) -> None:
         """The whole kernel."""
-        code, chunks, elements = self.code, self.chunks, self.partial.elements
-        kept = 1 if self._whole else chunks.partitions * elements
+        code, chunks = self.code, self.chunks
+        kept = 1 if chunks.whole else chunks.partitions.count * self.partial.elements
         with code.workspace(self.partial.dtype, kept) as partial:
-            if chunks.shared:
-                self._clear(partial, 0)
-                with self._scratch() as memory, code.loop(chunks.count) as chunk:
-                    self._chunk(memory, partial, i32(0), chunk)
-            else:
-                with code.blocks(chunks.partitions) as p, self._scratch() as memory:
-                    self._clear(partial, p * elements)
-                    with code.loop(chunks.each) as i:
-                        chunk = p * chunks.each + i
-                        with code.when(chunk < chunks.count):
-                            self._chunk(memory, partial, p, chunk)
-            if self._whole:
+
+            def clear(partition: Index) -> None:
+                self._clear(partial, partition)
+
+            def add(memory: tuple[Expr, Expr], partition: Index, chunk: Expr) -> None:
+                self._chunk(memory, partial, partition, chunk)
+
+            chunks.partitions.emit(code, self._scratch, clear, add)
+            if chunks.whole:
                 return
             g, x = self.g.unpacker, self.x.unpacker
             Finish(code, self.spec, self.buffers, self.partial, g, x, COLUMNS).emit(partial)
 
-    def _clear(self, partial: Expr, start: Index) -> None:
+    def _clear(self, partial: Expr, partition: Index) -> None:
         """Set the sums of a partition to 0, unless its only chunk writes them."""
-        if not (self.chunks.direct or self._whole):
-            fill(self.code, partial, start, self.partial.elements, 0, COLUMNS)
+        if not (self.chunks.direct or self.chunks.whole):
+            elements = self.partial.elements
+            fill(self.code, partial, partition * elements, elements, 0, COLUMNS)
 
     @contextmanager
     def _scratch(self) -> Iterator[tuple[Expr, Expr]]:
@@ -160,15 +151,12 @@ class _AmxWeightGrad:
         ):
             yield x_tiles, g_tiles
 
-    def _loop(self, count: int) -> AbstractContextManager[Expr]:
-        """A loop within a chunk: where chunks are worked on one after the other, by all threads."""
-        return self.code.blocks(count) if self.chunks.shared else self.code.loop(count)
-
     def _chunk(
         self, memory: tuple[Expr, Expr], partial: Expr, partition: Index, chunk: Index
     ) -> None:
         chunks = self.chunks
-        block, band = split(chunk, chunks.count // chunks.bands, chunks.bands)
+        blocks = chunks.partitions.chunks // chunks.bands
+        block, band = split(chunk, blocks, chunks.bands)
         first = (block * chunks.blocks, band * chunks.rows)
         above = (first[0], first[1] * chunks.down.step)
         self._prepare(self.x, self.x.columns, memory[0], above, chunks.size_x)
@@ -190,7 +178,7 @@ class _AmxWeightGrad:
         code, (blocks, rows, columns) = self.code, size
         dtype = maker.unpacker.numbers.dtype
         with (
-            self._loop(blocks * rows) as job,
+            self.chunks.partitions.loop(self.code, blocks * rows) as job,
             code.workspace(dtype, maker.elements) as pixels,
         ):
             b, y = split(job, blocks, rows)
@@ -198,11 +186,6 @@ class _AmxWeightGrad:
             with code.loop(maker.tiles) as tile, code.loop(columns) as column:
                 pixel = (tile * (blocks * rows) + job) * columns + column
                 make(pixels, column, tile, to, start + pixel * maker.tile)
-
-    @property
-    def _whole(self) -> bool:
-        """Whether the sums of a chunk are the result's."""
-        return self.chunks.count == 1
 
     @property
     def _each(self) -> int:
@@ -216,9 +199,9 @@ class _AmxWeightGrad:
         whole, rest = divmod(combinations, down)
         blocks, jobs = self.g.tiles * self.planes // self._across, self.x.tiles // self._each
         # Tiles are set up once for all jobs of a thread that works alone.
-        outer = blocks * jobs if self.chunks.shared else 1
+        outer = blocks * jobs if self.chunks.partitions.shared else 1
         with (
-            self._loop(outer) as part,
+            self.chunks.partitions.loop(self.code, outer) as part,
             self._sums(combinations) as sums,
             self.code.loop(blocks * jobs // outer) as i,
         ):
@@ -227,7 +210,7 @@ class _AmxWeightGrad:
                 self._group(memory, sums, (k, c, group * down), down)
             if rest:
                 self._group(memory, sums, (k, c, i32(whole * down)), rest)
-            if self._whole:
+            if self.chunks.whole:
                 self._finish(sums, k, c)
             else:
                 self._add(sums, partial, partition, (k, c))

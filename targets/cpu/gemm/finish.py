@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
+from ...numbers.integers import fits_int32, integers
 from ...tir.expr import Code, Expr, Index
 from .epilogue import Buffers, narrow, scalar_factor
 from .shapes import shape4
@@ -17,6 +18,14 @@ from .unpack import Operand, Unpacker
 from .vectors import Registers, cast, least, load, splat, split, store
 
 BLOCK_VECTORS, BLOCK_ELEMENTS = 4, 4096
+
+
+def sum_type(spec: GemmSpec) -> str:
+    """Type of the partial sums: int64 where int32 could overflow over all pixels."""
+    a, b = (integers(x.type.format) for x in (spec.a, spec.b))
+    if spec.dot.acc != "int32" or a is None or b is None:
+        return spec.dot.acc
+    return "int32" if fits_int32(a, b, spec.length) else "int64"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,11 @@ from functools import cached_property
 
 from tvm import tirx as tir
 
-from ...tir.expr import Code, Expr, Index, i32
+from ...tir.expr import Code, Expr, Index, i32, load
 from ..gemm.decode import Numbers
 from ..gemm.geometry import Axis
-from ..gemm.unpack import Operand, Unpacker, part_codes
-from ..gemm.vectors import bits, cast, fill, least, load, splat, split, store
+from ..gemm.unpack import StoredTensor, Unpacker, part_codes
+from ..gemm.vectors import bits, cast, fill, least, splat, split, store
 from .tiles import COLUMNS, LINE, ROW_BYTES, ROWS, together, transpose
 
 
@@ -78,7 +78,7 @@ class AmxPanel:
     """Shape of a panel, and how to fill it; ``lanes`` output channels, ``length`` summed ones."""
 
     code: Code
-    weights: Operand
+    weights: StoredTensor
     numbers: Numbers
     lanes: int
     length: int

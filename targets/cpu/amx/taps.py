@@ -17,17 +17,17 @@ from contextlib import nullcontext
 from tvm import tirx as tir
 
 from ....compiler.formats import BF16
-from ...tir.expr import Code, Expr, Index, i32
+from ...tir.expr import Code, Expr, Index, i32, load
 from ..dialect import function
-from ..gemm.epilogue import Buffers, Epilogue, epilogue, put
+from ..gemm.epilogue import Epilogue, GemmBuffers, epilogue, put
 from ..gemm.geometry import Axis, geometry
 from ..gemm.rows import Rows
 from ..gemm.shapes import shape4
 from ..gemm.spec import Gemm, GemmSpec, ways
 from ..gemm.units import ON_BF16_TILE, ON_INT8_TILE
-from ..gemm.unpack import Operand, Unpacker
-from ..gemm.vectors import fill, least, load, splat, split
-from .bands import bands_of, lines_of
+from ..gemm.unpack import StoredTensor, Unpacker
+from ..gemm.vectors import fill, least, splat, split
+from .items import items_of, lines_of
 from .panel import AmxPanel, Runs
 from .planes import PLANE_BITS, planes
 from .tiles import (
@@ -53,7 +53,7 @@ def _sums(gemm: Gemm) -> int | None:
 
 def _build(spec: GemmSpec) -> tir.PrimFunc:
     def body(code: Code, slots: list[Expr]) -> None:
-        _AmxTaps(code, spec, Buffers.of(spec, slots)).emit()
+        _AmxTaps(code, spec, GemmBuffers.of(spec, slots)).emit()
 
     return function(spec.parameters, body)
 
@@ -64,11 +64,11 @@ AMX_TAPS = ways("tiles over taps", _sums, (ON_INT8_TILE, ON_BF16_TILE), _build)
 class _AmxTaps:
     """The pieces of one kernel."""
 
-    def __init__(self, code: Code, spec: GemmSpec, buffers: Buffers) -> None:
+    def __init__(self, code: Code, spec: GemmSpec, buffers: GemmBuffers) -> None:
         self.code, self.spec, self.buffers = code, spec, buffers
         self.dot, self.geo = spec.dot, geometry(spec)
-        self.source, self.out = Operand(buffers.a, spec.a), Operand(buffers.out, spec.out)
-        weights = Operand(buffers.b, spec.b)
+        self.source, self.out = StoredTensor(buffers.a, spec.a), StoredTensor(buffers.out, spec.out)
+        weights = StoredTensor(buffers.b, spec.b)
         forms = planes(spec.a.type.format, self.dot.a)
         in_order = _in_order(self.source, weights)
         wide = spec.cpu.vector_bytes
@@ -88,8 +88,8 @@ class _AmxTaps:
             tuple(Runs(r, c, self.pitch, self.element_bytes) for r, c in self.phases),
             wide,
         )
-        self.bands = bands_of(self.geo, self.rows, self.pitch * self.element_bytes, self._wide)
-        self.lines = lines_of(self.bands, self.rows)
+        self.items = items_of(self.geo, self.rows, self.pitch * self.element_bytes, self._wide)
+        self.lines = lines_of(self.items, self.rows)
 
     @property
     def rows(self) -> Rows:
@@ -109,18 +109,18 @@ class _AmxTaps:
     @property
     def down(self) -> int:
         """A tiles at work at once."""
-        return min(MOST // self.across, self.bands.images * self.lines.lines * self.lines.tiles)
+        return min(MOST // self.across, self.items.images * self.lines.lines * self.lines.tiles)
 
     @property
     def _image(self) -> int:
         """Scratch pixels of an image of an item."""
-        return self.rows.height(self.bands.rows) * self.rows.width(self.bands.columns)
+        return self.rows.height(self.items.rows) * self.rows.width(self.items.columns)
 
     @property
     def _plane(self) -> int:
         """Scratch elements of a plane: tiles and runs may read a little beyond its images."""
         beyond = (ROWS * self.lines.step + 1) * self.pitch + ROW_BYTES
-        return self.bands.images * self._image * self.pitch + beyond
+        return self.items.images * self._image * self.pitch + beyond
 
     @property
     def _sums(self) -> int:
@@ -129,43 +129,42 @@ class _AmxTaps:
 
     def emit(self) -> None:
         """The whole kernel."""
-        code, bands = self.code, self.bands
+        code, items = self.code, self.items
         with (
             code.workspace(self.dot.b, max(1, self.panel.elements)) as panel,
             epilogue(code, self.spec, self.buffers, COLUMNS, tables=True) as end,
         ):
             self.panel.fill(panel)
-            items = bands.blocks * bands.count * bands.parts
             with (
-                code.blocks(items) as item,
+                code.blocks(items.blocks * items.count * items.parts) as item,
                 code.workspace(self.dot.a, self._plane * len(self.unpackers)) as rows,
                 code.workspace(self.dot.acc, self._sums) as sums,
             ):
-                block, band, part = split(item, bands.blocks, bands.count, bands.parts)
+                block, band, part = split(item, items.blocks, items.count, items.parts)
                 images = 1 if self.geo.flat else self.geo.images
-                image = least(block * bands.images, images - bands.images)
+                image = least(block * items.images, images - items.images)
                 self._unpack(rows, image, band)
                 for phase in range(len(self.phases)):
                     self._phase((rows, panel, sums), end, (image, band, part), phase)
 
     def _unpack(self, rows: Expr, image: Index, band: Index) -> None:
-        code, bands = self.code, self.bands
+        code, items = self.code, self.items
         for plane, scratch in enumerate(self.scratch):
             start = plane * self._plane
             # What lies behind the last pixel meets weights of 0, and must be finite.
-            end = start + bands.images * self._image * self.pitch
+            end = start + items.images * self._image * self.pitch
             fill(code, rows, end, ROW_BYTES // self.element_bytes, 0, ROW_BYTES)
             if self.geo.flat:
                 at = (0, 0, self._flat_start(band))
-                scratch.unpacker.row(rows, start, self.pitch, at, bands.columns, 1)
+                scratch.unpacker.row(rows, start, self.pitch, at, items.columns, 1)
                 continue
-            with code.loop(bands.images) as i:
+            with code.loop(items.images) as i:
                 to = start + i * (self._image * self.pitch)
-                first = band * bands.rows
-                scratch.unpack(rows, to, image + i, first, (bands.rows, bands.columns))
+                first = band * items.rows
+                scratch.unpack(rows, to, image + i, first, (items.rows, items.columns))
 
     def _flat_start(self, band: Index) -> Index:
-        return least(band * self.bands.columns, self.geo.width - self.bands.columns)
+        return least(band * self.items.columns, self.geo.width - self.items.columns)
 
     def _phase(
         self,
@@ -175,14 +174,14 @@ class _AmxTaps:
         phase: int,
     ) -> None:
         code, runs = self.code, self.panel.phases[phase]
-        each = -(-self._wide // self.bands.parts)
+        each = -(-self._wide // self.items.parts)
         row_bytes = runs.depth * self.element_bytes
         a = TileShape(self.lines.rows, row_bytes)
         b = TileShape(max(1, row_bytes // 4), COLUMNS * 4)
         c = TileShape(self.lines.rows, COLUMNS * 4)
         shapes = [*[c] * (self.down * self.across), *[b] * self.across]
         shapes += [a] * min(self.down, TILES - len(shapes))
-        total = self.bands.images * self.lines.lines * self.lines.tiles
+        total = self.items.images * self.lines.lines * self.lines.tiles
         with (
             tiles(code, shapes),
             code.loop(each) as i,
@@ -214,7 +213,7 @@ class _AmxTaps:
     def _place(self, number: Index) -> list[Expr]:
         """Image, line and tile of a tile of places."""
         lines = self.lines
-        return split(i32(0) + number, self.bands.images, lines.lines, lines.tiles)
+        return split(i32(0) + number, self.items.images, lines.lines, lines.tiles)
 
     def _tile_sums(
         self,
@@ -250,7 +249,7 @@ class _AmxTaps:
 
     def _shift(self, runs: Runs, i: Index, j: Index) -> Index:
         """Scratch pixels from a place to the first one of a run."""
-        skip, width = self.rows.skip, self.rows.width(self.bands.columns)
+        skip, width = self.rows.skip, self.rows.width(self.items.columns)
         rows, columns = runs.rows, runs.columns
         down = (rows.offset - self.geo.rows.reach[0]) // skip[0] + i * (rows.slope // skip[0])
         least_tap = (columns.taps - 1) * min(0, columns.slope) if runs.merged else 0
@@ -270,10 +269,10 @@ class _AmxTaps:
         code, (_, band, _), lines, geo = self.code, item, self.lines, self.geo
         (phase, block), (m, number) = what, tile
         rows, columns = self.phases[phase]
-        width = self.bands.columns if geo.flat else columns.places
-        count: Index = self.bands.rows
-        if not geo.flat and rows.places != self.bands.rows * self.bands.count:
-            count = least(rows.places - band * self.bands.rows, self.bands.rows)
+        width = self.items.columns if geo.flat else columns.places
+        count: Index = self.items.rows
+        if not geo.flat and rows.places != self.items.rows * self.items.count:
+            count = least(rows.places - band * self.items.rows, self.items.rows)
         image, line, first = self._place(number)
         whole = not lines.row and width % ROWS == 0
         together = 2 if whole and self._touch and self.panel.lanes == COLUMNS else 1
@@ -322,7 +321,7 @@ class _AmxTaps:
         image, band, y, x = place
         if self.geo.flat:
             return 0, 0, self._flat_start(band) + x
-        h = rows.origin + (band * self.bands.rows + y) * self.geo.rows.step
+        h = rows.origin + (band * self.items.rows + y) * self.geo.rows.step
         return image, h, columns.origin + x * self.geo.columns.step
 
     def _total(self, sums: Expr, tile: int, row: Index, phase: int) -> Expr:
@@ -337,7 +336,7 @@ class _AmxTaps:
         return low + tir.shift_left(high, splat(PLANE_BITS, "int32", COLUMNS))
 
 
-def _in_order(source: Operand, weights: Operand) -> bool:
+def _in_order(source: StoredTensor, weights: StoredTensor) -> bool:
     """Whether channels must lie in their own order in scratch.
 
     They may lie side by side, as bytes hold them, where both operands do so, and where a slot that

@@ -16,15 +16,15 @@ from math import prod
 
 from tvm import tirx as tir
 
-from ...tir.expr import Code, Expr, Index, i32
+from ...tir.expr import Code, Expr, Index, i32, load
 from ..dialect import function
-from ..gemm.epilogue import Buffers
+from ..gemm.epilogue import GemmBuffers
 from ..gemm.finish import Finish, Partial, sum_type
 from ..gemm.shapes import shape4
 from ..gemm.spec import Gemm, GemmSpec, ways
 from ..gemm.units import ON_BF16_TILE, ON_INT8_TILE
-from ..gemm.unpack import Operand, Unpacker
-from ..gemm.vectors import cast, fill, load, splat, split, store
+from ..gemm.unpack import StoredTensor, Unpacker
+from ..gemm.vectors import cast, fill, splat, split, store
 from .chunks import AmxChunks, choose_amx_chunks
 from .finish import TileFinish
 from .planes import PLANE_BITS, planes
@@ -59,7 +59,7 @@ def _sums(gemm: Gemm) -> int | None:
 
 def _build(spec: GemmSpec) -> tir.PrimFunc:
     def body(code: Code, slots: list[Expr]) -> None:
-        _AmxWeightGrad(code, spec, Buffers.of(spec, slots)).emit()
+        _AmxWeightGrad(code, spec, GemmBuffers.of(spec, slots)).emit()
 
     return function(spec.parameters, body)
 
@@ -70,9 +70,9 @@ AMX_WEIGHT_GRAD = ways("tiles over images", _sums, (ON_INT8_TILE, ON_BF16_TILE),
 class _AmxWeightGrad:
     """The pieces of one kernel."""
 
-    def __init__(self, code: Code, spec: GemmSpec, buffers: Buffers) -> None:
+    def __init__(self, code: Code, spec: GemmSpec, buffers: GemmBuffers) -> None:
         self.code, self.spec, self.buffers, self.dot = code, spec, buffers, spec.dot
-        g, x = Operand(buffers.a, spec.a), Operand(buffers.b, spec.b)
+        g, x = StoredTensor(buffers.a, spec.a), StoredTensor(buffers.b, spec.b)
         wide = spec.cpu.vector_bytes
         forms = planes(g.format, self.dot.a)
         g_unpackers = [Unpacker(code, g, n, wide, False) for n in forms]

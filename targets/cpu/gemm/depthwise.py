@@ -12,15 +12,15 @@ from contextlib import contextmanager
 
 from tvm import tirx as tir
 
-from ...tir.expr import Code, Expr, Index
+from ...tir.expr import Code, Expr, Index, load
 from ..dialect import function
 from .dots import multiply_add
-from .epilogue import Buffers
+from .epilogue import GemmBuffers
 from .geometry import Axis, Tile
 from .spec import GemmSpec, ways
 from .taps import Taps, depthwise_sums
 from .units import ON_INT16_DOT
-from .vectors import Registers, bits, cast, load, splat, store, vectors
+from .vectors import Registers, bits, cast, splat, store, vectors
 
 HALF = 16  # bits
 PIXELS = 8
@@ -28,7 +28,7 @@ PIXELS = 8
 
 def _build(spec: GemmSpec) -> tir.PrimFunc:
     def body(code: Code, slots: list[Expr]) -> None:
-        DepthwisePairs(code, spec, Buffers.of(spec, slots)).emit()
+        DepthwisePairs(code, spec, GemmBuffers.of(spec, slots)).emit()
 
     return function(spec.parameters, body)
 
@@ -39,7 +39,7 @@ DEPTHWISE_PAIRS = ways("pairs of depthwise taps", depthwise_sums, (ON_INT16_DOT,
 class DepthwisePairs(Taps):
     """The pieces of one kernel."""
 
-    def __init__(self, code: Code, spec: GemmSpec, buffers: Buffers) -> None:
+    def __init__(self, code: Code, spec: GemmSpec, buffers: GemmBuffers) -> None:
         super().__init__(code, spec, buffers)
         slopes = {abs(axis.slope) for axis in self.geo.columns.phases if axis.taps > 1}
         # All phases of a convolution have the same slope.

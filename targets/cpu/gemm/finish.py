@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from math import prod
 
 from ...numbers.integers import fits_int32, integers
-from ...tir.expr import Code, Expr, Index
-from .epilogue import Buffers, narrow, scalar_factor
+from ...tir.expr import Code, Expr, Index, load
+from .epilogue import GemmBuffers, narrow, scalar_factor
 from .shapes import shape4
 from .spec import GemmSpec
-from .unpack import Operand, Unpacker
-from .vectors import Registers, cast, least, load, splat, split, store
+from .unpack import StoredTensor, Unpacker
+from .vectors import Registers, cast, least, splat, split, store
 
 BLOCK_VECTORS, BLOCK_ELEMENTS = 4, 4096
 
@@ -58,7 +58,7 @@ class Finish:
 
     code: Code
     spec: GemmSpec
-    buffers: Buffers
+    buffers: GemmBuffers
     partial: Partial
     g: Unpacker
     x: Unpacker
@@ -131,7 +131,7 @@ class Finish:
         code, (g, begin, first) = self.code, what
         out_channels, channels, _, _ = shape4(self.spec.out)
         lanes = out_channels // self.spec.lane_groups
-        pixels = Operand(self.buffers.out, self.spec.out).pixels
+        pixels = StoredTensor(self.buffers.out, self.spec.out).pixels
         with code.loop(self._vectors * self.vector) as i:
             lane = self.g.channel(begin + i)
             with code.when(lane < lanes):

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from tvm import tirx as tir
 
 from ...numbers.integers import unit_of
-from ...tir.expr import Code, Expr, Index, i32
+from ...tir.expr import Code, Expr, Index, i32, load
 from .decode import numbers_of
 from .units import Dot
-from .unpack import Operand, Unpacker
-from .vectors import cast, least, load, split
+from .unpack import StoredTensor, Unpacker
+from .vectors import cast, least, split
 
 # Below this many elements starting threads costs more than it saves.
 PARALLEL_ELEMENTS = 1 << 15
@@ -30,7 +30,7 @@ class Panel:
     """
 
     code: Code
-    weights: Operand
+    weights: StoredTensor
     dot: Dot
     groups: int
     lanes: int

@@ -15,19 +15,19 @@ from typing import TypeAlias
 
 from tvm import tirx as tir
 
-from ...tir.expr import Code, Expr, Index
+from ...tir.expr import Code, Expr, Index, load
 from ..dialect import function
 from .decode import numbers_of, zero_of
 from .dots import multiply_add, prepare, repeated, word
-from .epilogue import Buffers, Epilogue, epilogue, put
+from .epilogue import Epilogue, GemmBuffers, epilogue, put
 from .geometry import Axis, Geometry, Tile, choose_tile, geometry
 from .panel import Panel
 from .rows import Rows
 from .shapes import shape4
 from .spec import Gemm, GemmSpec, ways
 from .units import EVERY_DOT, IN_F32, IN_INT32, IN_INT64, Dot
-from .unpack import Operand, Unpacker
-from .vectors import Registers, fill, least, load, splat, split
+from .unpack import StoredTensor, Unpacker
+from .vectors import Registers, fill, least, splat, split
 
 BYTES = {"uint8": 1, "int8": 1, "int16": 2, "uint16": 2, "int32": 4, "float32": 4, "int64": 8}
 # Scratch of one band: a good part of the second-level cache. Items: enough for many threads.
@@ -61,7 +61,7 @@ def depthwise_sums(gemm: Gemm) -> int | None:
 
 def _build(spec: GemmSpec) -> tir.PrimFunc:
     def body(code: Code, slots: list[Expr]) -> None:
-        Taps(code, spec, Buffers.of(spec, slots)).emit()
+        Taps(code, spec, GemmBuffers.of(spec, slots)).emit()
 
     return function(spec.parameters, body)
 
@@ -76,13 +76,13 @@ TAPS = (
 class Taps:
     """The pieces of one kernel."""
 
-    def __init__(self, code: Code, spec: GemmSpec, buffers: Buffers) -> None:
+    def __init__(self, code: Code, spec: GemmSpec, buffers: GemmBuffers) -> None:
         self.code, self.spec, self.buffers = code, spec, buffers
         self.dot: Dot = spec.dot
         self.geo: Geometry = geometry(spec)
         self.vector = spec.cpu.lanes
-        self.source = Operand(buffers.a, spec.a)
-        self.out = Operand(buffers.out, spec.out)
+        self.source = StoredTensor(buffers.a, spec.a)
+        self.out = StoredTensor(buffers.out, spec.out)
         self.unpacker = Unpacker(
             code,
             self.source,
@@ -105,7 +105,7 @@ class Taps:
         tile = self.tile(self.geo.columns.places, lanes)
         return Panel(
             self.code,
-            Operand(self.buffers.b, self.spec.b),
+            StoredTensor(self.buffers.b, self.spec.b),
             self.dot,
             groups,
             lanes,

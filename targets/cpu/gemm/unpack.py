@@ -12,14 +12,14 @@ from tvm import tirx as tir
 
 from ....compiler.formats import Format
 from ...plan.layout import Layout
-from ...tir.expr import Code, Expr, Index, i32, packed_place, typed
-from .decode import Numbers, carrier, decode
+from ...tir.expr import Code, Expr, Index, i32, load, packed_place, typed
+from .decode import Numbers, from_carrier, from_codes
 from .shapes import channels_last, shape4
-from .vectors import bits, cast, load, splat, store, vectors
+from .vectors import bits, cast, splat, store, vectors
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Operand:
+class StoredTensor:
     """A GEMM's operand: an N x C (x H x W) tensor and the buffer that holds it."""
 
     buffer: Expr
@@ -55,16 +55,16 @@ class Operand:
         row, column = self._row(place)
         cell, f = self.cell, self.format
         if not f.is_coded:
-            return carrier(f, load(self.buffer, row * cell + column), 1)
+            return from_carrier(f, load(self.buffer, row * cell + column), 1)
         if self.layout.parts == 1:
-            return decode(
+            return from_codes(
                 f, part_codes(load(self.buffer, row * cell + column), f, 0, 32, 1), dtype, 1
             )
         part, byte = packed_place(column, cell, self.layout.parts)
         raw = cast(load(self.buffer, row * cell + byte), "uint32")
         shift = cast(part * f.storage_bits, "uint32")
         mask = tir.const((1 << f.bits) - 1, "uint32")
-        return decode(f, tir.bitwise_and(tir.shift_right(raw, shift), mask), dtype, 1)
+        return from_codes(f, tir.bitwise_and(tir.shift_right(raw, shift), mask), dtype, 1)
 
     def _row(self, place: tuple[Index, Index, Index, Index]) -> tuple[Index, Index]:
         n, c, h, w = place
@@ -79,7 +79,7 @@ class Unpacker:
     """Writes pixels of ``source`` to scratch as ``numbers``."""
 
     code: Code
-    source: Operand
+    source: StoredTensor
     numbers: Numbers
     vector_bytes: int
     in_order: bool

@@ -14,20 +14,20 @@ from dataclasses import replace
 
 from tvm import tirx as tir
 
-from ...tir.expr import Code, Expr, Index
+from ...tir.expr import Code, Expr, Index, load
 from ..dialect import function
 from .chunks import choose_chunks, choose_weight_tile
 from .decode import Numbers, numbers_of
 from .dots import multiply_add, prepare, repeated
-from .epilogue import Buffers
+from .epilogue import GemmBuffers
 from .finish import Finish, Partial, sum_type
-from .pairs import Words, WordWriter, as_operand
+from .pairs import WordRow, WordWriter, as_operand
 from .pixels import pixels
 from .shapes import shape4
 from .spec import Gemm, GemmSpec, ways
 from .units import IN_F32, IN_INT32, IN_INT64, ON_BF16_DOT, ON_INT16_DOT
-from .unpack import Operand, Unpacker
-from .vectors import Registers, cast, fill, least, load, splat, split, store
+from .unpack import StoredTensor, Unpacker
+from .vectors import Registers, cast, fill, least, splat, split, store
 
 
 def _sums(gemm: Gemm) -> int | None:
@@ -39,7 +39,7 @@ def _sums(gemm: Gemm) -> int | None:
 
 def _build(spec: GemmSpec) -> tir.PrimFunc:
     def body(code: Code, slots: list[Expr]) -> None:
-        _WeightGrad(code, spec, Buffers.of(spec, slots)).emit()
+        _WeightGrad(code, spec, GemmBuffers.of(spec, slots)).emit()
 
     return function(spec.parameters, body)
 
@@ -55,7 +55,7 @@ WEIGHT_GRAD = ways(
 class _WeightGrad:
     """The pieces of one kernel."""
 
-    def __init__(self, code: Code, spec: GemmSpec, buffers: Buffers) -> None:
+    def __init__(self, code: Code, spec: GemmSpec, buffers: GemmBuffers) -> None:
         self.code, self.spec, self.buffers = code, spec, buffers
         self.dot, self.vector = spec.dot, spec.cpu.lanes
         self.pair = self.dot.block
@@ -81,19 +81,19 @@ class _WeightGrad:
         spec, pair, grid = self.spec, self.pair, self.grid
         columns = -(-grid.columns // pair)
         partner = 1 if pair == 2 else 0
-        seen = Words(columns, pair, 0, partner, grid.columns)
+        seen = WordRow(columns, pair, 0, partner, grid.columns)
         stride, dilation = spec.stride[1], spec.dilation[1]
         partner *= stride
         origin, width = -spec.padding[1], grid.columns if grid.flat else shape4(spec.b)[3]
         if self.taps[1] == 1:
-            words = Words(columns, pair * stride, origin, partner, width)
+            words = WordRow(columns, pair * stride, origin, partner, width)
         else:
             count = (columns - 1) * pair * stride + (self.taps[1] - 1) * dilation + 1
-            words = Words(count, 1, origin, partner, width)
-        g = self._writer(Operand(self.buffers.a, spec.a), seen)
-        return g, self._writer(Operand(self.buffers.b, spec.b), words)
+            words = WordRow(count, 1, origin, partner, width)
+        g = self._writer(StoredTensor(self.buffers.a, spec.a), seen)
+        return g, self._writer(StoredTensor(self.buffers.b, spec.b), words)
 
-    def _writer(self, source: Operand, words: Words) -> WordWriter:
+    def _writer(self, source: StoredTensor, words: WordRow) -> WordWriter:
         spec, wide = self.spec, self.spec.cpu.vector_bytes
         unpacker = Unpacker(self.code, source, Numbers(self.word), wide, spec.groups > 1)
         numbers = numbers_of(self.dot.a) if self.pair == 2 else Numbers(self.word)

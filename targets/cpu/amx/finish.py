@@ -13,8 +13,9 @@ from ...tir.expr import Code, Expr, Index, i32, load, shuffle
 from ..dialect import LLVM
 from ..gemm.epilogue import GemmBuffers, narrow, scalar_factor
 from ..gemm.shapes import shape4
+from ..gemm.slots import Slots
 from ..gemm.spec import GemmSpec
-from ..gemm.unpack import StoredTensor, Unpacker
+from ..gemm.unpack import StoredTensor
 from ..gemm.vectors import bits, cast, splat, store
 from .tiles import COLUMNS, ROWS, transpose
 
@@ -32,8 +33,8 @@ class TileFinish:
     code: Code
     spec: GemmSpec
     buffers: GemmBuffers
-    g: Unpacker
-    x: Unpacker
+    g: Slots
+    x: Slots
 
     @property
     def _taps(self) -> int:
@@ -49,7 +50,7 @@ class TileFinish:
         """Whether sixteen slots are whole runs of channels of the result."""
         _, channels, _, _ = shape4(self.spec.out)
         plain = self.spec.out.dtype == "float32" and self._taps == 1
-        return plain and channels % ROWS == 0 and self.x.slots == channels and self.x.parts <= 2
+        return plain and channels % ROWS == 0 and self.x.count == channels and self.x.parts <= 2
 
     def value(self, total: Expr) -> Expr:
         """The stored vector of a vector of sums."""

@@ -15,7 +15,8 @@ from tvm import tirx as tir
 
 from ...tir.expr import Code, Expr, Index, i32, load
 from ..gemm.decode import Numbers
-from ..gemm.geometry import Axis
+from ..gemm.geometry import Phase
+from ..gemm.slots import Slots
 from ..gemm.unpack import StoredTensor, Unpacker, part_codes
 from ..gemm.vectors import bits, cast, fill, least, splat, split, store
 from .tiles import COLUMNS, LINE, ROW_BYTES, ROWS, together, transpose
@@ -25,25 +26,24 @@ from .tiles import COLUMNS, LINE, ROW_BYTES, ROWS, together, transpose
 class Runs:
     """How the sum over the taps of one phase is cut; ``pitch`` elements a scratch pixel."""
 
-    rows: Axis
-    columns: Axis
+    phase: Phase
     pitch: int
     element_bytes: int
 
     @property
     def merged(self) -> bool:
         """Whether the taps of a row are neighbours in scratch."""
-        return self.columns.taps > 1 and abs(self.columns.slope) == 1
+        return self.phase.columns.taps > 1 and abs(self.phase.columns.slope) == 1
 
     @property
     def pixels(self) -> int:
         """Scratch pixels of a run."""
-        return self.columns.taps if self.merged else 1
+        return self.phase.columns.taps if self.merged else 1
 
     @property
     def count(self) -> tuple[int, int]:
         """Tap rows, and runs in each."""
-        return self.rows.taps, 1 if self.merged else self.columns.taps
+        return self.phase.rows.taps, 1 if self.merged else self.phase.columns.taps
 
     @property
     def elements(self) -> int:
@@ -70,7 +70,7 @@ class Runs:
         """Number of the column tap at a pixel of a run."""
         if not self.merged:
             return run
-        return place if self.columns.slope > 0 else self.pixels - 1 - place
+        return place if self.phase.columns.slope > 0 else self.pixels - 1 - place
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +83,7 @@ class AmxPanel:
     lanes: int
     length: int
     transposed: bool
-    unpacker: Unpacker
+    slots: Slots
     phases: tuple[Runs, ...]
     vector_bytes: int
 
@@ -136,7 +136,7 @@ class AmxPanel:
 
     @cached_property
     def _unpacker(self) -> Unpacker:
-        in_order = self.unpacker.in_order
+        in_order = self.slots.in_order
         return Unpacker(self.code, self.weights, self.numbers, self.vector_bytes, in_order)
 
     @property
@@ -244,9 +244,9 @@ class AmxPanel:
         """The weight row that an element of a run meets; the row of zeros where there is none."""
         _, _, r, s = self.weights.shape
         pixel, slot = tir.floordiv(element, runs.pitch), tir.floormod(element, runs.pitch)
-        k = self.unpacker.channel(slot)
-        tap_row = runs.rows.first + i * runs.rows.step
-        tap_column = runs.columns.first + runs.tap(pixel, j) * runs.columns.step
+        k = self.slots.channel(slot)
+        tap_row = runs.phase.rows.tap(i)
+        tap_column = runs.phase.columns.tap(runs.tap(pixel, j))
         inside = tir.all(pixel < runs.pixels, i32(0) + k < self.length)
         row = tir.Select(inside, (k * r + tap_row) * s + tap_column, i32(self._rows))
         return self.code.let(row, "int32", "row")

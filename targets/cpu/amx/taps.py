@@ -20,8 +20,8 @@ from ....compiler.formats import BF16
 from ...tir.expr import Code, Expr, Index, i32, load
 from ..dialect import function
 from ..gemm.epilogue import Epilogue, GemmBuffers, epilogue, put
-from ..gemm.geometry import Axis, geometry
-from ..gemm.rows import Rows
+from ..gemm.geometry import Phase, geometry
+from ..gemm.rows import BandUnpacker, Rows
 from ..gemm.shapes import shape4
 from ..gemm.spec import Gemm, GemmSpec, ways
 from ..gemm.units import ON_BF16_TILE, ON_INT8_TILE
@@ -73,10 +73,11 @@ class _AmxTaps:
         in_order = _in_order(self.source, weights)
         wide = spec.cpu.vector_bytes
         self.unpackers = [Unpacker(code, self.source, n, wide, in_order) for n in forms]
-        self.pitch = self.unpackers[0].slots
+        self.pitch = self.unpackers[0].slots.count
         self.element_bytes = 4 // self.dot.block
-        self.scratch = [Rows(code, self.geo, u, self.pitch, 0) for u in self.unpackers]
-        self.phases = [(r, c) for r in self.geo.rows.phases for c in self.geo.columns.phases]
+        self.rows = Rows(self.geo)
+        self.bands = [BandUnpacker(code, self.rows, u, self.pitch, 0) for u in self.unpackers]
+        self.phases = self.geo.phases
         self.panel = AmxPanel(
             code,
             weights,
@@ -84,17 +85,12 @@ class _AmxTaps:
             shape4(spec.out)[1],
             self.source.shape[1],
             spec.direction == "input_grad",
-            self.unpackers[0],
-            tuple(Runs(r, c, self.pitch, self.element_bytes) for r, c in self.phases),
+            self.unpackers[0].slots,
+            tuple(Runs(p, self.pitch, self.element_bytes) for p in self.phases),
             wide,
         )
         self.items = items_of(self.geo, self.rows, self.pitch * self.element_bytes, self._wide)
         self.lines = lines_of(self.items, self.rows)
-
-    @property
-    def rows(self) -> Rows:
-        """The scratch band of the first plane; all have one shape."""
-        return self.scratch[0]
 
     @property
     def across(self) -> int:
@@ -149,7 +145,7 @@ class _AmxTaps:
 
     def _unpack(self, rows: Expr, image: Index, band: Index) -> None:
         code, items = self.code, self.items
-        for plane, scratch in enumerate(self.scratch):
+        for plane, scratch in enumerate(self.bands):
             start = plane * self._plane
             # What lies behind the last pixel meets weights of 0, and must be finite.
             end = start + items.images * self._image * self.pitch
@@ -249,13 +245,8 @@ class _AmxTaps:
 
     def _shift(self, runs: Runs, i: Index, j: Index) -> Index:
         """Scratch pixels from a place to the first one of a run."""
-        skip, width = self.rows.skip, self.rows.width(self.items.columns)
-        rows, columns = runs.rows, runs.columns
-        down = (rows.offset - self.geo.rows.reach[0]) // skip[0] + i * (rows.slope // skip[0])
-        least_tap = (columns.taps - 1) * min(0, columns.slope) if runs.merged else 0
-        first = (columns.offset + least_tap - self.geo.columns.reach[0]) // skip[1]
-        across = first if runs.merged else first + j * (columns.slope // skip[1])
-        return down * width + across
+        down, across = self.rows.shift(runs.phase, (i, runs.tap(0, j)))
+        return down * self.rows.width(self.items.columns) + across
 
     def _store(
         self,
@@ -268,7 +259,7 @@ class _AmxTaps:
         """Finish and store a tile of places: the ``tile[0]``-th of a group, number ``tile[1]``."""
         code, (_, band, _), lines, geo = self.code, item, self.lines, self.geo
         (phase, block), (m, number) = what, tile
-        rows, columns = self.phases[phase]
+        rows, columns = self.phases[phase].axes
         width = self.items.columns if geo.flat else columns.places
         count: Index = self.items.rows
         if not geo.flat and rows.places != self.items.rows * self.items.count:
@@ -284,7 +275,7 @@ class _AmxTaps:
             border = [] if whole else [x < width]
             border += [y < count] if lines.row or not isinstance(count, int) else []
             with code.when(tir.all(*border)) if border else nullcontext():
-                at = self._at((item[0] + image, band, y, x), rows, columns)
+                at = self._at((item[0] + image, band, y, x), self.phases[phase])
                 spots = [(row, n) for row in range(together) for n in range(self.across)]
                 totals = [
                     self._total(sums, m * self.across + n, turn * together + row, phase)
@@ -315,14 +306,13 @@ class _AmxTaps:
             put(self.code, self.out, at, first, (end.finish(total, first), COLUMNS, some))
 
     def _at(
-        self, place: tuple[Index, Index, Index, Index], rows: Axis, columns: Axis
+        self, place: tuple[Index, Index, Index, Index], phase: Phase
     ) -> tuple[Index, Index, Index]:
         """Image, row and column of the result at a place of a phase."""
         image, band, y, x = place
         if self.geo.flat:
             return 0, 0, self._flat_start(band) + x
-        h = rows.origin + (band * self.items.rows + y) * self.geo.rows.step
-        return image, h, columns.origin + x * self.geo.columns.step
+        return image, *self.geo.output(phase, band * self.items.rows + y, x)
 
     def _total(self, sums: Expr, tile: int, row: Index, phase: int) -> Expr:
         """A vector of sums over both planes."""

@@ -80,7 +80,7 @@ class _AmxWeightGrad:
         self.planes = len(forms)
         _, _, r, s = shape4(spec.out)
         self.taps = (r, s)
-        x_tiles, g_tiles = (-(-u.slots // COLUMNS) for u in (x_unpacker, g_unpackers[0]))
+        x_tiles, g_tiles = (-(-u.slots.count // COLUMNS) for u in (x_unpacker, g_unpackers[0]))
         partial = Partial(1, 1, self.taps, x_tiles * ROWS, g_tiles * COLUMNS, sum_type(spec))
         depth, kinds = ROWS * self.dot.block, (x_tiles, g_tiles * self.planes)
         c = choose_amx_chunks(spec, depth, kinds, partial.elements * 4)
@@ -131,7 +131,7 @@ class _AmxWeightGrad:
             chunks.partitions.emit(code, self._scratch, clear, add)
             if chunks.whole:
                 return
-            g, x = self.g.unpacker, self.x.unpacker
+            g, x = self.g.unpacker.slots, self.x.unpacker.slots
             Finish(code, self.spec, self.buffers, self.partial, g, x, COLUMNS).emit(partial)
 
     def _clear(self, partial: Expr, partition: Index) -> None:
@@ -293,7 +293,7 @@ class _AmxWeightGrad:
     def _finish(self, sums: Expr, k: Index, c: Index) -> None:
         """Store the sums of a job as the result."""
         code, taps = self.code, prod(self.taps)
-        g, x = self.g.unpacker, self.x.unpacker
+        g, x = self.g.unpacker.slots, self.x.unpacker.slots
         end = TileFinish(code, self.spec, self.buffers, g, x)
 
         def rows(number: Index, n: int) -> list[Expr]:

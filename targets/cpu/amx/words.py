@@ -44,7 +44,7 @@ class TileMaker:
     @property
     def slots(self) -> int:
         """Elements of a pixel."""
-        return self.unpacker.slots
+        return self.unpacker.slots.count
 
     @property
     def tiles(self) -> int:

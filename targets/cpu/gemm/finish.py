@@ -13,8 +13,9 @@ from ...numbers.integers import fits_int32, integers
 from ...tir.expr import Code, Expr, Index, load
 from .epilogue import GemmBuffers, narrow, scalar_factor
 from .shapes import shape4
+from .slots import Slots
 from .spec import GemmSpec
-from .unpack import StoredTensor, Unpacker
+from .unpack import StoredTensor
 from .vectors import Registers, cast, least, splat, split, store
 
 BLOCK_VECTORS, BLOCK_ELEMENTS = 4, 4096
@@ -54,14 +55,14 @@ class Partial:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Finish:
-    """Turns partial sums into the stored result; the unpackers say which channel lies where."""
+    """Turns partial sums into the stored result; the slots say which channel lies where."""
 
     code: Code
     spec: GemmSpec
     buffers: GemmBuffers
     partial: Partial
-    g: Unpacker
-    x: Unpacker
+    g: Slots
+    x: Slots
     vector: int
 
     @property

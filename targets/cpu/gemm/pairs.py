@@ -89,8 +89,8 @@ class WordWriter:
             self._planes(to, start, at, run)
             return
         base = self.source.pixel(image, h, w) * cell
-        whole = self.unpacker.side_by_side
-        if whole and step == 1 and self.pitch == self.unpacker.slots:
+        whole = self.unpacker.slots.side_by_side
+        if whole and step == 1 and self.pitch == self.unpacker.slots.count:
             self._bytes(to, start, base, n * cell, run)
             return
         with self.code.loop(n) as i:
@@ -102,7 +102,7 @@ class WordWriter:
 
     def _bytes(self, to: Expr, start: Index, raw: Index, n: int, run: WordRun) -> None:
         """``n`` stored elements whose numbers become neighbouring words."""
-        f, parts = self.source.format, self.unpacker.parts
+        f, parts = self.source.format, self.source.layout.parts
 
         def write(i: Index, lanes: int) -> None:
             stored = self._stored(raw + i, lanes)
@@ -116,7 +116,7 @@ class WordWriter:
     def _channels(self, to: Expr, start: Index, raw: Index, run: WordRun) -> None:
         """One pixel with its channels in order."""
         f, cell, channels = self.source.format, self.source.cell, self.source.shape[1]
-        for part in range(self.unpacker.parts):
+        for part in range(self.source.layout.parts):
             first = part * cell
 
             def write(i: Index, lanes: int, part: int = part, first: int = first) -> None:

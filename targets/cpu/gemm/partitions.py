@@ -17,7 +17,7 @@ from ...tir.expr import Code, Expr, Index, i32
 
 PARTITIONS, PARTIAL_BYTES = 16, 8 << 20
 
-Scratch = TypeVar("Scratch")
+Memory = TypeVar("Memory")
 
 
 def apart(chunks: int, result_bytes: int) -> bool:
@@ -49,9 +49,9 @@ class Partitions:
     def emit(
         self,
         code: Code,
-        scratch: Callable[[], AbstractContextManager[Scratch]],
+        scratch: Callable[[], AbstractContextManager[Memory]],
         clear: Callable[[Index], None],
-        add: Callable[[Scratch, Index, Expr], None],
+        add: Callable[[Memory, Index, Expr], None],
     ) -> None:
         """``clear`` the sums of each partition, then ``add`` its chunks (partition, chunk)."""
         if self.shared:

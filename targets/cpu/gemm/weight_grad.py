@@ -65,8 +65,8 @@ class _WeightGrad:
         self.groups = spec.lane_groups
         self.g, self.x = self._writers()
         whole = self.groups == 1
-        self.lanes = self.g.unpacker.slots if whole else out_channels // self.groups
-        self.channels = self.x.unpacker.slots if whole and not spec.depthwise else channels
+        self.lanes = self.g.unpacker.slots.count if whole else out_channels // self.groups
+        self.channels = self.x.unpacker.slots.count if whole and not spec.depthwise else channels
         self.tile = choose_weight_tile(self.taps[1], self.channels, self.lanes, self.vector)
         one = Partial(1, self.groups, self.taps, *self._extent, sum_type(spec))
         self.chunks = choose_chunks(spec, self.grid, self._row_bytes(), one.elements * 4)
@@ -97,7 +97,7 @@ class _WeightGrad:
         spec, wide = self.spec, self.spec.cpu.vector_bytes
         unpacker = Unpacker(self.code, source, Numbers(self.word), wide, spec.groups > 1)
         numbers = numbers_of(self.dot.a) if self.pair == 2 else Numbers(self.word)
-        return WordWriter(self.code, source, unpacker, words, unpacker.slots, wide, numbers)
+        return WordWriter(self.code, source, unpacker, words, unpacker.slots.count, wide, numbers)
 
     def _row_bytes(self) -> int:
         """Scratch of one output row: its words of g and about as many rows of x as the stride."""
@@ -137,7 +137,7 @@ class _WeightGrad:
                 self._chunk(memory, partial, partition, chunk)
 
             partitions.emit(code, self._scratch, clear, add)
-            g, x = self.g.unpacker, self.x.unpacker
+            g, x = self.g.unpacker.slots, self.x.unpacker.slots
             finish = Finish(code, self.spec, self.buffers, self.partial, g, x, self.vector)
             finish.emit(partial)
 

@@ -60,6 +60,11 @@ def bytes_of(number: int) -> tuple[int, int]:
     return number - (high << PLANE_BITS), high
 
 
+def joined(low: Expr, high: Expr, dtype: str, lanes: int) -> Expr:
+    """Whole sums from those of both planes."""
+    return low + tir.shift_left(high, splat(PLANE_BITS, dtype, lanes))
+
+
 def planes(f: Format, unit_type: str) -> tuple[Numbers, ...]:
     """The scratch forms of a format, low plane first; ``unit_type`` is that of its first plane."""
     if unit_type == "uint16":

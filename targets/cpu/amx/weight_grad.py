@@ -24,25 +24,14 @@ from ..gemm.shapes import shape4
 from ..gemm.spec import Gemm, GemmSpec, ways
 from ..gemm.units import ON_BF16_TILE, ON_INT8_TILE
 from ..gemm.unpack import StoredTensor, Unpacker
-from ..gemm.vectors import cast, fill, splat, split, store
+from ..gemm.vectors import cast, fill, split, store
 from .chunks import AmxChunks, choose_amx_chunks
 from .finish import TileFinish
-from .planes import PLANE_BITS, planes
-from .tiles import (
-    COLUMNS,
-    LINE,
-    ROWS,
-    TILES,
-    TileShape,
-    dot,
-    load_tile,
-    store_tile,
-    tiles,
-    zero_tile,
-)
+from .grid import TILE_SUMS, StoredTile, TileGrid
+from .planes import joined, planes
+from .tiles import COLUMNS, LINE, ROWS, TileShape, tiles
 from .words import RowsOf, TileMaker
 
-MOST = 4  # C tiles at work at once
 # Below this many the rows of tiles, which hold 64 images, would be mostly empty.
 FEWEST_IMAGES = 8
 Where = tuple[Index, Index, Index]
@@ -100,21 +89,14 @@ class _AmxWeightGrad:
             width,
         )
         self.x = TileMaker(code, x_unpacker, of_x, grid.images, grid.flat)
+        # Both planes, or two blocks of channels of g, by blocks of channels of x and taps.
+        across = 2 if self.planes == 2 or self.g.tiles % 2 == 0 else 1
+        self.grid = TileGrid.of(prod(self.taps) * self.x.tiles, across)
 
     @property
     def g(self) -> TileMaker:
         """Of the first plane; all have one shape."""
         return self.gs[0]
-
-    @property
-    def _across(self) -> int:
-        """B tiles at work at once: both planes, or two blocks of channels."""
-        return 2 if self.planes == 2 or self.g.tiles % 2 == 0 else 1
-
-    @property
-    def _down(self) -> int:
-        """A tiles at work at once: blocks of channels of x and taps."""
-        return min(MOST // self._across, prod(self.taps) * self.x.tiles)
 
     def emit(self) -> None:
         """The whole kernel."""
@@ -190,14 +172,14 @@ class _AmxWeightGrad:
     @property
     def _each(self) -> int:
         """Blocks of channels of x in a job: with one tap, as many as make a group."""
-        some = self._down if prod(self.taps) == 1 else 1
+        some = self.grid.down if prod(self.taps) == 1 else 1
         return some if self.x.tiles % some == 0 else 1
 
     def _products(self, memory: tuple[Expr, Expr], partial: Expr, partition: Index) -> None:
         """All sums of a chunk; a job is some channels of x, all taps, and some channels of g."""
-        down, combinations = self._down, prod(self.taps) * self._each
+        down, combinations = self.grid.down, prod(self.taps) * self._each
         whole, rest = divmod(combinations, down)
-        blocks, jobs = self.g.tiles * self.planes // self._across, self.x.tiles // self._each
+        blocks, jobs = self.g.tiles * self.planes // self.grid.across, self.x.tiles // self._each
         # Tiles are set up once for all jobs of a thread that works alone.
         outer = blocks * jobs if self.chunks.partitions.shared else 1
         with (
@@ -217,48 +199,42 @@ class _AmxWeightGrad:
 
     @contextmanager
     def _sums(self, combinations: int) -> Iterator[Expr]:
-        """Memory for the sums of a job, and the tile registers: sums, then g, then x."""
-        rows = min(ROWS, self.x.slots)
-        c, b = TileShape(rows), TileShape()
-        shapes = [*[c] * (self._down * self._across), *[b] * self._across]
-        shapes += [c] * min(self._down, TILES - len(shapes))
-        size = combinations * self._across * ROWS * COLUMNS
-        with self.code.workspace(self.dot.acc, size) as sums, tiles(self.code, shapes):
+        """Memory for the sums of a job, and the tile registers."""
+        c = TileShape(min(ROWS, self.x.slots))
+        size = combinations * self.grid.across * TILE_SUMS
+        with (
+            self.code.workspace(self.dot.acc, size) as sums,
+            tiles(self.code, self.grid.shapes(c, TileShape(), c)),
+        ):
             yield sums
 
     def _group(self, memory: tuple[Expr, Expr], sums: Expr, what: Where, down: int) -> None:
         """Sums of ``down`` of a job's combinations of channels of x and tap, from ``at`` on."""
-        code, chunks, (k, c, at) = self.code, self.chunks, what
-        count, most = down * self._across, self._down * self._across
-        b_tiles = range(most, most + self._across)
-        a_tiles = range(most + self._across, min(TILES, most + self._across + self._down))
+        code, chunks, grid, (k, c, at) = self.code, self.chunks, self.grid, what
         starts = [code.let(self._x_pixel(c, at + m), "int32", "x") for m in range(down)]
-        for tile in range(count):
-            zero_tile(code, tile)
         blocks, rows, columns = chunks.size_g
         _, high, wide = chunks.size_x
+        grid.zero(code, down)
         with (
             code.loop(blocks) as block,
             code.loop(rows) as y,
             code.loop(columns) as x,
         ):
             pixel = (block * rows + y) * columns + x
-            for n, b in enumerate(b_tiles):
-                start = (self._g_block(k, n) * prod(chunks.size_g) + pixel) * self.g.tile
-                load_tile(code, b, memory[1], start, LINE)
+            of_g = [
+                (self._g_block(k, n) * prod(chunks.size_g) + pixel) * self.g.tile
+                for n in range(grid.across)
+            ]
             pixel = (block * high + y * chunks.down.step) * wide + x * chunks.across.step
-            for m, start in enumerate(starts):
-                a = a_tiles[m % len(a_tiles)]
-                load_tile(code, a, memory[0], (start + pixel) * self.x.tile, LINE)
-                for n, b in enumerate(b_tiles):
-                    dot(code, self.dot.b, self.dot.a, m * self._across + n, a, b)
-        for tile in range(count):
-            to = (at * self._across + tile) * (ROWS * COLUMNS)
-            store_tile(code, tile, sums, to, COLUMNS * 4)
+            of_x = [(start + pixel) * self.x.tile for start in starts]
+            a = [StoredTile(memory[0], start, LINE) for start in of_x]
+            b = [StoredTile(memory[1], start, LINE) for start in of_g]
+            grid.multiply(code, (self.dot.b, self.dot.a), a, b)
+        grid.store(code, sums, at * grid.across, down)
 
     def _g_block(self, k: Index, n: int) -> Index:
         """Number of a block of g's channels among those of all planes."""
-        return n * self.g.tiles + k if self.planes == 2 else k * self._across + n
+        return n * self.g.tiles + k if self.planes == 2 else k * self.grid.across + n
 
     def _combination(self, c: Index, number: Index) -> list[Expr]:
         """Block of channels of x, tap row, tap column: taps of a row are worked on together."""
@@ -275,7 +251,7 @@ class _AmxWeightGrad:
     @property
     def _g_blocks(self) -> int:
         """Blocks of channels of g in a job."""
-        return 1 if self.planes == 2 else self._across
+        return 1 if self.planes == 2 else self.grid.across
 
     def _add(self, sums: Expr, partial: Expr, partition: Index, job: tuple[Index, Index]) -> None:
         """Add the sums of a job to the partial ones."""
@@ -313,12 +289,12 @@ class _AmxWeightGrad:
     def _total(self, sums: Expr, number: Index, n: int, row: Index) -> Expr:
         """A vector of sums over both planes, as the partial sums are kept."""
         wide = self.partial.dtype
-        at = (number * self._across + n) * (ROWS * COLUMNS) + row * COLUMNS
+        at = (number * self.grid.across + n) * TILE_SUMS + row * COLUMNS
         total = self._widened(load(sums, at, COLUMNS))
         if self.planes == 1:
             return total
-        high = self._widened(load(sums, at + ROWS * COLUMNS, COLUMNS))
-        return total + tir.shift_left(high, splat(PLANE_BITS, wide, COLUMNS))
+        high = self._widened(load(sums, at + TILE_SUMS, COLUMNS))
+        return joined(total, high, wide, COLUMNS)
 
     def _widened(self, total: Expr) -> Expr:
         wide = self.partial.dtype

@@ -28,7 +28,7 @@ from .runtime import use_threads  # isort: skip
 
 from tvm import tirx as tir
 
-from ..tir.expr import Code, Expr, typed
+from ..tir.expr import Code, Expr, load, typed
 from .amx.tiles import (
     COLUMNS,
     ROW_BYTES,
@@ -45,7 +45,7 @@ from .build import compile_kernel
 from .dialect import function
 from .gemm.dots import multiply_add, prepare
 from .gemm.units import BF16_DOT, BF16_TILE, FLOAT, INT16, Dot
-from .gemm.vectors import Registers, load, splat, store
+from .gemm.vectors import Registers, splat, store
 
 MEMORY = "memory"
 INT8 = Dot(Unit.INT8_DOT, "uint8", "int8", "int32", block=4)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ...compiler.ir import Program, Value
 from .kernel import Kernel, Slot
 from .layout import Layout, Order
-from .memory import Lifetime, aligned, place
+from .memory import Lifetime, place
 from .state import StateLayout
 
 
@@ -23,7 +23,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class PlannedKernel:
-    """A kernel, its region, and whether it is needed at all (an aliased view is not)."""
+    """A kernel and its region."""
 
     kernel: Kernel
     region: str
@@ -150,13 +150,3 @@ def _storages(
         for s, (first, last) in zip(storages, spans.values(), strict=True)
     ]
     return storages, lifetimes
-
-
-def describe(place_: Place) -> str:
-    """A place in words, for the plan's listing."""
-    return f"{place_.where}+{place_.offset}" if place_.where == "arena" else place_.where
-
-
-def total(places: Sequence[Place]) -> int:
-    """Bytes of several places, each rounded up to whole cache lines."""
-    return sum(aligned(p.bytes) for p in places)

@@ -16,7 +16,7 @@ from ...compiler.types import Shape
 from ..numbers.tensor import Array
 from .window import Window, grouped, ungrouped
 
-Pair = tuple[Array, Array]
+TwoArrays = tuple[Array, Array]
 
 
 def rounded(x: Array, to: HalfFloat) -> Array:
@@ -57,7 +57,7 @@ class ChunkedSum:
         self.part[...] = 0
 
 
-def chunked(op: Op, walk: str, operands: Pair, how: Accumulation) -> Array:
+def chunked(op: Op, walk: str, operands: TwoArrays, how: Accumulation) -> Array:
     """The sums of a GEMM that goes through its weights as ``walk``: forward, dX or dW."""
     a, b = (_image(x.astype(np.float64)) for x in operands)
     if op.kind == "conv2d_transpose_weight_grad":
@@ -93,7 +93,7 @@ def _taps(w: Array, groups: int) -> Array:
     return np.moveaxis(w.reshape(groups, k // groups, c, r * s), 3, 0)
 
 
-def _forward(window: Window, groups: int, operands: Pair, how: Accumulation) -> Array:
+def _forward(window: Window, groups: int, operands: TwoArrays, how: Accumulation) -> Array:
     x, w = operands
     whole = window.border(grouped(x, groups))
     sums = ChunkedSum((groups, w.shape[0] // groups, x.shape[0], *window.places), how)
@@ -103,7 +103,7 @@ def _forward(window: Window, groups: int, operands: Pair, how: Accumulation) -> 
     return ungrouped(sums.done())
 
 
-def _input_grad(window: Window, groups: int, operands: Pair, how: Accumulation) -> Array:
+def _input_grad(window: Window, groups: int, operands: TwoArrays, how: Accumulation) -> Array:
     g, w = operands
     gradient = grouped(g, groups)
     sums = ChunkedSum((groups, w.shape[1], g.shape[0], *window.extent), how)
@@ -113,7 +113,7 @@ def _input_grad(window: Window, groups: int, operands: Pair, how: Accumulation) 
     return ungrouped(window.inside(sums.done()))
 
 
-def _weight_grad(window: Window, groups: int, operands: Pair, how: Accumulation) -> Array:
+def _weight_grad(window: Window, groups: int, operands: TwoArrays, how: Accumulation) -> Array:
     g, x = operands
     whole = window.border(grouped(x, groups))
     seen = np.stack(list(window.taps(whole)), axis=2)

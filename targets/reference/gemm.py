@@ -36,7 +36,7 @@ KEPT: dict[str, tuple[int | None, int | None]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Operand:
+class Multiplicand:
     """Numbers to multiply, a bound of their magnitude (infinite for floats), factor of the sum."""
 
     numbers: Array
@@ -44,7 +44,7 @@ class Operand:
     factor: Array
 
     @classmethod
-    def of(cls, t: Tensor, kept: int | None, rank: int, *, levels: bool = False) -> Operand:
+    def of(cls, t: Tensor, kept: int | None, rank: int, *, levels: bool = False) -> Multiplicand:
         """From a tensor whose dimension 0 is dimension ``kept`` of a result of ``rank``.
 
         ``levels`` asks for stored numbers, not for integers in units of their smallest level.
@@ -75,7 +75,7 @@ def _gemm(product: Product) -> Run:
         type_ = op.result.type
         rank, kept = len(type_.shape), KEPT[_walk(op.kind)]
         how, pairs = accumulation(op), zip(inputs, kept, strict=True)
-        a, b = (Operand.of(t, k, rank, levels=how is not None) for t, k in pairs)
+        a, b = (Multiplicand.of(t, k, rank, levels=how is not None) for t, k in pairs)
         if how is not None:
             total = chunked(op, _walk(op.kind), (a.numbers, b.numbers), how)
         else:

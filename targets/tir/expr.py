@@ -165,9 +165,9 @@ def function(
     return made.with_attr("s_tir", True)
 
 
-def load(buffer: Expr, index: Expr) -> Expr:
-    """One element or, with a ramp as index, a vector."""
-    return buffer[index]
+def load(buffer: Expr, index: Index, lanes: int = 1) -> Expr:
+    """``lanes`` consecutive elements or, with a ramp as index, a vector."""
+    return tir.BufferLoad(buffer, [ramp(index, lanes)])
 
 
 def shuffle(vectors: Sequence[Expr], places: Sequence[int]) -> Expr:

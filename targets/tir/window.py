@@ -13,7 +13,7 @@ from ...compiler.types import Shape
 from .expr import Code, Expr, i32
 
 Pair = tuple[int, int]
-Place = tuple[Expr, Expr, Expr]
+TapPlace = tuple[Expr, Expr, Expr]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Windows:
         return cls(*map(_pair, (plane[2:], places[2:], *lists, dilation)))
 
     @contextmanager
-    def taps(self, code: Code, i: Expr, j: Expr) -> Iterator[Place]:
+    def taps(self, code: Code, i: Expr, j: Expr) -> Iterator[TapPlace]:
         """For each tap within the plane, row by row: its number and the element it sees."""
         with code.loop(self.kernel[0]) as r:
             h = self._seen(0, i, r)
@@ -48,7 +48,7 @@ class Windows:
                     yield r * i32(self.kernel[1]) + c, h, w
 
     @contextmanager
-    def around(self, code: Code, h: Expr, w: Expr) -> Iterator[Place]:
+    def around(self, code: Code, h: Expr, w: Expr) -> Iterator[TapPlace]:
         """For each window that sees an element, ascending: the tap that does, and its place."""
         with code.loop(self.kernel[0]) as n:
             r = i32(self.kernel[0] - 1) - n

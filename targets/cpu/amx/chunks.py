@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...numbers.integers import INT32_END, integers
-from ..gemm.chunks import PARTIAL_BYTES, PARTITIONS
+from ..gemm.partitions import PARTITIONS, Partitions, apart
+from ..gemm.pixels import Pixels
 from ..gemm.shapes import shape4
 from ..gemm.spec import GemmSpec
 
@@ -44,84 +45,116 @@ class Reach:
 
 @dataclass(frozen=True, slots=True)
 class AmxChunks:
-    """``blocks`` of images by ``rows`` output rows a chunk; see ``Chunks`` for the last four.
+    """``blocks`` of images by ``rows`` rows of the ``grid`` of g a chunk.
 
-    ``images``, ``height``, ``width`` are those of g; ``flat`` says that they count its pixels.
+    Images of a flat grid are pixels.
     """
 
-    images: int
-    height: int
-    width: int
-    flat: bool
+    grid: Pixels
     down: Reach
     across: Reach
     blocks: int
     rows: int
-    count: int
-    partitions: int
-    each: int
-    shared: bool
+    partitions: Partitions
 
     @property
     def bands(self) -> int:
         """Chunks along an image."""
-        return -(-self.height // self.rows)
+        return -(-self.grid.rows // self.rows)
 
     @property
     def direct(self) -> bool:
         """Whether a partial sum takes one chunk only."""
-        return self.each == 1
+        return self.partitions.each == 1
+
+    @property
+    def whole(self) -> bool:
+        """Whether the sums of a chunk are the result's."""
+        return self.partitions.chunks == 1
 
     @property
     def size_x(self) -> tuple[int, int, int]:
         """Blocks, rows and columns of x in scratch."""
-        return self.blocks, self.down.extent(self.rows), self.across.extent(self.width)
+        return self.blocks, self.down.extent(self.rows), self.across.extent(self.grid.columns)
 
     @property
     def size_g(self) -> tuple[int, int, int]:
         """Blocks, rows and columns of g in scratch."""
-        return self.blocks, self.rows, self.width
+        return self.blocks, self.rows, self.grid.columns
+
+
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """What bounds a chunk: ``room`` for tiles in cache, and what int32 holds.
+
+    A pixel of a block of images takes ``x_tiles`` of x, ``g_tiles`` of g; the sums over ``exact``
+    pixels of blocks fit int32.
+    """
+
+    grid: Pixels
+    down: Reach
+    across: Reach
+    x_tiles: int
+    g_tiles: int
+    room: int
+    exact: int
+
+    def blocks(self, rows: int) -> int:
+        """Blocks of images that chunks of so many rows may have, at most; 0 for too many rows."""
+        pixels = rows * self.grid.columns
+        pixels_x = self.down.extent(rows) * self.across.extent(self.grid.columns)
+        tiles = pixels_x * self.x_tiles + pixels * self.g_tiles
+        return min(self.room // tiles, self.exact // pixels)
+
+    @property
+    def rows(self) -> int:
+        """Rows of a chunk of one block, at most."""
+        return max((n for n in range(1, self.grid.rows + 1) if self.blocks(n)), default=1)
 
 
 def choose_amx_chunks(
     spec: GemmSpec, depth: int, tiles: tuple[int, int], result_bytes: int
 ) -> AmxChunks:
     """For ``depth`` images a block, tiles of x and of g a pixel, and sums of ``result_bytes``."""
-    images, height, width, flat = _grid(spec)
+    grid = _grid(spec)
     _, _, *taps = shape4(spec.out)
     down, across = (
         Reach(*side) for side in zip(taps, spec.stride, spec.dilation, spec.padding, strict=True)
     )
-    all_blocks = -(-images // depth)
-    private = min(PARTITIONS, all_blocks * height) * result_bytes <= PARTIAL_BYTES
-    room = (PRIVATE_BYTES if private else SHARED_BYTES) // TILE_BYTES
-
-    def tiles_of(rows: int) -> int:
-        return down.extent(rows) * across.extent(width) * tiles[0] + rows * width * tiles[1]
-
-    exact = _exact(spec) // depth
-    most = [n for n in range(1, height + 1) if tiles_of(n) <= room and n * width <= exact]
-    rows = max(most, default=1)
-    if private:
-        fair = -(-height // -(-PARTITIONS // all_blocks))
-        rows = min(rows, max(fair, ROWS_LEAST))
-    rows = -(-height // -(-height // rows))
-    blocks = 1
-    if rows == height:
-        wanted = -(-all_blocks // PARTITIONS) if private else all_blocks
-        blocks = max(1, min(wanted, room // tiles_of(rows), exact // (rows * width)))
-        blocks = -(-all_blocks // -(-all_blocks // blocks))
-    count = -(-all_blocks // blocks) * -(-height // rows)
-    each = -(-count // min(PARTITIONS, count)) if private else count
-    partitions = -(-count // each) if private else 1
-    grid = (images, height, width, flat)
-    return AmxChunks(*grid, down, across, blocks, rows, count, partitions, each, not private)
+    all_blocks = -(-grid.images // depth)
+    shared = not apart(all_blocks * grid.rows, result_bytes)
+    room = (SHARED_BYTES if shared else PRIVATE_BYTES) // TILE_BYTES
+    limits = _Limits(grid, down, across, *tiles, room, _exact(spec) // depth)
+    rows = _rows(limits, all_blocks, shared)
+    blocks = _blocks(limits, all_blocks, shared) if rows == grid.rows else 1
+    count = -(-all_blocks // blocks) * -(-grid.rows // rows)
+    return AmxChunks(grid, down, across, blocks, rows, Partitions.of(count, shared=shared))
 
 
-def _grid(spec: GemmSpec) -> tuple[int, int, int, bool]:
-    """Images, rows and columns of output pixels, and whether pixels count as images."""
+def _rows(limits: _Limits, all_blocks: int, shared: bool) -> int:
+    """Rows of a chunk: those that fit, but few enough to leave chunks for all partitions."""
+    rows, most = limits.grid.rows, limits.rows
+    if not shared:
+        bands = -(-PARTITIONS // all_blocks)
+        most = min(most, max(-(-rows // bands), ROWS_LEAST))
+    return _even(rows, most)
+
+
+def _blocks(limits: _Limits, all_blocks: int, shared: bool) -> int:
+    """Blocks of images of a chunk that has all rows: likewise."""
+    wanted = all_blocks if shared else -(-all_blocks // PARTITIONS)
+    return _even(all_blocks, max(1, min(wanted, limits.blocks(limits.grid.rows))))
+
+
+def _even(total: int, most: int) -> int:
+    """The size of pieces of ``total``, as few as ``most`` allows and as even as that number."""
+    return -(-total // -(-total // most))
+
+
+def _grid(spec: GemmSpec) -> Pixels:
+    """The pixels of g; those of a 1x1 convolution are images of one."""
     n, _, h, w = shape4(spec.a)
-    return (n * h * w, 1, 1, True) if spec.pointwise else (n, h, w, False)
+    return Pixels(n * h * w, 1, 1, True) if spec.pointwise else Pixels(n, h, w, False)
 
 
 def _exact(spec: GemmSpec) -> int:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from ...tir.expr import Code, Expr, Index, i32, shuffle
+from ...tir.expr import Code, Expr, Index, i32, load, shuffle
 from ..dialect import LLVM
-from ..gemm.epilogue import Buffers, narrow, scalar_factor
+from ..gemm.epilogue import GemmBuffers, narrow, scalar_factor
 from ..gemm.shapes import shape4
+from ..gemm.slots import Slots
 from ..gemm.spec import GemmSpec
-from ..gemm.unpack import Operand, Unpacker
-from ..gemm.vectors import bits, cast, load, splat, store
+from ..gemm.unpack import StoredTensor
+from ..gemm.vectors import bits, cast, splat, store
 from .tiles import COLUMNS, ROWS, transpose
 
 # One more than a row has, so that a column's elements spread over the cache.
@@ -31,9 +32,9 @@ class TileFinish:
 
     code: Code
     spec: GemmSpec
-    buffers: Buffers
-    g: Unpacker
-    x: Unpacker
+    buffers: GemmBuffers
+    g: Slots
+    x: Slots
 
     @property
     def _taps(self) -> int:
@@ -49,7 +50,7 @@ class TileFinish:
         """Whether sixteen slots are whole runs of channels of the result."""
         _, channels, _, _ = shape4(self.spec.out)
         plain = self.spec.out.dtype == "float32" and self._taps == 1
-        return plain and channels % ROWS == 0 and self.x.slots == channels and self.x.parts <= 2
+        return plain and channels % ROWS == 0 and self.x.count == channels and self.x.parts <= 2
 
     def value(self, total: Expr) -> Expr:
         """The stored vector of a vector of sums."""
@@ -89,7 +90,7 @@ class TileFinish:
         """Copy a block with all taps to the result."""
         code, taps = self.code, self._taps
         out_channels, channels, _, _ = shape4(self.spec.out)
-        pixels = Operand(self.buffers.out, self.spec.out).pixels
+        pixels = StoredTensor(self.buffers.out, self.spec.out).pixels
         with code.loop(COLUMNS) as lane, code.loop(ROWS) as i:
             kept = code.let(i32(0) + self.g.channel(k * COLUMNS + lane), "int32", "k")
             channel = code.let(i32(0) + self.x.channel(c * ROWS + i), "int32", "c")

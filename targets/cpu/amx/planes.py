@@ -14,7 +14,7 @@ from tvm import tirx as tir
 from ....compiler.formats import Format
 from ...numbers.integers import integers
 from ...tir.expr import Expr
-from ..gemm.decode import LOOKUPS, Halves, Numbers, decode, lookup
+from ..gemm.decode import LOOKUPS, Halves, Numbers, from_codes, lookup
 from ..gemm.vectors import bits, cast, splat
 
 PLANE_BITS = 8
@@ -32,7 +32,7 @@ class Bytes(Numbers):
             return bits(lookup(self._levels(f), codes, lanes), self.dtype, lanes)
         if self.dtype == "uint8" and not f.midrise:
             return codes
-        wide = decode(f, cast(codes, "uint16", lanes), "int16", lanes)
+        wide = from_codes(f, cast(codes, "uint16", lanes), "int16", lanes)
         return cast(self._part(wide, "int16", lanes), self.dtype, lanes)
 
     def of_number(self, number: Expr) -> Expr:
@@ -44,7 +44,7 @@ class Bytes(Numbers):
         numbers = integers(f)
         assert numbers is not None
         levels = [int(f.decode(c) / numbers.unit) for c in range(1 << f.bits)]
-        return [level if self.plane is None else split(level)[self.plane] for level in levels]
+        return [level if self.plane is None else bytes_of(level)[self.plane] for level in levels]
 
     def _part(self, number: Expr, dtype: str, lanes: int) -> Expr:
         if self.plane is None:
@@ -54,10 +54,15 @@ class Bytes(Numbers):
         return high if self.plane else number - tir.shift_left(high, shift)
 
 
-def split(number: int) -> tuple[int, int]:
+def bytes_of(number: int) -> tuple[int, int]:
     """Low and high signed byte of an integer within int16: ``high * 256 + low``."""
     high = (number + (1 << (PLANE_BITS - 1))) >> PLANE_BITS
     return number - (high << PLANE_BITS), high
+
+
+def joined(low: Expr, high: Expr, dtype: str, lanes: int) -> Expr:
+    """Whole sums from those of both planes."""
+    return low + tir.shift_left(high, splat(PLANE_BITS, dtype, lanes))
 
 
 def planes(f: Format, unit_type: str) -> tuple[Numbers, ...]:

@@ -12,330 +12,147 @@ borders between rows take part; their sums are not stored.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from dataclasses import dataclass
 
 from tvm import tirx as tir
 
-from ....compiler.formats import BF16
-from ...tir.expr import Code, Expr, Index, i32
+from ...tir.expr import Code, Expr, Index
 from ..dialect import function
-from ..gemm.epilogue import Buffers, Epilogue, epilogue, put
-from ..gemm.geometry import Axis, geometry
-from ..gemm.rows import Rows
-from ..gemm.shapes import shape4
+from ..gemm.epilogue import GemmBuffers, epilogue
+from ..gemm.rows import BandUnpacker
 from ..gemm.spec import GemmSpec
-from ..gemm.unpack import Operand, Unpacker
-from ..gemm.vectors import fill, least, load, splat, split
-from .bands import bands_of, lines_of
-from .panel import AmxPanel, Runs
-from .planes import PLANE_BITS, planes
-from .tiles import (
-    COLUMNS,
-    ROW_BYTES,
-    ROWS,
-    TILES,
-    TileShape,
-    dot,
-    load_tile,
-    store_tile,
-    tiles,
-    zero_tile,
-)
-
-MOST = 4  # C tiles at work at once
+from ..gemm.unpack import StoredTensor, Unpacker
+from ..gemm.vectors import fill, least, split
+from .grid import ROW_OF_SUMS, StoredTile
+from .panel import Runs
+from .panel_writer import AmxPanelWriter
+from .places import PlaceWriter, place_of
+from .taps_plan import AmxTapsPlan, plan_amx_taps
+from .tiles import COLUMNS, ROW_BYTES, ROWS, TileShape, tiles
 
 
 def build_amx_taps(spec: GemmSpec) -> tir.PrimFunc:
     """The function of a forward or dX GEMM."""
 
     def body(code: Code, slots: list[Expr]) -> None:
-        _AmxTaps(code, spec, Buffers.of(spec, slots)).emit()
+        _emit(code, plan_amx_taps(spec), GemmBuffers.of(spec, slots))
 
     return function(spec.parameters, body)
 
 
-class _AmxTaps:
-    """The pieces of one kernel."""
-
-    def __init__(self, code: Code, spec: GemmSpec, buffers: Buffers) -> None:
-        self.code, self.spec, self.buffers = code, spec, buffers
-        self.dot, self.geo = spec.dot, geometry(spec)
-        self.source, self.out = Operand(buffers.a, spec.a), Operand(buffers.out, spec.out)
-        weights = Operand(buffers.b, spec.b)
-        forms = planes(spec.a.type.format, self.dot.a)
-        in_order = _in_order(self.source, weights)
-        wide = spec.cpu.vector_bytes
-        self.unpackers = [Unpacker(code, self.source, n, wide, in_order) for n in forms]
-        self.pitch = self.unpackers[0].slots
-        self.element_bytes = 4 // self.dot.block
-        self.scratch = [Rows(code, self.geo, u, self.pitch, 0) for u in self.unpackers]
-        self.phases = [(r, c) for r in self.geo.rows.phases for c in self.geo.columns.phases]
-        self.panel = AmxPanel(
-            code,
-            weights,
-            planes(spec.b.type.format, self.dot.b)[0],
-            shape4(spec.out)[1],
-            self.source.shape[1],
-            spec.direction == "input_grad",
-            self.unpackers[0],
-            tuple(Runs(r, c, self.pitch, self.element_bytes) for r, c in self.phases),
-            wide,
-        )
-        self.bands = bands_of(self.geo, self.rows, self.pitch * self.element_bytes, self._wide)
-        self.lines = lines_of(self.bands, self.rows)
-
-    @property
-    def rows(self) -> Rows:
-        """The scratch band of the first plane; all have one shape."""
-        return self.scratch[0]
-
-    @property
-    def across(self) -> int:
-        """B tiles at work at once."""
-        return 2 if self.panel.tiles % 2 == 0 else 1
-
-    @property
-    def _wide(self) -> int:
-        """Blocks of output channels."""
-        return self.panel.tiles // self.across
-
-    @property
-    def down(self) -> int:
-        """A tiles at work at once."""
-        return min(MOST // self.across, self.bands.images * self.lines.lines * self.lines.tiles)
-
-    @property
-    def _image(self) -> int:
-        """Scratch pixels of an image of an item."""
-        return self.rows.height(self.bands.rows) * self.rows.width(self.bands.columns)
-
-    @property
-    def _plane(self) -> int:
-        """Scratch elements of a plane: tiles and runs may read a little beyond its images."""
-        beyond = (ROWS * self.lines.step + 1) * self.pitch + ROW_BYTES
-        return self.bands.images * self._image * self.pitch + beyond
-
-    @property
-    def _sums(self) -> int:
-        """Sums of a group of tiles, all planes."""
-        return len(self.unpackers) * self.down * self.across * ROWS * COLUMNS
-
-    def emit(self) -> None:
-        """The whole kernel."""
-        code, bands = self.code, self.bands
+def _emit(code: Code, plan: AmxTapsPlan, buffers: GemmBuffers) -> None:
+    """The whole kernel of a plan."""
+    spec, items = plan.spec, plan.items
+    with (
+        code.workspace(spec.dot.b, max(1, plan.panel.elements)) as weights,
+        epilogue(code, spec, buffers, COLUMNS, tables=True) as end,
+    ):
+        stored = StoredTensor(buffers.b, spec.b)
+        AmxPanelWriter(code, spec, plan.panel, stored, plan.slots).fill(weights)
         with (
-            code.workspace(self.dot.b, max(1, self.panel.elements)) as panel,
-            epilogue(code, self.spec, self.buffers, COLUMNS, tables=True) as end,
+            code.blocks(items.blocks * items.count * items.parts) as item,
+            code.workspace(spec.dot.a, plan.form_elements * len(plan.forms)) as rows,
+            code.workspace(spec.dot.acc, plan.sums) as sums,
         ):
-            self.panel.fill(panel)
-            items = bands.blocks * bands.count * bands.parts
-            with (
-                code.blocks(items) as item,
-                code.workspace(self.dot.a, self._plane * len(self.unpackers)) as rows,
-                code.workspace(self.dot.acc, self._sums) as sums,
-            ):
-                block, band, part = split(item, bands.blocks, bands.count, bands.parts)
-                images = 1 if self.geo.flat else self.geo.images
-                image = least(block * bands.images, images - bands.images)
-                self._unpack(rows, image, band)
-                for phase in range(len(self.phases)):
-                    self._phase((rows, panel, sums), end, (image, band, part), phase)
+            block, band, part = split(item, items.blocks, items.count, items.parts)
+            images = 1 if plan.geo.flat else plan.geo.images
+            image = least(block * items.images, images - items.images)
+            _unpack(code, plan, StoredTensor(buffers.a, spec.a), rows, (image, band))
+            writer = PlaceWriter(code, plan, end, sums, image, band)
+            loops = _Item(code, plan, rows, weights, sums, writer)
+            for runs in plan.panel.runs:
+                loops.emit(runs, part)
 
-    def _unpack(self, rows: Expr, image: Index, band: Index) -> None:
-        code, bands = self.code, self.bands
-        for plane, scratch in enumerate(self.scratch):
-            start = plane * self._plane
-            # What lies behind the last pixel meets weights of 0, and must be finite.
-            end = start + bands.images * self._image * self.pitch
-            fill(code, rows, end, ROW_BYTES // self.element_bytes, 0, ROW_BYTES)
-            if self.geo.flat:
-                at = (0, 0, self._flat_start(band))
-                scratch.unpacker.row(rows, start, self.pitch, at, bands.columns, 1)
-                continue
-            with code.loop(bands.images) as i:
-                to = start + i * (self._image * self.pitch)
-                first = band * bands.rows
-                scratch.unpack(rows, to, image + i, first, (bands.rows, bands.columns))
 
-    def _flat_start(self, band: Index) -> Index:
-        return least(band * self.bands.columns, self.geo.width - self.bands.columns)
+def _unpack(
+    code: Code, plan: AmxTapsPlan, source: StoredTensor, rows: Expr, place: tuple[Index, Index]
+) -> None:
+    """Fill scratch with the pixels that an item, at (image, band), needs, form after form."""
+    items, pitch, (image, band) = plan.items, plan.pitch, place
+    for number, form in enumerate(plan.forms):
+        start = number * plan.form_elements
+        wide, in_order = plan.spec.cpu.vector_bytes, plan.slots.in_order
+        unpacker = Unpacker(code, source, form, wide, in_order)
+        # What lies behind the last pixel meets weights of 0, and must be finite.
+        end = start + plan.item_elements
+        fill(code, rows, end, ROW_BYTES // plan.element_bytes, 0, ROW_BYTES)
+        if plan.geo.flat:
+            at = (0, 0, plan.first_pixel(band))
+            unpacker.row(rows, start, pitch, at, items.columns, 1)
+            continue
+        whole = BandUnpacker(code, plan.rows, unpacker, pitch, 0)
+        with code.loop(items.images) as i:
+            to = start + i * (plan.image_pixels * pitch)
+            size = (items.rows, items.columns)
+            whole.unpack(rows, to, image + i, band * items.rows, size)
 
-    def _phase(
-        self,
-        memory: tuple[Expr, Expr, Expr],
-        end: Epilogue,
-        item: tuple[Index, Index, Index],
-        phase: int,
-    ) -> None:
-        code, runs = self.code, self.panel.phases[phase]
-        each = -(-self._wide // self.bands.parts)
-        row_bytes = runs.depth * self.element_bytes
-        a = TileShape(self.lines.rows, row_bytes)
-        b = TileShape(max(1, row_bytes // 4), COLUMNS * 4)
-        c = TileShape(self.lines.rows, COLUMNS * 4)
-        shapes = [*[c] * (self.down * self.across), *[b] * self.across]
-        shapes += [a] * min(self.down, TILES - len(shapes))
-        total = self.bands.images * self.lines.lines * self.lines.tiles
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Item:
+    """The loops over the results of one item."""
+
+    code: Code
+    plan: AmxTapsPlan
+    rows: Expr
+    weights: Expr
+    sums: Expr
+    writer: PlaceWriter
+
+    def emit(self, runs: Runs, part: Index) -> None:
+        """The results of a phase for a part of the channels."""
+        code, plan, down = self.code, self.plan, self.plan.grid.down
+        each = -(-plan.blocks // plan.items.parts)
+        row_bytes = runs.depth * plan.element_bytes
+        a = TileShape(plan.lines.rows, row_bytes)
+        b = TileShape(max(1, row_bytes // 4), ROW_OF_SUMS)
+        c = TileShape(plan.lines.rows, ROW_OF_SUMS)
         with (
-            tiles(code, shapes),
+            tiles(code, plan.grid.shapes(a, b, c)),
             code.loop(each) as i,
-            code.loop(-(-total // self.down)) as group,
+            code.loop(-(-plan.tiles // down)) as group,
         ):
-            block = least(item[2] * each + i, self._wide - 1)
-            numbers = [least(group * self.down + m, total - 1) for m in range(self.down)]
+            block = least(part * each + i, plan.blocks - 1)
+            numbers = [least(group * down + m, plan.tiles - 1) for m in range(down)]
             if runs.turns:
-                self._multiply(memory, (phase, block), numbers)
+                self._group(runs, block, numbers)
             for m, number in enumerate(numbers):
-                self._store(memory[2], end, item, (phase, block), (m, number))
+                self.writer.tile(runs.phase, block, m, number)
 
-    def _multiply(
-        self, memory: tuple[Expr, Expr, Expr], what: tuple[int, Index], numbers: list[Index]
-    ) -> None:
-        """The sums of a group of tiles of places, one plane after the other."""
-        code, lines, (phase, block) = self.code, self.lines, what
-        pixels = []
-        for number in numbers:
-            image, line, tile = self._place(number)
-            pixel = image * self._image + line * lines.pitch + tile * (ROWS * lines.step)
-            pixels.append(code.let(pixel, "int32", "pixel"))
-        for plane in range(len(self.unpackers)):
-            self._tile_sums(memory, self.panel.phases[phase], (phase, plane, block), pixels)
-            for tile in range(self.down * self.across):
-                to = (plane * self.down * self.across + tile) * (ROWS * COLUMNS)
-                store_tile(code, tile, memory[2], to, COLUMNS * 4)
+    def _group(self, runs: Runs, block: Index, numbers: list[Index]) -> None:
+        """The sums of a group of tiles of places, one form after the other."""
+        code, plan = self.code, self.plan
+        pixels = [code.let(self._pixel(number), "int32", "pixel") for number in numbers]
+        for form in range(len(plan.forms)):
+            plan.grid.zero(code, plan.grid.down)
+            self._multiply(runs, block, pixels, form)
+            plan.grid.store(code, self.sums, form * plan.grid.count, plan.grid.down)
 
-    def _place(self, number: Index) -> list[Expr]:
-        """Image, line and tile of a tile of places."""
-        lines = self.lines
-        return split(i32(0) + number, self.bands.images, lines.lines, lines.tiles)
+    def _pixel(self, number: Index) -> Index:
+        """The scratch pixel of the first place of a tile."""
+        plan, lines = self.plan, self.plan.lines
+        image, line, tile = place_of(plan, number)
+        return image * plan.image_pixels + line * lines.pitch + tile * (ROWS * lines.step)
 
-    def _tile_sums(
-        self,
-        memory: tuple[Expr, Expr, Expr],
-        runs: Runs,
-        what: tuple[int, int, Index],
-        pixels: list[Expr],
-    ) -> None:
-        code, (rows, panel, _), (phase, plane, block) = self.code, memory, what
-        count = self.down * self.across
-        b_tiles = range(count, count + self.across)
-        a_tiles = range(count + self.across, min(TILES, count + self.across + self.down))
-        for tile in range(count):
-            zero_tile(code, tile)
-        row_bytes = self.lines.step * self.pitch * self.element_bytes
+    def _multiply(self, runs: Runs, block: Index, pixels: list[Expr], form: int) -> None:
+        """Add the products of all turns."""
+        code, plan, grid, dot = self.code, self.plan, self.plan.grid, self.plan.spec.dot
         with (
             code.loop(runs.count[0]) as i,
             code.loop(runs.count[1]) as j,
             code.loop(runs.chunks) as chunk,
         ):
             turn = (i * runs.count[1] + j) * runs.chunks + chunk
-            for n, b in enumerate(b_tiles):
-                tile = (block * self.across + n) * runs.turns + turn
-                start = self.panel.first(phase) + tile * self.panel.tile_elements(phase)
-                load_tile(code, b, panel, start, COLUMNS * 4)
-            shift = self._shift(runs, i, j)
-            for m, pixel in enumerate(pixels):
-                a = a_tiles[m % len(a_tiles)]
-                start = (pixel + shift) * self.pitch + chunk * runs.depth
-                load_tile(code, a, rows, plane * self._plane + start, row_bytes)
-                for n, b in enumerate(b_tiles):
-                    dot(code, self.dot.a, self.dot.b, m * self.across + n, a, b)
-
-    def _shift(self, runs: Runs, i: Index, j: Index) -> Index:
-        """Scratch pixels from a place to the first one of a run."""
-        skip, width = self.rows.skip, self.rows.width(self.bands.columns)
-        rows, columns = runs.rows, runs.columns
-        down = (rows.offset - self.geo.rows.reach[0]) // skip[0] + i * (rows.slope // skip[0])
-        least_tap = (columns.taps - 1) * min(0, columns.slope) if runs.merged else 0
-        first = (columns.offset + least_tap - self.geo.columns.reach[0]) // skip[1]
-        across = first if runs.merged else first + j * (columns.slope // skip[1])
-        return down * width + across
-
-    def _store(
-        self,
-        sums: Expr,
-        end: Epilogue,
-        item: tuple[Index, Index, Index],
-        what: tuple[int, Index],
-        tile: tuple[int, Index],
-    ) -> None:
-        """Finish and store a tile of places: the ``tile[0]``-th of a group, number ``tile[1]``."""
-        code, (_, band, _), lines, geo = self.code, item, self.lines, self.geo
-        (phase, block), (m, number) = what, tile
-        rows, columns = self.phases[phase]
-        width = self.bands.columns if geo.flat else columns.places
-        count: Index = self.bands.rows
-        if not geo.flat and rows.places != self.bands.rows * self.bands.count:
-            count = least(rows.places - band * self.bands.rows, self.bands.rows)
-        image, line, first = self._place(number)
-        whole = not lines.row and width % ROWS == 0
-        together = 2 if whole and self._touch and self.panel.lanes == COLUMNS else 1
-        with code.loop(lines.rows // together) as turn:
-            place = first * ROWS + turn * together
-            y, x = line, place
-            if lines.row:
-                y, x = tir.floordiv(place, lines.row), tir.floormod(place, lines.row)
-            border = [] if whole else [x < width]
-            border += [y < count] if lines.row or not isinstance(count, int) else []
-            with code.when(tir.all(*border)) if border else nullcontext():
-                at = self._at((item[0] + image, band, y, x), rows, columns)
-                spots = [(row, n) for row in range(together) for n in range(self.across)]
-                totals = [
-                    self._total(sums, m * self.across + n, turn * together + row, phase)
-                    for row, n in spots
-                ]
-                self._put(end, at, block, totals)
-
-    @property
-    def _touch(self) -> bool:
-        """Whether neighbouring tiles of bf16 channels, or places of one tile, touch in memory."""
-        near = self.panel.tiles > 1 or self.geo.columns.step == 1
-        bf16 = self.out.format is BF16 and self.out.pixels
-        return bf16 and near and self.panel.lanes % COLUMNS == 0
-
-    def _put(
-        self, end: Epilogue, at: tuple[Index, Index, Index], block: Index, totals: list[Expr]
-    ) -> None:
-        """Store the channels of a block at a place, or of one tile at two places."""
-        firsts = [
-            self.panel.first_lane(block * self.across + i % self.across) for i in range(len(totals))
-        ]
-        if self._touch and len(totals) == 2:
-            both = end.finish_two(totals, firsts)
-            put(self.code, self.out, at, firsts[0], (both, 2 * COLUMNS, 2 * COLUMNS))
-            return
-        some = min(COLUMNS, self.panel.lanes)
-        for total, first in zip(totals, firsts, strict=True):
-            put(self.code, self.out, at, first, (end.finish(total, first), COLUMNS, some))
-
-    def _at(
-        self, place: tuple[Index, Index, Index, Index], rows: Axis, columns: Axis
-    ) -> tuple[Index, Index, Index]:
-        """Image, row and column of the result at a place of a phase."""
-        image, band, y, x = place
-        if self.geo.flat:
-            return 0, 0, self._flat_start(band) + x
-        h = rows.origin + (band * self.bands.rows + y) * self.geo.rows.step
-        return image, h, columns.origin + x * self.geo.columns.step
-
-    def _total(self, sums: Expr, tile: int, row: Index, phase: int) -> Expr:
-        """A vector of sums over both planes."""
-        if not self.panel.phases[phase].turns:
-            return splat(0, self.dot.acc, COLUMNS)
-        low = load(sums, (tile * ROWS + row) * COLUMNS, COLUMNS)
-        if len(self.unpackers) == 1:
-            return low
-        tile += self.down * self.across
-        high = load(sums, (tile * ROWS + row) * COLUMNS, COLUMNS)
-        return low + tir.shift_left(high, splat(PLANE_BITS, "int32", COLUMNS))
-
-
-def _in_order(source: Operand, weights: Operand) -> bool:
-    """Whether channels must lie in their own order in scratch.
-
-    They may lie side by side, as bytes hold them, where both operands do so, and where a slot that
-    no channel fills holds the number 0.
-    """
-    parts = source.layout.parts
-    uneven = source.shape[1] % parts != 0 and source.format.decode(0) != 0
-    return parts != weights.layout.parts or uneven
+            starts = [
+                plan.panel.at(runs.phase.number, block * grid.across + n, turn)
+                for n in range(grid.across)
+            ]
+            down, across = plan.rows.shift(runs.phase, (i, runs.tap(0, j)))
+            shift = down * plan.width + across
+            first, row_bytes = form * plan.form_elements, plan.lines.step * plan.pitch
+            places = [(pixel + shift) * plan.pitch + chunk * runs.depth for pixel in pixels]
+            a = [
+                StoredTile(self.rows, first + place, row_bytes * plan.element_bytes)
+                for place in places
+            ]
+            b = [StoredTile(self.weights, start, ROW_OF_SUMS) for start in starts]
+            grid.multiply(code, (dot.a, dot.b), a, b)

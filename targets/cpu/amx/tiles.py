@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from tvm import tirx as tir
 from tvm.tirx import stmt as st
 
-from ...tir.expr import Code, Expr, Index, i32, shuffle
-from ..gemm.vectors import load, splat, store
+from ...tir.expr import Code, Expr, Index, i32, load, shuffle
+from ..gemm.vectors import splat, store
 
 ROWS, ROW_BYTES, COLUMNS, TILES = 16, 64, 16, 8
 LINE = 64  # bytes of a cache line

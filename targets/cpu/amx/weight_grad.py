@@ -10,39 +10,27 @@ add the partitions in order, apply the factor, round and store
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from math import prod
 
 from tvm import tirx as tir
 
-from ...numbers.integers import fits_int32, integers
-from ...tir.expr import Code, Expr, Index, i32
+from ...tir.expr import Code, Expr, Index, i32, load
 from ..dialect import function
-from ..gemm.epilogue import Buffers
-from ..gemm.finish import Finish, Partial
+from ..gemm.epilogue import GemmBuffers
+from ..gemm.finish import Finish, Partial, sum_type
 from ..gemm.shapes import shape4
 from ..gemm.spec import GemmSpec
-from ..gemm.unpack import Operand, Unpacker
-from ..gemm.vectors import cast, fill, load, splat, split, store
+from ..gemm.unpack import StoredTensor, Unpacker
+from ..gemm.vectors import cast, fill, split, store
 from .chunks import AmxChunks, choose_amx_chunks
 from .finish import TileFinish
-from .planes import PLANE_BITS, planes
-from .tiles import (
-    COLUMNS,
-    LINE,
-    ROWS,
-    TILES,
-    TileShape,
-    dot,
-    load_tile,
-    store_tile,
-    tiles,
-    zero_tile,
-)
+from .grid import TILE_SUMS, StoredTile, TileGrid
+from .planes import joined, planes
+from .tiles import COLUMNS, LINE, ROWS, TileShape, tiles
 from .words import RowsOf, TileMaker
 
-MOST = 4  # C tiles at work at once
 Where = tuple[Index, Index, Index]
 
 
@@ -50,7 +38,7 @@ def build_amx_weight_grad(spec: GemmSpec) -> tir.PrimFunc:
     """The function of a weight gradient."""
 
     def body(code: Code, slots: list[Expr]) -> None:
-        _AmxWeightGrad(code, spec, Buffers.of(spec, slots)).emit()
+        _AmxWeightGrad(code, spec, GemmBuffers.of(spec, slots)).emit()
 
     return function(spec.parameters, body)
 
@@ -58,9 +46,9 @@ def build_amx_weight_grad(spec: GemmSpec) -> tir.PrimFunc:
 class _AmxWeightGrad:
     """The pieces of one kernel."""
 
-    def __init__(self, code: Code, spec: GemmSpec, buffers: Buffers) -> None:
+    def __init__(self, code: Code, spec: GemmSpec, buffers: GemmBuffers) -> None:
         self.code, self.spec, self.buffers, self.dot = code, spec, buffers, spec.dot
-        g, x = Operand(buffers.a, spec.a), Operand(buffers.b, spec.b)
+        g, x = StoredTensor(buffers.a, spec.a), StoredTensor(buffers.b, spec.b)
         wide = spec.cpu.vector_bytes
         forms = planes(g.format, self.dot.a)
         g_unpackers = [Unpacker(code, g, n, wide, False) for n in forms]
@@ -68,17 +56,18 @@ class _AmxWeightGrad:
         self.planes = len(forms)
         _, _, r, s = shape4(spec.out)
         self.taps = (r, s)
-        x_tiles, g_tiles = (-(-u.slots // COLUMNS) for u in (x_unpacker, g_unpackers[0]))
-        partial = Partial(1, 1, self.taps, x_tiles * ROWS, g_tiles * COLUMNS, self._sum_type())
+        x_tiles, g_tiles = (-(-u.slots.count // COLUMNS) for u in (x_unpacker, g_unpackers[0]))
+        partial = Partial(1, 1, self.taps, x_tiles * ROWS, g_tiles * COLUMNS, sum_type(spec))
         depth, kinds = ROWS * self.dot.block, (x_tiles, g_tiles * self.planes)
         c = choose_amx_chunks(spec, depth, kinds, partial.elements * 4)
         self.chunks: AmxChunks = c
-        self.partial = replace(partial, partitions=c.partitions)
-        of_g = RowsOf(c.width, 0, 1, c.height, 0, 1, c.width)
-        self.gs = [TileMaker(code, u, of_g, c.images, c.flat) for u in g_unpackers]
+        self.partial = replace(partial, partitions=c.partitions.count)
+        grid = c.grid
+        of_g = RowsOf(grid.columns, 0, 1, grid.rows, 0, 1, grid.columns)
+        self.gs = [TileMaker(code, u, of_g, grid.images, grid.flat) for u in g_unpackers]
         _, _, height, width = shape4(spec.b)
         of_x = RowsOf(
-            c.across.extent(c.width),
+            c.across.extent(grid.columns),
             -c.down.padding,
             c.down.source_step,
             height,
@@ -86,55 +75,39 @@ class _AmxWeightGrad:
             c.across.source_step,
             width,
         )
-        self.x = TileMaker(code, x_unpacker, of_x, c.images, c.flat)
-
-    def _sum_type(self) -> str:
-        """Type of the partial sums: int64 where int32 could overflow over all pixels."""
-        a, b = (integers(x.type.format) for x in (self.spec.a, self.spec.b))
-        if self.dot.acc != "int32" or a is None or b is None:
-            return self.dot.acc
-        return "int32" if fits_int32(a, b, self.spec.length) else "int64"
+        self.x = TileMaker(code, x_unpacker, of_x, grid.images, grid.flat)
+        # Both planes, or two blocks of channels of g, by blocks of channels of x and taps.
+        across = 2 if self.planes == 2 or self.g.tiles % 2 == 0 else 1
+        self.grid = TileGrid.of(prod(self.taps) * self.x.tiles, across)
 
     @property
     def g(self) -> TileMaker:
         """Of the first plane; all have one shape."""
         return self.gs[0]
 
-    @property
-    def _across(self) -> int:
-        """B tiles at work at once: both planes, or two blocks of channels."""
-        return 2 if self.planes == 2 or self.g.tiles % 2 == 0 else 1
-
-    @property
-    def _down(self) -> int:
-        """A tiles at work at once: blocks of channels of x and taps."""
-        return min(MOST // self._across, prod(self.taps) * self.x.tiles)
-
     def emit(self) -> None:
         """The whole kernel."""
-        code, chunks, elements = self.code, self.chunks, self.partial.elements
-        kept = 1 if self._whole else chunks.partitions * elements
+        code, chunks = self.code, self.chunks
+        kept = 1 if chunks.whole else chunks.partitions.count * self.partial.elements
         with code.workspace(self.partial.dtype, kept) as partial:
-            if chunks.shared:
-                self._clear(partial, 0)
-                with self._scratch() as memory, code.loop(chunks.count) as chunk:
-                    self._chunk(memory, partial, i32(0), chunk)
-            else:
-                with code.blocks(chunks.partitions) as p, self._scratch() as memory:
-                    self._clear(partial, p * elements)
-                    with code.loop(chunks.each) as i:
-                        chunk = p * chunks.each + i
-                        with code.when(chunk < chunks.count):
-                            self._chunk(memory, partial, p, chunk)
-            if self._whole:
+
+            def clear(partition: Index) -> None:
+                self._clear(partial, partition)
+
+            def add(memory: tuple[Expr, Expr], partition: Index, chunk: Expr) -> None:
+                self._chunk(memory, partial, partition, chunk)
+
+            chunks.partitions.emit(code, self._scratch, clear, add)
+            if chunks.whole:
                 return
-            g, x = self.g.unpacker, self.x.unpacker
+            g, x = self.g.unpacker.slots, self.x.unpacker.slots
             Finish(code, self.spec, self.buffers, self.partial, g, x, COLUMNS).emit(partial)
 
-    def _clear(self, partial: Expr, start: Index) -> None:
+    def _clear(self, partial: Expr, partition: Index) -> None:
         """Set the sums of a partition to 0, unless its only chunk writes them."""
-        if not (self.chunks.direct or self._whole):
-            fill(self.code, partial, start, self.partial.elements, 0, COLUMNS)
+        if not (self.chunks.direct or self.chunks.whole):
+            elements = self.partial.elements
+            fill(self.code, partial, partition * elements, elements, 0, COLUMNS)
 
     @contextmanager
     def _scratch(self) -> Iterator[tuple[Expr, Expr]]:
@@ -147,15 +120,12 @@ class _AmxWeightGrad:
         ):
             yield x_tiles, g_tiles
 
-    def _loop(self, count: int) -> AbstractContextManager[Expr]:
-        """A loop within a chunk: where chunks are worked on one after the other, by all threads."""
-        return self.code.blocks(count) if self.chunks.shared else self.code.loop(count)
-
     def _chunk(
         self, memory: tuple[Expr, Expr], partial: Expr, partition: Index, chunk: Index
     ) -> None:
         chunks = self.chunks
-        block, band = split(chunk, chunks.count // chunks.bands, chunks.bands)
+        blocks = chunks.partitions.chunks // chunks.bands
+        block, band = split(chunk, blocks, chunks.bands)
         first = (block * chunks.blocks, band * chunks.rows)
         above = (first[0], first[1] * chunks.down.step)
         self._prepare(self.x, self.x.columns, memory[0], above, chunks.size_x)
@@ -177,7 +147,7 @@ class _AmxWeightGrad:
         code, (blocks, rows, columns) = self.code, size
         dtype = maker.unpacker.numbers.dtype
         with (
-            self._loop(blocks * rows) as job,
+            self.chunks.partitions.loop(self.code, blocks * rows) as job,
             code.workspace(dtype, maker.elements) as pixels,
         ):
             b, y = split(job, blocks, rows)
@@ -187,25 +157,20 @@ class _AmxWeightGrad:
                 make(pixels, column, tile, to, start + pixel * maker.tile)
 
     @property
-    def _whole(self) -> bool:
-        """Whether the sums of a chunk are the result's."""
-        return self.chunks.count == 1
-
-    @property
     def _each(self) -> int:
         """Blocks of channels of x in a job: with one tap, as many as make a group."""
-        some = self._down if prod(self.taps) == 1 else 1
+        some = self.grid.down if prod(self.taps) == 1 else 1
         return some if self.x.tiles % some == 0 else 1
 
     def _products(self, memory: tuple[Expr, Expr], partial: Expr, partition: Index) -> None:
         """All sums of a chunk; a job is some channels of x, all taps, and some channels of g."""
-        down, combinations = self._down, prod(self.taps) * self._each
+        down, combinations = self.grid.down, prod(self.taps) * self._each
         whole, rest = divmod(combinations, down)
-        blocks, jobs = self.g.tiles * self.planes // self._across, self.x.tiles // self._each
+        blocks, jobs = self.g.tiles * self.planes // self.grid.across, self.x.tiles // self._each
         # Tiles are set up once for all jobs of a thread that works alone.
-        outer = blocks * jobs if self.chunks.shared else 1
+        outer = blocks * jobs if self.chunks.partitions.shared else 1
         with (
-            self._loop(outer) as part,
+            self.chunks.partitions.loop(self.code, outer) as part,
             self._sums(combinations) as sums,
             self.code.loop(blocks * jobs // outer) as i,
         ):
@@ -214,55 +179,49 @@ class _AmxWeightGrad:
                 self._group(memory, sums, (k, c, group * down), down)
             if rest:
                 self._group(memory, sums, (k, c, i32(whole * down)), rest)
-            if self._whole:
+            if self.chunks.whole:
                 self._finish(sums, k, c)
             else:
                 self._add(sums, partial, partition, (k, c))
 
     @contextmanager
     def _sums(self, combinations: int) -> Iterator[Expr]:
-        """Memory for the sums of a job, and the tile registers: sums, then g, then x."""
-        rows = min(ROWS, self.x.slots)
-        c, b = TileShape(rows), TileShape()
-        shapes = [*[c] * (self._down * self._across), *[b] * self._across]
-        shapes += [c] * min(self._down, TILES - len(shapes))
-        size = combinations * self._across * ROWS * COLUMNS
-        with self.code.workspace(self.dot.acc, size) as sums, tiles(self.code, shapes):
+        """Memory for the sums of a job, and the tile registers."""
+        c = TileShape(min(ROWS, self.x.slots))
+        size = combinations * self.grid.across * TILE_SUMS
+        with (
+            self.code.workspace(self.dot.acc, size) as sums,
+            tiles(self.code, self.grid.shapes(c, TileShape(), c)),
+        ):
             yield sums
 
     def _group(self, memory: tuple[Expr, Expr], sums: Expr, what: Where, down: int) -> None:
         """Sums of ``down`` of a job's combinations of channels of x and tap, from ``at`` on."""
-        code, chunks, (k, c, at) = self.code, self.chunks, what
-        count, most = down * self._across, self._down * self._across
-        b_tiles = range(most, most + self._across)
-        a_tiles = range(most + self._across, min(TILES, most + self._across + self._down))
+        code, chunks, grid, (k, c, at) = self.code, self.chunks, self.grid, what
         starts = [code.let(self._x_pixel(c, at + m), "int32", "x") for m in range(down)]
-        for tile in range(count):
-            zero_tile(code, tile)
         blocks, rows, columns = chunks.size_g
         _, high, wide = chunks.size_x
+        grid.zero(code, down)
         with (
             code.loop(blocks) as block,
             code.loop(rows) as y,
             code.loop(columns) as x,
         ):
             pixel = (block * rows + y) * columns + x
-            for n, b in enumerate(b_tiles):
-                start = (self._g_block(k, n) * prod(chunks.size_g) + pixel) * self.g.tile
-                load_tile(code, b, memory[1], start, LINE)
+            of_g = [
+                (self._g_block(k, n) * prod(chunks.size_g) + pixel) * self.g.tile
+                for n in range(grid.across)
+            ]
             pixel = (block * high + y * chunks.down.step) * wide + x * chunks.across.step
-            for m, start in enumerate(starts):
-                a = a_tiles[m % len(a_tiles)]
-                load_tile(code, a, memory[0], (start + pixel) * self.x.tile, LINE)
-                for n, b in enumerate(b_tiles):
-                    dot(code, self.dot.b, self.dot.a, m * self._across + n, a, b)
-        for tile in range(count):
-            to = (at * self._across + tile) * (ROWS * COLUMNS)
-            store_tile(code, tile, sums, to, COLUMNS * 4)
+            of_x = [(start + pixel) * self.x.tile for start in starts]
+            a = [StoredTile(memory[0], start, LINE) for start in of_x]
+            b = [StoredTile(memory[1], start, LINE) for start in of_g]
+            grid.multiply(code, (self.dot.b, self.dot.a), a, b)
+        grid.store(code, sums, at * grid.across, down)
 
     def _g_block(self, k: Index, n: int) -> Index:
         """Number of a block of g's channels among those of all planes."""
-        return n * self.g.tiles + k if self.planes == 2 else k * self._across + n
+        return n * self.g.tiles + k if self.planes == 2 else k * self.grid.across + n
 
     def _combination(self, c: Index, number: Index) -> list[Expr]:
         """Block of channels of x, tap row, tap column: taps of a row are worked on together."""
@@ -279,7 +238,7 @@ class _AmxWeightGrad:
     @property
     def _g_blocks(self) -> int:
         """Blocks of channels of g in a job."""
-        return 1 if self.planes == 2 else self._across
+        return 1 if self.planes == 2 else self.grid.across
 
     def _add(self, sums: Expr, partial: Expr, partition: Index, job: tuple[Index, Index]) -> None:
         """Add the sums of a job to the partial ones."""
@@ -297,7 +256,7 @@ class _AmxWeightGrad:
     def _finish(self, sums: Expr, k: Index, c: Index) -> None:
         """Store the sums of a job as the result."""
         code, taps = self.code, prod(self.taps)
-        g, x = self.g.unpacker, self.x.unpacker
+        g, x = self.g.unpacker.slots, self.x.unpacker.slots
         end = TileFinish(code, self.spec, self.buffers, g, x)
 
         def rows(number: Index, n: int) -> list[Expr]:
@@ -317,12 +276,12 @@ class _AmxWeightGrad:
     def _total(self, sums: Expr, number: Index, n: int, row: Index) -> Expr:
         """A vector of sums over both planes, as the partial sums are kept."""
         wide = self.partial.dtype
-        at = (number * self._across + n) * (ROWS * COLUMNS) + row * COLUMNS
+        at = (number * self.grid.across + n) * TILE_SUMS + row * COLUMNS
         total = self._widened(load(sums, at, COLUMNS))
         if self.planes == 1:
             return total
-        high = self._widened(load(sums, at + ROWS * COLUMNS, COLUMNS))
-        return total + tir.shift_left(high, splat(PLANE_BITS, wide, COLUMNS))
+        high = self._widened(load(sums, at + TILE_SUMS, COLUMNS))
+        return joined(total, high, wide, COLUMNS)
 
     def _widened(self, total: Expr) -> Expr:
         wide = self.partial.dtype

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from tvm import tirx as tir
 
-from ...tir.expr import Code, Expr, Index
+from ...tir.expr import Code, Expr, Index, load
 from ..gemm.unpack import Unpacker
-from ..gemm.vectors import bits, fill, load, store
+from ..gemm.vectors import bits, fill, store
 from .tiles import COLUMNS, LINE, ROWS, together, transpose
 
 
@@ -44,7 +44,7 @@ class TileMaker:
     @property
     def slots(self) -> int:
         """Elements of a pixel."""
-        return self.unpacker.slots
+        return self.unpacker.slots.count
 
     @property
     def tiles(self) -> int:

@@ -10,20 +10,20 @@ from tvm import tirx as tir
 
 from ....compiler.types import Scale
 from ...plan.layout import Layout
-from ...tir.expr import Code, Expr, Vectors, i32, packed_place, ramp
+from ...tir.expr import Code, Expr, Vectors, i32, load, packed_place, ramp
 from ...tir.formats import decode, from_memory, round_carrier, to_memory
 from ...tir.pointwise.space import memory_dims, memory_strides
-from ..gemm.epilogue import Buffers
+from ..gemm.epilogue import GemmBuffers
 from ..gemm.shapes import shape4
 from ..gemm.spec import GemmSpec
-from ..gemm.vectors import fill, load
+from ..gemm.vectors import fill
 
-At = Callable[[Expr, Expr, Expr, Expr], Expr]
+ScratchPlace = Callable[[Expr, Expr, Expr, Expr], Expr]
 """Where an element lies in scratch memory, by its place along four dimensions."""
 
 
 @dataclass(frozen=True, slots=True)
-class Axis:
+class BorderedAxis:
     """One dimension of a plane with its border.
 
     Number ``i`` of the operand is at ``start + i * spread``; result ``p`` and tap ``r`` meet at
@@ -42,7 +42,7 @@ class Axis:
         return i * i32(self.spread) + i32(self.start)
 
 
-def axes(spec: GemmSpec) -> tuple[Axis, Axis]:
+def axes(spec: GemmSpec) -> tuple[BorderedAxis, BorderedAxis]:
     """Rows and columns of the plane that taps look at: x in forward and dW, dY in dX."""
     weight_grad = spec.direction == "weight_grad"
     plane = shape4(spec.b if weight_grad else spec.a)[2:]
@@ -54,15 +54,19 @@ def axes(spec: GemmSpec) -> tuple[Axis, Axis]:
     return rows, columns
 
 
-def _bordered(size: int, places: int, taps: int, stride: int, padding: int, dilation: int) -> Axis:
+def _bordered(
+    size: int, places: int, taps: int, stride: int, padding: int, dilation: int
+) -> BorderedAxis:
     reach = (places - 1) * stride + (taps - 1) * dilation + 1
-    return Axis(max(reach, padding + size), padding, 1, 0, stride, dilation)
+    return BorderedAxis(max(reach, padding + size), padding, 1, 0, stride, dilation)
 
 
-def _scattered(size: int, places: int, taps: int, stride: int, padding: int, dilation: int) -> Axis:
+def _scattered(
+    size: int, places: int, taps: int, stride: int, padding: int, dilation: int
+) -> BorderedAxis:
     front = max(0, (taps - 1) * dilation - padding)
     reach = max((size - 1) * stride + 1, places + padding) + front
-    return Axis(reach, front, stride, padding + front, 1, -dilation)
+    return BorderedAxis(reach, front, stride, padding + front, 1, -dilation)
 
 
 def lanes_of(spec: GemmSpec, count: int) -> int:
@@ -74,7 +78,9 @@ def lanes_of(spec: GemmSpec, count: int) -> int:
 
 
 @contextmanager
-def numbers(code: Code, buffer: Expr, layout: Layout, size: int, at: At) -> Iterator[Expr]:
+def numbers(
+    code: Code, buffer: Expr, layout: Layout, size: int, at: ScratchPlace
+) -> Iterator[Expr]:
     """Scratch memory of ``size`` f32 that holds the stored numbers ``at`` their places, else 0."""
     dims, strides = memory_dims(layout), _row_strides(layout)
     shape = [layout.type.shape[d] for d in dims]
@@ -118,7 +124,7 @@ class Results:
 
     v: Vectors
     spec: GemmSpec
-    buffers: Buffers
+    buffers: GemmBuffers
 
     def put(self, total: Expr, at: Mapping[int, Expr], room: Expr) -> None:
         """Scale, round and store the first ``room`` lanes; ``at`` is the place of lane 0."""

@@ -15,13 +15,13 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from ....compiler.ir.accumulation import Accumulation
-from ...tir.expr import Code, Expr, Vectors, i32, typed
+from ...tir.expr import Code, Expr, Vectors, i32, load, typed
 from ..dialect import function
-from ..gemm.epilogue import Buffers
+from ..gemm.epilogue import GemmBuffers
 from ..gemm.shapes import shape4
 from ..gemm.spec import GemmSpec
-from ..gemm.vectors import load, split
-from .frame import Axis, Results, axes, lanes_of, numbers
+from ..gemm.vectors import split
+from .frame import BorderedAxis, Results, axes, lanes_of, numbers
 from .sum import chunked_sums
 
 if TYPE_CHECKING:
@@ -37,11 +37,11 @@ def build_chunked(spec: GemmSpec) -> PrimFunc:
     assert how is not None
 
     def body(code: Code, slots: list[Expr]) -> None:
-        buffers = Buffers.of(spec, slots)
+        buffers = GemmBuffers.of(spec, slots)
         if spec.direction == "weight_grad":
-            _WeightGrad.of(code, spec, how).emit(buffers)
+            _ChunkedWeightGrad.of(code, spec, how).emit(buffers)
         else:
-            _Taps.of(code, spec, how).emit(buffers)
+            _ChunkedTaps.of(code, spec, how).emit(buffers)
 
     return function(spec.parameters, body)
 
@@ -51,21 +51,21 @@ def _divisor(n: int) -> int:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class _Taps:
+class _ChunkedTaps:
     """Forward and dX; ``summed`` and ``kept`` are channels of a group."""
 
     code: Code
     spec: GemmSpec
     how: Accumulation
-    rows: Axis
-    columns: Axis
+    rows: BorderedAxis
+    columns: BorderedAxis
     taps: tuple[int, int]
     summed: int
     kept: int
     lanes: int
 
     @classmethod
-    def of(cls, code: Code, spec: GemmSpec, how: Accumulation) -> _Taps:
+    def of(cls, code: Code, spec: GemmSpec, how: Accumulation) -> _ChunkedTaps:
         """Sizes of a GEMM."""
         images, channels, _, _ = shape4(spec.a)
         _, _, r, s = shape4(spec.b)
@@ -98,7 +98,7 @@ class _Taps:
         product = (r * i32(self.taps[1]) + s) * i32(self.summed) + of
         return (group * i32(self.length) + product) * i32(self.kept) + to
 
-    def emit(self, buffers: Buffers) -> None:
+    def emit(self, buffers: GemmBuffers) -> None:
         """Operands, table, and all results."""
         code, spec = self.code, self.spec
         channels = spec.groups * self.summed
@@ -115,7 +115,7 @@ class _Taps:
                 code.store(table, t, self.place(row, s * i32(self.columns.tap)))
             self._results(buffers, (x, w, table))
 
-    def _results(self, buffers: Buffers, scratch: tuple[Expr, Expr, Expr]) -> None:
+    def _results(self, buffers: GemmBuffers, scratch: tuple[Expr, Expr, Expr]) -> None:
         code, (images, made, height, width) = self.code, shape4(self.spec.out)
         sums, vectors = _divisor(self.kept), self.padded // self.lanes
         with code.blocks(made // sums * height) as job, code.loop(width * vectors) as i:
@@ -150,20 +150,20 @@ class _Taps:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class _WeightGrad:
+class _ChunkedWeightGrad:
     """dW; ``kept`` and ``own`` are channels of dY and x in a group."""
 
     code: Code
     spec: GemmSpec
     how: Accumulation
-    rows: Axis
-    columns: Axis
+    rows: BorderedAxis
+    columns: BorderedAxis
     kept: int
     own: int
     lanes: int
 
     @classmethod
-    def of(cls, code: Code, spec: GemmSpec, how: Accumulation) -> _WeightGrad:
+    def of(cls, code: Code, spec: GemmSpec, how: Accumulation) -> _ChunkedWeightGrad:
         """Sizes of a GEMM."""
         kept, own = (shape4(side)[1] // spec.groups for side in (spec.a, spec.b))
         return cls(code, spec, how, *axes(spec), kept, own, lanes_of(spec, kept))
@@ -197,7 +197,7 @@ class _WeightGrad:
         row = (c * i32(images) + n) * i32(self.rows.size) + self.rows.at(h)
         return row * i32(self.columns.size) + self.columns.at(w)
 
-    def emit(self, buffers: Buffers) -> None:
+    def emit(self, buffers: GemmBuffers) -> None:
         """Operands, table, and all results."""
         code, spec = self.code, self.spec
         images, channels, _, _ = shape4(spec.b)
@@ -214,7 +214,7 @@ class _WeightGrad:
                 code.store(table, t, row * i32(self.columns.size) + w * i32(self.columns.step))
             self._results(buffers, (g, x, table))
 
-    def _results(self, buffers: Buffers, scratch: tuple[Expr, Expr, Expr]) -> None:
+    def _results(self, buffers: GemmBuffers, scratch: tuple[Expr, Expr, Expr]) -> None:
         code, spec, taps = self.code, self.spec, shape4(self.spec.out)[2:]
         sums, vectors = _divisor(self.results), self.padded // self.lanes
         extents = (spec.groups, vectors, self.results // sums)

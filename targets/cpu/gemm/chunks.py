@@ -1,9 +1,6 @@
 """Chunks: how the sum of a weight gradient is cut over pixels and its result into tiles.
 
-A chunk is some images, or some rows of one image, that fit in cache when unpacked. Small results
-are summed in ``partitions``, each a fixed run of chunks with sums of its own, in parallel, and the
-partitions are added in order. Large results are summed chunk after chunk, in parallel over tiles.
-Both orders follow from the shapes alone, so float results do not depend on the threads.
+A chunk is some images, or some rows of one image, that fit in cache when unpacked.
 """
 
 from __future__ import annotations
@@ -12,11 +9,12 @@ from dataclasses import dataclass
 
 from ...numbers.integers import fits_int32, integers
 from .geometry import LATENCY, LOAD, TURN
+from .partitions import PARTITIONS, Partitions, apart
 from .pixels import Pixels
 from .spec import GemmSpec
 
 PRIVATE_BYTES, SHARED_BYTES = 384 << 10, 1 << 20
-PARTITIONS, PARTIAL_BYTES, CHUNK_PIXELS = 16, 8 << 20, 256
+CHUNK_PIXELS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,37 +45,24 @@ def choose_weight_tile(taps: int, channels: int, lanes: int, vector: int) -> Wei
 
 @dataclass(frozen=True, slots=True)
 class Chunks:
-    """``images`` x ``rows`` a chunk, ``count`` chunks, in ``partitions`` of ``each`` or shared."""
+    """``images`` x ``rows`` a chunk, ``bands`` chunks along an image."""
 
     images: int
     rows: int
     bands: int
-    count: int
-    partitions: int
-    each: int
-    shared: bool
+    partitions: Partitions
 
 
 def choose_chunks(spec: GemmSpec, grid: Pixels, row_bytes: int, result_bytes: int) -> Chunks:
     """For rows that take ``row_bytes`` unpacked and sums of ``result_bytes``."""
-    chunks = _cut(spec, grid, row_bytes, PRIVATE_BYTES)
-    wanted = min(PARTITIONS, chunks.count)
-    if wanted * result_bytes <= PARTIAL_BYTES:
-        each = -(-chunks.count // wanted)
-        return Chunks(
-            chunks.images,
-            chunks.rows,
-            chunks.bands,
-            chunks.count,
-            -(-chunks.count // each),
-            each,
-            False,
-        )
-    return _cut(spec, grid, row_bytes, SHARED_BYTES)
+    chunks = _cut(spec, grid, row_bytes, shared=False)
+    if apart(chunks.partitions.chunks, result_bytes):
+        return chunks
+    return _cut(spec, grid, row_bytes, shared=True)
 
 
-def _cut(spec: GemmSpec, grid: Pixels, row_bytes: int, room: int) -> Chunks:
-    most = max(1, room // row_bytes)
+def _cut(spec: GemmSpec, grid: Pixels, row_bytes: int, *, shared: bool) -> Chunks:
+    most = max(1, (SHARED_BYTES if shared else PRIVATE_BYTES) // row_bytes)
     a, b = (integers(x.type.format) for x in (spec.a, spec.b))
     if a and b and spec.dot.acc == "int32":
         while most > 1 and not fits_int32(a, b, most * grid.columns):
@@ -88,7 +73,7 @@ def _cut(spec: GemmSpec, grid: Pixels, row_bytes: int, room: int) -> Chunks:
     if bands == 1:
         few = -(-CHUNK_PIXELS // (grid.rows * grid.columns))
         images = max(1, min(grid.images, most // grid.rows))
-        if room == PRIVATE_BYTES:
+        if not shared:
             images = max(1, min(images, few, -(-grid.images // PARTITIONS)))
     count = -(-grid.images // images) * bands
-    return Chunks(images, rows, bands, count, 1, count, True)
+    return Chunks(images, rows, bands, Partitions.of(count, shared=shared))

@@ -45,12 +45,12 @@ class Numbers:
 
     def of_codes(self, f: Format, codes: Expr, lanes: int) -> Expr:
         """From codes in unsigned lanes as wide as an element."""
-        return decode(f, codes, self.dtype, lanes, self.zero)
+        return from_codes(f, codes, self.dtype, lanes, self.zero)
 
     def of_carrier(self, f: Format, stored: Expr, lanes: int) -> Expr:
         """From stored elements of a carrier."""
         assert self.dtype == "float32", f"{f} is no {self.dtype}"
-        return carrier(f, stored, lanes)
+        return from_carrier(f, stored, lanes)
 
     def of_number(self, number: Expr) -> Expr:
         """From one number of type ``wide``."""
@@ -70,7 +70,7 @@ class Halves(Numbers):
 
     def of_codes(self, f: Format, codes: Expr, lanes: int) -> Expr:
         """See ``Numbers``."""
-        return _upper(decode(f, cast(codes, "uint32", lanes), "float32", lanes), lanes)
+        return _upper(from_codes(f, cast(codes, "uint32", lanes), "float32", lanes), lanes)
 
     def of_carrier(self, f: Format, stored: Expr, lanes: int) -> Expr:
         """See ``Numbers``."""
@@ -93,7 +93,7 @@ def numbers_of(dtype: str, zero: int = 0) -> Numbers:
     return Halves() if dtype == "uint16" else Numbers(dtype, zero)
 
 
-def decode(f: Format, codes: Expr, dtype: str, lanes: int, zero: int = 0) -> Expr:
+def from_codes(f: Format, codes: Expr, dtype: str, lanes: int, zero: int = 0) -> Expr:
     """Numbers of ``dtype`` plus ``zero`` from ``codes``, unsigned and as wide as ``dtype``.
 
     Integer formats are in units of their smallest level, see ``integers``.
@@ -107,7 +107,7 @@ def decode(f: Format, codes: Expr, dtype: str, lanes: int, zero: int = 0) -> Exp
     return _small_float(f, codes, lanes)
 
 
-def carrier(f: Format, stored: Expr, lanes: int) -> Expr:
+def from_carrier(f: Format, stored: Expr, lanes: int) -> Expr:
     """f32 from stored elements of a carrier."""
     if f is F32:
         return stored

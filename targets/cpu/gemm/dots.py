@@ -5,9 +5,9 @@ from __future__ import annotations
 from tvm import tirx as tir
 
 from ...plan.kernel import Unit
-from ...tir.expr import Code, Expr, Index, typed
+from ...tir.expr import Code, Expr, Index, load, typed
 from .units import Dot
-from .vectors import bits, cast, load, splat
+from .vectors import bits, cast, splat
 
 # LLVM 22 types them (v16i32, v64i8, v64i8) and (v16i32, v32i16, v32i16).
 INTRINSICS = {

@@ -11,16 +11,16 @@ from tvm import tirx as tir
 from ....compiler.formats import F16, F32, Format
 from ....compiler.types import Scale
 from ...numbers.integers import unit_of
-from ...tir.expr import Code, Expr, Index, shuffle
-from .decode import carrier
+from ...tir.expr import Code, Expr, Index, load, shuffle
+from .decode import from_carrier
 from .shapes import shape4
 from .spec import GemmSpec
-from .unpack import Operand
-from .vectors import bits, cast, load, powers, splat, store
+from .unpack import StoredTensor
+from .vectors import bits, cast, powers, splat, store
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Buffers:
+class GemmBuffers:
     """The slots of a GEMM kernel by role."""
 
     a: Expr
@@ -31,7 +31,7 @@ class Buffers:
     out: Expr
 
     @classmethod
-    def of(cls, spec: GemmSpec, slots: list[Expr]) -> Buffers:
+    def of(cls, spec: GemmSpec, slots: list[Expr]) -> GemmBuffers:
         """Take the slots in their order."""
         rest = iter(slots)
         a, a_scale = next(rest), next(rest) if spec.a.scales else None
@@ -78,7 +78,7 @@ class Epilogue:
 
     code: Code
     spec: GemmSpec
-    buffers: Buffers
+    buffers: GemmBuffers
     lanes: int
     pitch: int
     factors: Expr | None
@@ -117,7 +117,7 @@ class Epilogue:
             y = code.fence(y * factor, "float32", lanes)
         if self.biases is None:
             return y
-        y = carrier(spec.made, narrow(code, spec.made, y, lanes), lanes)
+        y = from_carrier(spec.made, narrow(code, spec.made, y, lanes), lanes)
         return y + load(self.biases, first, lanes)
 
     def _factor(self, first: Index) -> Expr | None:
@@ -127,7 +127,7 @@ class Epilogue:
         return None if factor is None else splat(factor, "float32", self.lanes)
 
 
-def scalar_factor(spec: GemmSpec, buffers: Buffers) -> Expr | None:
+def scalar_factor(spec: GemmSpec, buffers: GemmBuffers) -> Expr | None:
     """The product of both operands' factors; None where it is 1."""
     product: Expr | None = None
     for layout, scale in ((spec.a, buffers.a_scale), (spec.b, buffers.b_scale)):
@@ -142,7 +142,7 @@ def scalar_factor(spec: GemmSpec, buffers: Buffers) -> Expr | None:
 
 @contextmanager
 def epilogue(
-    code: Code, spec: GemmSpec, buffers: Buffers, lanes: int, *, tables: bool = False
+    code: Code, spec: GemmSpec, buffers: GemmBuffers, lanes: int, *, tables: bool = False
 ) -> Iterator[Epilogue]:
     """The epilogue, with its tables of channels in scratch memory.
 
@@ -182,10 +182,10 @@ def _tables(e: Epilogue, group: int) -> None:
         if e.biases is not None:
             assert spec.bias is not None
             f = spec.bias.type.format
-            code.store(e.biases, to, carrier(f, load(buffers.bias, channel), 1))
+            code.store(e.biases, to, from_carrier(f, load(buffers.bias, channel), 1))
 
 
-def _factor_of(spec: GemmSpec, buffers: Buffers, channel: Index) -> Expr:
+def _factor_of(spec: GemmSpec, buffers: GemmBuffers, channel: Index) -> Expr:
     """The factor of one channel's sums."""
     other = scalar_factor(spec, buffers)
     if spec.b.type.scale is not Scale.CHANNEL:
@@ -196,7 +196,7 @@ def _factor_of(spec: GemmSpec, buffers: Buffers, channel: Index) -> Expr:
 
 def put(
     code: Code,
-    out: Operand,
+    out: StoredTensor,
     at: tuple[Index, Index, Index],
     first: Index,
     value: tuple[Expr, int, int],

@@ -9,14 +9,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from ...tir.expr import Code, Expr, Index
-from .epilogue import Buffers, narrow, scalar_factor
+from ...numbers.integers import fits_int32, integers
+from ...tir.expr import Code, Expr, Index, load
+from .epilogue import GemmBuffers, narrow, scalar_factor
 from .shapes import shape4
+from .slots import Slots
 from .spec import GemmSpec
-from .unpack import Operand, Unpacker
-from .vectors import Registers, cast, least, load, splat, split, store
+from .unpack import StoredTensor
+from .vectors import Registers, cast, least, splat, split, store
 
 BLOCK_VECTORS, BLOCK_ELEMENTS = 4, 4096
+
+
+def sum_type(spec: GemmSpec) -> str:
+    """Type of the partial sums: int64 where int32 could overflow over all pixels."""
+    a, b = (integers(x.type.format) for x in (spec.a, spec.b))
+    if spec.dot.acc != "int32" or a is None or b is None:
+        return spec.dot.acc
+    return "int32" if fits_int32(a, b, spec.length) else "int64"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +55,14 @@ class Partial:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Finish:
-    """Turns partial sums into the stored result; the unpackers say which channel lies where."""
+    """Turns partial sums into the stored result; the slots say which channel lies where."""
 
     code: Code
     spec: GemmSpec
-    buffers: Buffers
+    buffers: GemmBuffers
     partial: Partial
-    g: Unpacker
-    x: Unpacker
+    g: Slots
+    x: Slots
     vector: int
 
     @property
@@ -122,7 +132,7 @@ class Finish:
         code, (g, begin, first) = self.code, what
         out_channels, channels, _, _ = shape4(self.spec.out)
         lanes = out_channels // self.spec.lane_groups
-        pixels = Operand(self.buffers.out, self.spec.out).pixels
+        pixels = StoredTensor(self.buffers.out, self.spec.out).pixels
         with code.loop(self._vectors * self.vector) as i:
             lane = self.g.channel(begin + i)
             with code.when(lane < lanes):

@@ -8,8 +8,10 @@ with the taps that reach it, so that no zero is inserted and none is multiplied.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from math import gcd
 
+from ...tir.expr import Index
 from .shapes import channels_last, shape4
 from .spec import GemmSpec
 
@@ -31,6 +33,29 @@ class Axis:
         """Smallest and largest input index relative to ``place * stride``."""
         last = self.offset + (self.taps - 1) * self.slope
         return min(self.offset, last), max(self.offset, last)
+
+    def tap(self, number: Index) -> Index:
+        """Place in the kernel of the tap of a number."""
+        return self.first + number * self.step
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """Outputs with the same taps: those of a phase of the rows and of one of the columns."""
+
+    number: int
+    rows: Axis
+    columns: Axis
+
+    @property
+    def axes(self) -> tuple[Axis, Axis]:
+        """Both."""
+        return self.rows, self.columns
+
+    @property
+    def taps(self) -> int:
+        """Taps of a sum."""
+        return self.rows.taps * self.columns.taps
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +88,17 @@ class Geometry:
     rows: Side
     columns: Side
     flat: bool
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """Each phase of the rows with each of the columns."""
+        pairs = product(self.rows.phases, self.columns.phases)
+        return tuple(Phase(i, rows, columns) for i, (rows, columns) in enumerate(pairs))
+
+    def output(self, phase: Phase, y: Index, x: Index) -> tuple[Index, Index]:
+        """Row and column of the result at a place of a phase."""
+        h = phase.rows.origin + y * self.rows.step
+        return h, phase.columns.origin + x * self.columns.step
 
 
 def geometry(spec: GemmSpec) -> Geometry:

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 from tvm import tirx as tir
 
-from ...tir.expr import Code, Expr, Index
+from ...tir.expr import Code, Expr, Index, load
 from .decode import Numbers
-from .unpack import Operand, Unpacker, part_codes, side_by_side_codes
-from .vectors import bits, cast, fill, load, splat, store, vectors
+from .unpack import StoredTensor, Unpacker, part_codes, side_by_side_codes
+from .vectors import bits, cast, fill, splat, store, vectors
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class WordRun:
     """Words ``start .. end`` of a row, with which of a word's two pixels exist."""
 
     start: int
@@ -27,7 +27,7 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class WordRow:
     """A row of ``count`` words: word ``q`` holds pixel ``q * step + origin`` and, where words are
     pairs, the one ``partner`` further; pixels outside ``0 .. pixels`` are zero."""
 
@@ -37,17 +37,17 @@ class Words:
     partner: int
     pixels: int
 
-    def runs(self) -> list[Run]:
+    def runs(self) -> list[WordRun]:
         """The row cut where the existence of pixels changes."""
-        out: list[Run] = []
+        out: list[WordRun] = []
         for q in range(self.count):
             w = q * self.step + self.origin
             first = 0 <= w < self.pixels
             second = self.partner > 0 and 0 <= w + self.partner < self.pixels
             if out and (out[-1].first, out[-1].second) == (first, second):
-                out[-1] = Run(out[-1].start, q + 1, first, second)
+                out[-1] = WordRun(out[-1].start, q + 1, first, second)
             else:
-                out.append(Run(q, q + 1, first, second))
+                out.append(WordRun(q, q + 1, first, second))
         return out
 
 
@@ -57,9 +57,9 @@ class WordWriter:
     their halves are ``numbers``."""
 
     code: Code
-    source: Operand
+    source: StoredTensor
     unpacker: Unpacker
-    words: Words
+    words: WordRow
     pitch: int
     vector_bytes: int
     numbers: Numbers
@@ -82,15 +82,15 @@ class WordWriter:
         """Zero ``words`` words."""
         fill(self.code, to, start, words * self.pitch, 0, self.vector_bytes // 4)
 
-    def _pairs(self, to: Expr, start: Index, at: tuple[Index, Index, Index], run: Run) -> None:
+    def _pairs(self, to: Expr, start: Index, at: tuple[Index, Index, Index], run: WordRun) -> None:
         image, h, w = at
         n, step, cell = run.end - run.start, self.words.step, self.source.cell
         if not self.source.pixels:
             self._planes(to, start, at, run)
             return
         base = self.source.pixel(image, h, w) * cell
-        whole = self.unpacker.side_by_side
-        if whole and step == 1 and self.pitch == self.unpacker.slots:
+        whole = self.unpacker.slots.side_by_side
+        if whole and step == 1 and self.pitch == self.unpacker.slots.count:
             self._bytes(to, start, base, n * cell, run)
             return
         with self.code.loop(n) as i:
@@ -100,9 +100,9 @@ class WordWriter:
             else:
                 self._channels(to, start + i * self.pitch, raw, run)
 
-    def _bytes(self, to: Expr, start: Index, raw: Index, n: int, run: Run) -> None:
+    def _bytes(self, to: Expr, start: Index, raw: Index, n: int, run: WordRun) -> None:
         """``n`` stored elements whose numbers become neighbouring words."""
-        f, parts = self.source.format, self.unpacker.parts
+        f, parts = self.source.format, self.source.layout.parts
 
         def write(i: Index, lanes: int) -> None:
             stored = self._stored(raw + i, lanes)
@@ -113,10 +113,10 @@ class WordWriter:
 
         vectors(self.code, n, self.vector_bytes // (4 * parts), write)
 
-    def _channels(self, to: Expr, start: Index, raw: Index, run: Run) -> None:
+    def _channels(self, to: Expr, start: Index, raw: Index, run: WordRun) -> None:
         """One pixel with its channels in order."""
         f, cell, channels = self.source.format, self.source.cell, self.source.shape[1]
-        for part in range(self.unpacker.parts):
+        for part in range(self.source.layout.parts):
             first = part * cell
 
             def write(i: Index, lanes: int, part: int = part, first: int = first) -> None:
@@ -128,7 +128,7 @@ class WordWriter:
 
             vectors(self.code, max(0, min(cell, channels - first)), self.vector_bytes // 4, write)
 
-    def _planes(self, to: Expr, start: Index, at: tuple[Index, Index, Index], run: Run) -> None:
+    def _planes(self, to: Expr, start: Index, at: tuple[Index, Index, Index], run: WordRun) -> None:
         """Channels apart from each other: one element at a time."""
         image, h, w = at
         n, step = run.end - run.start, self.words.step
@@ -153,7 +153,7 @@ class WordWriter:
         offsets = (0, self.words.partner * self.source.cell)
         return [load(self.source.buffer, raw + offset, lanes) for offset in offsets]
 
-    def _join(self, stored: list[Expr], lanes: int, run: Run) -> Expr:
+    def _join(self, stored: list[Expr], lanes: int, run: WordRun) -> Expr:
         """Words from u32 codes, or stored carriers, of both pixels; a missing one's half is 0."""
         if self.source.format.is_coded and self.numbers.wide == "int32":
             # Both halves are decoded at once.
@@ -164,14 +164,14 @@ class WordWriter:
         low, high = (cast(self._half(x, lanes), "uint32", lanes) for x in stored)
         return self._kept(bits(self._side(low, high, lanes, run), "int32", lanes), lanes, run)
 
-    def _side(self, low: Expr, high: Expr, lanes: int, run: Run) -> Expr:
+    def _side(self, low: Expr, high: Expr, lanes: int, run: WordRun) -> Expr:
         """u32 with one pixel's u16 in the lower, the other's in the upper half."""
         if not run.second:
             return low
         upper = tir.shift_left(high, splat(16, "uint32", lanes))
         return tir.bitwise_or(low, upper) if run.first else upper
 
-    def _kept(self, words: Expr, lanes: int, run: Run) -> Expr:
+    def _kept(self, words: Expr, lanes: int, run: WordRun) -> Expr:
         """Words with the half of a missing pixel cleared."""
         if run.first and run.second:
             return words

@@ -7,20 +7,16 @@ from dataclasses import dataclass
 from tvm import tirx as tir
 
 from ...tir.expr import Code, Expr, Index
-from .geometry import Geometry
+from .geometry import Geometry, Phase
 from .unpack import Unpacker
 from .vectors import fill
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, slots=True)
 class Rows:
-    """Scratch of ``height(n)`` x ``width(m)`` pixels, ``pitch`` elements each, for n x m places."""
+    """Scratch of ``height(n)`` x ``width(m)`` pixels for n x m places."""
 
-    code: Code
     geo: Geometry
-    unpacker: Unpacker
-    pitch: int
-    zero: float
 
     @property
     def skip(self) -> tuple[int, int]:
@@ -47,15 +43,36 @@ class Rows:
         low, high = self.geo.rows.reach
         return ((places - 1) * self.geo.rows.stride + high - low) // self.skip[0] + 1
 
+    def shift(self, phase: Phase, tap: tuple[Index, Index]) -> tuple[Index, Index]:
+        """Scratch pixels, down and across, from a place to what a tap of a phase reads for it."""
+        down, across = (
+            (axis.offset - side.reach[0]) // skip + t * (axis.slope // skip)
+            for side, axis, t, skip in zip(
+                (self.geo.rows, self.geo.columns), phase.axes, tap, self.skip, strict=True
+            )
+        )
+        return down, across
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class BandUnpacker:
+    """Fills ``rows`` of scratch, ``pitch`` elements a pixel; the borders are ``zero``."""
+
+    code: Code
+    rows: Rows
+    unpacker: Unpacker
+    pitch: int
+    zero: float
+
     def unpack(
         self, to: Expr, start: Index, image: Index, first: Index, size: tuple[int, int]
     ) -> None:
         """The band of ``size`` places that begins with row ``first`` of an image's places."""
-        code, width = self.code, self.width(size[1])
-        top = first * self.geo.rows.stride + self.geo.rows.reach[0]
-        with code.loop(self.height(size[0])) as i:
-            h = code.let(top + i * self.skip[0], "int32", "h")
-            inside = tir.all(h >= 0, h < self.geo.height)
+        code, geo, width = self.code, self.rows.geo, self.rows.width(size[1])
+        top = first * geo.rows.stride + geo.rows.reach[0]
+        with code.loop(self.rows.height(size[0])) as i:
+            h = code.let(top + i * self.rows.skip[0], "int32", "h")
+            inside = tir.all(h >= 0, h < geo.height)
             line = start + i * (width * self.pitch)
             with code.when(inside):
                 self._line(to, line, image, h, width)
@@ -63,9 +80,10 @@ class Rows:
                 self._blank(to, line, width)
 
     def _line(self, to: Expr, start: Index, image: Index, h: Expr, width: int) -> None:
-        low, step = self.geo.columns.reach[0], self.skip[1]
+        geo, step = self.rows.geo, self.rows.skip[1]
+        low = geo.columns.reach[0]
         left = min(width, max(0, -(low // step)))
-        right = min(width, max(left, (self.geo.width - 1 - low) // step + 1))
+        right = min(width, max(left, (geo.width - 1 - low) // step + 1))
         self._blank(to, start, left)
         if right > left:
             at = (image, h, low + left * step)

@@ -13,7 +13,7 @@ from ....compiler.types import Scale
 from ...plan.layout import Layout
 from ..info import CpuInfo
 from .shapes import channels_last, shape4
-from .units import Dot, Pair, UnitRule
+from .units import Dot, FormatPair, UnitRule
 
 if TYPE_CHECKING:
     from tvm.tirx import PrimFunc
@@ -70,10 +70,10 @@ class Gemm:
             return second[0] // self.groups * prod(second[2:])
         return first[0] * prod(first[2:])
 
-    def pair(self, length: int) -> Pair:
+    def pair(self, length: int) -> FormatPair:
         """Its formats, with sums of at most ``length`` products in one accumulator."""
         first = F32 if self.scaled_rows else self.a.type.format
-        return Pair(first, self.b.type.format, length)
+        return FormatPair(first, self.b.type.format, length)
 
     @property
     def pointwise(self) -> bool:

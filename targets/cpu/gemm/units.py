@@ -46,7 +46,7 @@ INT16 = Dot(Unit.INT16_DOT, "int16", "int16", "int32", block=2)
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class FormatPair:
     """Two formats to multiply, ``a`` broadcast, in sums of at most ``length`` products."""
 
     a: Format
@@ -83,10 +83,10 @@ class UnitRule:
 
     name: str
     peak: int
-    dot: Callable[[Pair, CpuInfo], Dot | None]
+    dot: Callable[[FormatPair, CpuInfo], Dot | None]
 
 
-def _int8_tile(pair: Pair, cpu: CpuInfo) -> Dot | None:
+def _int8_tile(pair: FormatPair, cpu: CpuInfo) -> Dot | None:
     # Tiles unpack codes of a byte at most; only ``a`` may need two bytes a number: two planes.
     if not cpu.amx or pair.short is None or any(f.bits > 8 for f in (pair.a, pair.b)):
         return None
@@ -101,11 +101,11 @@ def _byte(numbers: Integers) -> str | None:
     return "uint8" if numbers.low >= 0 and numbers.high < 256 else None
 
 
-def _bf16_tile(pair: Pair, cpu: CpuInfo) -> Dot | None:
+def _bf16_tile(pair: FormatPair, cpu: CpuInfo) -> Dot | None:
     return BF16_TILE if cpu.amx and pair.as_bf16 else None
 
 
-def _int8_dot(pair: Pair, cpu: CpuInfo) -> Dot | None:
+def _int8_dot(pair: FormatPair, cpu: CpuInfo) -> Dot | None:
     if not cpu.vnni or pair.short is None:
         return None
     a, b = pair.short
@@ -121,23 +121,23 @@ def _stored_low(f: Format, numbers: Integers) -> int:
     return -(1 << (f.bits - 1)) if complement else numbers.low
 
 
-def _int16_dot(pair: Pair, cpu: CpuInfo) -> Dot | None:
+def _int16_dot(pair: FormatPair, cpu: CpuInfo) -> Dot | None:
     return INT16 if cpu.vnni and pair.short else None
 
 
-def _bf16_dot(pair: Pair, cpu: CpuInfo) -> Dot | None:
+def _bf16_dot(pair: FormatPair, cpu: CpuInfo) -> Dot | None:
     return BF16_DOT if cpu.bf16 and pair.as_bf16 else None
 
 
-def _int32(pair: Pair, cpu: CpuInfo) -> Dot | None:
+def _int32(pair: FormatPair, cpu: CpuInfo) -> Dot | None:
     return INT32 if pair.short else None
 
 
-def _int64(pair: Pair, cpu: CpuInfo) -> Dot | None:
+def _int64(pair: FormatPair, cpu: CpuInfo) -> Dot | None:
     return INT64 if pair.integers and not pair.short else None
 
 
-def _f32(pair: Pair, cpu: CpuInfo) -> Dot | None:
+def _f32(pair: FormatPair, cpu: CpuInfo) -> Dot | None:
     return None if pair.integers else FLOAT
 
 

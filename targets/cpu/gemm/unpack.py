@@ -1,7 +1,6 @@
 """Unpack: from a tensor in memory to scratch rows of the numbers that a unit multiplies.
 
-A pixel's channels lie in scratch at ``slot(c)``: packed codes come out of a byte side by side, so
-that whole rows of pixels are one vector loop, unless groups need the channels in their own order.
+``slots`` says where the channels of a pixel lie in scratch.
 """
 
 from __future__ import annotations
@@ -12,14 +11,15 @@ from tvm import tirx as tir
 
 from ....compiler.formats import Format
 from ...plan.layout import Layout
-from ...tir.expr import Code, Expr, Index, i32, packed_place, typed
-from .decode import Numbers, carrier, decode
+from ...tir.expr import Code, Expr, Index, load, packed_place, typed
+from .decode import Numbers, from_carrier, from_codes
 from .shapes import channels_last, shape4
-from .vectors import bits, cast, load, splat, store, vectors
+from .slots import Slots
+from .vectors import bits, cast, splat, store, vectors
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Operand:
+class StoredTensor:
     """A GEMM's operand: an N x C (x H x W) tensor and the buffer that holds it."""
 
     buffer: Expr
@@ -55,16 +55,16 @@ class Operand:
         row, column = self._row(place)
         cell, f = self.cell, self.format
         if not f.is_coded:
-            return carrier(f, load(self.buffer, row * cell + column), 1)
+            return from_carrier(f, load(self.buffer, row * cell + column), 1)
         if self.layout.parts == 1:
-            return decode(
+            return from_codes(
                 f, part_codes(load(self.buffer, row * cell + column), f, 0, 32, 1), dtype, 1
             )
         part, byte = packed_place(column, cell, self.layout.parts)
         raw = cast(load(self.buffer, row * cell + byte), "uint32")
         shift = cast(part * f.storage_bits, "uint32")
         mask = tir.const((1 << f.bits) - 1, "uint32")
-        return decode(f, tir.bitwise_and(tir.shift_right(raw, shift), mask), dtype, 1)
+        return from_codes(f, tir.bitwise_and(tir.shift_right(raw, shift), mask), dtype, 1)
 
     def _row(self, place: tuple[Index, Index, Index, Index]) -> tuple[Index, Index]:
         n, c, h, w = place
@@ -79,44 +79,15 @@ class Unpacker:
     """Writes pixels of ``source`` to scratch as ``numbers``."""
 
     code: Code
-    source: Operand
+    source: StoredTensor
     numbers: Numbers
     vector_bytes: int
     in_order: bool
 
     @property
-    def parts(self) -> int:
-        """Codes a byte."""
-        return self.source.layout.parts
-
-    @property
-    def side_by_side(self) -> bool:
-        """Whether the codes of a byte become neighbours in scratch."""
-        width = self.numbers.width * self.parts
-        return self.source.pixels and (self.parts == 1 or (not self.in_order and width <= 64))
-
-    @property
-    def slots(self) -> int:
-        """Scratch elements that a pixel's channels take, with those of unused codes."""
-        side_by_side = self.side_by_side
-        return self.parts * self.source.cell if side_by_side else self.source.shape[1]
-
-    def slot(self, c: Index) -> Index:
-        """Where channel ``c`` lies among a pixel's slots."""
-        if not self.side_by_side or self.parts == 1:
-            return c
-        cell = self.source.cell
-        if isinstance(c, int):
-            return c % cell * self.parts + c // cell
-        return tir.floormod(c, cell) * self.parts + tir.floordiv(c, cell)
-
-    def channel(self, slot: Index) -> Index:
-        """The channel at a slot; at least the number of channels where there is none."""
-        if not self.side_by_side or self.parts == 1:
-            return slot
-        cell = self.source.cell
-        channel = tir.floordiv(slot, self.parts) + tir.floormod(slot, self.parts) * cell
-        return tir.Select(slot < self.slots, channel, i32(self.slots))
+    def slots(self) -> Slots:
+        """Where the channels of a pixel lie."""
+        return Slots(self.source.layout, self.numbers.width, self.in_order)
 
     def row(
         self, to: Expr, start: Index, pitch: int, at: tuple[Index, Index, Index], n: int, step: int
@@ -126,16 +97,16 @@ class Unpacker:
         cell = self.source.cell
         if not self.source.pixels:
             self._planes(to, start, pitch, at, n, step)
-        elif self.side_by_side and step == 1 and pitch == self.slots:
+        elif self.slots.side_by_side and step == 1 and pitch == self.slots.count:
             self._bytes(to, start, self.source.pixel(image, h, w) * cell, n * cell)
         else:
-            write = self._bytes if self.side_by_side else self._channels
+            write = self._bytes if self.slots.side_by_side else self._channels
             with self.code.loop(n) as i:
                 raw = self.source.pixel(image, h, w + i * step) * cell
                 write(to, start + i * pitch, raw, cell)
 
     def _bytes(self, to: Expr, start: Index, raw: Index, n: int) -> None:
-        parts, source = self.parts, self.source
+        parts, source = self.source.layout.parts, self.source
         widest = max(1, self.vector_bytes * 8 // (self.numbers.width * parts))
 
         def write(i: Index, lanes: int) -> None:
@@ -149,14 +120,14 @@ class Unpacker:
         f = self.source.format
         if not f.is_coded:
             return self.numbers.of_carrier(f, stored, lanes)
-        codes = side_by_side_codes(stored, f, self.parts, self.numbers.width, lanes)
-        return self.numbers.of_codes(f, codes, lanes * self.parts)
+        codes = side_by_side_codes(stored, f, self.source.layout.parts, self.numbers.width, lanes)
+        return self.numbers.of_codes(f, codes, lanes * self.source.layout.parts)
 
     def _channels(self, to: Expr, start: Index, raw: Index, cell: int) -> None:
         """One pixel with its channels in order: a run for each part of the bytes."""
         f, width = self.source.format, self.numbers.width
         channels = self.source.shape[1]
-        for part in range(self.parts):
+        for part in range(self.source.layout.parts):
             first = part * cell
 
             def write(i: Index, lanes: int, part: int = part, first: int = first) -> None:

@@ -6,12 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from tvm import tirx as tir
 
-from ...tir.expr import Code, Expr, Index, i32, ramp, typed
-
-
-def load(buffer: Expr, index: Index, lanes: int = 1) -> Expr:
-    """``lanes`` consecutive elements."""
-    return tir.BufferLoad(buffer, [ramp(index, lanes)])
+from ...tir.expr import Code, Expr, Index, i32, load, ramp, typed
 
 
 def store(code: Code, buffer: Expr, index: Index, value: Expr, lanes: int = 1) -> None:

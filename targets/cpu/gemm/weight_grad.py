@@ -14,27 +14,26 @@ from dataclasses import replace
 
 from tvm import tirx as tir
 
-from ...numbers.integers import fits_int32, integers
-from ...tir.expr import Code, Expr, Index, i32
+from ...tir.expr import Code, Expr, Index, load
 from ..dialect import function
 from .chunks import choose_chunks, choose_weight_tile
 from .decode import Numbers, numbers_of
 from .dots import multiply_add, prepare, repeated
-from .epilogue import Buffers
-from .finish import Finish, Partial
-from .pairs import Words, WordWriter, as_operand
+from .epilogue import GemmBuffers
+from .finish import Finish, Partial, sum_type
+from .pairs import WordRow, WordWriter, as_operand
 from .pixels import pixels
 from .shapes import shape4
 from .spec import GemmSpec
-from .unpack import Operand, Unpacker
-from .vectors import Registers, cast, fill, least, load, splat, split, store
+from .unpack import StoredTensor, Unpacker
+from .vectors import Registers, cast, fill, least, splat, split, store
 
 
 def build_weight_grad(spec: GemmSpec) -> tir.PrimFunc:
     """The function of a weight gradient."""
 
     def body(code: Code, slots: list[Expr]) -> None:
-        _WeightGrad(code, spec, Buffers.of(spec, slots)).emit()
+        _WeightGrad(code, spec, GemmBuffers.of(spec, slots)).emit()
 
     return function(spec.parameters, body)
 
@@ -42,7 +41,7 @@ def build_weight_grad(spec: GemmSpec) -> tir.PrimFunc:
 class _WeightGrad:
     """The pieces of one kernel."""
 
-    def __init__(self, code: Code, spec: GemmSpec, buffers: Buffers) -> None:
+    def __init__(self, code: Code, spec: GemmSpec, buffers: GemmBuffers) -> None:
         self.code, self.spec, self.buffers = code, spec, buffers
         self.dot, self.vector = spec.dot, spec.cpu.lanes
         self.pair = self.dot.block
@@ -52,12 +51,12 @@ class _WeightGrad:
         self.groups = spec.lane_groups
         self.g, self.x = self._writers()
         whole = self.groups == 1
-        self.lanes = self.g.unpacker.slots if whole else out_channels // self.groups
-        self.channels = self.x.unpacker.slots if whole and not spec.depthwise else channels
+        self.lanes = self.g.unpacker.slots.count if whole else out_channels // self.groups
+        self.channels = self.x.unpacker.slots.count if whole and not spec.depthwise else channels
         self.tile = choose_weight_tile(self.taps[1], self.channels, self.lanes, self.vector)
-        one = Partial(1, self.groups, self.taps, *self._extent, self._sum_type())
+        one = Partial(1, self.groups, self.taps, *self._extent, sum_type(spec))
         self.chunks = choose_chunks(spec, self.grid, self._row_bytes(), one.elements * 4)
-        self.partial = replace(one, partitions=self.chunks.partitions)
+        self.partial = replace(one, partitions=self.chunks.partitions.count)
 
     @property
     def word(self) -> str:
@@ -68,30 +67,23 @@ class _WeightGrad:
         spec, pair, grid = self.spec, self.pair, self.grid
         columns = -(-grid.columns // pair)
         partner = 1 if pair == 2 else 0
-        seen = Words(columns, pair, 0, partner, grid.columns)
+        seen = WordRow(columns, pair, 0, partner, grid.columns)
         stride, dilation = spec.stride[1], spec.dilation[1]
         partner *= stride
         origin, width = -spec.padding[1], grid.columns if grid.flat else shape4(spec.b)[3]
         if self.taps[1] == 1:
-            words = Words(columns, pair * stride, origin, partner, width)
+            words = WordRow(columns, pair * stride, origin, partner, width)
         else:
             count = (columns - 1) * pair * stride + (self.taps[1] - 1) * dilation + 1
-            words = Words(count, 1, origin, partner, width)
-        g = self._writer(Operand(self.buffers.a, spec.a), seen)
-        return g, self._writer(Operand(self.buffers.b, spec.b), words)
+            words = WordRow(count, 1, origin, partner, width)
+        g = self._writer(StoredTensor(self.buffers.a, spec.a), seen)
+        return g, self._writer(StoredTensor(self.buffers.b, spec.b), words)
 
-    def _writer(self, source: Operand, words: Words) -> WordWriter:
+    def _writer(self, source: StoredTensor, words: WordRow) -> WordWriter:
         spec, wide = self.spec, self.spec.cpu.vector_bytes
         unpacker = Unpacker(self.code, source, Numbers(self.word), wide, spec.groups > 1)
         numbers = numbers_of(self.dot.a) if self.pair == 2 else Numbers(self.word)
-        return WordWriter(self.code, source, unpacker, words, unpacker.slots, wide, numbers)
-
-    def _sum_type(self) -> str:
-        """Type of the partial sums: int64 where int32 could overflow over all pixels."""
-        a, b = (integers(x.type.format) for x in (self.spec.a, self.spec.b))
-        if self.dot.acc != "int32" or a is None or b is None:
-            return self.dot.acc
-        return "int32" if fits_int32(a, b, self.spec.length) else "int64"
+        return WordWriter(self.code, source, unpacker, words, unpacker.slots.count, wide, numbers)
 
     def _row_bytes(self) -> int:
         """Scratch of one output row: its words of g and about as many rows of x as the stride."""
@@ -120,24 +112,18 @@ class _WeightGrad:
 
     def emit(self) -> None:
         """The whole kernel."""
-        code, chunks, elements = self.code, self.chunks, self.partial.elements
+        code, partitions, elements = self.code, self.chunks.partitions, self.partial.elements
         prepare(code, self.dot)
-        with code.workspace(self.partial.dtype, chunks.partitions * elements) as partial:
-            if chunks.shared:
-                fill(code, partial, 0, elements, 0, self.vector)
-                with self._scratch() as memory, code.loop(chunks.count) as chunk:
-                    self._chunk(memory, partial, i32(0), chunk)
-            else:
-                with (
-                    code.blocks(chunks.partitions) as p,
-                    self._scratch() as memory,
-                ):
-                    fill(code, partial, p * elements, elements, 0, self.vector)
-                    with code.loop(chunks.each) as i:
-                        chunk = p * chunks.each + i
-                        with code.when(chunk < chunks.count):
-                            self._chunk(memory, partial, p, chunk)
-            g, x = self.g.unpacker, self.x.unpacker
+        with code.workspace(self.partial.dtype, partitions.count * elements) as partial:
+
+            def clear(partition: Index) -> None:
+                fill(code, partial, partition * elements, elements, 0, self.vector)
+
+            def add(memory: tuple[Expr, Expr], partition: Index, chunk: Expr) -> None:
+                self._chunk(memory, partial, partition, chunk)
+
+            partitions.emit(code, self._scratch, clear, add)
+            g, x = self.g.unpacker.slots, self.x.unpacker.slots
             finish = Finish(code, self.spec, self.buffers, self.partial, g, x, self.vector)
             finish.emit(partial)
 
@@ -155,7 +141,7 @@ class _WeightGrad:
             yield gs, xs
 
     def _chunk(
-        self, memory: tuple[Expr, Expr], partial: Expr, partition: Expr, chunk: Expr
+        self, memory: tuple[Expr, Expr], partial: Expr, partition: Index, chunk: Expr
     ) -> None:
         code, chunks, grid = self.code, self.chunks, self.grid
         block, band = split(chunk, -(-grid.images // chunks.images), chunks.bands)
@@ -174,8 +160,7 @@ class _WeightGrad:
         count = 1
         for extent in jobs:
             count *= extent
-        outer = code.blocks(count) if chunks.shared else code.loop(count)
-        with outer as job:
+        with chunks.partitions.loop(code, count) as job:
             self._tile(memory, partial, (partition, *split(job, *jobs)), counts)
 
     def _prepare(self, memory: tuple[Expr, Expr], first: tuple[Index, Index]) -> None:
@@ -187,9 +172,7 @@ class _WeightGrad:
             (self.g, gs, chunks.rows, grid.rows),
             (self.x, xs, self._x_rows(), height),
         ):
-            jobs = chunks.images * rows
-            outer = code.blocks(jobs) if chunks.shared else code.loop(jobs)
-            with outer as job:
+            with chunks.partitions.loop(code, chunks.images * rows) as job:
                 i, y = split(job, chunks.images, rows)
                 image = first[0] + i
                 row = first[1] + y if writer is self.g else self._x_row(first[1], y)
@@ -211,7 +194,7 @@ class _WeightGrad:
         self,
         memory: tuple[Expr, Expr],
         partial: Expr,
-        where: tuple[Expr, ...],
+        where: tuple[Index, ...],
         counts: tuple[Index, Index],
     ) -> None:
         code, t, lanes = self.code, self.tile, self.vector

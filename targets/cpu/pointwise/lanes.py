@@ -14,6 +14,7 @@ from tvm import tirx as tir
 from ...plan.layout import Layout
 from ...tir.expr import Expr, Vectors, i32, load, ramp, shuffle, typed
 from ...tir.pointwise.point import Frame, Point
+from .walk import Take, Walk, packed, point, stored
 
 
 def fits(layouts: Sequence[Layout], lanes: int) -> bool:
@@ -23,8 +24,26 @@ def fits(layouts: Sequence[Layout], lanes: int) -> bool:
     )
 
 
+@dataclass(frozen=True, eq=False)
+class VectorWalk(Walk):
+    """Rows whose packed values have few channels, vector by vector."""
+
+    def row(self, row: Expr, take: Take) -> None:
+        """See ``Walk``."""
+        vectors: list[Point] = []
+        for first in range(0, self.frame.space.channels, self.lanes):
+            p = point(self.frame, self.lanes, row, i32(first))
+            p.part = _RowCodes(self.frame, row, first, self.lanes)
+            self.write(p)
+            take(p)
+            vectors.append(p)
+        for i in stored(self.frame.spec):
+            if i in packed(self.frame.spec):
+                _store_row(i, vectors, row)
+
+
 @dataclass(frozen=True, eq=False, slots=True)
-class RowCodes:
+class _RowCodes:
     """Codes of packed inputs at the vector that begins with channel ``first`` of ``row``."""
 
     frame: Frame
@@ -44,8 +63,8 @@ class RowCodes:
         return shifted & v.u((1 << f.bits) - 1)
 
 
-def store_row(value: int, points: Sequence[Point], row: Expr) -> None:
-    """Store the bytes of a packed output from the codes of all vectors of a row."""
+def _store_row(value: int, points: Sequence[Point], row: Expr) -> None:
+    """Store the bytes of a packed result from the codes of all vectors of a row."""
     frame, v = points[0].frame, points[0].v
     layout = frame.spec.layout(value)
     some = min(layout.cell, v.lanes)

@@ -32,11 +32,11 @@ from .random import (
 from .space import Node, memory_strides
 from .squeeze import squeeze, squeeze_scalars
 
-Numbers = Mapping[str, Expr]
+NamedNumbers = Mapping[str, Expr]
 Parameter = Callable[[int], Expr]
 
 
-def clip_scalars(frame: Frame, node: Node) -> Numbers:
+def clip_scalars(frame: Frame, node: Node) -> NamedNumbers:
     """Limits of a quantizer with one clip, and what its numbers are multiplied by."""
     v, clip = Vectors(frame.code, 1), _clip(node)
     top = {} if node.kind == "clip_region" else {"top": _top(frame, node)}
@@ -63,13 +63,13 @@ def _top(frame: Frame, node: Node) -> Expr:
     return frame.top(node)
 
 
-def scale_scalars(frame: Frame, node: Node) -> Numbers:
+def scale_scalars(frame: Frame, node: Node) -> NamedNumbers:
     """The gradient scale, or unit."""
     v = Vectors(frame.code, 1)
     return {"s": v.f(frame.scalar(node.inputs[1]))}
 
 
-SCALARS: dict[str, Callable[[Frame, Node], Numbers]] = {
+SCALARS: dict[str, Callable[[Frame, Node], NamedNumbers]] = {
     **dict.fromkeys(("quantize", "quantize_bits"), clip_scalars),
     "clip_region": clip_scalars,
     "pact_plus_grad": clip_scalars,
@@ -86,13 +86,13 @@ def _deviation(v: Vectors, node: Node, var: Expr) -> Expr:
     return v.sqrt(v.add(var, v.splat(node.number("eps"))))
 
 
-def norm_constants(v: Vectors, node: Node, p: Parameter, count: int) -> Numbers:
+def norm_constants(v: Vectors, node: Node, p: Parameter, count: int) -> NamedNumbers:
     """a = gamma / sqrt(var + eps), b = beta - mean * a"""
     a = v.div(p(3), _deviation(v, node, p(2)))
     return {"a": a, "b": v.sub(p(4), v.mul(p(1), a))}
 
 
-def norm_grad_constants(v: Vectors, node: Node, p: Parameter, count: int) -> Numbers:
+def norm_grad_constants(v: Vectors, node: Node, p: Parameter, count: int) -> NamedNumbers:
     """a = gamma * r, b = -a * dgamma * r / P, c = -a * dbeta / P - mean * b"""
     mean, var, gamma, dgamma, dbeta = (p(i) for i in range(2, 7))
     r = v.div(v.splat(1.0), _deviation(v, node, var))
@@ -103,12 +103,12 @@ def norm_grad_constants(v: Vectors, node: Node, p: Parameter, count: int) -> Num
     return {"a": a, "b": b, "c": c}
 
 
-def norm_eval_constants(v: Vectors, node: Node, p: Parameter, count: int) -> Numbers:
+def norm_eval_constants(v: Vectors, node: Node, p: Parameter, count: int) -> NamedNumbers:
     """gamma / sqrt(var + eps)"""
     return {"a": v.div(p(2), _deviation(v, node, p(1)))}
 
 
-CHANNELS: dict[str, tuple[str, Callable[[Vectors, Node, Parameter, int], Numbers]]] = {
+CHANNELS: dict[str, tuple[str, Callable[[Vectors, Node, Parameter, int], NamedNumbers]]] = {
     "batch_norm": ("ab", norm_constants),
     "batch_norm_input_grad": ("abc", norm_grad_constants),
     "batch_norm_eval_grad": ("a", norm_eval_constants),

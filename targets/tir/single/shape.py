@@ -42,7 +42,7 @@ def copy_box(
     over(code, shape, dims, lanes, body)
 
 
-def fill(code: Code, lanes: int, buffer: Expr, layout: Layout, value: float) -> None:
+def fill_all(code: Code, lanes: int, buffer: Expr, layout: Layout, value: float) -> None:
     """The same number everywhere."""
 
     def body(s: Spot) -> None:
@@ -106,7 +106,7 @@ def slice_(b: Buffers, spec: Single) -> None:
 def slice_grad(b: Buffers, spec: Single) -> None:
     """Zeros but for the slice."""
     (g,), (dx,) = spec.inputs, spec.outputs
-    fill(b.code, spec.lanes, b.outputs[0], dx, 0.0)
+    fill_all(b.code, spec.lanes, b.outputs[0], dx, 0.0)
     source = (b.inputs[0], g, memory_strides(g), 0)
     target = (b.outputs[0], dx, *_stepped(spec, dx))
     copy_box(b.code, spec.lanes, g.type.shape, source, target)
@@ -115,7 +115,7 @@ def slice_grad(b: Buffers, spec: Single) -> None:
 def pad(b: Buffers, spec: Single) -> None:
     """A border of ``value`` around x."""
     (x,), (y,) = spec.inputs, spec.outputs
-    fill(b.code, spec.lanes, b.outputs[0], y, spec.op.float_attr("value"))
+    fill_all(b.code, spec.lanes, b.outputs[0], y, spec.op.float_attr("value"))
     strides = memory_strides(y)
     start = sum(n * strides[d] for d, n in enumerate(spec.op.ints_attr("before")))
     source = (b.inputs[0], x, memory_strides(x), 0)
@@ -125,7 +125,7 @@ def pad(b: Buffers, spec: Single) -> None:
 
 def constant(b: Buffers, spec: Single) -> None:
     """``value`` everywhere."""
-    fill(b.code, spec.lanes, b.outputs[0], spec.outputs[0], spec.op.float_attr("value"))
+    fill_all(b.code, spec.lanes, b.outputs[0], spec.outputs[0], spec.op.float_attr("value"))
 
 
 def view(b: Buffers, spec: Single) -> None:

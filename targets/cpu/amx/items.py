@@ -14,7 +14,7 @@ LESS = 0.85  # see lines_of
 
 
 @dataclass(frozen=True, slots=True)
-class Bands:
+class Items:
     """An item: ``images`` x ``rows`` x ``columns`` places, one of ``parts`` of the channels."""
 
     images: int
@@ -41,25 +41,25 @@ class Lines:
     row: int
 
 
-def lines_of(bands: Bands, rows: Rows) -> Lines:
+def lines_of(items: Items, rows: Rows) -> Lines:
     """The tiles of an image of an item."""
-    width = rows.width(bands.columns)
+    width = rows.width(items.columns)
     down, step = rows.step
-    tiles = -(-bands.columns // ROWS)
-    places = (bands.rows - 1) * width + bands.columns
+    tiles = -(-items.columns // ROWS)
+    places = (items.rows - 1) * width + items.columns
     # One line costs a division a place; it must spare a good part of the tiles.
-    if (down, step) == (1, 1) and -(-places // ROWS) < LESS * bands.rows * tiles:
+    if (down, step) == (1, 1) and -(-places // ROWS) < LESS * items.rows * tiles:
         return Lines(1, -(-places // ROWS), min(ROWS, places), 1, 0, width)
-    return Lines(bands.rows, tiles, min(ROWS, bands.columns), step, down * width, 0)
+    return Lines(items.rows, tiles, min(ROWS, items.columns), step, down * width, 0)
 
 
-def bands_of(geo: Geometry, rows: Rows, pixel_bytes: int, blocks: int) -> Bands:
+def items_of(geo: Geometry, rows: Rows, pixel_bytes: int, blocks: int) -> Items:
     """The items of a kernel; they follow from the shapes alone."""
     if geo.flat:
         fair = max(2 * ROWS, -(-geo.width // ITEMS))
         columns = min(geo.width, PLACES, max(2 * ROWS, SCRATCH_BYTES // pixel_bytes), fair)
         count = -(-geo.width // columns)
-        return Bands(1, 1, columns, 1, count, min(blocks, -(-ITEMS // count)))
+        return Items(1, 1, columns, 1, count, min(blocks, -(-ITEMS // count)))
     width = rows.width(geo.columns.places)
     line = width * pixel_bytes
     halo = rows.height(1) - rows.step[0]
@@ -73,7 +73,7 @@ def bands_of(geo: Geometry, rows: Rows, pixel_bytes: int, blocks: int) -> Bands:
         images = max(1, min(PLACES // (height * width), SCRATCH_BYTES // whole))
         images = min(images, max(1, geo.images // ITEMS))
     blocks_ = -(-geo.images // images)
-    return Bands(
+    return Items(
         images,
         height,
         geo.columns.places,

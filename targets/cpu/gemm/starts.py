@@ -1,0 +1,70 @@
+"""Starts: what the sums of a forward or dX GEMM begin with.
+
+A unit that takes ``a`` as ``a + zero`` adds ``zero`` times the weights to each sum; sums begin with
+minus that, a number for each output channel and phase. All others begin with 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from ...tir.expr import Code, Expr, Index, i32, load
+from .geometry import Phase
+from .taps_plan import TapsPlan
+from .vectors import cast, splat, split
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Starts:
+    """Vectors of starts; ``table`` holds [phase][group][block][lane] where they are not 0."""
+
+    plan: TapsPlan
+    table: Expr | None
+
+    def vector(self, phase: Phase, group: Expr, block: Index, v: int) -> Expr:
+        """Of the sums of vector ``v`` of a block of channels."""
+        panel, lanes = self.plan.panel, self.plan.vector
+        if self.table is None:
+            return splat(0, self.plan.spec.dot.acc, lanes)
+        row = (group * panel.blocks + block) * panel.width + v * lanes
+        return load(self.table, phase.number * _size(self.plan) + row, lanes)
+
+
+def _size(plan: TapsPlan) -> int:
+    """Starts of one phase."""
+    return plan.panel.groups * plan.panel.blocks * plan.panel.width
+
+
+@contextmanager
+def starts(code: Code, plan: TapsPlan, weights: Expr) -> Iterator[Starts]:
+    """The starts of a kernel, from its filled panel."""
+    if not plan.spec.dot.zero:
+        yield Starts(plan, None)
+        return
+    phases = plan.geo.phases
+    with code.workspace("int32", _size(plan) * len(phases)) as table:
+        for phase in phases:
+            _fill(code, plan, weights, table, phase)
+        yield Starts(plan, table)
+
+
+def _fill(code: Code, plan: TapsPlan, weights: Expr, table: Expr, phase: Phase) -> None:
+    """Minus ``zero`` times the sum of the weights of a phase, lane by lane."""
+    panel = plan.panel
+    taps = [
+        (phase.rows.tap(i), phase.columns.tap(j))
+        for i in range(phase.rows.taps)
+        for j in range(phase.columns.taps)
+    ]
+    with code.loop(panel.groups * panel.blocks) as job, code.loop(panel.width) as lane:
+        g, block = split(job, panel.groups, panel.blocks)
+        total = code.local("int32", 1)
+        code.store(total, 0, i32(0))
+        for tap in taps:
+            with code.loop(panel.turns) as turn, code.loop(panel.depth) as b:
+                at = panel.at(g, block, tap, turn) + lane * panel.depth + b
+                code.store(total, 0, load(total, 0) + cast(load(weights, at), "int32"))
+        start = phase.number * _size(plan) + job * panel.width
+        code.store(table, start + lane, load(total, 0) * -plan.spec.dot.zero)

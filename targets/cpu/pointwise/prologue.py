@@ -1,0 +1,74 @@
+"""What a pointwise kernel computes once a call: scalars, scales of results, numbers of channels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from ....compiler.types import Scale
+from ...tir.expr import Expr, Vectors, i32, load, ramp
+from ...tir.formats import from_memory
+from ...tir.pointwise.affine import store_grid
+from ...tir.pointwise.ops import CHANNELS, SCALARS
+from ...tir.pointwise.point import Frame
+from ...tir.pointwise.space import Node
+from ...tir.pointwise.squeeze import store_parts
+from .reduce import each_channel
+
+
+def compute_scalars(frame: Frame) -> None:
+    """Compute what ops need once for the whole tensor."""
+    for node in frame.spec.nodes:
+        if node.kind in SCALARS:
+            made = SCALARS[node.kind](frame, node)
+            frame.scalars.update({(node, name): x for name, x in made.items()})
+
+
+def store_scales(frame: Frame) -> None:
+    """Write the scale of every output that has one."""
+    for i in frame.spec.outputs:
+        count = frame.spec.layout(i).scales
+        if frame.spec.types[i].scale.is_affine:
+            store_grid(frame, i)
+        elif frame.spec.types[i].scale is Scale.SQUEEZED:
+            store_parts(frame, i)
+        elif count == 1:
+            frame.code.store(frame.scales[i], i32(0), frame.scale(i, i32(0)))
+        elif count:
+            with frame.code.loop(count) as k:
+                frame.code.store(frame.scales[i], k, frame.scale(i, k))
+
+
+@contextmanager
+def channel_constants(frame: Frame, lanes: int) -> Iterator[None]:
+    """Compute what ops need once for each channel."""
+    nodes = [n for n in frame.spec.nodes if n.kind in CHANNELS]
+    total, channels = sum(len(CHANNELS[n.kind][0]) for n in nodes), frame.space.channels
+    if not nodes:
+        yield
+        return
+    with frame.code.workspace("float32", total * channels) as buffer:
+        start = 0
+        for node in nodes:
+            names, _ = CHANNELS[node.kind]
+            for name in names:
+                frame.channels[node, name] = (buffer, start)
+                start += channels
+            each_channel(frame.code, channels, lanes, _constants_of(frame, node))
+        yield
+
+
+def _constants_of(frame: Frame, node: Node) -> Callable[[Vectors, Expr], None]:
+    _, make = CHANNELS[node.kind]
+
+    def body(v: Vectors, first: Expr) -> None:
+        def parameter(i: int) -> Expr:
+            value = node.inputs[i]
+            raw = load(frame.data[value], ramp(first, v.lanes))
+            return v.f(from_memory(v, raw, frame.spec.types[value].format))
+
+        for name, x in make(v, node, parameter, frame.space.rows).items():
+            buffer, start = frame.channels[node, name]
+            frame.code.store(buffer, ramp(first + i32(start), v.lanes), x)
+
+    return body

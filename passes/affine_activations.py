@@ -17,8 +17,10 @@ from dataclasses import replace
 from typing import Literal
 
 from ..compiler.ir import Op, Program, Region
+from ..compiler.ir.analysis import is_training
 from ..compiler.ir.ops import FORWARD_GEMMS, WEIGHT_GRADS
-from .parts.affine import Quantizers, Ranges, check_momentum, is_training, noise, with_seed
+from .parts.affine import Quantizers, Ranges, check_momentum
+from .parts.draws import seed_and_step, with_seed
 from .parts.select import quantized
 
 
@@ -40,7 +42,7 @@ def affine_activations(
     check_momentum(range_momentum)
     chosen, per_sample = quantized(program, exempt), sbm_act_range == "sample_mean"
     stochastic = sbm_act_rounding == "stochastic"
-    drawn = noise(program, "sbm_act_rounding=stochastic") if stochastic else ()
+    drawn = seed_and_step(program, "sbm_act_rounding=stochastic") if stochastic else ()
     quantizers = Quantizers(program, "activations", bits, drawn)
     ranges = Ranges(quantizers, is_training(program), per_sample, range_momentum)
 

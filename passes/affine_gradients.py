@@ -20,7 +20,8 @@ from ..compiler.formats import BF16, F32
 from ..compiler.ir import Op, Program, Region, Value
 from ..compiler.ir.ops import INPUT_GRADS, WEIGHT_GRADS
 from ..compiler.types import Scale, TensorType
-from .parts.affine import Quantizers, noise, with_seed
+from .parts.affine import Quantizers
+from .parts.draws import seed_and_step, with_seed
 from .parts.select import quantized
 
 
@@ -40,7 +41,7 @@ def affine_gradients(
     chosen, both = quantized(program, exempt), INPUT_GRADS | WEIGHT_GRADS
     wanted = INPUT_GRADS if bifurcation else both
     work = any(op.kind in wanted and op.origin in chosen for _, op in program.ops())
-    drawn = noise(program, "the rounding of gradients") if work else ()
+    drawn = seed_and_step(program, "the rounding of gradients") if work else ()
     quantizers = Quantizers(program, "gradients", gradient_bits, drawn)
     copies: dict[Value, Value] = {}
 

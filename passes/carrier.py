@@ -14,13 +14,13 @@ A program input is cast where a layer reads it, a weight where an exempt GEMM do
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
 from ..compiler.formats import F32, FORMATS, Format
 from ..compiler.ir import Op, Program, Region, Value, unused
 from ..compiler.ir.ops import OPS, PRODUCTS, Trait, has
+from .parts.layer_arithmetic import inner_values
 
 LOSS = "loss"
 
@@ -34,18 +34,18 @@ def carrier(program: Program, *, carrier: Literal["bf16", "f32", "f16"] = "bf16"
 
 
 class _Carrier:
-    """The rule of the pass, with the casts made so far."""
+    """The rule of the pass, with what it has cast so far."""
 
     def __init__(self, program: Program, format_: Format) -> None:
         self.format = format_
         self.exact = _parameter_sums(program)
-        self.inner = _inner(program)
-        # f32 values that such arithmetic made of data in the carrier.
+        self.inner = inner_values(program)
+        # What is f32 inside of a layer's arithmetic and made of data in the carrier.
         self.carried: set[Value] = set()
+        # f32 data that layers read through a cast: the batch, and gradients out of the loss.
+        self.outside = {v for v in program.inputs if _is_f32_data(v)}
         self.taken = program.names()
         self.casts: dict[Value, Value] = {}
-        # f32 data that layers read through a cast: the batch, and gradients out of the loss.
-        self.outside = {v for v in program.inputs if v.type.format is F32 and v.type.shape}
 
     def rule(self, region: Region, op: Op) -> tuple[Op, ...]:
         ahead: list[Op] = []
@@ -53,11 +53,11 @@ class _Carrier:
             self.cast(v, to, op.origin, ahead) if (to := self.wanted(region, op, i)) else v
             for i, v in enumerate(op.inputs)
         )
-        op = replace(op, inputs=inputs)
-        op = replace(op, results=self.results(op))
+        cast = replace(op, inputs=inputs)
+        made = replace(cast, results=self.results(cast))
         if op.origin == LOSS and region.name == "backward":
-            self.outside.update(r for r in op.results if r.type.format is F32 and r.type.shape)
-        return (*ahead, op)
+            self.outside.update(filter(_is_f32_data, made.results))
+        return (*ahead, made)
 
     def cast(self, v: Value, to: Format, origin: str, ahead: list[Op]) -> Value:
         if v not in self.casts:
@@ -75,57 +75,46 @@ class _Carrier:
             return None
         if op.kind in PRODUCTS:
             return self.format
-        wants_f32 = OPS[op.kind].operand(i).format_class == "f32"
-        return self.format if v in self.outside and op.origin != LOSS and not wants_f32 else None
+        if op.origin == LOSS or v not in self.outside:
+            return None
+        return None if OPS[op.kind].operand(i).format_class == "f32" else self.format
 
     def results(self, op: Op) -> tuple[Value, ...]:
-        first = op.results[0]
-        reads = any(v.type.format is self.format or v in self.carried for v in op.inputs)
-        keeps = has(op, Trait.MOVES if op.origin == LOSS else Trait.KEEPS_CARRIER) and reads
-        if not (has(op, Trait.MAKES_CARRIER) or keeps) or first.type.format is not F32:
+        """The results of an op, the first of them in the carrier where it is data of such."""
+        first, *others = op.results
+        if first.type.format is not F32 or not self.makes_data(op):
             return op.results
-        if first.name in self.inner or (op.kind == "view" and op.inputs[0] in self.carried):
-            self.carried.update({first} if reads else ())
+        if self.stays_inside(op):
+            if self.reads_data(op):
+                self.carried.add(first)
             return op.results
-        if has(op, Trait.REDUCTION) and (not first.type.shape or first.name in self.exact):
+        if self.stays_exact(op):
             return op.results
-        return (Value(first.name, replace(first.type, format=self.format)), *op.results[1:])
+        return (Value(first.name, replace(first.type, format=self.format)), *others)
+
+    def reads_data(self, op: Op) -> bool:
+        """Whether an operand is in the carrier, or inside of a layer and made of such."""
+        return any(v.type.format is self.format or v in self.carried for v in op.inputs)
+
+    def makes_data(self, op: Op) -> bool:
+        """Whether the result is data that the carrier may hold; the loss only moves such."""
+        if has(op, Trait.MAKES_CARRIER):
+            return True
+        keeps = Trait.MOVES if op.origin == LOSS else Trait.KEEPS_CARRIER
+        return has(op, keeps) and self.reads_data(op)
+
+    def stays_inside(self, op: Op) -> bool:
+        """Whether the result is inside of a layer's arithmetic, or a view of what is."""
+        return op.result.name in self.inner or (op.kind == "view" and op.inputs[0] in self.carried)
+
+    def stays_exact(self, op: Op) -> bool:
+        """Whether the result is a reduction to one number, or one that updates a parameter."""
+        summed = not op.result.type.shape or op.result.name in self.exact
+        return has(op, Trait.REDUCTION) and summed
 
 
-def _inner(program: Program) -> set[str]:
-    """Names of values inside the arithmetic of layers that take functions.
-
-    Of ops that follow each other in one layer: what only they read, and statistics, which are
-    reductions that they read and what is computed from those alone.
-    """
-    places = {op: (region.name, op.origin) for region, op in program.ops()}
-    delicate = {op.origin for op in places if has(op, Trait.FUNCTION)}
-    ends = {*program.outputs, *(v for _, v in program.next)}
-    readers, found = program.readers(), set[str]()
-    statistics: set[Value] = set()
-    for op, place in places.items():
-        if op.kind == "view" and op.inputs[0] in statistics:
-            statistics.add(op.result)
-        if not has(op, Trait.ARITHMETIC) or op.origin not in delicate or op.result in ends:
-            continue
-        inside = [
-            has(r, Trait.ARITHMETIC) and places[r] == place
-            for r in _through_views(op.result, readers)
-        ]
-        reduced = has(op, Trait.REDUCTION) and any(inside)
-        if reduced or (op.inputs and statistics.issuperset(op.inputs)):
-            statistics.add(op.result)
-        if all(inside) or op.result in statistics:
-            found.add(op.result.name)
-    return found
-
-
-def _through_views(value: Value, readers: Mapping[Value, Sequence[Op]]) -> Iterator[Op]:
-    for op in readers.get(value, ()):
-        if op.kind == "view":
-            yield from _through_views(op.result, readers)
-        else:
-            yield op
+def _is_f32_data(v: Value) -> bool:
+    return v.type.format is F32 and bool(v.type.shape)
 
 
 def _parameter_sums(program: Program) -> set[str]:

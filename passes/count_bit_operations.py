@@ -12,11 +12,10 @@ from dataclasses import dataclass, replace
 
 from ..compiler.formats import F32
 from ..compiler.ir import STEP, Attr, Op, Program, Value, attrs, unused
-from ..compiler.ir.analysis import macs
+from ..compiler.ir.analysis import is_training, macs
 from ..compiler.ir.ops import PRODUCTS, Trait, has
 from ..compiler.types import SCALAR, TensorType
 from .canonicalize import canonicalize
-from .parts.affine import is_training
 from .parts.schedules import SCHEDULE, bits_of
 
 GIGA = 1e9

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 from ..compiler.errors import RecipeError
 from ..compiler.ir import Op, Program, Value, attrs, unused
+from ..compiler.ir.analysis import is_training
 from ..compiler.types import SCALAR
-from .parts.affine import is_training
 from .parts.options import require
 from .parts.range_test import with_range_test
 from .parts.schedule_length import require_fit

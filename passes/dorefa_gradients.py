@@ -17,7 +17,7 @@ from typing import Literal
 from ..compiler.formats import F32, UINTS
 from ..compiler.ir import Attr, Op, Program, Region, Value, attrs, unused
 from ..compiler.types import Scale, TensorType
-from .parts.affine import noise, with_seed
+from .parts.draws import seed_and_step, with_seed
 from .parts.gradients import plain_gradient
 from .parts.names import part, salt_of
 from .parts.select import EXEMPT, quantized
@@ -38,7 +38,7 @@ def dorefa_gradients(
     """
     if g_bits == UNTOUCHED:
         return program.done("dorefa_gradients")
-    draws = noise(program, "g_rounding=noise") if g_rounding == "noise" else ()
+    draws = seed_and_step(program, "g_rounding=noise") if g_rounding == "noise" else ()
     chosen, taken = quantized(program, exempt), program.names()
     codes: dict[str, Value] = {}
 

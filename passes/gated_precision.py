@@ -23,10 +23,11 @@ from typing import Literal
 
 from ..compiler.errors import RecipeError
 from ..compiler.ir import Attr, Op, Program, Region, Value, attrs
+from ..compiler.ir.analysis import is_training
 from ..compiler.ir.ops import FORWARD_GEMMS, GRADIENT_PRODUCTS, OPS
 from ..compiler.types import Scale, TensorType
 from .parts.added_update import added_update
-from .parts.affine import is_training, noise, with_seed
+from .parts.draws import seed_and_step, with_seed
 from .parts.gate_network import ORIGIN, GateNetwork, Passed, f32
 from .parts.options import require
 from .parts.residual_blocks import Block, residual_blocks
@@ -68,7 +69,7 @@ def gated_precision(
             "the precision of such blocks"
         )
     training = is_training(program)
-    drawn = noise(program, "the first parameters of the gates") if training else ()
+    drawn = seed_and_step(program, "the first parameters of the gates") if training else ()
     work = _Gated(program, blocks, choices, _Aim(target, beta, relax, relax_band), drawn)
     out = program.rewrite(work.rule, by="gated_precision")
     return with_seed(_trained(out, work), drawn, used=True)

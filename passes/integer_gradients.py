@@ -15,7 +15,7 @@ from typing import Literal
 from ..compiler.formats import F32, INTS
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
 from ..compiler.types import SCALAR, Scale, TensorType
-from .parts.affine import noise, with_seed
+from .parts.draws import seed_and_step, with_seed
 from .parts.gradients import plain_gradient
 from .parts.names import part, salt_of
 from .parts.select import EXEMPT, quantized
@@ -30,7 +30,7 @@ def integer_gradients(
 ) -> Program:
     """Let both gradient products of each layer read dY in ``gradient_bits`` bits."""
     stochastic = gradient_rounding == "stochastic"
-    draws = noise(program, "gradient_rounding=stochastic") if stochastic else ()
+    draws = seed_and_step(program, "gradient_rounding=stochastic") if stochastic else ()
     format_, chosen, taken = INTS[gradient_bits], quantized(program, exempt), program.names()
     codes: dict[str, Value] = {}
 

@@ -24,7 +24,7 @@ from ..compiler.formats import F32, INTS
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
 from ..compiler.ir.ops import Trait, has
 from ..compiler.types import Scale, TensorType
-from .parts.affine import noise, with_seed
+from .parts.draws import seed_and_step, with_seed
 from .parts.names import part
 from .parts.optimized import widened
 from .parts.select import layers, quantized
@@ -59,7 +59,7 @@ class _Update:
         self.taken = program.names()
         self.shifts = Shifts(self.taken)
         trains = bool(program.region("update").ops)
-        self.noise = noise(program, "integer_update") if trains else ()
+        self.noise = seed_and_step(program, "integer_update") if trains else ()
         self.salt = max(
             (op.int_attr("salt") for _, op in program.ops() if "salt" in op.attrs), default=0
         )

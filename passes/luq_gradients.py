@@ -29,7 +29,7 @@ from ..compiler.formats import F32, LUQ, Format
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
 from ..compiler.ir.ops import WEIGHT_GRADS
 from ..compiler.types import SCALAR, Scale, TensorType
-from .parts.affine import noise, with_seed
+from .parts.draws import seed_and_step, with_seed
 from .parts.gradients import plain_gradient
 from .parts.names import part, salt_of
 from .parts.options import require
@@ -71,7 +71,9 @@ def luq_gradients(
         raise RecipeError("smp=2 averages two random samples; log_nearest makes two equal ones")
     if luq_max == "signed" and hindsight:
         raise RecipeError("hindsight=true averages sizes; set luq_max=size")
-    draws = noise(program, "luq_rounding=stochastic") if luq_rounding == "stochastic" else ()
+    draws = (
+        seed_and_step(program, "luq_rounding=stochastic") if luq_rounding == "stochastic" else ()
+    )
     work = _Luq(program, LUQ[luq_levels], draws, smp, hindsight, luq_max == "signed")
     chosen = quantized(program, exempt)
 

@@ -20,7 +20,7 @@ from typing import Literal
 
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
 from ..compiler.ir.ops import Trait, has
-from .parts.affine import noise, with_seed
+from .parts.draws import seed_and_step, with_seed
 from .parts.names import salt_of
 
 
@@ -35,7 +35,7 @@ def narrow_update(
     steps = [op for op in program.region("update").ops if has(op, Trait.UPDATE)]
     if update_format == "f32" or not steps:
         return program.done("narrow_update")
-    drawn, taken = noise(program, f"update_format={update_format}"), program.names()
+    drawn, taken = seed_and_step(program, f"update_format={update_format}"), program.names()
 
     def rule(region: Region, op: Op) -> tuple[Op, ...] | None:
         if region.name != "update" or not has(op, Trait.UPDATE):

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from ..compiler.errors import RecipeError
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
+from ..compiler.ir.analysis import is_training
 from ..compiler.types import SCALAR
 from .gated_precision import OVER
-from .parts.affine import is_training
 from .parts.options import require
 from .parts.plateau import Plateau
 from .parts.schedules import SCHEDULE

@@ -22,8 +22,10 @@ from typing import Literal
 
 from ..compiler.formats import F32, I32
 from ..compiler.ir import Attr, Op, Program, Region, Value, attrs
+from ..compiler.ir.analysis import is_training
 from ..compiler.types import TensorType
-from .parts.affine import Quantizers, Ranges, check_momentum, is_training, noise, with_seed
+from .parts.affine import Quantizers, Ranges, check_momentum
+from .parts.draws import seed_and_step, with_seed
 from .parts.names import words
 from .parts.options import require
 
@@ -79,7 +81,7 @@ class _RangeNorm:
     ) -> None:
         self.constant, self.chunks, self.bits = constant, chunks, bits
         backward = bits and any(op.kind in BACKWARD for _, op in program.ops())
-        drawn = noise(program, "the rounding of gradients") if backward else ()
+        drawn = seed_and_step(program, "the rounding of gradients") if backward else ()
         self.data = Quantizers(program, "norms", bits or 8, ())
         self.gradients = Quantizers(program, "norm_gradients", bits or 8, drawn)
         self.gradients.taken = self.data.taken

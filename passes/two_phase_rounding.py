@@ -43,7 +43,7 @@ from ..compiler.ir import Op, Program, Region, Value, attrs, unused
 from ..compiler.ir.ops import GRADIENT_PRODUCTS, INPUT_GRADS
 from ..compiler.types import Scale, TensorType
 from .hybrid_fp8 import is_scaled
-from .parts.affine import noise, with_seed
+from .parts.draws import seed_and_step, with_seed
 from .parts.names import part
 from .parts.options import require
 
@@ -79,7 +79,7 @@ def two_phase_rounding(
     for_dx, for_dw = phases if phase == "even_dx" else reversed(phases)
     formats = {k: for_dx if single or k in INPUT_GRADS else for_dw for k in GRADIENT_PRODUCTS}
     how = attrs(up=_up(midpoint, for_dx.radix), tie=radix4_tie, underflow=radix4_underflow)
-    drawn = noise(program, "sr=true") if sr else ()
+    drawn = seed_and_step(program, "sr=true") if sr else ()
     wanted, taken = _wanted(program, formats), program.names()
     rounded: dict[tuple[Value, Format], Value] = {}
 

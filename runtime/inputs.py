@@ -1,6 +1,6 @@
 """Batches on their way in: checked against the program, and laid out as kernels need them.
 
-The only file of the runtime, beside ``step``, that knows torch.
+With ``step`` and ``evaluation`` the edges of the runtime, which know torch.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from typing import Any
 from ..compiler.ir import Program
 from ..compiler.ir.optimizers import Group, OptimizerSpec
 from ..passes.recipe import Recipe
+from ..targets.registry import find_target
 from .bundle import Bundle
 
 
@@ -27,6 +28,11 @@ class Source:
     target: str = "cpu"
     seed: int = 0
     allow: tuple[str, ...] = ()
+
+    def stages(self, captured: Program) -> list[tuple[str, Program]]:
+        """The program after each pass of the recipe, then after each stage of the target's own."""
+        passes = self.recipe.apply(captured)
+        return [*passes, *find_target(self.target).lower(passes[-1][1], self.allow)]
 
 
 def source_of(bundle: Bundle) -> Source:

@@ -11,19 +11,22 @@ import numpy as np
 import torch
 
 from ..compiler.errors import FileError, InputError, RecipeError, closest
-from ..compiler.ir import SEED, Program
+from ..compiler.ir import SEED, Program, Value
 from ..compiler.ir.optimizers import HasGroups
 from ..compiler.ir.text import show
+from ..compiler.types import Shape
 from ..passes.average_weights import AVERAGE
 from ..targets.plan.state import StateLayout, aligned_bytes, state_layout
 from ..targets.registry import BindOptions, Executable, find_target
 from .bundle import Bundle, read, write
+from .evaluation import Evaluation
 from .inputs import check_batch, check_labels, find_labels, to_torch
 from .report.bill import Bill, make_bill, with_spent
 from .source import Source, mapping, source_of
 from .state import State
 
 Recapture = Callable[[Sequence[torch.Tensor]], Source]
+Shapes = tuple[Shape, ...]
 
 
 class Step:
@@ -48,8 +51,8 @@ class Step:
         self._main = _Bound(source, options)
         seeds = {SEED: np.asarray(source.seed)} if SEED in self._main.state_names else {}
         self._state = State(self._main.program, {**seeds, **state})
-        self._variants: dict[tuple[tuple[int, ...], ...], _Bound] = {}
-        self._evaluation: _Evaluation | None = None
+        self._variants: dict[Shapes, _Bound] = {}
+        self._evaluation: Evaluation | None = None
 
     def __repr__(self) -> str:
         """Network, recipe, target and the batch that the step is made for."""
@@ -82,7 +85,7 @@ class Step:
         inputs takes several tensors; one with several outputs gives a tuple.
         """
         if self._evaluation is None:
-            self._evaluation = _Evaluation(self.source, self.options, self._state.layout)
+            self._evaluation = Evaluation(self.source, self.options, self._state.layout)
         made = self._evaluation.run(x, self._state.old)
         return made[0] if len(made) == 1 else tuple(made)
 
@@ -178,23 +181,23 @@ class Step:
             array[...] = self.hyper[name]
 
     def _for_batch(self, batch: Sequence[object]) -> _Bound:
-        shapes = tuple(tuple(t.shape) for t in batch if isinstance(t, torch.Tensor))
-        wanted = tuple(v.type.shape for v in self._main.batch)
-        another_size = len(shapes) == len(wanted) and all(
-            a[1:] == b[1:] and a != b for a, b in zip(shapes, wanted, strict=True)
-        )
-        if not another_size or self._recapture is None:
+        """The program for the batch; the main one refuses whatever does not fit it."""
+        tensors = tuple(t for t in batch if isinstance(t, torch.Tensor))
+        shapes = tuple(tuple(t.shape) for t in tensors)
+        if self._recapture is None or not _resized(shapes, self._main.batch):
             return self._main
         if shapes not in self._variants:
-            source = self._recapture(tuple(t for t in batch if isinstance(t, torch.Tensor)))
+            source = self._recapture(tensors)
             self._variants[shapes] = _Bound(source, self.options, self._state.layout)
         return self._variants[shapes]
 
 
-def _stages(source: Source, captured: Program) -> list[tuple[str, Program]]:
-    """The program after each pass of the recipe, then after each stage of the target's own."""
-    passes = source.recipe.apply(captured)
-    return [*passes, *find_target(source.target).lower(passes[-1][1], source.allow)]
+def _resized(shapes: Shapes, example: Sequence[Value]) -> bool:
+    """Whether each tensor has another number of samples than in the example, and is alike else."""
+    if len(shapes) != len(example):
+        return False
+    pairs = zip(shapes, (v.type.shape for v in example), strict=True)
+    return all(given[1:] == wanted[1:] and given != wanted for given, wanted in pairs)
 
 
 class _Bound:
@@ -203,7 +206,7 @@ class _Bound:
     def __init__(
         self, source: Source, options: BindOptions, layout: StateLayout | None = None
     ) -> None:
-        self.stages = _stages(source, source.train)
+        self.stages = source.stages(source.train)
         self.program = self.stages[-1][1]
         self.state_names = {v.name for v in self.program.state}
         names = set(source.optimizer.inputs())
@@ -213,55 +216,6 @@ class _Bound:
         self.labels = find_labels(self.program)
         place = layout or state_layout(self.program)
         self.executable = find_target(source.target).bind(self.program, place, options)
-
-
-class _Evaluation:
-    """The evaluation program, run in slices of its batch size."""
-
-    def __init__(self, source: Source, options: BindOptions, layout: StateLayout) -> None:
-        self.program = _stages(source, source.evaluation)[-1][1]
-        self.labels = find_labels(self.program)
-        self.executable = find_target(source.target).bind(self.program, layout, options)
-
-    def run(self, given: Sequence[torch.Tensor], state: np.ndarray) -> list[torch.Tensor]:
-        """Outputs for all samples; the last slice is filled up with zeros."""
-        values = self.program.inputs
-        if len(given) != len(values):
-            raise InputError(f"predict takes {len(values)} tensors, not {len(given)}")
-        for x, value in zip(given, values, strict=True):
-            rest = value.type.shape[1:]
-            if not isinstance(x, torch.Tensor) or tuple(x.shape[1:]) != rest:
-                shape = list(x.shape) if isinstance(x, torch.Tensor) else type(x).__name__
-                raise InputError(f"predict takes samples of shape {list(rest)}, not {shape}")
-        size, count = values[0].type.shape[0], len(given[0])
-        if any(len(x) != count for x in given):
-            raise InputError(f"predict takes as many samples of each input, not {_lengths(given)}")
-        parts = [self._slice(given, start, size, state) for start in range(0, count, size)]
-        if len(parts) == 1 and count == size:
-            return parts[0]
-        if not parts:
-            return [torch.zeros((0, *v.type.shape[1:])) for v in self.program.outputs]
-        return [torch.cat(several)[:count] for several in zip(*parts, strict=True)]
-
-    def _slice(
-        self, given: Sequence[torch.Tensor], start: int, size: int, state: np.ndarray
-    ) -> list[torch.Tensor]:
-        filled = []
-        for x in given:
-            part = x[start : start + size]
-            if len(part) < size:
-                part = torch.cat([part, part.new_zeros((size - len(part), *x.shape[1:]))])
-            filled.append(part)
-        ready = check_batch(filled, self.program.inputs)
-        for labels in self.labels:
-            check_labels(ready, self.program.inputs, labels)
-        made = self.executable.run(ready, state, state)
-        return [to_torch(m, v) for m, v in zip(made, self.program.outputs, strict=True)]
-
-
-def _lengths(given: Sequence[torch.Tensor]) -> str:
-    """How many samples each tensor has, in words."""
-    return " and ".join(str(len(x)) for x in given)
 
 
 def load_step(path: str | Path, options: BindOptions, target: str | None = None) -> Step:

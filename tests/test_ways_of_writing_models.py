@@ -51,6 +51,19 @@ class Tied(nn.Module):
         return made
 
 
+class Placed(nn.Module):
+    """A table read at integers that are counted from, to and by any numbers."""
+
+    def __init__(self, *numbers: float) -> None:
+        super().__init__()
+        self.table, self.numbers = nn.Embedding(10, 7), numbers
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The rows on top of the input."""
+        made: Tensor = x + self.table(torch.arange(*self.numbers, dtype=torch.int64))
+        return made
+
+
 class Straight(torch.autograd.Function):
     """Rounding to signs whose gradient passes straight through."""
 
@@ -145,6 +158,14 @@ def test_two_steps_equal_eager(name: str, target: str) -> None:
         torch.testing.assert_close(
             step.predict(*batch[:-1]), model(*batch[:-1]), rtol=1e-4, atol=1e-5
         )
+
+
+@pytest.mark.parametrize("numbers", [(4,), (2, 6), (2.0, 6), (1, 8, 2), (9, 1.0, -2.0)])
+def test_integers_are_counted_as_torch_counts(numbers: tuple[float, ...]) -> None:
+    model, (x, y) = Placed(*numbers), torch.randn(2, 4, 7)
+    sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+    step = quatrain.compile(model, F.mse_loss, (x, y), sgd, recipe="fp32", target="reference")
+    torch.testing.assert_close(step(x, y), F.mse_loss(model(x), y).detach())
 
 
 def test_predict_of_several_inputs_takes_any_number_of_samples() -> None:

@@ -7,6 +7,7 @@ and keeps its data gradient, weight gradient and bias gradient as ops of their o
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -31,59 +32,70 @@ library.define(f"conv_t_dw(Tensor g, Tensor x, Tensor w_like, {GEOMETRY}) -> Ten
 Ints = list[int]
 
 
-def _conv(
-    x: Tensor,
-    w: Tensor,
-    b: Tensor | None,
-    stride: Ints,
-    pad: Ints,
-    dilation: Ints,
-    groups: int,
-    layer: str,
-) -> Tensor:
-    return torch.conv2d(x, w, b, stride, pad, dilation, groups)
+@dataclass(frozen=True, slots=True)
+class Convolution:
+    """A convolution's settings, in the order of ``GEOMETRY``, and its three products.
+
+    A transposed convolution has the same products in other roles. ATen's ops, because those of
+    ``torch.nn.functional`` are replaced while a graph is traced.
+    """
+
+    stride: Ints
+    padding: Ints
+    dilation: Ints
+    groups: int
+    layer: str
+
+    def forward(self, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
+        """y"""
+        y: Tensor = aten.convolution(x, w, b, *self._arguments())
+        return y
+
+    def dx(self, g: Tensor, x_like: Tensor, w: Tensor) -> Tensor:
+        """The gradient of x, of which only the shape is read."""
+        return self._backward(g, x_like, w, [True, False, False])[0]
+
+    def dw(self, g: Tensor, x: Tensor, w_like: Tensor) -> Tensor:
+        """The gradient of w, of which only the shape is read."""
+        return self._backward(g, x, w_like, [False, True, False])[1]
+
+    def _backward(self, g: Tensor, x: Tensor, w: Tensor, wanted: list[bool]) -> list[Tensor]:
+        return list(aten.convolution_backward(g, x, w, None, *self._arguments(), wanted))
+
+    def _arguments(self) -> tuple[Any, ...]:
+        transposed, output_padding = False, [0, 0]
+        sizes = self.stride, self.padding, self.dilation
+        return (*sizes, transposed, output_padding, self.groups)
 
 
-def _conv_backward(
-    g: Tensor,
-    x: Tensor,
-    w: Tensor,
-    stride: Ints,
-    pad: Ints,
-    dilation: Ints,
-    groups: int,
-    mask: list[bool],
-) -> tuple[Tensor, Tensor, Tensor]:
-    grads: tuple[Tensor, Tensor, Tensor] = aten.convolution_backward(
-        g, x, w, None, stride, pad, dilation, False, [0, 0], groups, mask
-    )
-    return grads
+def _conv(x: Tensor, w: Tensor, b: Tensor | None, *geometry: Any) -> Tensor:
+    return Convolution(*geometry).forward(x, w, b)
 
 
-def _conv_dx(
-    g: Tensor,
-    x: Tensor,
-    w: Tensor,
-    stride: Ints,
-    pad: Ints,
-    dilation: Ints,
-    groups: int,
-    layer: str,
-) -> Tensor:
-    return _conv_backward(g, x, w, stride, pad, dilation, groups, [True, False, False])[0]
+def _conv_dx(g: Tensor, x_like: Tensor, w: Tensor, *geometry: Any) -> Tensor:
+    return Convolution(*geometry).dx(g, x_like, w)
 
 
-def _conv_dw(
-    g: Tensor,
-    x: Tensor,
-    w: Tensor,
-    stride: Ints,
-    pad: Ints,
-    dilation: Ints,
-    groups: int,
-    layer: str,
-) -> Tensor:
-    return _conv_backward(g, x, w, stride, pad, dilation, groups, [False, True, False])[1]
+def _conv_dw(g: Tensor, x: Tensor, w_like: Tensor, *geometry: Any) -> Tensor:
+    return Convolution(*geometry).dw(g, x, w_like)
+
+
+def _conv_t(x: Tensor, w: Tensor, b: Tensor | None, size: Ints, *geometry: Any) -> Tensor:
+    y = Convolution(*geometry).dx(x, _conv_t_shape(x, w, b, size, *geometry), w)
+    return y if b is None else y + b.reshape(1, -1, 1, 1)
+
+
+def _conv_t_shape(x: Tensor, w: Tensor, b: Tensor | None, size: Ints, *geometry: Any) -> Tensor:
+    channels = w.shape[1] * Convolution(*geometry).groups
+    return x.new_empty((x.shape[0], channels, *size))
+
+
+def _conv_t_dx(g: Tensor, w: Tensor, *geometry: Any) -> Tensor:
+    return Convolution(*geometry).forward(g, w)
+
+
+def _conv_t_dw(g: Tensor, x: Tensor, w_like: Tensor, *geometry: Any) -> Tensor:
+    return Convolution(*geometry).dw(x, g, w_like)
 
 
 def _linear(x: Tensor, w: Tensor, b: Tensor | None, layer: str) -> Tensor:
@@ -99,57 +111,8 @@ def _linear_dw(g: Tensor, x: Tensor, layer: str) -> Tensor:
     return g.t() @ x
 
 
-def _conv_t(
-    x: Tensor,
-    w: Tensor,
-    b: Tensor | None,
-    size: Ints,
-    stride: Ints,
-    pad: Ints,
-    dilation: Ints,
-    groups: int,
-    layer: str,
-) -> Tensor:
-    like = x.new_empty((x.shape[0], w.shape[1] * groups, *size))
-    mask = [True, False, False]
-    y = _conv_backward(x, like, w, stride, pad, dilation, groups, mask)[0]
-    return y if b is None else y + b.reshape(1, -1, 1, 1)
-
-
-def _conv_t_dx(
-    g: Tensor, w: Tensor, stride: Ints, pad: Ints, dilation: Ints, groups: int, layer: str
-) -> Tensor:
-    return torch.conv2d(g, w, None, stride, pad, dilation, groups)
-
-
-def _conv_t_dw(
-    g: Tensor,
-    x: Tensor,
-    w: Tensor,
-    stride: Ints,
-    pad: Ints,
-    dilation: Ints,
-    groups: int,
-    layer: str,
-) -> Tensor:
-    return _conv_backward(x, g, w, stride, pad, dilation, groups, [False, True, False])[1]
-
-
 def _bias_grad(g: Tensor, layer: str) -> Tensor:
     return g.sum([0, *range(2, g.ndim)])
-
-
-def _fake_conv(
-    x: Tensor,
-    w: Tensor,
-    b: Tensor | None,
-    stride: Ints,
-    pad: Ints,
-    dilation: Ints,
-    groups: int,
-    layer: str,
-) -> Tensor:
-    return aten.convolution(x, w, b, stride, pad, dilation, False, [0, 0], groups)  # type: ignore[no-any-return]
 
 
 KERNELS = {
@@ -165,25 +128,23 @@ KERNELS = {
     "conv_t_dw": _conv_t_dw,
 }
 SHAPES: dict[str, Callable[..., Tensor]] = {
-    "conv": _fake_conv,
+    "conv": _conv,
     "conv_dx": lambda g, x, w, *rest: torch.empty_like(x),
     "conv_dw": lambda g, x, w, *rest: torch.empty_like(w),
     "linear": lambda x, w, b, layer: x.new_empty((x.shape[0], w.shape[0])),
     "linear_dx": lambda g, w, layer: g.new_empty((g.shape[0], w.shape[1])),
     "linear_dw": lambda g, x, layer: g.new_empty((g.shape[1], x.shape[1])),
     "bias_grad": lambda g, layer: g.new_empty((g.shape[1],)),
-    "conv_t": lambda x, w, b, size, *rest: x.new_empty((x.shape[0], w.shape[1] * rest[-2], *size)),
-    "conv_t_dx": lambda g, w, *rest: aten.convolution(
-        g, w, None, *rest[:3], False, [0, 0], rest[3]
-    ),
+    "conv_t": _conv_t_shape,
+    "conv_t_dx": _conv_t_dx,
     "conv_t_dw": lambda g, x, w, *rest: torch.empty_like(w),
 }
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, w, b, *rest = inputs
+    x, w, b, *ctx.rest = inputs
     ctx.save_for_backward(x, w)
-    ctx.rest, ctx.has_bias = rest, b is not None
+    ctx.has_bias = b is not None
 
 
 def _bias_part(ctx: Any, g: Tensor) -> Tensor | None:
@@ -195,27 +156,22 @@ def _backward_of_conv(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     x, w = ctx.saved_tensors
     dx = qtr.conv_dx(g, x, w, *ctx.rest) if ctx.needs_input_grad[0] else None
     dw = qtr.conv_dw(g, x, w, *ctx.rest) if ctx.needs_input_grad[1] else None
-    return dx, dw, _bias_part(ctx, g), None, None, None, None, None
+    return dx, dw, _bias_part(ctx, g), *(None for _ in ctx.rest)
 
 
 def _backward_of_linear(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     x, w = ctx.saved_tensors
     dx = qtr.linear_dx(g, w, *ctx.rest) if ctx.needs_input_grad[0] else None
     dw = qtr.linear_dw(g, x, *ctx.rest) if ctx.needs_input_grad[1] else None
-    return dx, dw, _bias_part(ctx, g), None
-
-
-def _save_transposed(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    x, w, b, _, *rest = inputs
-    ctx.save_for_backward(x, w)
-    ctx.rest, ctx.has_bias = rest, b is not None
+    return dx, dw, _bias_part(ctx, g), *(None for _ in ctx.rest)
 
 
 def _backward_of_conv_t(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     x, w = ctx.saved_tensors
-    dx = qtr.conv_t_dx(g, w, *ctx.rest) if ctx.needs_input_grad[0] else None
-    dw = qtr.conv_t_dw(g, x, w, *ctx.rest) if ctx.needs_input_grad[1] else None
-    return dx, dw, _bias_part(ctx, g), None, None, None, None, None, None
+    _size, *geometry = ctx.rest
+    dx = qtr.conv_t_dx(g, w, *geometry) if ctx.needs_input_grad[0] else None
+    dw = qtr.conv_t_dw(g, x, w, *geometry) if ctx.needs_input_grad[1] else None
+    return dx, dw, _bias_part(ctx, g), *(None for _ in ctx.rest)
 
 
 for _name, _kernel in KERNELS.items():
@@ -223,4 +179,4 @@ for _name, _kernel in KERNELS.items():
     register_fake(f"qtr::{_name}", SHAPES[_name], lib=library)
 register_autograd("qtr::conv", _backward_of_conv, setup_context=_save, lib=library)
 register_autograd("qtr::linear", _backward_of_linear, setup_context=_save, lib=library)
-register_autograd("qtr::conv_t", _backward_of_conv_t, setup_context=_save_transposed, lib=library)
+register_autograd("qtr::conv_t", _backward_of_conv_t, setup_context=_save, lib=library)

@@ -12,6 +12,11 @@ from .ops import OPS, PRODUCTS
 from .program import Op, Program, Value
 
 
+def is_training(program: Program) -> bool:
+    """Whether the program computes gradients; one that evaluates has a forward region alone."""
+    return any(r.name == "backward" for r in program.regions)
+
+
 def saved(program: Program) -> tuple[Value, ...]:
     """What crosses from forward to later regions: a set difference, in order of definition.
 

@@ -29,19 +29,27 @@ def embedding_backward(b: Builder, call: Call) -> None:
     b.bind(call, b.one("embedding_grad", inputs, "dw", shape, padding_index=padding))
 
 
-def arange(b: Builder, call: Call) -> None:
-    """Integers at even distances."""
-    shape, made = result_shape(call), call.results[0]
-    assert made is not None
-    numbers = [a for a in call.args[:3] if isinstance(a, int) and not isinstance(a, bool)]
-    if made.dtype != "int64":
-        raise refuse(call, f"counts in {made.dtype}; only integers are supported")
-    head = call.op.removeprefix("aten.arange.")
-    start = 0 if head == "default" else numbers[0]
-    step = numbers[2] if head == "start_step" and len(numbers) > 2 else 1
-    type_ = TensorType(shape, I64)
-    (n,) = b.emit("iota", (), [("arange", type_)], start=start, step=step)
-    b.bind(call, n)
+def arange(*, start: int | None = None, step: int | None = None) -> Lowering:
+    """Lowering of integers at even distances; ``start`` and ``step`` are places of arguments."""
+
+    def lower(b: Builder, call: Call) -> None:
+        (made,) = call.results
+        assert made is not None
+        if made.dtype != "int64":
+            raise refuse(call, f"counts in {made.dtype}; only integers are supported")
+        first = 0 if start is None else _whole(call, start)
+        by = 1 if step is None else _whole(call, step)
+        type_ = TensorType(made.shape, I64)
+        b.bind(call, *b.emit("iota", (), [("arange", type_)], start=first, step=by))
+
+    return lower
+
+
+def _whole(call: Call, i: int) -> int:
+    value = number(call.args[i])
+    if not value.is_integer():
+        raise refuse(call, f"counts with {value}; only integers are supported")
+    return int(value)
 
 
 def resample(b: Builder, call: Call) -> None:
@@ -124,9 +132,9 @@ def dropout(b: Builder, call: Call) -> None:
 
 
 INDEX: dict[str, Lowering] = {
-    "aten.arange.default": arange,
-    "aten.arange.start": arange,
-    "aten.arange.start_step": arange,
+    "aten.arange.default": arange(),
+    "aten.arange.start": arange(start=0),
+    "aten.arange.start_step": arange(start=0, step=2),
     "aten.embedding.default": embedding,
     "aten.embedding_dense_backward.default": embedding_backward,
     "aten.flip.default": flip,

@@ -154,17 +154,19 @@ def masked_fill(b: Builder, call: Call) -> None:
     b.bind(call, chosen(b, b.of(c), value, x, result_shape(call)))
 
 
-def clamp(b: Builder, call: Call) -> None:
-    """min(max(x, low), high), also as hardtanh and with one of the two."""
-    x, low, high = (*call.args, None)[:3]
-    v = b.of(x)
-    if "clamp_max" in call.op:
-        low, high = None, low
-    if low is not None:
-        v = b.one("clamp_min", (v,), "clamp_min", shape_of(v), low=number(low))
-    if high is not None:
-        v = b.one("clamp_max", (v,), "clamp_max", shape_of(v), high=number(high))
-    b.bind(call, v)
+def clamp(*, low: int | None = None, high: int | None = None) -> Lowering:
+    """Lowering of min(max(x, low), high); each limit is the argument at that place, or none."""
+
+    def lower(b: Builder, call: Call) -> None:
+        v = b.of(call.args[0])
+        least, most = (None if i is None else call.args[i] for i in (low, high))
+        if least is not None:
+            v = b.one("clamp_min", (v,), "clamp_min", shape_of(v), low=number(least))
+        if most is not None:
+            v = b.one("clamp_max", (v,), "clamp_max", shape_of(v), high=number(most))
+        b.bind(call, v)
+
+    return lower
 
 
 def hardtanh_backward(b: Builder, call: Call) -> None:
@@ -285,10 +287,10 @@ MATH: dict[str, Lowering] = {
     "aten.where.self": where,
     "aten.masked_fill.Scalar": masked_fill,
     "aten.masked_fill.Tensor": masked_fill,
-    "aten.clamp.default": clamp,
-    "aten.clamp_min.default": clamp,
-    "aten.clamp_max.default": clamp,
-    "aten.hardtanh.default": clamp,
+    "aten.clamp.default": clamp(low=1, high=2),
+    "aten.clamp_min.default": clamp(low=1),
+    "aten.clamp_max.default": clamp(high=1),
+    "aten.hardtanh.default": clamp(low=1, high=2),
     "aten.hardtanh_backward.default": hardtanh_backward,
     "aten.maximum.default": better("maximum"),
     "aten.minimum.default": better("minimum"),

@@ -76,8 +76,8 @@ def _sum(b: Builder, call: Call, sign: float) -> None:
     elif left is not None:
         made = shifted(b, scaled(b, operand(b, y, shape), sign * alpha), left)
     else:
-        kind, part = ("add", "add") if sign > 0 else ("sub", "sub")
-        part = "sum" if (kind, b.region) == ("add", "backward") else part
+        kind = "add" if sign > 0 else "sub"
+        part = "sum" if (kind, b.region) == ("add", "backward") else kind
         both = operand(b, x, shape), scaled(b, operand(b, y, shape), alpha)
         made = b.one(kind, both, part, shape)
     b.bind(call, made)
@@ -129,17 +129,18 @@ def relu_backward(b: Builder, call: Call) -> None:
     b.bind(call, b.one("relu_grad", (b.of(g), b.of(y)), part, result_shape(call)))
 
 
-def reduction(kind: str) -> Lowering:
-    """Lowering of ``sum`` or ``mean`` over some dimensions or all."""
+def reduction(kind: str, *, dims: int | None = None, keepdim: int | None = None) -> Lowering:
+    """Lowering of ``sum``, ``mean`` or ``max``.
+
+    ``dims`` and ``keepdim`` are the places of these arguments; a call that has no such argument
+    reduces over all dimensions and keeps none.
+    """
 
     def lower(b: Builder, call: Call) -> None:
-        x = b.of(call.args[0])
-        named = ".dim" in call.op or "amax" in call.op or call.op.startswith("prims.")
-        over = call.args[1] if named else None
-        keepdim = not call.op.startswith("prims.") and named and bool(call.args[2])
-        dims = dims_of(over, len(shape_of(x)))
-        shape = result_shape(call)
-        b.bind(call, b.one(kind, (x,), kind, shape, dims=dims, keepdim=keepdim) if dims else x)
+        x, shape = b.of(call.args[0]), result_shape(call)
+        over = dims_of(None if dims is None else call.args[dims], len(shape_of(x)))
+        keep = keepdim is not None and bool(call.args[keepdim])
+        b.bind(call, b.one(kind, (x,), kind, shape, dims=over, keepdim=keep) if over else x)
 
     return lower
 
@@ -149,17 +150,23 @@ def expand(b: Builder, call: Call) -> None:
     b.bind(call, broadcast(b, b.of(call.args[0]), result_shape(call)))
 
 
-def full(b: Builder, call: Call) -> None:
-    """A constant tensor."""
-    head = call.op.split(".")[1]
-    value = 1.0 if head.endswith("ones") else 0.0
-    if head in FILLED:
-        value = number(call.args[FILLED[head]])
-    b.bind(call, b.constant(result_shape(call), value))
+def filled(value: float) -> Lowering:
+    """Lowering of a tensor of zeros or ones."""
+
+    def lower(b: Builder, call: Call) -> None:
+        b.bind(call, b.constant(result_shape(call), value))
+
+    return lower
 
 
-# Where the number of a constant stands among the arguments.
-FILLED = {"full": 1, "full_like": 1, "new_full": 2, "scalar_tensor": 0, "fill": 1}
+def full(*, at: int) -> Lowering:
+    """Lowering of a constant tensor whose number is the argument ``at``."""
+
+    def lower(b: Builder, call: Call) -> None:
+        b.bind(call, b.constant(result_shape(call), number(call.args[at])))
+
+    return lower
+
 
 POINTWISE: dict[str, Lowering] = {
     "aten.add.Tensor": add,
@@ -176,22 +183,22 @@ POINTWISE: dict[str, Lowering] = {
     "aten.relu.default": relu,
     "aten.threshold_backward.default": relu_backward,
     "aten.sum.default": reduction("sum"),
-    "aten.sum.dim_IntList": reduction("sum"),
-    "prims.sum.default": reduction("sum"),
-    "aten.amax.default": reduction("max"),
-    "prims.amax.default": reduction("max"),
+    "aten.sum.dim_IntList": reduction("sum", dims=1, keepdim=2),
+    "prims.sum.default": reduction("sum", dims=1),
+    "aten.amax.default": reduction("max", dims=1, keepdim=2),
+    "prims.amax.default": reduction("max", dims=1),
     "aten.max.default": reduction("max"),
-    "aten.max.dim": reduction("max"),
+    "aten.max.dim": reduction("max", dims=1, keepdim=2),
     "aten.mean.default": reduction("mean"),
-    "aten.mean.dim": reduction("mean"),
+    "aten.mean.dim": reduction("mean", dims=1, keepdim=2),
     "aten.expand.default": expand,
-    "aten.full.default": full,
-    "aten.full_like.default": full,
-    "aten.new_full.default": full,
-    "aten.scalar_tensor.default": full,
-    "aten.fill.Scalar": full,
-    "aten.zeros.default": full,
-    "aten.new_zeros.default": full,
-    "aten.ones.default": full,
-    "aten.new_ones.default": full,
+    "aten.full.default": full(at=1),
+    "aten.full_like.default": full(at=1),
+    "aten.new_full.default": full(at=2),
+    "aten.scalar_tensor.default": full(at=0),
+    "aten.fill.Scalar": full(at=1),
+    "aten.zeros.default": filled(0.0),
+    "aten.new_zeros.default": filled(0.0),
+    "aten.ones.default": filled(1.0),
+    "aten.new_ones.default": filled(1.0),
 }

@@ -1,4 +1,4 @@
-"""What passes over affine codes share: the number of bits, ranges, noise, the ops of a quantizer.
+"""What passes over affine codes share: the number of bits, ranges, the ops of a quantizer.
 
 All quantizers of a pass read their bits from one value, a ``constant`` of the region they are in: a
 schedule puts another op in its place.
@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ...compiler.errors import RecipeError
-from ...compiler.formats import F32, I64, UINT16, UINTS, Format
-from ...compiler.ir import SEED, STEP, Op, Program, Value, attrs, unused
+from ...compiler.formats import F32, UINT16, UINTS, Format
+from ...compiler.ir import Op, Program, Value, attrs, unused
 from ...compiler.types import SCALAR, Scale, TensorType
 from .names import part
 from .options import require
@@ -139,27 +138,3 @@ class Ranges:
 def check_momentum(momentum: float) -> None:
     """RecipeError where no share of a running range."""
     require(0 < momentum <= 1, f"range_momentum={momentum:g} does not lie above 0 and up to 1")
-
-
-def is_training(program: Program) -> bool:
-    """Whether the program computes gradients; one that evaluates has a forward region alone."""
-    return any(r.name == "backward" for r in program.regions)
-
-
-def noise(program: Program, option: str) -> tuple[Value, ...]:
-    """The seed and the step counter; none in a program that only evaluates.
-
-    RecipeError, naming the ``option`` that wants them, where nothing counts the steps.
-    """
-    if not is_training(program):
-        return ()
-    known = {v.name: v for v in program.state}
-    if STEP not in known:
-        raise RecipeError(f"{option} draws new numbers in each step, but nothing counts the steps")
-    return known.get(SEED) or Value(SEED, TensorType((), I64)), known[STEP]
-
-
-def with_seed(program: Program, seed: tuple[Value, ...], used: bool) -> Program:
-    """``program`` with the seed that ``noise`` made among its state, where it is new and used."""
-    new = bool(seed) and used and seed[0] not in program.state
-    return program.with_state({seed[0]: 0.0}) if new else program

@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 from ...compiler.errors import RecipeError
 from ...compiler.formats import F32
 from ...compiler.ir import Op, Program, Value, attrs, unused
+from ...compiler.ir.analysis import is_training
 from ...compiler.types import SCALAR, TensorType
-from .affine import is_training
 from .options import require
 from .schedules import SCHEDULE
 

@@ -34,10 +34,10 @@ def command(name: Name = None, as_json: Json = False) -> None:
 
 
 def _show(name: str, as_json: bool) -> None:
-    from ..gemm_units import gemm_units, summary
+    from ..units_by_format import summary, units_by_format
 
     find_target(name)
-    found = gemm_units(name)
+    found = units_by_format(name)
     if as_json:
         terminal.write_json(
             [

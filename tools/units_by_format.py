@@ -35,7 +35,7 @@ SHAPES = {
 Pairs = list[tuple[str, str]]
 
 
-def gemm_units(target: str) -> dict[tuple[str, str], Pairs]:
+def units_by_format(target: str) -> dict[tuple[str, str], Pairs]:
     """The pairs of operand formats by op and unit; pairs without a kernel are under their own."""
     assert set(SHAPES) == GEMMS, "every GEMM has shapes"
     found: dict[tuple[str, str], Pairs] = {}

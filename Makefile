@@ -4,12 +4,14 @@
 # make wheel  dist/*.whl               make clean  forget everything that was made
 #
 # PIP_ARGS goes to every pip install, for example PIP_ARGS="--index-url https://..."
+# JOBS is the number of processes that share the tests; 0 runs them in one, for a debugger.
 # PYTHON names the interpreter that makes .venv (3.11 or later).
 
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PIP_ARGS ?=
 PYTEST_ARGS ?=
+JOBS ?= auto
 DEMO_ARGS ?=
 BIN := .venv/bin
 # One thread for each math library: the tests are many and small, and those that ask for threads
@@ -23,7 +25,7 @@ demo: .venv/.demo
 	$(BIN)/quatrain demo -o build/demo $(DEMO_ARGS)
 
 test: .venv/.dev
-	$(ONE_THREAD) $(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
 
 lint: .venv/.dev
 	$(BIN)/ruff check

@@ -26,9 +26,14 @@ def quatrain(capsys: pytest.CaptureFixture[str]) -> Quatrain:
 
 @pytest.fixture(autouse=True, scope="session")
 def kernel_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """One cache of compiled kernels for the session: not the user's, and empty at first."""
+    """One cache of compiled kernels for the session: not the user's, and empty at first.
+
+    Worker processes share it: each of their folders lies in the session's.
+    """
     before = os.environ.get("QUATRAIN_CACHE")
-    os.environ["QUATRAIN_CACHE"] = str(tmp_path_factory.mktemp("kernels"))
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    os.environ["QUATRAIN_CACHE"] = str(shared / "kernels")
     yield
     del os.environ["QUATRAIN_CACHE"]
     if before is not None:

@@ -36,6 +36,7 @@ from quatrain.targets.plan.layout import Layout
 from quatrain.targets.plan.plan import Plan
 from quatrain.targets.plan.state import state_layout
 from quatrain.targets.reference.evaluate import evaluate
+from quatrain.tools.env import cache_dir
 
 # Sums of floats, and exp and log: the order of summation is the kernel's own.
 FLOAT_SUMS = frozenset(
@@ -103,9 +104,13 @@ def compare(program: Program, given: Mapping[str, Tensor], cpu: CpuInfo) -> Iter
 
 
 def compile_all(kernels: Sequence[Kernel], cpu: CpuInfo) -> None:
-    """Put what is new of ``kernels`` into COMPILED: together, which takes less than one by one."""
+    """Put what is new of ``kernels`` into COMPILED: together, and from the cache of the steps.
+
+    A kernel is compiled apart from the step that calls it, so that a step's are these.
+    """
     new = {(k.spec, cpu): k for k in kernels if (k.spec, cpu) not in COMPILED}
-    COMPILED.update(zip(new, compile_kernels(list(new.values()), cpu), strict=True))
+    made = compile_kernels(list(new.values()), cpu, cache_dir())
+    COMPILED.update(zip(new, made, strict=True))
 
 
 def compare_kernel(

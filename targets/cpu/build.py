@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -58,7 +59,9 @@ def compile_kernel(kernel: Kernel, cpu: CpuInfo) -> Compiled:
     return compile_kernels([kernel], cpu)[0]
 
 
-def compile_kernels(kernels: Sequence[Kernel], cpu: CpuInfo) -> list[Compiled]:
-    """Compile several, which takes less than one by one."""
-    loaded = load_kernels((kernel.spec for kernel in kernels), cpu, None)
+def compile_kernels(
+    kernels: Sequence[Kernel], cpu: CpuInfo, cache_dir: Path | None = None
+) -> list[Compiled]:
+    """Compile several, which takes less than one by one; those in a cache folder are there."""
+    loaded = load_kernels((kernel.spec for kernel in kernels), cpu, cache_dir)
     return [Compiled(loaded[kernel.spec], len(kernel.outputs)) for kernel in kernels]

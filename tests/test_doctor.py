@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
@@ -41,6 +42,21 @@ def test_an_untried_version_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metadata, "version", lambda name: "99.1.0+cpu")
     for found in (doctor.torch(), doctor.tvm()):
         assert found.mark is Mark.BAD and "99.1.0+cpu was never tried" in found.text
+
+
+@pytest.mark.parametrize(
+    ("found", "mark", "words"),
+    [
+        ((3, 10, 9), Mark.BAD, "needs 3.11 or later"),
+        ((3, 11, 0), Mark.GOOD, ""),
+        ((3, 99, 0), Mark.NOTE, "tried up to 3."),
+    ],
+)
+def test_pythons(
+    monkeypatch: pytest.MonkeyPatch, found: tuple[int, int, int], mark: Mark, words: str
+) -> None:
+    monkeypatch.setattr(sys, "version_info", found)
+    assert doctor.python().mark is mark and words in doctor.python().text
 
 
 def test_a_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from ..targets.cpu.info import flags
 from . import env
 
 TVM_TRIED = ("0.27",)
-OLDEST_PYTHON = (3, 11)
+PYTHON_TRIED = ((3, 11), (3, 12), (3, 13))
 NEEDED = ("numpy", "ml_dtypes", "networkx", "safetensors", "rich", "typer")
 OPTIONAL = {"scikit-learn": "the data set digits", "onnx": "export", "onnxruntime": "its test"}
 SHOWN_FEATURES = (
@@ -50,11 +50,14 @@ class Finding:
 
 
 def python() -> Finding:
-    """The interpreter."""
-    good = sys.version_info[:2] >= OLDEST_PYTHON
+    """The interpreter; a newer one than those that were tried may well do."""
     text = f"{platform.python_version()} at {sys.executable}"
-    need = "" if good else f"; needs {'.'.join(map(str, OLDEST_PYTHON))} or later"
-    return Finding("Python", Mark.GOOD if good else Mark.BAD, text + need)
+    oldest, newest = (".".join(map(str, v)) for v in (PYTHON_TRIED[0], PYTHON_TRIED[-1]))
+    if sys.version_info[:2] < PYTHON_TRIED[0]:
+        return Finding("Python", Mark.BAD, f"{text}; needs {oldest} or later")
+    if sys.version_info[:2] > PYTHON_TRIED[-1]:
+        return Finding("Python", Mark.NOTE, f"{text}; tried up to {newest}")
+    return Finding("Python", Mark.GOOD, text)
 
 
 def quatrain() -> Finding:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..errors import CaptureError
 
-TRIED = ("2.13",)
+TRIED = ("2.11", "2.12", "2.13", "2.14", "2.15")
 
 
 def require_tried(found: str) -> None:
@@ -15,8 +15,7 @@ def require_tried(found: str) -> None:
     """
     release = ".".join(found.split("+")[0].split(".")[:2])
     if release not in TRIED:
-        versions = ", ".join(f"{v}.x" for v in TRIED)
         raise CaptureError(
-            f"torch {found} is installed, but capture works with torch {versions} only: "
-            f'run pip install "torch=={TRIED[-1]}.*"'
+            f"torch {found} is installed, but capture works with torch {TRIED[0]} to {TRIED[-1]} "
+            f'only: run pip install "torch=={TRIED[-1]}.*"'
         )

@@ -20,7 +20,7 @@ from ...tir.expr import Code, Expr, Index
 from ..dialect import function
 from ..gemm.epilogue import GemmBuffers, epilogue
 from ..gemm.rows import BandUnpacker
-from ..gemm.spec import Gemm, GemmSpec, ways
+from ..gemm.spec import GemmRequest, GemmSpec, ways
 from ..gemm.units import ON_BF16_TILE, ON_INT8_TILE
 from ..gemm.unpack import StoredTensor, Unpacker
 from ..gemm.vectors import fill, least, split
@@ -32,7 +32,7 @@ from .taps_plan import AmxTapsPlan, plan_amx_taps
 from .tiles import COLUMNS, ROW_BYTES, ROWS, TileShape, tiles
 
 
-def _sums(gemm: Gemm) -> int | None:
+def _sums(gemm: GemmRequest) -> int | None:
     whole = gemm.groups == 1 and not gemm.weight_grad and gemm.accumulation is None
     return gemm.length if whole else None
 

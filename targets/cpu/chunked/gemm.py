@@ -19,7 +19,7 @@ from ...tir.expr import Code, Expr, Vectors, i32, load, typed
 from ..dialect import function
 from ..gemm.epilogue import GemmBuffers
 from ..gemm.shapes import shape4
-from ..gemm.spec import Gemm, GemmSpec, Way
+from ..gemm.spec import GemmRequest, GemmSpec, Way
 from ..gemm.units import FLOAT, IN_F32, Dot
 from ..gemm.vectors import split
 from .frame import BorderedAxis, Results, axes, lanes_of, numbers
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 SUMS = 8
 
 
-def _dot(gemm: Gemm) -> Dot | None:
+def _dot(gemm: GemmRequest) -> Dot | None:
     return None if gemm.accumulation is None else FLOAT
 
 

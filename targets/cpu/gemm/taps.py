@@ -21,7 +21,7 @@ from .geometry import Phase
 from .panel import PanelWriter
 from .products import EachTap, Factors, Patch, Products
 from .rows import BandUnpacker
-from .spec import Gemm, GemmSpec, ways
+from .spec import GemmRequest, GemmSpec, ways
 from .starts import Starts, starts
 from .taps_plan import BYTES, TapsPlan, plan_taps
 from .units import EVERY_DOT, IN_F32, IN_INT32, IN_INT64
@@ -29,12 +29,12 @@ from .unpack import StoredTensor, Unpacker
 from .vectors import Registers, fill, least, split
 
 
-def _sums(gemm: Gemm) -> int | None:
+def _sums(gemm: GemmRequest) -> int | None:
     taps = not gemm.weight_grad and gemm.accumulation is None
     return gemm.length if taps and not gemm.depthwise else None
 
 
-def depthwise_sums(gemm: Gemm) -> int | None:
+def depthwise_sums(gemm: GemmRequest) -> int | None:
     """See ``ways``: of forward and dX GEMMs in which every channel is a group."""
     taps = not gemm.weight_grad and gemm.accumulation is None
     return gemm.length if taps and gemm.depthwise else None

@@ -12,7 +12,7 @@ pytest.importorskip("tvm")
 from quatrain.compiler.errors import TargetError
 from quatrain.compiler.formats import BF16, F32, FP4_EVEN, FP8_152, INT4, INT16, UINT4
 from quatrain.targets.cpu.choose import choose
-from quatrain.targets.cpu.gemm.spec import Gemm, GemmSpec
+from quatrain.targets.cpu.gemm.spec import GemmRequest, GemmSpec
 from quatrain.targets.cpu.info import CpuInfo, named
 from quatrain.targets.cpu.ways import WAYS
 from quatrain.targets.plan.kernel import Unit
@@ -46,9 +46,9 @@ def specs() -> Iterator[GemmSpec]:
         yield from (spec_of(case, cpu) for case in CASES)
 
 
-def asked(spec: GemmSpec) -> Gemm:
+def asked(spec: GemmSpec) -> GemmRequest:
     """The GEMM that a spec answers."""
-    return Gemm(**{f.name: getattr(spec, f.name) for f in fields(Gemm)})
+    return GemmRequest(**{f.name: getattr(spec, f.name) for f in fields(GemmRequest)})
 
 
 def test_the_chosen_way_is_the_fastest_that_takes_a_gemm() -> None:

@@ -17,7 +17,7 @@ from ...compiler.ir.accumulation import accumulation
 from ...compiler.types import TensorType
 from ..plan.kernel import Kernel, Slot, slots_of
 from ..plan.layout import Layout, Order
-from .gemm.spec import Gemm, GemmSpec, Steps, Way
+from .gemm.spec import GemmRequest, GemmSpec, Steps, Way
 from .info import CpuInfo
 from .lowering import check_gemm
 from .ways import WAYS
@@ -31,7 +31,7 @@ TRANSPOSED = {
 EXCHANGED = frozenset({"conv2d_transpose_weight_grad"})
 
 
-def choose(gemm: Gemm, among: Sequence[Way] = WAYS) -> GemmSpec:
+def choose(gemm: GemmRequest, among: Sequence[Way] = WAYS) -> GemmSpec:
     """The spec of the fastest way that takes ``gemm``.
 
     Raises TargetError where none does, or where two of the same peak do.
@@ -43,7 +43,9 @@ def choose(gemm: Gemm, among: Sequence[Way] = WAYS) -> GemmSpec:
         names = " and ".join(way.name for way, _ in best) or "no kernel"
         raise TargetError(f"cpu: {gemm.name} is taken by {names}; one way must be the fastest")
     ((way, dot),) = best
-    return GemmSpec(**{f.name: getattr(gemm, f.name) for f in fields(Gemm)}, way=way, dot=dot)
+    return GemmSpec(
+        **{f.name: getattr(gemm, f.name) for f in fields(GemmRequest)}, way=way, dot=dot
+    )
 
 
 def gemm_kernel(ops: tuple[Op, ...], orders: Mapping[Value, Order], cpu: CpuInfo) -> Kernel:
@@ -58,7 +60,7 @@ def gemm_kernel(ops: tuple[Op, ...], orders: Mapping[Value, Order], cpu: CpuInfo
     a, b, *bias = (Layout(v.type, orders[v]) for v in operands)
     conv = gemm.kind.startswith("conv2d")
     spec = choose(
-        Gemm(
+        GemmRequest(
             kind=TRANSPOSED.get(gemm.kind, gemm.kind),
             a=a,
             b=b,
@@ -90,7 +92,7 @@ def matmul_kernel(op: Op, cpu: CpuInfo) -> Kernel:
         for shape, v in zip(shapes, (b, a, op.result), strict=True)
     )
     one, made = (1, 1), op.result.type.format
-    spec = choose(Gemm("conv2d", x, w, made, None, y, one, (0, 0), one, batch, cpu, None))
+    spec = choose(GemmRequest("conv2d", x, w, made, None, y, one, (0, 0), one, batch, cpu, None))
     return Kernel(spec, (op,), slots_of((b, a)), (Slot(op.result),), spec.dot.unit)
 
 

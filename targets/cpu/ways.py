@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from .gemm.pixels import pixels
 from .gemm.shapes import shape4
-from .gemm.spec import Gemm, GemmSpec, Way, ways
+from .gemm.spec import GemmRequest, GemmSpec, Way, ways
 from .gemm.units import (
     EVERY_DOT,
     FLOAT,
@@ -30,17 +30,17 @@ if TYPE_CHECKING:
 FEWEST_IMAGES = 8
 
 
-def _exact(gemm: Gemm) -> bool:
+def _exact(gemm: GemmRequest) -> bool:
     """Whether products are added as its unit adds."""
     return gemm.accumulation is None
 
 
-def _tiled_taps(gemm: Gemm) -> int | None:
+def _tiled_taps(gemm: GemmRequest) -> int | None:
     whole = _exact(gemm) and gemm.groups == 1 and not gemm.weight_grad
     return gemm.length if whole else None
 
 
-def _tiled_images(gemm: Gemm) -> int | None:
+def _tiled_images(gemm: GemmRequest) -> int | None:
     if not _exact(gemm) or gemm.groups > 1 or not gemm.weight_grad:
         return None
     n, _, h, w = shape4(gemm.a)
@@ -49,24 +49,24 @@ def _tiled_images(gemm: Gemm) -> int | None:
     return 1 if summed >= FEWEST_IMAGES else None
 
 
-def _taps(gemm: Gemm) -> int | None:
+def _taps(gemm: GemmRequest) -> int | None:
     taps = _exact(gemm) and not gemm.weight_grad and not gemm.depthwise
     return gemm.length if taps else None
 
 
-def _depthwise(gemm: Gemm) -> int | None:
+def _depthwise(gemm: GemmRequest) -> int | None:
     taps = _exact(gemm) and not gemm.weight_grad and gemm.depthwise
     return gemm.length if taps else None
 
 
-def _pixels(gemm: Gemm) -> int | None:
+def _pixels(gemm: GemmRequest) -> int | None:
     if not _exact(gemm) or not gemm.weight_grad:
         return None
     # Sums of rows of pixels are added in int64.
     return pixels(gemm.a, gemm.pointwise).columns
 
 
-def _chunked(gemm: Gemm) -> Dot | None:
+def _chunked(gemm: GemmRequest) -> Dot | None:
     return None if _exact(gemm) else FLOAT
 
 

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import prod
 
 from tvm import tirx as tir
 
 from ...tir.expr import Code, Expr, Index, i32, load
 from ..dialect import function
+from ..gemm.chunks import ChunkMemory
 from ..gemm.epilogue import GemmBuffers
 from ..gemm.finish import Finish, Partial, sum_type
 from ..gemm.shapes import shape4
@@ -31,8 +32,6 @@ from .planes import joined, planes
 from .tiles import COLUMNS, LINE, ROWS, TileShape, tiles
 from .words import RowsOf, TileMaker
 
-Where = tuple[Index, Index, Index]
-
 
 def build_amx_weight_grad(spec: GemmSpec) -> tir.PrimFunc:
     """The function of a weight gradient."""
@@ -41,6 +40,14 @@ def build_amx_weight_grad(spec: GemmSpec) -> tir.PrimFunc:
         _AmxWeightGrad(code, spec, GemmBuffers.of(spec, slots)).emit()
 
     return function(spec.parameters, body)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Job:
+    """Results whose sums a thread has at once: a block of channels of ``g``, some of ``x``."""
+
+    g: Expr
+    x: Expr
 
 
 class _AmxWeightGrad:
@@ -94,7 +101,7 @@ class _AmxWeightGrad:
             def clear(partition: Index) -> None:
                 self._clear(partial, partition)
 
-            def add(memory: tuple[Expr, Expr], partition: Index, chunk: Expr) -> None:
+            def add(memory: ChunkMemory, partition: Index, chunk: Expr) -> None:
                 self._chunk(memory, partial, partition, chunk)
 
             chunks.partitions.emit(code, self._scratch, clear, add)
@@ -110,7 +117,7 @@ class _AmxWeightGrad:
             fill(self.code, partial, partition * elements, elements, 0, COLUMNS)
 
     @contextmanager
-    def _scratch(self) -> Iterator[tuple[Expr, Expr]]:
+    def _scratch(self) -> Iterator[ChunkMemory]:
         """Memory for the tiles of x and of g of a chunk."""
         x = prod(self.chunks.size_x) * self.x.tiles * self.x.tile
         g = prod(self.chunks.size_g) * self.g.tiles * self.planes * self.g.tile
@@ -118,20 +125,18 @@ class _AmxWeightGrad:
             self.code.workspace(self.dot.b, x) as x_tiles,
             self.code.workspace(self.dot.a, g) as g_tiles,
         ):
-            yield x_tiles, g_tiles
+            yield ChunkMemory(g_tiles, x_tiles)
 
-    def _chunk(
-        self, memory: tuple[Expr, Expr], partial: Expr, partition: Index, chunk: Index
-    ) -> None:
+    def _chunk(self, memory: ChunkMemory, partial: Expr, partition: Index, chunk: Index) -> None:
         chunks = self.chunks
         blocks = chunks.partitions.chunks // chunks.bands
         block, band = split(chunk, blocks, chunks.bands)
         first = (block * chunks.blocks, band * chunks.rows)
         above = (first[0], first[1] * chunks.down.step)
-        self._prepare(self.x, self.x.columns, memory[0], above, chunks.size_x)
+        self._prepare(self.x, self.x.columns, memory.x, above, chunks.size_x)
         for plane, g in enumerate(self.gs):
             start = plane * prod(chunks.size_g) * g.tiles * g.tile
-            self._prepare(g, g.words, memory[1], first, chunks.size_g, start)
+            self._prepare(g, g.words, memory.g, first, chunks.size_g, start)
         self._products(memory, partial, partition)
 
     def _prepare(
@@ -162,7 +167,7 @@ class _AmxWeightGrad:
         some = self.grid.down if prod(self.taps) == 1 else 1
         return some if self.x.tiles % some == 0 else 1
 
-    def _products(self, memory: tuple[Expr, Expr], partial: Expr, partition: Index) -> None:
+    def _products(self, memory: ChunkMemory, partial: Expr, partition: Index) -> None:
         """All sums of a chunk; a job is some channels of x, all taps, and some channels of g."""
         down, combinations = self.grid.down, prod(self.taps) * self._each
         whole, rest = divmod(combinations, down)
@@ -174,15 +179,15 @@ class _AmxWeightGrad:
             self._sums(combinations) as sums,
             self.code.loop(blocks * jobs // outer) as i,
         ):
-            k, c = split(part + i, blocks, jobs)
+            job = _Job(*split(part + i, blocks, jobs))
             with self.code.loop(whole) as group:
-                self._group(memory, sums, (k, c, group * down), down)
+                self._group(memory, sums, job, group * down, down)
             if rest:
-                self._group(memory, sums, (k, c, i32(whole * down)), rest)
+                self._group(memory, sums, job, i32(whole * down), rest)
             if self.chunks.whole:
-                self._finish(sums, k, c)
+                self._finish(sums, job)
             else:
-                self._add(sums, partial, partition, (k, c))
+                self._add(sums, partial, partition, job)
 
     @contextmanager
     def _sums(self, combinations: int) -> Iterator[Expr]:
@@ -195,10 +200,10 @@ class _AmxWeightGrad:
         ):
             yield sums
 
-    def _group(self, memory: tuple[Expr, Expr], sums: Expr, what: Where, down: int) -> None:
-        """Sums of ``down`` of a job's combinations of channels of x and tap, from ``at`` on."""
-        code, chunks, grid, (k, c, at) = self.code, self.chunks, self.grid, what
-        starts = [code.let(self._x_pixel(c, at + m), "int32", "x") for m in range(down)]
+    def _group(self, memory: ChunkMemory, sums: Expr, job: _Job, first: Expr, down: int) -> None:
+        """Sums of ``down`` of a job's combinations of channels of x and tap, from ``first`` on."""
+        code, chunks, grid = self.code, self.chunks, self.grid
+        starts = [code.let(self._x_pixel(job, first + m), "int32", "x") for m in range(down)]
         blocks, rows, columns = chunks.size_g
         _, high, wide = chunks.size_x
         grid.zero(code, down)
@@ -209,29 +214,29 @@ class _AmxWeightGrad:
         ):
             pixel = (block * rows + y) * columns + x
             of_g = [
-                (self._g_block(k, n) * prod(chunks.size_g) + pixel) * self.g.tile
+                (self._g_block(job, n) * prod(chunks.size_g) + pixel) * self.g.tile
                 for n in range(grid.across)
             ]
             pixel = (block * high + y * chunks.down.step) * wide + x * chunks.across.step
             of_x = [(start + pixel) * self.x.tile for start in starts]
-            a = [StoredTile(memory[0], start, LINE) for start in of_x]
-            b = [StoredTile(memory[1], start, LINE) for start in of_g]
+            a = [StoredTile(memory.x, start, LINE) for start in of_x]
+            b = [StoredTile(memory.g, start, LINE) for start in of_g]
             grid.multiply(code, (self.dot.b, self.dot.a), a, b)
-        grid.store(code, sums, at * grid.across, down)
+        grid.store(code, sums, first * grid.across, down)
 
-    def _g_block(self, k: Index, n: int) -> Index:
+    def _g_block(self, job: _Job, n: int) -> Index:
         """Number of a block of g's channels among those of all planes."""
-        return n * self.g.tiles + k if self.planes == 2 else k * self.grid.across + n
+        return n * self.g.tiles + job.g if self.planes == 2 else job.g * self.grid.across + n
 
-    def _combination(self, c: Index, number: Index) -> list[Expr]:
+    def _combination(self, job: _Job, number: Index) -> list[Expr]:
         """Block of channels of x, tap row, tap column: taps of a row are worked on together."""
         channels, r, s = split(i32(0) + number, self._each, *self.taps)
-        return [c * self._each + channels, r, s]
+        return [job.x * self._each + channels, r, s]
 
-    def _x_pixel(self, c: Index, number: Index) -> Index:
+    def _x_pixel(self, job: _Job, number: Index) -> Index:
         """The first tile of a combination, in tiles."""
         chunks = self.chunks
-        block, r, s = self._combination(c, number)
+        block, r, s = self._combination(job, number)
         tap = r * (chunks.down.dilation * chunks.size_x[2]) + s * chunks.across.dilation
         return block * prod(chunks.size_x) + tap
 
@@ -240,20 +245,20 @@ class _AmxWeightGrad:
         """Blocks of channels of g in a job."""
         return 1 if self.planes == 2 else self.grid.across
 
-    def _add(self, sums: Expr, partial: Expr, partition: Index, job: tuple[Index, Index]) -> None:
+    def _add(self, sums: Expr, partial: Expr, partition: Index, job: _Job) -> None:
         """Add the sums of a job to the partial ones."""
-        code, (k, c), rows = self.code, job, min(ROWS, self.x.slots)
+        code, rows = self.code, min(ROWS, self.x.slots)
         with code.loop(prod(self.taps) * self._each) as number, code.loop(rows) as row:
-            block, r, s = self._combination(c, number)
+            block, r, s = self._combination(job, number)
             for n in range(self._g_blocks):
-                lane = (k * self._g_blocks + n) * COLUMNS
+                lane = (job.g * self._g_blocks + n) * COLUMNS
                 to = self.partial.at(partition, 0, (r, s), block * ROWS + row, lane)
                 total = self._total(sums, number, n, row)
                 if not self.chunks.direct:
                     total = load(partial, to, COLUMNS) + total
                 store(code, partial, to, total, COLUMNS)
 
-    def _finish(self, sums: Expr, k: Index, c: Index) -> None:
+    def _finish(self, sums: Expr, job: _Job) -> None:
         """Store the sums of a job as the result."""
         code, taps = self.code, prod(self.taps)
         g, x = self.g.unpacker.slots, self.x.unpacker.slots
@@ -264,14 +269,14 @@ class _AmxWeightGrad:
 
         with code.workspace(self.spec.out.dtype, end.elements) as block:
             for n in range(self._g_blocks):
-                kept = k * self._g_blocks + n
+                kept = job.g * self._g_blocks + n
                 if end.in_registers:
-                    end.columns([rows(i, n) for i in range(self._each)], kept, c * self._each)
+                    end.columns([rows(i, n) for i in range(self._each)], kept, job.x * self._each)
                     continue
                 with code.loop(self._each) as i:
                     with code.loop(taps) as tap:
                         end.tap(block, tap, rows(i * taps + tap, n))
-                    end.place(block, kept, c * self._each + i)
+                    end.place(block, kept, job.x * self._each + i)
 
     def _total(self, sums: Expr, number: Index, n: int, row: Index) -> Expr:
         """A vector of sums over both planes, as the partial sums are kept."""

@@ -15,12 +15,12 @@ from ...tir.expr import Expr, Vectors, i32
 from ...tir.formats import INFINITY, SIGN, f32_bits, round_carrier
 from ..gemm.vectors import Registers
 
-Products = Callable[[Expr], Sequence[Expr]]
+ProductsAt = Callable[[Expr], Sequence[Expr]]
 """The products number ``i`` of several sums, exact in f32."""
 
 
 def chunked_sums(
-    v: Vectors, how: Accumulation, length: int, sums: int, products: Products
+    v: Vectors, how: Accumulation, length: int, sums: int, products: ProductsAt
 ) -> list[Expr]:
     """``sums`` vectors of sums of ``length`` products each, as f32 names."""
     code, size = v.code, how.chunk_of(length)

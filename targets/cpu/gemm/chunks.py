@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...numbers.integers import fits_int32, integers
+from ...tir.expr import Expr
 from .geometry import LATENCY, LOAD, TURN
 from .partitions import PARTITIONS, Partitions, apart
 from .pixels import Pixels
@@ -41,6 +42,14 @@ def choose_weight_tile(taps: int, channels: int, lanes: int, vector: int) -> Wei
                 if cost < least:
                     best, least = WeightTile(t, c, v), cost
     return best
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class ChunkMemory:
+    """What one chunk's sums multiply, prepared in scratch."""
+
+    g: Expr
+    x: Expr
 
 
 @dataclass(frozen=True, slots=True)

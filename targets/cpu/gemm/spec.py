@@ -22,7 +22,7 @@ Steps = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Gemm:
+class GemmRequest:
     """A product with all that decides how it can be made.
 
     ``a``, ``b`` are the operands as the op orders them, ``out`` is what is stored, ``made`` the
@@ -118,7 +118,7 @@ class Way:
 
     name: str
     peak: int
-    takes: Callable[[Gemm], Dot | None]
+    takes: Callable[[GemmRequest], Dot | None]
     build: Callable[[GemmSpec], PrimFunc]
 
     def __repr__(self) -> str:
@@ -126,7 +126,7 @@ class Way:
 
 
 @dataclass(frozen=True, slots=True)
-class GemmSpec(Gemm):
+class GemmSpec(GemmRequest):
     """All that decides a GEMM kernel's code: what is asked, the way and the dot that answer it."""
 
     way: Way
@@ -139,7 +139,7 @@ class GemmSpec(Gemm):
 
 def ways(
     loops: str,
-    sums: Callable[[Gemm], int | None],
+    sums: Callable[[GemmRequest], int | None],
     units: Sequence[UnitRule],
     build: Callable[[GemmSpec], PrimFunc],
 ) -> tuple[Way, ...]:
@@ -149,8 +149,8 @@ def ways(
     that these loops do not make.
     """
 
-    def taker(unit: UnitRule) -> Callable[[Gemm], Dot | None]:
-        def takes(gemm: Gemm) -> Dot | None:
+    def taker(unit: UnitRule) -> Callable[[GemmRequest], Dot | None]:
+        def takes(gemm: GemmRequest) -> Dot | None:
             length = sums(gemm)
             return None if length is None else unit.dot(gemm.pair(length), gemm.cpu)
 

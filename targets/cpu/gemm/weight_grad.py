@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from tvm import tirx as tir
 
 from ...tir.expr import Code, Expr, Index, load
 from ..dialect import function
-from .chunks import choose_chunks, choose_weight_tile
+from .chunks import ChunkMemory, choose_chunks, choose_weight_tile
 from .decode import Numbers, numbers_of
 from .dots import multiply_add, prepare, repeated
 from .epilogue import GemmBuffers
@@ -36,6 +36,18 @@ def build_weight_grad(spec: GemmSpec) -> tir.PrimFunc:
         _WeightGrad(code, spec, GemmBuffers.of(spec, slots)).emit()
 
     return function(spec.parameters, body)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Job:
+    """A tile of the result: group and block of lanes of g, row and block of columns of the taps,
+    block of channels of x."""
+
+    group: Expr
+    lanes: Expr
+    row: Expr
+    columns: Expr
+    channels: Expr
 
 
 class _WeightGrad:
@@ -119,7 +131,7 @@ class _WeightGrad:
             def clear(partition: Index) -> None:
                 fill(code, partial, partition * elements, elements, 0, self.vector)
 
-            def add(memory: tuple[Expr, Expr], partition: Index, chunk: Expr) -> None:
+            def add(memory: ChunkMemory, partition: Index, chunk: Expr) -> None:
                 self._chunk(memory, partial, partition, chunk)
 
             partitions.emit(code, self._scratch, clear, add)
@@ -128,7 +140,7 @@ class _WeightGrad:
             finish.emit(partial)
 
     @contextmanager
-    def _scratch(self) -> Iterator[tuple[Expr, Expr]]:
+    def _scratch(self) -> Iterator[ChunkMemory]:
         """Words of g and of x for one chunk; tiles may read a little beyond the last."""
         images = self.chunks.images
         g = images * self.chunks.rows * self.g.words.count * self.g.pitch
@@ -138,11 +150,9 @@ class _WeightGrad:
             self.code.workspace(self.word, g + lanes) as gs,
             self.code.workspace(self.word, x + max(channels, lanes)) as xs,
         ):
-            yield gs, xs
+            yield ChunkMemory(gs, xs)
 
-    def _chunk(
-        self, memory: tuple[Expr, Expr], partial: Expr, partition: Index, chunk: Expr
-    ) -> None:
+    def _chunk(self, memory: ChunkMemory, partial: Expr, partition: Index, chunk: Expr) -> None:
         code, chunks, grid = self.code, self.chunks, self.grid
         block, band = split(chunk, -(-grid.images // chunks.images), chunks.bands)
         first = (block * chunks.images, band * chunks.rows)
@@ -161,16 +171,15 @@ class _WeightGrad:
         for extent in jobs:
             count *= extent
         with chunks.partitions.loop(code, count) as job:
-            self._tile(memory, partial, (partition, *split(job, *jobs)), counts)
+            self._tile(memory, partial, partition, _Job(*split(job, *jobs)), counts)
 
-    def _prepare(self, memory: tuple[Expr, Expr], first: tuple[Index, Index]) -> None:
+    def _prepare(self, memory: ChunkMemory, first: tuple[Index, Index]) -> None:
         """Unpack the chunk; rows and images beyond the last become zero or stay unread."""
         code, chunks, grid = self.code, self.chunks, self.grid
-        gs, xs = memory
         height = 1 if grid.flat else shape4(self.spec.b)[2]
         for writer, to, rows, limit in (
-            (self.g, gs, chunks.rows, grid.rows),
-            (self.x, xs, self._x_rows(), height),
+            (self.g, memory.g, chunks.rows, grid.rows),
+            (self.x, memory.x, self._x_rows(), height),
         ):
             with chunks.partitions.loop(code, chunks.images * rows) as job:
                 i, y = split(job, chunks.images, rows)
@@ -192,13 +201,13 @@ class _WeightGrad:
 
     def _tile(
         self,
-        memory: tuple[Expr, Expr],
+        memory: ChunkMemory,
         partial: Expr,
-        where: tuple[Index, ...],
+        partition: Index,
+        job: _Job,
         counts: tuple[Index, Index],
     ) -> None:
         code, t, lanes = self.code, self.tile, self.vector
-        partition, g, k, r, s, c = where
         sums = Registers(code, (t.taps, t.channels, t.vectors), self.dot.acc, lanes)
         places = [
             (i, j, v) for i in range(t.taps) for j in range(t.channels) for v in range(t.vectors)
@@ -210,11 +219,12 @@ class _WeightGrad:
             code.loop(counts[1]) as row,
             code.loop(self.g.words.count) as word,
         ):
-            self._multiply(memory, sums, (image, row, word), (g, k, r, s, c))
+            self._multiply(memory, sums, (image, row, word), job)
         for i, j, v in places:
-            tap = (r, s * t.taps + i)
-            lane = (k * t.vectors + v) * lanes
-            at = self.partial.at(partition, g, tap, c * t.channels + j, lane)
+            tap = (job.row, job.columns * t.taps + i)
+            lane = (job.lanes * t.vectors + v) * lanes
+            channel = job.channels * t.channels + j
+            at = self.partial.at(partition, job.group, tap, channel, lane)
             total = load(partial, at, lanes) + self._widen(sums.get(i, j, v))
             store(code, partial, at, total, lanes)
 
@@ -225,29 +235,31 @@ class _WeightGrad:
 
     def _multiply(
         self,
-        memory: tuple[Expr, Expr],
+        memory: ChunkMemory,
         sums: Registers,
         place: tuple[Expr, Expr, Expr],
-        where: tuple[Expr, ...],
+        job: _Job,
     ) -> None:
-        (gs, xs), (image, row, word), (g, k, r, s, c) = memory, place, where
+        """Add the products of a word at (image, row, word) of the chunk."""
+        image, row, word = place
         t, spec, lanes = self.tile, self.spec, self.vector
         line = (image * self.chunks.rows + row) * self.g.words.count + word
-        first = g * self.lanes + k * (t.vectors * lanes)
+        first = job.group * self.lanes + job.lanes * (t.vectors * lanes)
         start = line * self.g.pitch + first
-        vectors = [self._words(gs, start + v * lanes) for v in range(t.vectors)]
-        down = row if self.taps[0] == 1 else row * spec.stride[0] + r * spec.dilation[0]
+        vectors = [self._words(memory.g, start + v * lanes) for v in range(t.vectors)]
+        down = row if self.taps[0] == 1 else row * spec.stride[0] + job.row * spec.dilation[0]
         across = word * (1 if self.taps[1] == 1 else self.pair * spec.stride[1])
         line = (image * self._x_rows() + down) * self.x.words.count + across
         for i in range(t.taps):
-            pixel = line + (s * t.taps + i) * spec.dilation[1]
+            pixel = line + (job.columns * t.taps + i) * spec.dilation[1]
             for j in range(t.channels):
-                start = pixel * self.x.pitch + (g * self.channels + c * t.channels + j)
+                channel = job.group * self.channels + job.channels * t.channels + j
+                start = pixel * self.x.pitch + channel
                 for v, b in enumerate(vectors):
                     if spec.depthwise:
-                        a = self._words(xs, pixel * self.x.pitch + first + v * lanes)
+                        a = self._words(memory.x, pixel * self.x.pitch + first + v * lanes)
                     else:
-                        a = repeated(self.dot, load(xs, start), lanes)
+                        a = repeated(self.dot, load(memory.x, start), lanes)
                     total = multiply_add(self.dot, sums.get(i, j, v), a, b, lanes)
                     sums.set(total, i, j, v)
 

@@ -68,14 +68,14 @@ def _one_run(run: Trained) -> str:
 
 def _show(runs: list[Trained], full: bool) -> None:
     """The comparison, the bill's most telling lines or all of it, what to do next; the accuracy."""
-    from ...runtime.report.bill_tables import tables, telling
+    from ...runtime.report.bill_tables import bill_tables, telling
 
     four_bits = runs[0]
     terminal.line("")
     terminal.show(_comparison(runs))
     terminal.line(f"\nA training step by {four_bits.recipe}")
     if full:
-        terminal.show(tables(four_bits.bill, terminal.out().width))
+        terminal.show(bill_tables(four_bits.bill, terminal.out().width))
     else:
         terminal.show(_rows(telling(four_bits.bill)))
     terminal.line(_next(four_bits.file, full))

@@ -27,12 +27,17 @@ PROJECT = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))["p
 PYTHON = "Programming Language :: Python :: "
 # Tests of kernels know nothing of PyTorch's version and take most of the time.
 CAPTURE = (
-    *("tests/test_capture.py", "tests/test_lower.py", "tests/test_ways_of_writing_models.py"),
-    *("tests/test_models.py", "tests/test_optimizers.py", "tests/test_ops_beside_torch.py"),
+    *(
+        f"tests/steps/test_{name}.py"
+        for name in (
+            *("capture", "lower", "ways_of_writing_models"),
+            *("models", "optimizers", "ops_beside_torch"),
+        )
+    ),
     *("-k", "not cpu and not kernels and not threads and not clips"),
 )
 WITHOUT_TORCH = ("-m", "not torch and not tvm and not slow")
-SELF_TEST = ("tests/test_doctor.py", "-m", "tvm")
+SELF_TEST = ("tests/steps/test_doctor.py", "-m", "tvm")
 NEEDED_GB = 12  # a CUDA build, the only one that some releases have, unpacked
 
 SAY_VERSION = "import sys; print('{}.{}'.format(*sys.version_info))"

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from .commands import Quatrain, command
+from .cases.commands import Quatrain, command
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -24,9 +24,9 @@ import quatrain
 from quatrain.runtime.step import Step
 from quatrain.targets.cpu.info import detect
 
-from . import fuzz_networks
+from .cases import fuzz_networks
+from .cases.fuzz_networks import CLASSES, Layer, Spec, build, draw
 from .exactness import COMPILED, compare, given
-from .fuzz_networks import CLASSES, Layer, Spec, build, draw
 
 OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
     "sgd": lambda p: torch.optim.SGD(p, lr=0.01, momentum=0.9, nesterov=True),

@@ -26,7 +26,7 @@ from quatrain.targets.plan.kernel import KernelSpec
 from quatrain.targets.plan.plan import Plan
 from quatrain.tools.planning import plan_program
 
-from .networks import NETWORKS
+from .cases.networks import NETWORKS
 
 RECIPES = ["fp32", "bf16", "ultra_low_4bit", "luq4", "sbm8", "s2fp8", "dfp16", "wageubn"]
 SHOWN = ["resnet20", "mobilenetv2", "unet", "gpt"]

@@ -22,8 +22,8 @@ from quatrain.compiler.ir.optimizers import kept_name
 from quatrain.runtime.step import Step
 from quatrain.targets.cpu.info import detect
 
+from .cases.networks import NETWORKS, Network
 from .exactness import compare, given
-from .networks import NETWORKS, Network
 
 Make = Callable[[Any], torch.optim.Optimizer]
 OPTIMIZERS: dict[str, Make] = {

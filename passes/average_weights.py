@@ -30,7 +30,7 @@ def average_weights(program: Program, *, decay: float = 0.999) -> Program:
     first = Value(unused("average.first", taken), TensorType((), F32))
     ops.append(Op("turn", (step,), (first,), attrs(of=0, at=0), "optimizer"))
     for op in trained:
-        new = _Maker(op, taken, ops)
+        new = _AverageOps(op, taken, ops)
         average = Value(unused(f"{op.inputs[0].name}{AVERAGE}", taken), op.inputs[0].type)
         starts, widening = widened(first, average, op.origin, taken)
         ops += widening
@@ -41,7 +41,7 @@ def average_weights(program: Program, *, decay: float = 0.999) -> Program:
     return replace(grown, next=(*grown.next, *pairs)).done("average_weights")
 
 
-class _Maker:
+class _AverageOps:
     """Appends ops over one parameter."""
 
     def __init__(self, update: Op, taken: set[str], ops: list[Op]) -> None:

@@ -28,8 +28,8 @@ from .parts.schedules import (
     TOTAL,
     check_bits,
     check_quantizers,
-    counter,
     scheduled,
+    step_counter,
     with_bits,
     with_next,
 )
@@ -83,7 +83,7 @@ class _Cycles:
     """What the schedules of forward and backward share."""
 
     def __init__(self, program: Program, cycles: int, iters: int) -> None:
-        self.step, self.total = counter(program, NAME), Value(TOTAL, INTEGER)
+        self.step, self.total = step_counter(program, NAME), Value(TOTAL, INTEGER)
         self.cycles, self.iters, self.taken = cycles, iters, program.names()
 
     def gradients(self, program: Program, low: int, high: int) -> Program:

@@ -28,7 +28,7 @@ UNTOUCHED = 32
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Activation:
+class DorefaActivation:
     """A tensor to be quantized, with the values that it gets."""
 
     layer: str
@@ -72,8 +72,8 @@ def dorefa_activations(
 
 def _plan(
     program: Program, data: dict[str, Value], bits: int, taken: set[str]
-) -> dict[Value, Activation]:
-    positive, plan = never_negative(program), dict[Value, Activation]()
+) -> dict[Value, DorefaActivation]:
+    positive, plan = never_negative(program), dict[Value, DorefaActivation]()
     for layer, x in data.items():
         if x in plan:
             continue
@@ -92,11 +92,11 @@ def _plan(
                 ("region", TensorType(x.type.shape, UINT2)),
             )
         )
-        plan[x] = Activation(layer, x, one, xq, mask, signed)
+        plan[x] = DorefaActivation(layer, x, one, xq, mask, signed)
     return plan
 
 
-def _quantize(it: Activation) -> tuple[Op, ...]:
+def _quantize(it: DorefaActivation) -> tuple[Op, ...]:
     return (
         Op("constant", (), (it.one,), attrs(value=1.0), it.layer),
         Op("quantize", (it.x, it.one), (it.codes,), origin=it.layer),
@@ -104,7 +104,7 @@ def _quantize(it: Activation) -> tuple[Op, ...]:
     )
 
 
-def _input_gradient(op: Op, it: Activation, taken: set[str]) -> tuple[Op, Op]:
+def _input_gradient(op: Op, it: DorefaActivation, taken: set[str]) -> tuple[Op, Op]:
     """The masked gradient takes the old name, and with it the readers."""
     raw = Value(unused(f"{op.result.name}q", taken), op.result.type)
     # The clip is fixed: nothing reads its gradient.

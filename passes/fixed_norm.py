@@ -23,7 +23,7 @@ EPS = 2.0**-15
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Rounded:
+class RoundedNorm:
     """What the backward of one normalization reads."""
 
     normal: Value
@@ -45,7 +45,7 @@ class _Norms:
 
     def __init__(self, taken: set[str]) -> None:
         self.taken = taken
-        self.done: dict[tuple[str, str], Rounded] = {}
+        self.done: dict[tuple[str, str], RoundedNorm] = {}
         self.ops: list[Op] = []
         self.layer = ""
 
@@ -76,7 +76,7 @@ class _Norms:
         wide, low = (
             self.fixed(v, name, NUMBER_BITS) for v, name in ((gamma, "gamma"), (beta, "beta"))
         )
-        self.done[x.name, mean.name] = Rounded(normal, middle, square, wide, zero, one)
+        self.done[x.name, mean.name] = RoundedNorm(normal, middle, square, wide, zero, one)
         return self.swapped(op, (normal, zero, one, wide, low))
 
     def square(self, var: Value) -> Value:

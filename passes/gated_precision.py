@@ -30,8 +30,8 @@ from .parts.added_update import added_update
 from .parts.draws import seed_and_step, with_seed
 from .parts.gate_network import ORIGIN, GateNetwork, Passed, f32
 from .parts.options import require
-from .parts.residual_blocks import Block, residual_blocks
-from .parts.select import layers, split
+from .parts.residual_blocks import ResidualBlock, residual_blocks
+from .parts.select import layers, terms_of
 
 FULL_BITS = 32
 COST = f"{ORIGIN}.cost"
@@ -77,7 +77,7 @@ def gated_precision(
 
 def _choices(activations: str, gradients: str) -> tuple[tuple[int, int], ...]:
     try:
-        a, g = ([int(word) for word in split(text)] for text in (activations, gradients))
+        a, g = ([int(word) for word in terms_of(text)] for text in (activations, gradients))
     except ValueError:
         raise RecipeError(
             f"choices {activations!r} and {gradients!r} are lists of whole numbers, such as 3,4,6"
@@ -101,7 +101,7 @@ class _Aim:
 
 
 @dataclass(eq=False, slots=True)
-class _Open:
+class _OpenGate:
     """What is known of a block's gate so far: its forward values, bits by role, dx."""
 
     passed: Passed
@@ -115,7 +115,7 @@ class _Gated:
     def __init__(
         self,
         program: Program,
-        blocks: tuple[Block, ...],
+        blocks: tuple[ResidualBlock, ...],
         choices: tuple[tuple[int, int], ...],
         aim: _Aim,
         drawn: tuple[Value, ...],
@@ -126,7 +126,7 @@ class _Gated:
         self.block_of = {name: b for b in blocks for name in b.layers}
         self.roles = _roles(program, self.block_of)
         self.weight_bits = _weight_bits(program, self.block_of)
-        self.gates: dict[Block, _Open] = {}
+        self.gates: dict[ResidualBlock, _OpenGate] = {}
         self.hidden: tuple[Value, Value] | None = None
         self.later: tuple[Value, Value] | None = None
         self.cost: Value | None = None
@@ -154,7 +154,7 @@ class _Gated:
                 )
                 for i, role in enumerate(("activation", "gradient"))
             }
-            self.gates[block] = _Open(passed, bits)
+            self.gates[block] = _OpenGate(passed, bits)
             self._count(block, name, passed.mask)
         return (op, *self.net.take()) if found else None
 
@@ -175,7 +175,7 @@ class _Gated:
         w = self.weight_bits
         return [(a * w + g * w + a * g) / FULL_BITS**2 for a, g in self.choices]
 
-    def _count(self, block: Block, name: str, mask: Value) -> None:
+    def _count(self, block: ResidualBlock, name: str, mask: Value) -> None:
         """Add the block's part of cp."""
         share = 100 * block.macs / (3 * sum(b.macs for b in self.blocks) * self.samples)
         rows = self._wide(f"{name}.cost", [c * share for c in self._costs()])
@@ -194,7 +194,7 @@ class _Gated:
         ahead = self.net.take()
         return (*ahead, replace(op, inputs=(g, y))) if ahead else None
 
-    def _gate_gradient(self, block: Block, g: Value, y: Value) -> None:
+    def _gate_gradient(self, block: ResidualBlock, g: Value, y: Value) -> None:
         net, gate = self.net, self.gates[block]
         name, mask = f"block{self.blocks.index(block)}", gate.passed.mask
         if self.later is None:
@@ -259,9 +259,11 @@ class _Gated:
         return (*self.net.take(), replace(op, inputs=inputs, results=(made,)))
 
 
-def _roles(program: Program, block_of: dict[str, Block]) -> dict[str, tuple[Block, str]]:
+def _roles(
+    program: Program, block_of: dict[str, ResidualBlock]
+) -> dict[str, tuple[ResidualBlock, str]]:
     """Names of the codes that a block's products read, with block and role."""
-    found: dict[str, tuple[Block, str]] = {}
+    found: dict[str, tuple[ResidualBlock, str]] = {}
     for _, op in program.ops():
         if op.origin not in block_of:
             continue
@@ -272,7 +274,7 @@ def _roles(program: Program, block_of: dict[str, Block]) -> dict[str, tuple[Bloc
     return found
 
 
-def _weight_bits(program: Program, block_of: dict[str, Block]) -> int:
+def _weight_bits(program: Program, block_of: dict[str, ResidualBlock]) -> int:
     """Bits of the blocks' weights; 32 where they are plain floats."""
     made = program.producers()
     for op in program.region("forward").ops:

@@ -28,7 +28,7 @@ from .parts.sign import never_negative
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Activation:
+class PactActivation:
     """A tensor to be quantized, with the values that it gets; ``gradients`` collects dclip."""
 
     layer: str
@@ -75,7 +75,7 @@ class _Pact:
     def __init__(
         self,
         program: Program,
-        plan: dict[Value, Activation],
+        plan: dict[Value, PactActivation],
         chosen: frozenset[str],
         plus: bool,
         taken: set[str],
@@ -106,16 +106,16 @@ class _Pact:
 
 def _plan(
     program: Program, chosen: frozenset[str], bits: int, taken: set[str]
-) -> dict[Value, Activation]:
+) -> dict[Value, PactActivation]:
     positive = never_negative(program)
-    plan: dict[Value, Activation] = {}
+    plan: dict[Value, PactActivation] = {}
     for layer, op in float_layers(program, chosen).items():
         x = op.inputs[0]
         if x in plan:
             continue
         signed = x not in positive
         format_ = INTS[bits] if signed else UINTS[bits]
-        plan[x] = Activation(
+        plan[x] = PactActivation(
             layer,
             x,
             Value(unused(part(layer, "clip"), taken), SCALAR),
@@ -128,7 +128,7 @@ def _plan(
     return plan
 
 
-def _quantize(it: Activation, masked: bool) -> tuple[Op, ...]:
+def _quantize(it: PactActivation, masked: bool) -> tuple[Op, ...]:
     quantize = Op("quantize", (it.x, it.clip), (it.codes,), origin=it.layer)
     if not masked:
         return (quantize,)
@@ -136,7 +136,7 @@ def _quantize(it: Activation, masked: bool) -> tuple[Op, ...]:
     return (quantize, Op("clip_region", (it.x, it.clip), (it.regions,), signed, it.layer))
 
 
-def _input_gradient(op: Op, it: Activation, plus: bool, taken: set[str]) -> tuple[Op, Op]:
+def _input_gradient(op: Op, it: PactActivation, plus: bool, taken: set[str]) -> tuple[Op, Op]:
     # The masked gradient takes the old name, and with it the readers.
     raw = Value(unused(f"{op.result.name}q", taken), op.result.type)
     dclip = Value(unused(part(op.origin, "dclip"), taken), SCALAR)

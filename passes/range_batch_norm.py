@@ -139,7 +139,7 @@ class _RangeNorm:
         shape = x.type.shape
         channels, rows = shape[1], _chunks(x.type, self.chunks, layer)
         length = x.type.elements // channels // rows
-        new = _Maker(self.data, layer, ops)
+        new = _NormOps(self.data, layer, ops)
         others = tuple(i for i in range(len(shape)) if i != 1)
         per_channel = TensorType((channels,), F32)
         whole = Op("mean", (x,), op.results[:1], attrs(dims=others, keepdim=False), layer)
@@ -162,7 +162,7 @@ class _RangeNorm:
         """Through the mean, as batch norm does where dgamma is 0, and through the extremes."""
         g, x, mean, variance, gamma, dgamma, dbeta = op.inputs
         found, layer = self.found[variance], op.origin
-        new = _Maker(self.data, layer, ops)
+        new = _NormOps(self.data, layer, ops)
         per_channel = gamma.type
         none = new("constant", "zero", per_channel, value=0.0)
         inputs = (g, x, mean, variance, gamma, none, dbeta)
@@ -184,7 +184,7 @@ class _RangeNorm:
         ops.append(Op("add", (direct, spread), op.results, origin=layer))
 
 
-class _Maker:
+class _NormOps:
     """Appends ops of one layer."""
 
     def __init__(self, names: Quantizers, layer: str, ops: list[Op]) -> None:
@@ -198,7 +198,7 @@ class _Maker:
         return made
 
 
-def _extremes(new: _Maker, name: str, x: Value, rows: int) -> tuple[Value, tuple[Op, ...]]:
+def _extremes(new: _NormOps, name: str, x: Value, rows: int) -> tuple[Value, tuple[Op, ...]]:
     """The largest number of each chunk, and the poolings that find them, the last of them last.
 
     Where a chunk is whole images, each image is pooled first, without moving its numbers.
@@ -215,14 +215,14 @@ def _extremes(new: _Maker, name: str, x: Value, rows: int) -> tuple[Value, tuple
     return pooled[-1].result, tuple(pooled)
 
 
-def _pool(new: _Maker, name: str, x: Value) -> Op:
+def _pool(new: _NormOps, name: str, x: Value) -> Op:
     end = new.names.new(new.layer, name, TensorType((*x.type.shape[:2], 1, 1), x.type.format))
     where = new.names.new(new.layer, f"{name}.where", TensorType(end.type.shape, I32))
     new.ops.append(Op("adaptive_max_pool2d", (x,), (end, where), origin=new.layer))
     return new.ops[-1]
 
 
-def _back(new: _Maker, shares: Value, pooled: tuple[Op, ...], x: Value) -> Value:
+def _back(new: _NormOps, shares: Value, pooled: tuple[Op, ...], x: Value) -> Value:
     """What reaches ``x`` of the shares of its chunks' extremes."""
     *images, chunks = pooled
     flat = replace(chunks.inputs[0].type, format=F32)

@@ -26,11 +26,11 @@ from .parts.names import part
 from .parts.options import require
 from .parts.select import EXEMPT, float_layers, quantized
 from .parts.sign import never_negative
-from .sawb_weights import Pair, pair_of
+from .sawb_weights import Coefficients, pair_of
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Activation:
+class SawbActivation:
     """A tensor to be quantized: the clip of the step before and of this one, and its codes.
 
     ``now`` is SAWB's clip ``moments``, or several times as much.
@@ -43,7 +43,7 @@ class Activation:
     now: Value
     codes: Value
 
-    def measure(self, pair: Pair) -> tuple[Op, ...]:
+    def measure(self, pair: Coefficients) -> tuple[Op, ...]:
         """The ops that make ``now``."""
         how = attrs(c1=pair[0], c2=pair[1])
         clip = Op("sawb_clip", (self.x,), (self.moments,), how, self.layer)
@@ -100,11 +100,11 @@ def sawb_activations(
 
 def _plan(
     program: Program, chosen: frozenset[str], bits: int, double: bool
-) -> dict[Value, Activation]:
+) -> dict[Value, SawbActivation]:
     positive, taken = never_negative(program), program.names()
     require(bits == 4 or not double, f"luq_act_range=double is of 4 bits; set bits=4, not {bits}")
     signed = INT5_24 if double else INTS[bits]
-    plan: dict[Value, Activation] = {}
+    plan: dict[Value, SawbActivation] = {}
     for layer, op in float_layers(program, chosen).items():
         x = op.inputs[0]
         if x in plan:
@@ -114,5 +114,5 @@ def _plan(
         format_ = UINTS[bits] if x in positive else signed
         type_ = TensorType(x.type.shape, format_, Scale.TENSOR)
         codes = Value(unused(part(layer, "xq"), taken), type_)
-        plan[x] = Activation(layer, x, clip, made[0], made[-1], codes)
+        plan[x] = SawbActivation(layer, x, clip, made[0], made[-1], codes)
     return plan

@@ -36,8 +36,8 @@ from .parts.names import part
 from .parts.options import require
 from .parts.select import EXEMPT, layers, quantized
 
-Pair = tuple[float, float]
-COEFFICIENTS: dict[Format, Pair] = {
+Coefficients = tuple[float, float]
+COEFFICIENTS: dict[Format, Coefficients] = {
     MIDRISE[2]: (3.12, 2.064),
     MIDRISE[3]: (7.509, 6.892),
     MIDRISE[4]: (12.68, 12.80),
@@ -48,7 +48,7 @@ COEFFICIENTS: dict[Format, Pair] = {
     INTS[7]: (28.24, 30.81),
     INTS[8]: (31.76, 35.04),
 }
-LUQ: Pair = (12.1, 12.2)
+LUQ: Coefficients = (12.1, 12.2)
 
 
 def sawb_weights(
@@ -105,7 +105,7 @@ def _format(bits: int, grid: int) -> Format:
     )
 
 
-def pair_of(format_: Format, coefficients: str) -> Pair:
+def pair_of(format_: Format, coefficients: str) -> Coefficients:
     """c1 and c2 of a grid; RecipeError where ``luq`` has none for it."""
     if coefficients == "sawb" and format_ is INT5_17:
         raise RecipeError("grid=17 is that of LUQ's authors; set coefficients=luq")
@@ -117,7 +117,9 @@ def pair_of(format_: Format, coefficients: str) -> Pair:
     return LUQ if coefficients == "luq" else COEFFICIENTS[format_]
 
 
-def _quantize(op: Op, w: Value, format_: Format, pair: Pair, taken: set[str]) -> tuple[Op, Op]:
+def _quantize(
+    op: Op, w: Value, format_: Format, pair: Coefficients, taken: set[str]
+) -> tuple[Op, Op]:
     clip = Value(unused(part(op.origin, "wclip"), taken), TensorType((), F32))
     wq = Value(
         unused(part(op.origin, "wq"), taken), TensorType(w.type.shape, format_, Scale.TENSOR)

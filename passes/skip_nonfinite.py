@@ -30,7 +30,7 @@ def skip_nonfinite(program: Program) -> Program:
 
     A program that counts them already, or that trains nothing, stays as it is.
     """
-    if not updates(program, clips=True) or counter(program) is not None:
+    if not updates(program, clips=True) or skip_counter(program) is not None:
         return program.done("skip_nonfinite")
     program, seen = watched(program)
     taken = program.names()
@@ -41,7 +41,7 @@ def skip_nonfinite(program: Program) -> Program:
     return replace(program, next=(*program.next, (before, after))).done("skip_nonfinite")
 
 
-def counter(program: Program) -> Value | None:
+def skip_counter(program: Program) -> Value | None:
     """The state that counts the steps not applied; None where the program has none."""
     makers = program.producers()
     return next((s for s, v in program.next if makers[v].kind == "tally"), None)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..compiler.ir import Program
-from ..compiler.ir.optimizers import Group, OptimizerSpec
+from ..compiler.ir.optimizers import OptimizerSpec, ParameterGroup
 from ..passes.recipe import Recipe
 from ..targets.registry import find_target
 from .bundle import Bundle
@@ -40,7 +40,7 @@ def source_of(bundle: Bundle) -> Source:
     facts = bundle.manifest
     optimizer = mapping(facts["optimizer"])
     groups = tuple(
-        Group(
+        ParameterGroup(
             tuple(map(str, g["parameters"])),
             {k: float(v) for k, v in mapping(g["numbers"]).items()},
             {k: bool(v) for k, v in mapping(g["flags"]).items()},

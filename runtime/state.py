@@ -8,7 +8,7 @@ import numpy as np
 
 from ..compiler.errors import InputError, closest
 from ..compiler.ir import Program
-from ..passes.skip_nonfinite import counter, reacting
+from ..passes.skip_nonfinite import reacting, skip_counter
 from ..targets.plan.layout import DTYPES
 from ..targets.plan.state import StateLayout, state_layout
 from ..targets.registry import Block
@@ -21,7 +21,7 @@ class State:
         self.layout: StateLayout = state_layout(program)
         self.old: Block = self.layout.block()
         self.new: Block = self.layout.block()
-        count = counter(program)
+        count = skip_counter(program)
         self._count = count.name if count else ""
         self._reacting = tuple(v.name for v in reacting(program))
         types = self.layout.types

@@ -18,10 +18,10 @@ from quatrain.tools.bench import plan as bench_plan
 from quatrain.tools.bench import plot as bench_plot
 from quatrain.tools.bench.layers import DIRECTIONS, KERNELS, Layer, LayerResult, measure_layers
 from quatrain.tools.bench.machine import Machine, share
-from quatrain.tools.bench.plan import CONTENDERS, NETWORKS, Contender, Way, contenders, workload
+from quatrain.tools.bench.plan import CONTENDERS, NETWORKS, Contender, Runner, contenders, workload
 from quatrain.tools.bench.process import ContenderFailed, Worker
-from quatrain.tools.bench.progress import Progress
-from quatrain.tools.bench.results import Result, Row
+from quatrain.tools.bench.progress import BenchProgress
+from quatrain.tools.bench.results import ContenderRow, WorkloadResult
 from quatrain.tools.bench.rounds import MOST_STEPS, TURN_SECONDS, Racer
 from quatrain.tools.bench.stats import ratio, spread
 from quatrain.tools.bench.steps import Effort
@@ -98,24 +98,24 @@ def test_turns_are_long_enough_and_bounded() -> None:
     assert Racer("middle", pace=TURN_SECONDS / 3).steps == 3
 
 
-def row(name: str, *rounds: float, error: str | None = None) -> Row:
+def row(name: str, *rounds: float, error: str | None = None) -> ContenderRow:
     (contender,) = (c for c in CONTENDERS if c.name == name)
-    return Row(contender, error, rounds, operations=6 * 10**9, saved_bytes=1000)
+    return ContenderRow(contender, error, rounds, operations=6 * 10**9, saved_bytes=1000)
 
 
 def test_baseline_and_fastest_torch() -> None:
     size = workload("resnet20", None)
     rows = (row(EAGER, 4, 4), row("torch bf16", 3, 1), row("fakequant", 0.1, 0.1), row(OURS, 1, 2))
-    result = Result(size, rows)
+    result = WorkloadResult(size, rows)
     assert result.baseline == rows[0] and result.fastest_torch == rows[1]
     found = result.against(result.baseline, rows[3])
     assert found is not None and found.median == 3
     # Channels last is what is taken where it ran, and failed rows count for nothing.
     last = row("torch fp32 channels_last", 3, 3)
-    assert Result(size, (*rows, last)).baseline == last
+    assert WorkloadResult(size, (*rows, last)).baseline == last
     broken = row("torch fp32 channels_last", error="no")
-    assert Result(size, (*rows, broken)).baseline == rows[0]
-    alone = Result(size, rows[3:])
+    assert WorkloadResult(size, (*rows, broken)).baseline == rows[0]
+    alone = WorkloadResult(size, rows[3:])
     assert alone.baseline is None and alone.against(None, rows[3]) is None
 
 
@@ -127,7 +127,7 @@ MACHINE = Machine(
 
 def test_result_as_plain_data() -> None:
     rows = (row(EAGER, 2, 2), row(OURS, 1, 1), row("fakequant", error="why"))
-    found = Result(workload("resnet20", 7), rows).to_dict(MACHINE)
+    found = WorkloadResult(workload("resnet20", 7), rows).to_dict(MACHINE)
     plain = json.loads(json.dumps(found, allow_nan=False))
     assert plain["workload"] == {"network": "resnet20", "batch": 7, "width": 1, "depth": 1}
     assert plain["baseline"] == plain["fastest_torch"] == EAGER
@@ -159,7 +159,7 @@ def test_contenders_of_a_network() -> None:
 @pytest.mark.parametrize("network", NETWORKS)
 def test_contenders_of_a_sweep_share_one_layout(network: str) -> None:
     found = contenders(network, [], {}, swept=True)
-    assert [c.way for c in found] == [Way.QUATRAIN, Way.TORCH, Way.TORCH]
+    assert [c.way for c in found] == [Runner.QUATRAIN, Runner.TORCH, Runner.TORCH]
     assert {c.channels_last for c in found if c.plain_torch} == {NETWORKS[network].images}
 
 
@@ -293,7 +293,7 @@ def test_profile_of_a_step(
 def test_single_layers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QUATRAIN_THREADS", "1")
     layers = [Layer(1, 7, 13, direction) for direction in DIRECTIONS]
-    found = measure_layers(layers, Effort(2, 120, warm=False), Progress())
+    found = measure_layers(layers, Effort(2, 120, warm=False), BenchProgress())
     for result in found:
         assert not result.errors and set(result.rounds) == set(KERNELS)
         plain = json.loads(json.dumps(result.to_dict(), allow_nan=False))
@@ -315,7 +315,9 @@ def test_kernels_multiply_what_their_op_says() -> None:
 @pytest.mark.skipif(find_spec("matplotlib") is None, reason="matplotlib is not installed")
 def test_pictures(tmp_path: Path) -> None:
     rows = (row(EAGER, 2, 3), row(OURS, 1, 1), row("fakequant", error="why"))
-    results = [Result(w, rows) for w in bench_plan.sweep(workload("resnet20", None), "batch")]
+    results = [
+        WorkloadResult(w, rows) for w in bench_plan.sweep(workload("resnet20", None), "batch")
+    ]
     layers = [LayerResult(Layer(1, 7, 13, d), {"quatrain": (1.0,)}, {}) for d in DIRECTIONS]
     part = {"seconds": 1.0, "count": 2, "operations": 0, "kernel": "batch_norm"}
     calls: tuple[Callable[[Path], None], ...] = (
@@ -346,5 +348,5 @@ def test_storages_that_torch_keeps() -> None:
 def test_contender_travels_as_json() -> None:
     for contender in CONTENDERS:
         words = json.loads(json.dumps(contender.words))
-        assert Contender(**{**words, "way": Way(words["way"])}) == contender
+        assert Contender(**{**words, "way": Runner(words["way"])}) == contender
         assert set(words) == set(asdict(contender))

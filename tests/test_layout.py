@@ -19,6 +19,7 @@ FILES = {
 }
 TREES = {path: ast.parse(text) for path, text in FILES.items()}
 LONGEST_FILE = 400
+COMMAND_LINE = ("Option", "Argument")
 LONGEST_FUNCTION = 40
 # A TVM kernel is one nested function by the nature of its script language.
 LONGEST_KERNEL, KERNELS = 60, ("targets/tir/*", "targets/cpu/*")
@@ -78,6 +79,29 @@ def test_nothing_is_left_unfinished() -> None:
 
 def test_every_file_says_what_it_is() -> None:
     assert not [path for path, tree in TREES.items() if not ast.get_docstring(tree)]
+
+
+def meanings(path: str) -> Iterator[tuple[str, str]]:
+    """Names of the classes and of the aliases of types that a file defines, each with its meaning.
+
+    Annotations of the command line are aliases too, one for each option of a command.
+    """
+    for node in TREES[path].body:
+        if isinstance(node, ast.ClassDef):
+            yield node.name, path
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            name = node.targets[0].id
+            if name[0].isupper() and not name.isupper() and not name.endswith(COMMAND_LINE):
+                yield name, ast.dump(node.value)
+
+
+def test_a_class_name_means_one_thing() -> None:
+    found: dict[str, set[str]] = {}
+    # Builders of kernels name their parts file by file.
+    for path in (p for p in FILES if p.startswith(FOLDERS) and not p.startswith("targets")):
+        for name, meaning in meanings(path):
+            found.setdefault(name, set()).add(meaning)
+    assert not {name: where for name, where in found.items() if len(where) > 1}
 
 
 def imported(tree: ast.Module) -> set[str]:

@@ -13,7 +13,7 @@ from quatrain.targets.plan.kernel import Kernel, Unit, slots_of
 from quatrain.targets.plan.layout import orders
 from quatrain.targets.plan.plan import Plan, PlannedKernel, place_slots
 from quatrain.targets.plan.state import state_layout
-from quatrain.tools.plan_tables import overview, tables
+from quatrain.tools.plan_tables import overview, plan_tables
 from quatrain.tools.plan_view import PlanView, view_plan
 from quatrain.tools.terminal import show
 
@@ -97,7 +97,7 @@ def test_as_text(
     view: PlanView, width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("quatrain.tools.terminal.FILE_WIDTH", width)
-    show(tables(view))
+    show(plan_tables(view))
     for text in (capsys.readouterr().out, overview(view, width)):
         assert max(map(len, text.splitlines())) <= width
         flat = "".join(text.split())

@@ -258,8 +258,8 @@ def test_a_saved_recipe_runs_no_code(tmp_path: Path) -> None:
     mine = load_recipe(user_recipe(tmp_path, code))
     data = mine.to_dict()
     assert mine.digest != load_recipe("fp32").digest
-    assert mine.steps[0].origin is not None
-    del LOADED["widen", mine.steps[0].origin.sha256]
+    assert mine.passes[0].origin is not None
+    del LOADED["widen", mine.passes[0].origin.sha256]
     with pytest.raises(RecipeError, match=r"runs no code; .*--recipe FILE\.toml .*load_recipe"):
         Recipe.from_dict(data)
 
@@ -267,8 +267,8 @@ def test_a_saved_recipe_runs_no_code(tmp_path: Path) -> None:
 def test_a_pass_file_that_changed_since_is_named_with_both_hashes(tmp_path: Path) -> None:
     saved = load_recipe(user_recipe(tmp_path, f"{MY_PASS}\n# as it was saved\n"))
     data = saved.to_dict()
-    (then,) = (s.origin for s in saved.steps)
-    now = load_recipe(user_recipe(tmp_path, f"{MY_PASS}\n# as it is now\n")).steps[0].origin
+    (then,) = (s.origin for s in saved.passes)
+    now = load_recipe(user_recipe(tmp_path, f"{MY_PASS}\n# as it is now\n")).passes[0].origin
     assert then is not None and now is not None
     del LOADED["widen", then.sha256]
     with pytest.raises(RecipeError) as caught:

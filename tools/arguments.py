@@ -12,30 +12,30 @@ import typer
 from ..compiler.errors import UsageError
 from . import env
 
-Network = Annotated[Path, typer.Argument(metavar="NET.qtn", help="A compiled network.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
-Target = Annotated[
+NetworkArgument = Annotated[Path, typer.Argument(metavar="NET.qtn", help="A compiled network.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
+TargetOption = Annotated[
     str | None, typer.Option("--target", help=f"reference, cpu, ...  ({env.TARGET})")
 ]
-Threads = Annotated[
+ThreadsOption = Annotated[
     int | None,
     typer.Option("--threads", min=1, help=f"Threads of a step.  ({env.THREADS})"),
 ]
-CacheDir = Annotated[
+CacheDirOption = Annotated[
     Path | None,
     typer.Option("--cache-dir", help=f"Folder of compiled kernels.  ({env.CACHE})"),
 ]
-Settings = Annotated[
+SettingsOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="An option of the recipe.")
 ]
-DataDir = Annotated[
+DataDirOption = Annotated[
     Path | None, typer.Option("--data-dir", help=f"Folder of data sets.  ({env.DATA})")
 ]
-UserRecipe = Annotated[
+UserRecipeOption = Annotated[
     Path | None,
     typer.Option("--recipe", metavar="FILE.toml", help="Its own passes, if the network has any."),
 ]
-DumpDir = Annotated[
+DumpDirOption = Annotated[
     Path | None,
     typer.Option("--dump-dir", help=f"Write the IR text after every pass there.  ({env.DUMP})"),
 ]

@@ -18,8 +18,8 @@ import numpy.typing as npt
 from ..compiler.errors import DataError
 from .dataset import Augmentation, Dataset
 
-Bytes = npt.NDArray[np.uint8]
-Labels = npt.NDArray[np.int64]
+ByteArray = npt.NDArray[np.uint8]
+LabelArray = npt.NDArray[np.int64]
 
 # Per channel R, G, B over the 50,000 training images, on the 0..1 scale.
 MEAN = (0.49140, 0.48216, 0.44653)
@@ -47,11 +47,13 @@ def load_cifar10(folder: Path) -> Dataset:
     )
 
 
-def _dataset(x_train: Bytes, y_train: Labels, x_test: Bytes, y_test: Labels) -> Dataset:
+def _dataset(
+    x_train: ByteArray, y_train: LabelArray, x_test: ByteArray, y_test: LabelArray
+) -> Dataset:
     return Dataset("cifar10", x_train, y_train, x_test, y_test, MEAN, STD, Augmentation())
 
 
-def _packed(folder: Path, part: str) -> tuple[Bytes, Labels]:
+def _packed(folder: Path, part: str) -> tuple[ByteArray, LabelArray]:
     images, labels = (folder / f"cifar10_{part}_{what}" for what in ("images.npy.xz", "labels.npy"))
     try:
         with lzma.open(images) as file:
@@ -64,7 +66,7 @@ def _packed(folder: Path, part: str) -> tuple[Bytes, Labels]:
     return _checked(images, np.ascontiguousarray(x.transpose(0, 3, 1, 2)), y)
 
 
-def _pickled(path: Path) -> tuple[Bytes, Labels]:
+def _pickled(path: Path) -> tuple[ByteArray, LabelArray]:
     content = _unpickle(path)
     found = content if isinstance(content, dict) else {}
     data = found.get(b"data", found.get("data"))
@@ -80,7 +82,7 @@ def _pickled(path: Path) -> tuple[Bytes, Labels]:
 
 def _checked(
     path: Path, x: npt.NDArray[np.generic], y: npt.NDArray[np.generic]
-) -> tuple[Bytes, Labels]:
+) -> tuple[ByteArray, LabelArray]:
     if x.dtype != np.uint8 or y.ndim != 1 or y.dtype.kind not in "iu":
         raise DataError(f"{path}: {x.dtype} images with {y.dtype} labels; uint8 and integers fit")
     labels = y.astype(np.int64)
@@ -108,7 +110,7 @@ class _Dtype:
 class _Array:
     """Stand-in for ``numpy.ndarray``: takes bytes and a shape, both checked by NumPy."""
 
-    value: Bytes
+    value: ByteArray
 
     def __setstate__(self, state: tuple[int, tuple[int, ...], _Dtype, bool, bytes]) -> None:
         _, shape, dtype, fortran, data = state

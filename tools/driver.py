@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
+from ..compiler.capture.graph import Loss
 from ..compiler.capture.program import Capture, capture
 from ..passes.recipe import Recipe, load_recipe, recipe_names
 from ..runtime.source import Source
@@ -19,8 +19,6 @@ from ..targets.registry import TARGETS, BindOptions, find_target
 from . import dump, env
 from .stages import stage
 from .update import Update
-
-Loss = Callable[[Any, Any], torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ def overview(view: PlanView, width: int) -> str:
     return "\n".join([*lines, "", *_fold(rest, width, 0)])
 
 
-def tables(view: PlanView) -> Group:
+def plan_tables(view: PlanView) -> Group:
     """A block for each kernel: its ops, its unit, and every buffer with its place."""
     parts: list[RenderableType] = [Text(_head(view))]
     parts += [Text(part) for part in (*LEGEND[2:5], *ORDERS)]

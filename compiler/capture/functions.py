@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CaptureError
-from .maps import Map, linear, nearest, padded, qtr
+from .maps import Map, interpolated, nearest, padded, qtr
 from .scope import Scope
 
 aten = torch.ops.aten
@@ -73,7 +73,7 @@ class Functions:
         """Linear and bilinear interpolation."""
 
         def make(have: int, made: int, scale: float | None) -> Map:
-            return linear(have, made, scale, align_corners=align_corners)
+            return interpolated(have, made, scale, align_corners=align_corners)
 
         return _each(x, size, scales, make)
 

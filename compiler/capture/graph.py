@@ -19,8 +19,8 @@ from ..lower.joint import Joint
 from ..lower.norm import CUMULATIVE
 from . import adapter
 from .intercept import intercept
-from .reader import read
-from .scope import HERE, TORCH, Scope, shown
+from .reader import read_graph
+from .scope import HERE, TORCH, Scope, relative_place
 
 Loss = Callable[[Any, Any], torch.Tensor]
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -172,12 +172,12 @@ def _trace(
             f"tracing {type(model).__name__}{_place(error)} failed with "
             f"{type(error).__name__}: {first}"
         ) from error
-    return read(list(graph.graph.nodes), type(model).__name__, root.plain, trained)
+    return read_graph(list(graph.graph.nodes), type(model).__name__, root.plain, trained)
 
 
 def _place(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     for frame in reversed(frames):
         if not frame.filename.startswith((TORCH, HERE, "<")) and frame.name != "_trace":
-            return f" at {shown(frame.filename, frame.lineno or 0)}"
+            return f" at {relative_place(frame.filename, frame.lineno or 0)}"
     return ""

@@ -24,10 +24,10 @@ from .scope import Scope
 aten = torch.ops.aten
 qtr = layers.qtr
 LOCK = threading.RLock()
-Ints = int | list[int]
+IntOrInts = int | list[int]
 
 
-def _pair(value: Ints) -> list[int]:
+def _pair(value: IntOrInts) -> list[int]:
     values = [value] if isinstance(value, int) else list(value)
     return values * 2 if len(values) == 1 else values
 
@@ -69,9 +69,9 @@ class Layers:
         x: Tensor,
         w: Tensor,
         b: Tensor | None = None,
-        stride: Ints = 1,
-        padding: Ints | str = 0,
-        dilation: Ints = 1,
+        stride: IntOrInts = 1,
+        padding: IntOrInts | str = 0,
+        dilation: IntOrInts = 1,
         groups: int = 1,
     ) -> Tensor:
         """Convolution of a batch or of one image; padding may be "valid" or "same"."""
@@ -88,9 +88,9 @@ class Layers:
         x: Tensor,
         w: Tensor,
         b: Tensor | None = None,
-        stride: Ints = 1,
-        padding: Ints | str = 0,
-        dilation: Ints = 1,
+        stride: IntOrInts = 1,
+        padding: IntOrInts | str = 0,
+        dilation: IntOrInts = 1,
         groups: int = 1,
     ) -> Tensor:
         """Convolution of lines: images of one row."""
@@ -103,11 +103,11 @@ class Layers:
         x: Tensor,
         w: Tensor,
         b: Tensor | None = None,
-        stride: Ints = 1,
-        padding: Ints = 0,
-        output_padding: Ints = 0,
+        stride: IntOrInts = 1,
+        padding: IntOrInts = 0,
+        output_padding: IntOrInts = 0,
         groups: int = 1,
-        dilation: Ints = 1,
+        dilation: IntOrInts = 1,
     ) -> Tensor:
         """The dX of a convolution as a layer."""
         single = x.dim() == 3
@@ -123,11 +123,11 @@ class Layers:
         x: Tensor,
         w: Tensor,
         b: Tensor | None = None,
-        stride: Ints = 1,
-        padding: Ints = 0,
-        output_padding: Ints = 0,
+        stride: IntOrInts = 1,
+        padding: IntOrInts = 0,
+        output_padding: IntOrInts = 0,
         groups: int = 1,
-        dilation: Ints = 1,
+        dilation: IntOrInts = 1,
     ) -> Tensor:
         """On lines."""
         first = ([1, _last(stride)], [0, _last(padding)], [0, _last(output_padding)])
@@ -136,7 +136,7 @@ class Layers:
         return y.squeeze(-2)
 
 
-def _last(value: Ints) -> int:
+def _last(value: IntOrInts) -> int:
     return value if isinstance(value, int) else value[-1]
 
 

@@ -93,7 +93,7 @@ def nearest(size: int, made: int, scale: float | None) -> Map:
     return places(size, [min(floor(i * step), size - 1) for i in range(made)])
 
 
-def linear(size: int, made: int, scale: float | None, *, align_corners: bool) -> Map:
+def interpolated(size: int, made: int, scale: float | None, *, align_corners: bool) -> Map:
     """Interpolation between two neighbours."""
     if align_corners:
         step = (size - 1) / (made - 1) if made > 1 else 0.0

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..errors import CaptureError
-from ..ir.optimizers import KINDS, Group, OptimizerSpec, kept_name
+from ..ir.optimizers import KINDS, OptimizerSpec, ParameterGroup, kept_name
 
 OPTIMIZERS: dict[type[object], str] = {
     torch.optim.SGD: "sgd",
@@ -39,7 +39,9 @@ def read_optimizer(optimizer: object, model: nn.Module) -> OptimizerSpec:
     return OptimizerSpec(kind, groups)
 
 
-def _group(kind: str, index: int, group: Mapping[str, object], names: Mapping[int, str]) -> Group:
+def _group(
+    kind: str, index: int, group: Mapping[str, object], names: Mapping[int, str]
+) -> ParameterGroup:
     trained: list[str] = []
     parameters = group["params"]
     assert isinstance(parameters, list)
@@ -59,7 +61,7 @@ def _group(kind: str, index: int, group: Mapping[str, object], names: Mapping[in
             )
     numbers = {key: float(read(group)) for key, read in KINDS[kind].numbers.items()}
     flags = {flag: bool(group[flag]) for flag in KINDS[kind].flags}
-    return Group(tuple(trained), numbers, flags)
+    return ParameterGroup(tuple(trained), numbers, flags)
 
 
 def kept_tensors(

@@ -10,28 +10,28 @@ import torch
 from torch.fx import Node
 
 from ..errors import UnsupportedOpError
-from ..lower.joint import ROOT, Arg, Call, Joint, Tensor, module_of
+from ..lower.joint import ROOT, Arg, Call, Joint, JointTensor, module_of
 from . import adapter
 
 
-def read(nodes: list[Node], name: str, plain: Mapping[str, str], trained: Set[str]) -> Joint:
+def read_graph(nodes: list[Node], name: str, plain: Mapping[str, str], trained: Set[str]) -> Joint:
     """The graph of ``nodes`` with the gradients of the parameters in ``trained``.
 
     ``plain`` maps the qualified names of the traced module to those of the user's model, and the
     names of tied tensors to one.
     """
-    return _Reader(name, plain, trained).read(nodes)
+    return _GraphReader(name, plain, trained).read(nodes)
 
 
-class _Reader:
+class _GraphReader:
     """From fx nodes to plain calls; what no output needs is left out."""
 
     def __init__(self, name: str, plain: Mapping[str, str], trained: Set[str]) -> None:
         self.name, self.plain, self.trained = name, plain, trained
-        self.made: dict[Node, Tensor | tuple[Tensor | None, ...]] = {}
-        self.inputs: dict[int, Tensor] = {}
-        self.state: dict[str, Tensor] = {}
-        self.tangents: list[Tensor] = []
+        self.made: dict[Node, JointTensor | tuple[JointTensor | None, ...]] = {}
+        self.inputs: dict[int, JointTensor] = {}
+        self.state: dict[str, JointTensor] = {}
+        self.tangents: list[JointTensor] = []
 
     def read(self, nodes: list[Node]) -> Joint:
         output = nodes[-1]
@@ -98,7 +98,7 @@ class _Reader:
         value = node.meta["val"]
         if isinstance(value, torch.Tensor):
             single = _tensor(value)
-            results: tuple[Tensor | None, ...] = (single,)
+            results: tuple[JointTensor | None, ...] = (single,)
             self.made[node] = single
         else:
             results = tuple(_tensor(p) if isinstance(p, torch.Tensor) else None for p in value)
@@ -106,9 +106,9 @@ class _Reader:
         args = tuple(self.argument(a) for a in adapter.full_arguments(node))
         return [Call(str(node.target), args, results, layer, source, adapter.is_backward(node))]
 
-    def tensor(self, node: Node) -> Tensor:
+    def tensor(self, node: Node) -> JointTensor:
         made = self.made[node]
-        assert isinstance(made, Tensor)
+        assert isinstance(made, JointTensor)
         return made
 
     def argument(self, a: Any) -> Arg:
@@ -123,8 +123,8 @@ def _where(layer: str, source: str) -> str:
     return f" in layer {layer!r}" + (f" at {source}" if source else "")
 
 
-def _tensor(value: torch.Tensor) -> Tensor:
-    return Tensor(tuple(int(d) for d in value.shape), str(value.dtype).removeprefix("torch."))
+def _tensor(value: torch.Tensor) -> JointTensor:
+    return JointTensor(tuple(int(d) for d in value.shape), str(value.dtype).removeprefix("torch."))
 
 
 def _live(nodes: list[Node], roots: list[Node]) -> set[Node]:

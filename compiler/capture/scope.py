@@ -80,7 +80,7 @@ def _nth(name: str, n: int) -> str:
     return name if n == 1 else f"{name}#{n}"
 
 
-def shown(file: str, line: int) -> str:
+def relative_place(file: str, line: int) -> str:
     """``file:line`` with the path relative to the working directory where it lies below it."""
     path = Path(file)
     cwd = Path.cwd()
@@ -89,7 +89,7 @@ def shown(file: str, line: int) -> str:
 
 def _definition(module: nn.Module) -> str:
     code = getattr(type(module).forward, "__code__", None)
-    return shown(code.co_filename, code.co_firstlineno) if code else ""
+    return relative_place(code.co_filename, code.co_firstlineno) if code else ""
 
 
 def _user_line() -> str:
@@ -99,6 +99,6 @@ def _user_line() -> str:
         if file.startswith(HERE):
             return ""
         if not file.startswith((TORCH, "<")):
-            return shown(file, frame.f_lineno)
+            return relative_place(file, frame.f_lineno)
         frame = frame.f_back
     return ""

@@ -63,7 +63,7 @@ KINDS: dict[str, Kind] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class ParameterGroup:
     """A parameter group: the trained parameters by qualified name and its settings.
 
     ``numbers`` are the hyper-parameters at capture, inputs of every step; ``flags`` are part of
@@ -80,7 +80,7 @@ class OptimizerSpec:
     """What the update does: the kind of optimizer (``sgd``) and its groups in order."""
 
     kind: str
-    groups: tuple[Group, ...]
+    groups: tuple[ParameterGroup, ...]
 
     @property
     def of(self) -> Kind:

@@ -37,7 +37,7 @@ def parse(text: str) -> Program:
 
 def parse_lines(text: str) -> tuple[Program, Mapping[Hashable, int]]:
     """A program, and the line of each of its parts: see ``VerifyError.at``."""
-    reader = _Reader(text)
+    reader = _TextReader(text)
     for number, raw in enumerate(text.splitlines(), 1):
         reader.number = number
         try:
@@ -56,7 +56,7 @@ OP = re.compile(
 DEFINED = re.compile(r"^\s*(?:(?:input|state) )?([^=(:\n]+?) (?:= \w+\(|: )", re.MULTILINE)
 
 
-class _Reader:
+class _TextReader:
     def __init__(self, text: str) -> None:
         self.text, self.number = text, 0
         self.lines: dict[Hashable, int] = {}

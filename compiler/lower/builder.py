@@ -10,7 +10,7 @@ from ..errors import UnsupportedOpError
 from ..formats import F32, I32, I64, UINT8
 from ..ir import Attr, Op, Program, Region, Value, attrs, unused
 from ..types import Shape, TensorType
-from .joint import Arg, Call, Tensor
+from .joint import Arg, Call, JointTensor
 
 FORMAT_OF = {"float32": F32, "int64": I64}
 # Truth values are numbers in the IR: 1 and 0.
@@ -27,7 +27,7 @@ def winners(shape: Shape, window: int) -> TensorType:
     return TensorType(shape, UINT8 if window <= 256 else I32)
 
 
-def where(call: Call) -> str:
+def place_of(call: Call) -> str:
     """The place of a call for an error message: layer and source line."""
     return f"layer {call.layer!r}" + (f" at {call.source}" if call.source else "")
 
@@ -39,7 +39,7 @@ def short(op: str) -> str:
 
 def refuse(call: Call, why: str) -> UnsupportedOpError:
     """The error for a call whose form has no counterpart; ``why`` says what would be right."""
-    return UnsupportedOpError(f"{short(call.op)} in {where(call)} {why}")
+    return UnsupportedOpError(f"{short(call.op)} in {place_of(call)} {why}")
 
 
 class Builder:
@@ -49,14 +49,14 @@ class Builder:
     """
 
     def __init__(self) -> None:
-        self.values: dict[Tensor, Value] = {}
+        self.values: dict[JointTensor, Value] = {}
         self.taken: set[str] = set()
         self.regions: dict[str, list[Op]] = {"forward": [], "backward": [], "update": []}
         self.state: dict[str, Value] = {}  # by the qualified name of torch
         self.counters: dict[str, Value] = {}  # integer buffers: value so far in this step
-        self.buffer_of: dict[Tensor, str] = {}  # buffers, also after a change in this step
+        self.buffer_of: dict[JointTensor, str] = {}  # buffers, also after a change in this step
         self.viewed_from: dict[Value, Value] = {}
-        self.unread: dict[Tensor, Call] = {}  # results without a value
+        self.unread: dict[JointTensor, Call] = {}  # results without a value
         self.constants: dict[Value, float] = {}  # tensors that hold one number everywhere
         self.origin = ""
         self.region = "forward"
@@ -67,7 +67,7 @@ class Builder:
 
     def of(self, tensor: Arg) -> Value:
         """The value that stands for a tensor of the joint graph."""
-        assert isinstance(tensor, Tensor), f"{tensor!r} is no tensor"
+        assert isinstance(tensor, JointTensor), f"{tensor!r} is no tensor"
         if tensor in self.unread:
             raise refuse(
                 self.unread[tensor],
@@ -204,4 +204,4 @@ def result_shape(call: Call, i: int = 0) -> Shape:
     return result.shape
 
 
-Lowering = Callable[[Builder, Call], None]
+CallLowering = Callable[[Builder, Call], None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..ir import Attr, Value
-from .builder import Builder, Lowering, ints, result_shape, shape_of
+from .builder import Builder, CallLowering, ints, result_shape, shape_of
 from .joint import Arg, Call
 from .shape import viewed
 
@@ -103,7 +103,7 @@ def bias_grad(b: Builder, call: Call) -> None:
     b.bind(call, b.one("sum_channels", (b.of(call.args[0]),), "db", result_shape(call)))
 
 
-GEMM: dict[str, Lowering] = {
+GEMM: dict[str, CallLowering] = {
     "qtr.conv.default": conv,
     "qtr.conv_dx.default": conv_dx,
     "qtr.conv_dw.default": conv_dw,

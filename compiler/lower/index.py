@@ -7,7 +7,7 @@ from zlib import crc32
 from ..formats import I64
 from ..ir import SEED, STEP, Attr, Value
 from ..types import TensorType
-from .builder import Builder, Lowering, number, refuse, result_shape, shape_of
+from .builder import Builder, CallLowering, number, refuse, result_shape, shape_of
 from .joint import Arg, Call
 from .pointwise import scaled
 
@@ -29,7 +29,7 @@ def embedding_backward(b: Builder, call: Call) -> None:
     b.bind(call, b.one("embedding_grad", inputs, "dw", shape, padding_index=padding))
 
 
-def arange(*, start: int | None = None, step: int | None = None) -> Lowering:
+def arange(*, start: int | None = None, step: int | None = None) -> CallLowering:
     """Lowering of integers at even distances; ``start`` and ``step`` are places of arguments."""
 
     def lower(b: Builder, call: Call) -> None:
@@ -131,7 +131,7 @@ def dropout(b: Builder, call: Call) -> None:
     b.bind(call, scaled(b, kept, 1.0 / keep))
 
 
-INDEX: dict[str, Lowering] = {
+INDEX: dict[str, CallLowering] = {
     "aten.arange.default": arange(),
     "aten.arange.start": arange(start=0),
     "aten.arange.start_step": arange(start=0, step=2),

@@ -15,14 +15,14 @@ def module_of(name: str) -> str:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Tensor:
+class JointTensor:
     """A tensor of the joint graph, compared by identity; ``dtype`` is torch's: ``float32``, ..."""
 
     shape: Shape
     dtype: str
 
 
-Arg = Tensor | bool | int | float | str | None | tuple["Arg", ...]
+Arg = JointTensor | bool | int | float | str | None | tuple["Arg", ...]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -35,7 +35,7 @@ class Call:
 
     op: str
     args: tuple[Arg, ...]
-    results: tuple[Tensor | None, ...]
+    results: tuple[JointTensor | None, ...]
     layer: str
     source: str
     backward: bool
@@ -51,10 +51,10 @@ class Joint:
     """
 
     name: str
-    inputs: tuple[Tensor, ...]
-    state: dict[str, Tensor]
+    inputs: tuple[JointTensor, ...]
+    state: dict[str, JointTensor]
     calls: tuple[Call, ...]
-    outputs: tuple[Tensor, ...]
-    tangents: tuple[Tensor, ...] = ()
-    gradients: tuple[tuple[str, Tensor], ...] = ()
-    mutations: dict[str, Tensor] = field(default_factory=dict)
+    outputs: tuple[JointTensor, ...]
+    tangents: tuple[JointTensor, ...] = ()
+    gradients: tuple[tuple[str, JointTensor], ...] = ()
+    mutations: dict[str, JointTensor] = field(default_factory=dict)

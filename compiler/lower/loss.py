@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..ir import Attr, Value
 from ..types import Shape
-from .builder import Builder, Lowering, f32, result_shape, shape_of
+from .builder import Builder, CallLowering, f32, result_shape, shape_of
 from .joint import Arg, Call
 from .pointwise import broadcast, scaled
 from .shape import permuted, viewed
@@ -166,7 +166,7 @@ def mse_loss_backward(b: Builder, call: Call) -> None:
     b.bind(call, b.one("mse_loss_grad", inputs, "mse_loss.dx", shape, reduction=word))
 
 
-LOSS: dict[str, Lowering] = {
+LOSS: dict[str, CallLowering] = {
     "aten._log_softmax.default": log_softmax,
     "aten._log_softmax_backward_data.default": log_softmax_backward,
     "aten.nll_loss_forward.default": nll_loss,

@@ -6,8 +6,8 @@ from math import log, prod
 
 from ..ir import Value
 from ..types import Shape
-from .builder import Builder, Lowering, dims_of, number, refuse, result_shape, shape_of
-from .joint import Arg, Call, Tensor
+from .builder import Builder, CallLowering, dims_of, number, refuse, result_shape, shape_of
+from .joint import Arg, Call, JointTensor
 from .pointwise import broadcast, operand, plain, scaled
 from .shape import alias, viewed
 
@@ -19,7 +19,7 @@ RELATIONS = ("lt", "le", "eq", "ne", "ge", "gt")
 FLIPPED = {"lt": "gt", "le": "ge", "eq": "eq", "ne": "ne", "ge": "le", "gt": "lt"}
 
 
-def function(kind: str) -> Lowering:
+def function(kind: str) -> CallLowering:
     """Lowering of a function that the IR has too."""
 
     def lower(b: Builder, call: Call) -> None:
@@ -42,7 +42,7 @@ def raised(b: Builder, x: Value, exponent: float) -> Value:
     return b.one("power", (x,), "power", shape, exponent=exponent)
 
 
-def power_of(exponent: float) -> Lowering:
+def power_of(exponent: float) -> CallLowering:
     """Lowering of a function that is a fixed power."""
 
     def lower(b: Builder, call: Call) -> None:
@@ -65,7 +65,7 @@ def power(b: Builder, call: Call) -> None:
     b.bind(call, b.one("exp", (rate,), "exp", result_shape(call)))
 
 
-def logarithm(base: float) -> Lowering:
+def logarithm(base: float) -> CallLowering:
     """Lowering of a logarithm to another base."""
 
     def lower(b: Builder, call: Call) -> None:
@@ -80,7 +80,7 @@ def compared(b: Builder, x: Value, relation: str, value: float) -> Value:
     return b.one("compare_to", (x,), relation, shape_of(x), relation=relation, value=value)
 
 
-def comparison(relation: str) -> Lowering:
+def comparison(relation: str) -> CallLowering:
     """Lowering of a comparison of tensors or with a number."""
 
     def lower(b: Builder, call: Call) -> None:
@@ -105,7 +105,7 @@ def is_nan(b: Builder, call: Call) -> None:
     b.bind(call, b.one("compare", (x, x), "isnan", shape_of(x), relation="ne"))
 
 
-def logic(kind: str) -> Lowering:
+def logic(kind: str) -> CallLowering:
     """Lowering of "and" and "or" on truth values, which are 1 and 0."""
 
     def lower(b: Builder, call: Call) -> None:
@@ -125,11 +125,11 @@ def inverted(b: Builder, call: Call) -> None:
 
 def _need_truth(call: Call) -> None:
     for arg in call.args:
-        if isinstance(arg, Tensor) and arg.dtype != "bool":
+        if isinstance(arg, JointTensor) and arg.dtype != "bool":
             raise refuse(call, f"works on the bits of {arg.dtype}; only bool is supported")
 
 
-def chosen(b: Builder, c: Value, x: Arg, y: Arg, shape: Shape) -> Value:
+def either(b: Builder, c: Value, x: Arg, y: Arg, shape: Shape) -> Value:
     """x where c, else y."""
     there, elsewhere = plain(b, x), plain(b, y)
     c = broadcast(b, c, shape)
@@ -145,16 +145,16 @@ def chosen(b: Builder, c: Value, x: Arg, y: Arg, shape: Shape) -> Value:
 def where(b: Builder, call: Call) -> None:
     """x where c, else y."""
     c, x, y = call.args
-    b.bind(call, chosen(b, b.of(c), x, y, result_shape(call)))
+    b.bind(call, either(b, b.of(c), x, y, result_shape(call)))
 
 
 def masked_fill(b: Builder, call: Call) -> None:
     """A number where c, else x."""
     x, c, value = call.args
-    b.bind(call, chosen(b, b.of(c), value, x, result_shape(call)))
+    b.bind(call, either(b, b.of(c), value, x, result_shape(call)))
 
 
-def clamp(*, low: int | None = None, high: int | None = None) -> Lowering:
+def clamp(*, low: int | None = None, high: int | None = None) -> CallLowering:
     """Lowering of min(max(x, low), high); each limit is the argument at that place, or none."""
 
     def lower(b: Builder, call: Call) -> None:
@@ -179,7 +179,7 @@ def hardtanh_backward(b: Builder, call: Call) -> None:
     b.bind(call, made)
 
 
-def better(kind: str) -> Lowering:
+def better(kind: str) -> CallLowering:
     """Lowering of maximum and minimum of two tensors."""
 
     def lower(b: Builder, call: Call) -> None:
@@ -236,7 +236,7 @@ def broadcast_in_dim(b: Builder, call: Call) -> None:
 def to_dtype(b: Builder, call: Call) -> None:
     """Between f32 and truth values."""
     source, made = call.args[0], call.results[0]
-    assert isinstance(source, Tensor) and made is not None
+    assert isinstance(source, JointTensor) and made is not None
     if {source.dtype, made.dtype} == {"float32", "bool"} and made.dtype == "bool":
         b.bind(call, compared(b, b.of(source), "ne", 0.0))
     elif {source.dtype, made.dtype} <= {"float32", "bool"} or source.dtype == made.dtype:
@@ -245,7 +245,7 @@ def to_dtype(b: Builder, call: Call) -> None:
         raise refuse(call, f"turns {source.dtype} into {made.dtype}; compute in float32")
 
 
-def triangle(*, upper: bool) -> Lowering:
+def triangle(*, upper: bool) -> CallLowering:
     """Lowering of tril and triu."""
 
     def lower(b: Builder, call: Call) -> None:
@@ -263,7 +263,7 @@ def triangle(*, upper: bool) -> Lowering:
     return lower
 
 
-MATH: dict[str, Lowering] = {
+MATH: dict[str, CallLowering] = {
     **{f"aten.{kind}.default": function(kind) for kind in FUNCTIONS},
     "aten.sgn.default": function("sign"),
     "aten.rsqrt.default": power_of(-0.5),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from math import prod
 
 from ..ir import Attr, Value
-from .builder import Builder, Lowering, f32, number, refuse, result_shape, shape_of
-from .joint import Arg, Call, Tensor
+from .builder import Builder, CallLowering, f32, number, refuse, result_shape, shape_of
+from .joint import Arg, Call, JointTensor
 
 # Stands for a momentum of None, the cumulative average, in a traced graph.
 CUMULATIVE = -1.0
@@ -55,7 +55,7 @@ def with_running_statistics(b: Builder, call: Call) -> None:
         next_var = _running(b, old_var, var, "running_var'", number(momentum), unbiased)
     b.bind(call, y, mean, var, next_mean, next_var)
     for old, new in ((old_mean, call.results[3]), (old_var, call.results[4])):
-        if isinstance(old, Tensor) and new is not None and old in b.buffer_of:
+        if isinstance(old, JointTensor) and new is not None and old in b.buffer_of:
             b.buffer_of[new] = b.buffer_of[old]
 
 
@@ -66,7 +66,7 @@ def _running(
     if momentum != CUMULATIVE:
         attributes: dict[str, Attr] = {"momentum": momentum, "correction": correction}
         return b.one("running_stats", (b.of(old), new), part, shape, **attributes)
-    assert isinstance(old, Tensor)
+    assert isinstance(old, JointTensor)
     count = b.counters[f"{b.buffer_of[old].rpartition('.')[0]}.{COUNTER}"]
     return b.one("running_average", (b.of(old), new, count), part, shape, correction=correction)
 
@@ -106,10 +106,10 @@ def backward(b: Builder, call: Call) -> None:
     b.bind(call, dx, dgamma, dbeta)
 
 
-def count(b: Builder, call: Call) -> None:
+def count_up(b: Builder, call: Call) -> None:
     """A counter plus 1; no other arithmetic on integers has a counterpart."""
     old, amount, *_ = call.args
-    name = b.buffer_of.get(old, "") if isinstance(old, Tensor) else ""
+    name = b.buffer_of.get(old, "") if isinstance(old, JointTensor) else ""
     if not name or amount != 1:
         raise refuse(call, "computes with integers; only a buffer that counts by 1 is supported")
     value = b.of(old)
@@ -121,7 +121,7 @@ def count(b: Builder, call: Call) -> None:
     b.buffer_of[call.results[0]] = name
 
 
-NORM: dict[str, Lowering] = {
+NORM: dict[str, CallLowering] = {
     "aten._native_batch_norm_legit_functional.default": with_running_statistics,
     "aten._native_batch_norm_legit.no_stats": without_running_statistics,
     "aten._native_batch_norm_legit_no_training.default": with_fixed_statistics,

@@ -6,15 +6,15 @@ from ..ir import Value
 from ..types import Shape
 from .builder import (
     Builder,
-    Lowering,
+    CallLowering,
     dims_of,
     number,
     refuse,
     result_shape,
     shape_of,
 )
-from .joint import Arg, Call, Tensor
-from .norm import count
+from .joint import Arg, Call, JointTensor
+from .norm import count_up
 from .shape import viewed
 
 
@@ -34,14 +34,14 @@ def broadcast(b: Builder, v: Value, shape: Shape, part: str = "wide") -> Value:
 
 def operand(b: Builder, arg: Arg, shape: Shape) -> Value:
     """An argument as a tensor of ``shape``."""
-    if isinstance(arg, Tensor):
+    if isinstance(arg, JointTensor):
         return broadcast(b, b.of(arg), shape)
     return b.constant(shape, number(arg))
 
 
 def plain(b: Builder, arg: Arg) -> float | None:
     """The number of an argument that is one everywhere; None of any other tensor."""
-    return b.constants.get(b.of(arg)) if isinstance(arg, Tensor) else number(arg)
+    return b.constants.get(b.of(arg)) if isinstance(arg, JointTensor) else number(arg)
 
 
 def scaled(b: Builder, v: Value, factor: float) -> Value:
@@ -57,7 +57,7 @@ def shifted(b: Builder, v: Value, by: float) -> Value:
 def add(b: Builder, call: Call) -> None:
     """x + alpha * y."""
     if call.results[0] is not None and call.results[0].dtype == "int64":
-        count(b, call)
+        count_up(b, call)
         return
     _sum(b, call, 1.0)
 
@@ -129,7 +129,7 @@ def relu_backward(b: Builder, call: Call) -> None:
     b.bind(call, b.one("relu_grad", (b.of(g), b.of(y)), part, result_shape(call)))
 
 
-def reduction(kind: str, *, dims: int | None = None, keepdim: int | None = None) -> Lowering:
+def reduction(kind: str, *, dims: int | None = None, keepdim: int | None = None) -> CallLowering:
     """Lowering of ``sum``, ``mean`` or ``max``.
 
     ``dims`` and ``keepdim`` are the places of these arguments; a call that has no such argument
@@ -150,7 +150,7 @@ def expand(b: Builder, call: Call) -> None:
     b.bind(call, broadcast(b, b.of(call.args[0]), result_shape(call)))
 
 
-def filled(value: float) -> Lowering:
+def filled(value: float) -> CallLowering:
     """Lowering of a tensor of zeros or ones."""
 
     def lower(b: Builder, call: Call) -> None:
@@ -159,7 +159,7 @@ def filled(value: float) -> Lowering:
     return lower
 
 
-def full(*, at: int) -> Lowering:
+def full(*, at: int) -> CallLowering:
     """Lowering of a constant tensor whose number is the argument ``at``."""
 
     def lower(b: Builder, call: Call) -> None:
@@ -168,7 +168,7 @@ def full(*, at: int) -> Lowering:
     return lower
 
 
-POINTWISE: dict[str, Lowering] = {
+POINTWISE: dict[str, CallLowering] = {
     "aten.add.Tensor": add,
     "aten.add.Scalar": add,
     "aten.sub.Tensor": sub,

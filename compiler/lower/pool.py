@@ -7,7 +7,7 @@ from math import prod
 from ..ir import Attr
 from .builder import (
     Builder,
-    Lowering,
+    CallLowering,
     f32,
     ints,
     refuse,
@@ -101,7 +101,7 @@ def adaptive_max_pool_backward(b: Builder, call: Call) -> None:
     b.bind(call, b.one("adaptive_max_pool2d_grad", inputs, part, result_shape(call)))
 
 
-POOL: dict[str, Lowering] = {
+POOL: dict[str, CallLowering] = {
     "aten.max_pool2d_with_indices.default": max_pool,
     "aten.max_pool2d_with_indices_backward.default": max_pool_backward,
     "aten.avg_pool2d.default": avg_pool,

@@ -13,10 +13,10 @@ from ..ir import SEED, Program, Value
 from ..ir.optimizers import OptimizerSpec
 from ..ir.verify import verify
 from ..types import TensorType
-from .builder import FORMAT_WITHIN, Builder, Lowering, refuse, short, where
+from .builder import FORMAT_WITHIN, Builder, CallLowering, place_of, refuse, short
 from .gemm import GEMM
 from .index import INDEX
-from .joint import Arg, Call, Joint, Tensor
+from .joint import Arg, Call, Joint, JointTensor
 from .loss import LOSS
 from .math import MATH
 from .norm import NORM
@@ -25,7 +25,7 @@ from .pool import POOL
 from .shape import SHAPE, alias, view
 from .update import declare_hyper, update
 
-LOWERINGS: dict[str, Lowering] = {
+LOWERINGS: dict[str, CallLowering] = {
     **GEMM,
     **NORM,
     **POINTWISE,
@@ -112,7 +112,7 @@ def _declare_state(b: Builder, joint: Joint) -> None:
         b.counters[name] = b.state[name]
 
 
-def _type(tensor: Tensor) -> TensorType:
+def _type(tensor: JointTensor) -> TensorType:
     return TensorType(tensor.shape, FORMAT_WITHIN[tensor.dtype])
 
 
@@ -125,7 +125,7 @@ def _lower_calls(b: Builder, joint: Joint) -> None:
         try:
             LOWERINGS[call.op](b, call)
         except (AssertionError, LookupError, TypeError, ValueError) as error:
-            shown = ", ".join(str(a) for a in call.args if not isinstance(a, Tensor))
+            shown = ", ".join(str(a) for a in call.args if not isinstance(a, JointTensor))
             raise refuse(call, f"is called in a way that is not supported ({shown})") from error
     for tensor in joint.outputs:
         if tensor.dtype != "float32":
@@ -141,17 +141,17 @@ def supported() -> list[str]:
 
 
 def _check(b: Builder, call: Call) -> None:
-    name = short(call.op)
+    name, place = short(call.op), place_of(call)
     if call.op not in LOWERINGS:
         if name.removesuffix("_backward") in RAW_GEMMS:
             raise UnsupportedOpError(
-                f"{name} in {where(call)} is a convolution that is no layer; layers are nn.Conv1d, "
+                f"{name} in {place} is a convolution that is no layer; layers are nn.Conv1d, "
                 "nn.Conv2d, their transposed and their functional forms"
             )
         raise UnsupportedOpError(
-            f"{name} in {where(call)} is not supported; supported are {', '.join(supported())}"
+            f"{name} in {place} is not supported; supported are {', '.join(supported())}"
         )
-    tensors = [t for t in (*_flat(call.args), *call.results) if isinstance(t, Tensor)]
+    tensors = [t for t in (*_flat(call.args), *call.results) if isinstance(t, JointTensor)]
     if not call.op.partition(".")[2].startswith(ON_LABELS):
         # A count of truth values is int64 in torch and a number here.
         counted = any(t.dtype == "bool" or _is_number(b, t) for t in tensors)
@@ -160,11 +160,11 @@ def _check(b: Builder, call: Call) -> None:
                 _check_dtype(call, t)
 
 
-def _is_number(b: Builder, t: Tensor) -> bool:
+def _is_number(b: Builder, t: JointTensor) -> bool:
     return t.dtype == "int64" and t in b.values and b.values[t].type.format is F32
 
 
-def _check_dtype(call: Call, t: Tensor) -> None:
+def _check_dtype(call: Call, t: JointTensor) -> None:
     integer = t.dtype == "int64"
     if t.dtype not in FORMAT_WITHIN:
         raise refuse(call, f"computes in {t.dtype}; only float32 is supported")

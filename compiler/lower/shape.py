@@ -6,7 +6,7 @@ from math import prod
 
 from ..ir import Value
 from ..types import Shape, TensorType
-from .builder import Builder, Lowering, refuse, result_shape, shape_of
+from .builder import Builder, CallLowering, refuse, result_shape, shape_of
 from .joint import Arg, Call
 
 
@@ -178,7 +178,7 @@ def unbind(b: Builder, call: Call) -> None:
     b.bind(call, *(viewed(b, part, shape) for part in every))
 
 
-SHAPE: dict[str, Lowering] = {
+SHAPE: dict[str, CallLowering] = {
     "aten.alias.default": alias,
     "aten.clone.default": alias,
     "aten.detach.default": alias,

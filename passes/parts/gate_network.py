@@ -32,7 +32,7 @@ def f32(*shape: int) -> TensorType:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Parameter:
+class GateParameter:
     """State of the gate, and what it is in this step: drawn at the first, the state later."""
 
     state: Value
@@ -68,7 +68,7 @@ class GateNetwork:
         self.taken, self.samples, self.noise = program.names(), samples, noise
         salts = (op.int_attr("salt") for _, op in program.ops() if "salt" in op.attrs)
         self.salt = max(salts, default=0)
-        self.parameters: dict[str, Parameter] = {}
+        self.parameters: dict[str, GateParameter] = {}
         self.gradients: dict[str, list[Value]] = {}
         self.ops: list[Op] = []
         wide = LSTM_GATES * HIDDEN
@@ -84,7 +84,7 @@ class GateNetwork:
             self.salt += 1
             how = attrs(bound=inputs**-0.5, salt=self.salt)
             now = self.op("initialize", f"{name}.now", state.type, state, *self.noise, **how)
-        self.parameters[name] = Parameter(state, now)
+        self.parameters[name] = GateParameter(state, now)
         self.gradients[name] = []
 
     def value(self, name: str, type_: TensorType) -> Value:

@@ -50,7 +50,7 @@ class Option:
     def refuse(self, raw: object, owner: str) -> RecipeError:
         """The error about a wrong value."""
         right = {bool: "true or false", int: "an integer", float: "a finite number"}
-        *some, last = map(show, self.choices or (right.get(self.type, "text"),))
+        *some, last = map(as_typed, self.choices or (right.get(self.type, "text"),))
         wanted = f"{', '.join(some)} or {last}" if some else last
         return RecipeError(f"option {self.name} of {owner} must be {wanted}, not {raw!r}")
 
@@ -94,7 +94,7 @@ def read_options(
     return {n: o.read(raw[n], owner) if n in raw else o.default for n, o in known.items()}
 
 
-def show(setting: Setting) -> str:
+def as_typed(setting: Setting) -> str:
     """A setting as a person types it."""
     return str(setting).lower() if isinstance(setting, bool) else str(setting)
 
@@ -129,7 +129,7 @@ def _text(raw: object) -> str:
         return ",".join(map(_text, raw))
     if not isinstance(raw, (str, int, float)):
         raise TypeError
-    return show(raw).strip()
+    return as_typed(raw).strip()
 
 
 READERS: dict[type, Callable[[object], Setting]] = {

@@ -8,7 +8,7 @@ from ...compiler.errors import RecipeError
 from ...compiler.formats import F32
 from ...compiler.ir import Attr, Op, Program, Value, attrs, unused
 from ...compiler.types import SCALAR, TensorType
-from .schedules import SCHEDULE, counter
+from .schedules import SCHEDULE, step_counter
 
 LOW = f"{SCHEDULE}.low"
 TEST = f"{SCHEDULE}.test"
@@ -22,7 +22,7 @@ def with_range_test(
     The training accuracy is that of the first cross entropy: the share of the batch whose target
     has the largest number. RecipeError where the loss is none.
     """
-    step, taken = counter(program, "range_test"), program.names()
+    step, taken = step_counter(program, "range_test"), program.names()
     losses = [op for op in program.region("forward").ops if op.kind == "nll_loss"]
     if not losses or not any(r.name == "update" for r in program.regions):
         raise RecipeError(

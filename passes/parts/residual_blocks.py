@@ -18,7 +18,7 @@ START = "start"
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class ResidualBlock:
     """A block: its input, its output behind the ReLU, and its layers in program order."""
 
     x: Value
@@ -27,7 +27,7 @@ class Block:
     macs: int
 
 
-def residual_blocks(program: Program) -> tuple[Block, ...]:
+def residual_blocks(program: Program) -> tuple[ResidualBlock, ...]:
     """The blocks in program order; those whose input is no ReLU's result are left out."""
     forward = program.region("forward").ops
     made, flow = program.producers(), _data_flow(program, forward)
@@ -46,7 +46,7 @@ def residual_blocks(program: Program) -> tuple[Block, ...]:
         layers = [o for o in forward if o in inside and o.kind in FORWARD_GEMMS]
         if layers:
             names = tuple(dict.fromkeys(o.origin for o in layers))
-            found.append(Block(source.result, op.result, names, sum(map(macs, layers))))
+            found.append(ResidualBlock(source.result, op.result, names, sum(map(macs, layers))))
     return tuple(found)
 
 

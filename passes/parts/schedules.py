@@ -129,7 +129,7 @@ def check_bits(program: Program, region: str, least: int, most: int, asked: str)
         )
 
 
-def counter(program: Program, name: str) -> Value:
+def step_counter(program: Program, name: str) -> Value:
     """The state that counts the steps; RecipeError where there is none."""
     for v in program.state:
         if v.name == STEP:

@@ -54,7 +54,7 @@ def selected(program: Program, terms: str) -> frozenset[str]:
 
     RecipeError for a name or a size that fits no layer of a training program.
     """
-    words = split(terms)
+    words = terms_of(terms)
     if "none" in words and len(words) > 1:
         raise RecipeError(f"'none' in {terms!r} contradicts the other terms; give it alone")
     known = layers(program)
@@ -72,7 +72,7 @@ def selected(program: Program, terms: str) -> frozenset[str]:
     return frozenset(chosen)
 
 
-def split(terms: str) -> list[str]:
+def terms_of(terms: str) -> list[str]:
     """The terms of a selection."""
     return [word for t in terms.split(",") if (word := t.strip())]
 

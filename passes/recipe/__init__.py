@@ -1,5 +1,5 @@
 """Recipes: ordered lists of passes with options, as data, and their tables by role."""
 
-from .recipe import NOTHING, Recipe, Step, load_recipe, recipe_names
+from .recipe import NOTHING, PassEntry, Recipe, load_recipe, recipe_names
 
-__all__ = ["NOTHING", "Recipe", "Step", "load_recipe", "recipe_names"]
+__all__ = ["NOTHING", "PassEntry", "Recipe", "load_recipe", "recipe_names"]

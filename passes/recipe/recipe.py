@@ -25,7 +25,7 @@ from ...compiler.errors import QuatrainError, RecipeError, VerifyError, closest
 from ...compiler.ir import Program
 from ...compiler.ir.verify import verify
 from .. import PASSES
-from ..parts.options import Option, Setting, options_of, read_options, show
+from ..parts.options import Option, Setting, as_typed, options_of, read_options
 from .user_pass import Origin, load_pass, loaded_pass, run_pass
 
 Settings = Mapping[str, Setting]
@@ -39,7 +39,7 @@ NOTHING: Settings = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class PassEntry:
     """One pass with all its options; ``origin`` is set for a pass from a user's file."""
 
     name: str
@@ -50,8 +50,8 @@ class Step:
         """The options that the pass has."""
         return options_of(loaded_pass(self.name, self.origin) if self.origin else PASSES[self.name])
 
-    def set(self, raw: Mapping[str, object]) -> Step:
-        """The step with some options changed; RecipeError for an unknown key or a wrong value."""
+    def set(self, raw: Mapping[str, object]) -> PassEntry:
+        """The entry with some options changed; RecipeError for an unknown key or a wrong value."""
         read = read_options(self.name, self.options(), {**self.settings, **raw})
         return replace(self, settings=MappingProxyType(read))
 
@@ -75,20 +75,20 @@ class Schedule:
     The passes come behind those of the base, but ahead of the ones that finish a program.
     """
 
-    steps: tuple[Step, ...]
+    passes: tuple[PassEntry, ...]
     base: str
     options: Mapping[str, object]
 
-    def over(self, name: str) -> tuple[Step, ...]:
+    def over(self, name: str) -> tuple[PassEntry, ...]:
         """All passes; another base keeps its own options."""
         base = load_recipe(name)
         if base.schedule is not None:
             raise RecipeError(f"recipe {base.name} has a base of its own; give a static recipe")
-        steps = base.with_options(self.options if name == self.base else {}).steps
-        end = len(steps)
-        while end and steps[end - 1].name in FINISHING:
+        passes = base.with_options(self.options if name == self.base else {}).passes
+        end = len(passes)
+        while end and passes[end - 1].name in FINISHING:
             end -= 1
-        return (*steps[:end], *self.steps, *steps[end:])
+        return (*passes[:end], *self.passes, *passes[end:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +101,14 @@ class Recipe:
     name: str
     title: str
     paper: str
-    steps: tuple[Step, ...]
+    passes: tuple[PassEntry, ...]
     options: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     schedule: Schedule | None = field(default=None, compare=False)
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The names of the passes; a repeated one is ``name#2``."""
-        names = [s.name for s in self.steps]
+        names = [s.name for s in self.passes]
         nth = (names[: i + 1].count(n) for i, n in enumerate(names))
         return tuple(n if k == 1 else f"{n}#{k}" for n, k in zip(names, nth, strict=True))
 
@@ -121,13 +121,13 @@ class Recipe:
     def settings(self) -> dict[str, Setting]:
         """All options with their values; one that passes do not share alike is ``pass.key``."""
         values: dict[str, set[Setting]] = {}
-        for step in self.steps:
-            for key, value in step.settings.items():
+        for entry in self.passes:
+            for key, value in entry.settings.items():
                 values.setdefault(key, set()).add(value)
         return {
             (key if len(values[key]) == 1 else f"{label}.{key}"): value
-            for label, step in zip(self.labels, self.steps, strict=True)
-            for key, value in step.settings.items()
+            for label, entry in zip(self.labels, self.passes, strict=True)
+            for key, value in entry.settings.items()
         }
 
     def with_options(self, changes: Mapping[str, object]) -> Recipe:
@@ -150,37 +150,37 @@ class Recipe:
     def _over(self, base: str) -> Recipe:
         if self.schedule is None:
             raise RecipeError(f"recipe {self.name} has no base; cpt and pfq go over another recipe")
-        steps = self.schedule.over(base)
-        return replace(self, steps=steps, options=MappingProxyType({BASE: base}))
+        passes = self.schedule.over(base)
+        return replace(self, passes=passes, options=MappingProxyType({BASE: base}))
 
     def _with(self, key: str, raw: object) -> Recipe:
         label, dot, option = key.rpartition(".")
         changed = {
-            i: step.set({option: raw})
-            for i, (name, step) in enumerate(zip(self.labels, self.steps, strict=True))
-            if option in step.settings and (not dot or name == label)
+            i: entry.set({option: raw})
+            for i, (name, entry) in enumerate(zip(self.labels, self.passes, strict=True))
+            if option in entry.settings and (not dot or name == label)
         }
         if not changed:
-            known = {k for s in self.steps for k in s.settings}
-            known |= {f"{n}.{k}" for n in self.labels for k in self._step(n).settings if dot}
+            known = {k for s in self.passes for k in s.settings}
+            known |= {f"{n}.{k}" for n in self.labels for k in self._entry(n).settings if dot}
             hint = closest(key, known) if known else "it has none"
             raise RecipeError(f"recipe {self.name} has no option {key!r}; {hint}")
-        steps = tuple(changed.get(i, s) for i, s in enumerate(self.steps))
-        said = show(next(iter(changed.values())).settings[option])
-        return replace(self, steps=steps, options=MappingProxyType({**self.options, key: said}))
+        passes = tuple(changed.get(i, s) for i, s in enumerate(self.passes))
+        said = as_typed(next(iter(changed.values())).settings[option])
+        return replace(self, passes=passes, options=MappingProxyType({**self.options, key: said}))
 
     def followed_by(self, name: str, **settings: Setting) -> Recipe:
         """The recipe with one more pass of quatrain at its end."""
-        return replace(self, steps=(*self.steps, _known(name).set(settings)))
+        return replace(self, passes=(*self.passes, _known(name).set(settings)))
 
     def ending_with(self, name: str) -> Recipe:
         """The recipe with a pass of quatrain, without settings, as its last."""
-        if self.steps and self.steps[-1].name == name:
+        if self.passes and self.passes[-1].name == name:
             return self
         return self.followed_by(name)
 
-    def _step(self, label: str) -> Step:
-        return self.steps[self.labels.index(label)]
+    def _entry(self, label: str) -> PassEntry:
+        return self.passes[self.labels.index(label)]
 
     def apply(
         self, program: Program, observer: Observer | None = None
@@ -190,10 +190,10 @@ class Recipe:
         ``observer`` sees each label and program as soon as they are there.
         """
         stages = []
-        for label, step in zip(self.labels, self.steps, strict=True):
-            history = (*program.history, step.name)
+        for label, entry in zip(self.labels, self.passes, strict=True):
+            history = (*program.history, entry.name)
             try:
-                program = verify(replace(step.run(program), history=history))
+                program = verify(replace(entry.run(program), history=history))
             except VerifyError as e:
                 raise VerifyError(f"after pass {label}: {e}") from None
             stages.append((label, program))
@@ -204,7 +204,7 @@ class Recipe:
     @property
     def digest(self) -> str:
         """SHA-256 over what the recipe does: passes, their order, all options, users' code."""
-        content = json.dumps([s.to_dict() for s in self.steps], sort_keys=True)
+        content = json.dumps([s.to_dict() for s in self.passes], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
     def to_dict(self) -> dict[str, object]:
@@ -213,21 +213,21 @@ class Recipe:
             "name": self.name,
             "title": self.title,
             "paper": self.paper,
-            "passes": [s.to_dict() for s in self.steps],
+            "passes": [s.to_dict() for s in self.passes],
             "options": dict(self.options),
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, object]) -> Recipe:
         """Read back what ``to_dict`` wrote; nothing in ``data`` makes code run."""
-        passes, options = data.get("passes"), data.get("options", {})
-        if not isinstance(passes, list) or not isinstance(options, dict):
+        entries, options = data.get("passes"), data.get("options", {})
+        if not isinstance(entries, list) or not isinstance(options, dict):
             raise RecipeError("the saved recipe has no list of passes or no options; it is damaged")
         return cls(
             str(data.get("name", "")),
             str(data.get("title", "")),
             str(data.get("paper", "")),
-            tuple(_saved_step(entry) for entry in passes),
+            tuple(_saved_entry(entry) for entry in entries),
             MappingProxyType({str(k): str(v) for k, v in options.items()}),
         )
 
@@ -265,24 +265,24 @@ def _from_toml(data: Mapping[str, object], path: Path) -> Recipe:
     for key in data:
         if key not in KEYS:
             raise RecipeError(f"{key!r} is no key of a recipe; {closest(key, KEYS)}")
-    passes, options = data.get("passes", []), data.get("options", {})
-    if not isinstance(passes, list) or not passes or not isinstance(options, dict):
+    entries, options = data.get("passes", []), data.get("options", {})
+    if not isinstance(entries, list) or not entries or not isinstance(options, dict):
         raise RecipeError("a recipe has at least one [[passes]] entry and [options] is a table")
-    steps = tuple(_toml_step(entry, path.parent) for entry in passes)
+    passes = tuple(_toml_entry(entry, path.parent) for entry in entries)
     title, paper = str(data.get("title", "")), str(data.get("paper", ""))
-    recipe = Recipe(str(data.get("name", path.stem)), title, paper, steps)
+    recipe = Recipe(str(data.get("name", path.stem)), title, paper, passes)
     if BASE in data:
         base = _base(str(data[BASE]), path.parent)
-        schedule = Schedule(steps, base, MappingProxyType(options))
-        steps = schedule.over(base)
-        return replace(recipe, steps=steps, schedule=schedule)
+        schedule = Schedule(passes, base, MappingProxyType(options))
+        passes = schedule.over(base)
+        return replace(recipe, passes=passes, schedule=schedule)
     shared = replace(recipe.with_options(options), options=MappingProxyType({}))
     # What a pass's own entry says outranks the shared table.
     own = (
         s.set({k: v for k, v in e.items() if k != "pass"})
-        for s, e in zip(shared.steps, passes, strict=True)
+        for s, e in zip(shared.passes, entries, strict=True)
     )
-    return replace(shared, steps=tuple(own))
+    return replace(shared, passes=tuple(own))
 
 
 def _base(name: str, folder: Path) -> str:
@@ -290,28 +290,28 @@ def _base(name: str, folder: Path) -> str:
     return str(folder / name) if name.endswith(".toml") else name
 
 
-def _toml_step(entry: object, folder: Path) -> Step:
+def _toml_entry(entry: object, folder: Path) -> PassEntry:
     if not isinstance(entry, dict) or not isinstance(entry.get("pass"), str):
         raise RecipeError('each [[passes]] entry needs a line pass = "NAME"')
     reference = entry["pass"]
     options = {k: v for k, v in entry.items() if k != "pass"}
     if ":" in reference:
         name, origin = load_pass(reference, folder)
-        return Step(name, NOTHING, origin).set(options)
+        return PassEntry(name, NOTHING, origin).set(options)
     return _known(reference).set(options)
 
 
-def _known(name: str) -> Step:
+def _known(name: str) -> PassEntry:
     if name not in PASSES:
         raise RecipeError(f"no pass is called {name!r}; {closest(name, PASSES)}")
-    return Step(name, NOTHING)
+    return PassEntry(name, NOTHING)
 
 
-def _saved_step(entry: object) -> Step:
+def _saved_entry(entry: object) -> PassEntry:
     if not isinstance(entry, dict) or not isinstance(entry.get("options"), dict):
         raise RecipeError("a pass of the saved recipe has no options; it is damaged")
     name = str(entry.get("pass"))
     if "file" not in entry:
         return _known(name).set(entry["options"])
     origin = Origin(str(entry["file"]), str(entry.get("sha256")))
-    return Step(name, NOTHING, origin).set(entry["options"])
+    return PassEntry(name, NOTHING, origin).set(entry["options"])

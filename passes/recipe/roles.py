@@ -12,7 +12,7 @@ from ...compiler.ir import Op, Program
 from ...compiler.ir.ops import GEMMS
 from ...compiler.ir.text import parse
 from ...compiler.ir.verify import verify
-from ..parts.select import SIZE, is_name, kernel_sizes, split
+from ..parts.select import SIZE, is_name, kernel_sizes, terms_of
 from .recipe import Recipe
 from .roles_example import EXAMPLE, LAYERS
 
@@ -59,9 +59,9 @@ def roles(recipe: Recipe) -> Roles:
 def _general(recipe: Recipe, program: Program) -> Recipe:
     sizes = {"x".join(map(str, size)) for size in kernel_sizes(program).values()}
     changes = {}
-    for label, step in zip(recipe.labels, recipe.steps, strict=True):
-        for key in LAYER_OPTIONS & step.settings.keys():
-            words = [w for w in split(str(step.settings[key])) if not is_name(w)]
+    for label, entry in zip(recipe.labels, recipe.passes, strict=True):
+        for key in LAYER_OPTIONS & entry.settings.keys():
+            words = [w for w in terms_of(str(entry.settings[key])) if not is_name(w)]
             words = [w for w in words if w in sizes or not SIZE.fullmatch(w)]
             changes[f"{label}.{key}"] = ",".join(words) or "none"
     return recipe.with_options(changes)

@@ -65,7 +65,7 @@ def with_spent(bill: Bill, state: Mapping[str, np.ndarray]) -> Bill:
 
 def exempt_layers(recipe: Recipe, captured: Program) -> frozenset[str]:
     """The layers that the recipe leaves in the carrier by its option ``exempt``."""
-    terms = {str(s.settings["exempt"]) for s in recipe.steps if "exempt" in s.settings}
+    terms = {str(s.settings["exempt"]) for s in recipe.passes if "exempt" in s.settings}
     return frozenset().union(*(selected(captured, t) for t in terms))
 
 

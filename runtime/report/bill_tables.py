@@ -26,11 +26,11 @@ def text(bill: Costs) -> str:
     width = shutil.get_terminal_size((FILE_WIDTH, 24)).columns
     console = Console(width=width, color_system=None, highlight=False, markup=False)
     with console.capture() as capture:
-        console.print(tables(bill, width))
+        console.print(bill_tables(bill, width))
     return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
 
 
-def tables(bill: Costs, width: int) -> Group:
+def bill_tables(bill: Costs, width: int) -> Group:
     """All tables of the bill for a terminal of ``width`` columns."""
     parts: list[RenderableType] = [_summary(bill), "", _classes(bill)]
     parts.append(_by_layer(bill) if width >= WIDE else _by_gemm(bill))

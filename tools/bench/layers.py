@@ -11,11 +11,11 @@ from rich.table import Table
 from ...runtime.report.tables import table
 from .machine import GRADIENT_UNITS, INTEGER_UNITS, Machine, share
 from .process import ContenderFailed, Worker
-from .progress import Progress
+from .progress import BenchProgress
 from .rounds import Racer, race
 from .stats import Spread, ratio, spread
 from .steps import Effort
-from .tables import NOTHING, percent, times
+from .tables import NOTHING, times, whole_percent
 
 OURS = "quatrain"
 KERNELS = (OURS, "oneDNN fp32", "oneDNN bf16")
@@ -85,7 +85,7 @@ class LayerResult:
 
 
 def measure_layers(
-    layers: Sequence[Layer], effort: Effort, progress: Progress
+    layers: Sequence[Layer], effort: Effort, progress: BenchProgress
 ) -> list[LayerResult]:
     """Every layer on every kernel; the processes stay, one for each kernel."""
     found = []
@@ -127,7 +127,7 @@ def layers_table(results: Sequence[LayerResult], machine: Machine) -> Table:
             layer.direction,
             *(times(result.against(name)) for name in KERNELS[1:]),
             _gops(ours),
-            percent(share(1e9 * ours, 1.0, peak)) if ours else NOTHING,
+            whole_percent(share(1e9 * ours, 1.0, peak)) if ours else NOTHING,
             *map(_gops, others),
         )
     errors = dict.fromkeys(f"{n}: {e}" for r in results for n, e in r.errors.items())

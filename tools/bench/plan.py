@@ -16,7 +16,7 @@ from ...compiler.errors import UsageError, closest
 FOUR_BIT = "ultra_low_4bit"
 
 
-class Way(StrEnum):
+class Runner(StrEnum):
     """Who runs the step."""
 
     QUATRAIN = "quatrain"
@@ -25,7 +25,7 @@ class Way(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
+class BenchNetwork:
     """A network of ``tools.models`` with the batch it is measured at; ``images`` it takes or not.
 
     ``swept`` says which of width and depth it can be scaled in.
@@ -37,11 +37,11 @@ class Network:
 
 
 NETWORKS = {
-    "resnet20": Network(128),
-    "resnet18": Network(64),
-    "vgg11_bn": Network(64),
-    "mobilenetv2": Network(64),
-    "mlp": Network(256, images=False),
+    "resnet20": BenchNetwork(128),
+    "resnet18": BenchNetwork(64),
+    "vgg11_bn": BenchNetwork(64),
+    "mobilenetv2": BenchNetwork(64),
+    "mlp": BenchNetwork(256, images=False),
 }
 
 
@@ -72,7 +72,7 @@ class Contender:
     """One way to run a step; ``options`` are of quatrain's recipe, the rest is PyTorch's."""
 
     name: str
-    way: Way
+    way: Runner
     recipe: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
     dtype: str = "fp32"
@@ -82,12 +82,12 @@ class Contender:
     @property
     def builds(self) -> bool:
         """Whether it generates code, so that a cold and a warm cache differ."""
-        return self.compiled or self.way is Way.QUATRAIN
+        return self.compiled or self.way is Runner.QUATRAIN
 
     @property
     def plain_torch(self) -> bool:
         """Whether it is PyTorch as everybody runs it: what the fastest of is looked for."""
-        return self.way is Way.TORCH
+        return self.way is Runner.TORCH
 
     @property
     def words(self) -> dict[str, object]:
@@ -102,25 +102,27 @@ class Contender:
 def _torch(dtype: str, channels_last: bool, compiled: bool) -> Contender:
     name = f"{'torch.compile' if compiled else 'torch'} {dtype}"
     name += " channels_last" if channels_last else ""
-    return Contender(name, Way.TORCH, dtype=dtype, channels_last=channels_last, compiled=compiled)
+    return Contender(
+        name, Runner.TORCH, dtype=dtype, channels_last=channels_last, compiled=compiled
+    )
 
 
 CONTENDERS = (
-    Contender(f"quatrain {FOUR_BIT}", Way.QUATRAIN, FOUR_BIT),
+    Contender(f"quatrain {FOUR_BIT}", Runner.QUATRAIN, FOUR_BIT),
     Contender(
-        f"quatrain {FOUR_BIT} recompute=bn_input", Way.QUATRAIN, FOUR_BIT,
+        f"quatrain {FOUR_BIT} recompute=bn_input", Runner.QUATRAIN, FOUR_BIT,
         {"recompute": "bn_input"},
     ),
-    Contender(f"quatrain {FOUR_BIT} fp8_on=none", Way.QUATRAIN, FOUR_BIT, {"fp8_on": "none"}),
-    Contender("quatrain fp32", Way.QUATRAIN, "fp32"),
+    Contender(f"quatrain {FOUR_BIT} fp8_on=none", Runner.QUATRAIN, FOUR_BIT, {"fp8_on": "none"}),
+    Contender("quatrain fp32", Runner.QUATRAIN, "fp32"),
     *(
         _torch(dtype, channels_last, compiled)
         for compiled in (False, True)
         for dtype in ("fp32", "bf16")
         for channels_last in (False, True)
     ),
-    Contender("fakequant", Way.FAKEQUANT),
-    Contender("fakequant torch.compile", Way.FAKEQUANT, compiled=True),
+    Contender("fakequant", Runner.FAKEQUANT),
+    Contender("fakequant torch.compile", Runner.FAKEQUANT, compiled=True),
 )  # fmt: skip
 # What a ratio is taken to, the first that ran.
 BASELINES = ("torch fp32 channels_last", "torch fp32")

@@ -10,7 +10,7 @@ from typing import Any
 from ...compiler.errors import UsageError
 from ..files import check_writable
 from .layers import DIRECTIONS, KERNELS, LayerResult
-from .results import Result
+from .results import WorkloadResult
 
 FORMATS = (".svg", ".png", ".pdf")
 COLOURS = {"quatrain": "tab:orange", "torch": "tab:blue", "fakequant": "tab:gray"}
@@ -26,7 +26,7 @@ def check_plot(path: Path) -> None:
     check_writable(path)
 
 
-def plot_results(results: Sequence[Result], path: Path) -> None:
+def plot_results(results: Sequence[WorkloadResult], path: Path) -> None:
     """A bar a contender and quartiles on it, a panel a workload."""
     pyplot = start_plot()
     figure, axes = pyplot.subplots(
@@ -45,7 +45,7 @@ def plot_results(results: Sequence[Result], path: Path) -> None:
     figure.savefig(path)
 
 
-def plot_sweep(results: Sequence[Result], along: str, path: Path) -> None:
+def plot_sweep(results: Sequence[WorkloadResult], along: str, path: Path) -> None:
     """A line a contender: time a step over the size."""
     pyplot = start_plot()
     figure, axis = pyplot.subplots(figsize=(7, 5), layout="constrained")

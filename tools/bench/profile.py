@@ -27,7 +27,7 @@ FEWEST, MOST, SECONDS = 5, 1000, 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ProfiledKernel:
     """One distinct kernel: how often it runs, in which layers, seconds a call, its work.
 
     ``operations`` are the products and additions of its GEMM (0 without one), ``bytes`` all that it
@@ -59,7 +59,7 @@ def profile(request: Mapping[str, Any]) -> dict[str, object]:
     if plan is None:
         raise UsageError(f"target {env.target()} has no kernels to look at; use --target cpu")
     whole = typical(lambda: step(*job.example))
-    parts = [_part(spec, uses, plan) for spec, uses in _distinct(plan).items()]
+    parts = [_profiled(spec, uses, plan) for spec, uses in _distinct(plan).items()]
     parts.sort(key=lambda p: -p.seconds * p.count)
     peaks = measure_peaks(detect(), env.threads())
     return {"step_seconds": whole, "peaks": peaks, "parts": [asdict(p) for p in parts]}
@@ -85,13 +85,13 @@ def _distinct(plan: Plan) -> dict[KernelSpec, list[tuple[Kernel, str]]]:
     return found
 
 
-def _part(spec: KernelSpec, uses: list[tuple[Kernel, str]], plan: Plan) -> Part:
+def _profiled(spec: KernelSpec, uses: list[tuple[Kernel, str]], plan: Plan) -> ProfiledKernel:
     from ...targets.cpu.info import detect
 
     kernel, _ = uses[0]
     orders = {s.value: plan.layouts[s.value].order for s in kernel.slots}
     alone = Alone(kernel, orders, detect())
-    return Part(
+    return ProfiledKernel(
         kernel=spec.name,
         ops=tuple(op.kind for op in kernel.ops),
         regions=tuple(dict.fromkeys(region for _, region in uses)),

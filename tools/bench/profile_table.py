@@ -12,14 +12,14 @@ from rich.text import Text
 
 from ...runtime.report.tables import table
 from .machine import MEMORY, share
-from .tables import NOTHING, milliseconds, percent
+from .tables import NOTHING, milliseconds, whole_percent
 
-Part = Mapping[str, Any]
+KernelRecord = Mapping[str, Any]
 
 
 def profile_tables(label: str, found: Mapping[str, Any]) -> Group:
     """Each distinct kernel, slowest first, and what the step takes beside their sum."""
-    parts: Sequence[Part] = found["parts"]
+    parts: Sequence[KernelRecord] = found["parts"]
     total = sum(p["seconds"] * p["count"] for p in parts)
     whole = found["step_seconds"]
     gemms = sum(p["seconds"] * p["count"] for p in parts if p["operations"])
@@ -34,7 +34,7 @@ def profile_tables(label: str, found: Mapping[str, Any]) -> Group:
     return Group(words, _kernels(parts, found["peaks"], total), note)
 
 
-def _kernels(parts: Sequence[Part], peaks: Mapping[str, float], total: float) -> Table:
+def _kernels(parts: Sequence[KernelRecord], peaks: Mapping[str, float], total: float) -> Table:
     left = ("ms", "share", "calls", "us")
     right = ("rate", "of peak")
     made = table("Kernels", *left, "kernel", "unit", *right, right=left + right)
@@ -48,19 +48,19 @@ def _kernels(parts: Sequence[Part], peaks: Mapping[str, float], total: float) ->
             part["kernel"],
             part["unit"] or NOTHING,
             _rate(part),
-            percent(of_peak(part, peaks)),
+            whole_percent(of_peak(part, peaks)),
         )
     return made
 
 
-def of_peak(part: Part, peaks: Mapping[str, float]) -> float | None:
+def of_peak(part: KernelRecord, peaks: Mapping[str, float]) -> float | None:
     """The share of its limit that a kernel reaches: its unit's for a GEMM, else memory's."""
     if part["operations"]:
         return share(part["operations"], part["seconds"], peaks.get(part["unit"]))
     return share(part["bytes"], part["seconds"], peaks.get(MEMORY))
 
 
-def _rate(part: Part) -> str:
+def _rate(part: KernelRecord) -> str:
     if part["operations"]:
         return f"{part['operations'] / part['seconds'] / 1e9:.0f} Gop/s"
     return f"{part['bytes'] / part['seconds'] / 1e9:.1f} GB/s"

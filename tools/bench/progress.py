@@ -13,7 +13,7 @@ from rich.text import Text
 from .. import terminal
 
 
-class Progress:
+class BenchProgress:
     """Words about the stage, or a bar; silent where stderr is no terminal."""
 
     def __init__(self) -> None:

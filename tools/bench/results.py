@@ -10,7 +10,7 @@ from .stats import Spread, ratio, spread
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ContenderRow:
     """One contender: seconds a step in each round, or the reason why there are none.
 
     ``cold`` and ``warm`` are seconds until the first step is done, with an empty and a filled cache
@@ -45,26 +45,26 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class WorkloadResult:
     """All contenders at one workload, in the order in which they were asked for."""
 
     workload: Workload
-    rows: tuple[Row, ...]
+    rows: tuple[ContenderRow, ...]
 
     @property
-    def baseline(self) -> Row | None:
+    def baseline(self) -> ContenderRow | None:
         """Whom ratios are taken to: eager fp32, channels last where that ran, or else any torch."""
         by_name = {r.name: r for r in self.rows if r.ran}
         plain = [r for r in self.rows if r.ran and r.contender.plain_torch]
         return next((by_name[n] for n in BASELINES if n in by_name), plain[0] if plain else None)
 
     @property
-    def fastest_torch(self) -> Row | None:
+    def fastest_torch(self) -> ContenderRow | None:
         """The fastest of all PyTorch's ways, by median."""
         plain = [r for r in self.rows if r.ran and r.contender.plain_torch]
         return min(plain, key=lambda r: r.seconds.median, default=None)
 
-    def against(self, base: Row | None, row: Row) -> Spread | None:
+    def against(self, base: ContenderRow | None, row: ContenderRow) -> Spread | None:
         """How many times faster ``row`` is than ``base``."""
         if base is None or not row.ran:
             return None
@@ -80,7 +80,7 @@ class Result:
             "contenders": [self._row(r, machine) for r in self.rows],
         }
 
-    def _row(self, row: Row, machine: Machine) -> dict[str, object]:
+    def _row(self, row: ContenderRow, machine: Machine) -> dict[str, object]:
         ratios = {
             "ratio_to_baseline": self.against(self.baseline, row),
             "ratio_to_fastest_torch": self.against(self.fastest_torch, row),
@@ -101,7 +101,7 @@ class Result:
         }
 
 
-def shares(row: Row, machine: Machine) -> dict[str, float | None]:
+def shares(row: ContenderRow, machine: Machine) -> dict[str, float | None]:
     """Gop/s of a row, and its shares of the machine's measured integer and f32 peaks."""
     names = ("gops", "share_of_integer_peak", "share_of_f32_peak")
     if not row.ran or row.operations is None:

@@ -13,7 +13,7 @@ from ...compiler.errors import UsageError
 from .. import driver, env
 from ..driver import Task
 from ..fakequant import clips, fake_quantize, keep_clips_positive
-from .plan import Contender, Way, Workload
+from .plan import Contender, Runner, Workload
 from .saved import kept_by_torch
 from .tasks import DECAY, operations, task
 
@@ -24,10 +24,10 @@ Forward = Callable[[Tensor, Tensor], Tensor]
 def maker(request: Mapping[str, Any]) -> Callable[[], QuatrainStep | TorchStep]:
     """What makes the job of a request; all libraries that it needs are loaded here."""
     words = dict(request["contender"])
-    contender = Contender(**{**words, "way": Way(words["way"])})
+    contender = Contender(**{**words, "way": Runner(words["way"])})
     size = Workload(**request["workload"])
     torch.set_num_threads(env.threads())
-    if contender.way is Way.QUATRAIN:
+    if contender.way is Runner.QUATRAIN:
         if env.target() == "cpu":
             import_module("...targets.cpu.target", __package__)
         return lambda: QuatrainStep(contender, task(size, fused=False))
@@ -74,7 +74,7 @@ class TorchStep:
         self._model, self._loss, self._optimizer = task.model, task.loss, task.optimizer
         self._x, self._y = task.example
         self.operations = operations(self._model, self._x)
-        self._fake = contender.way is Way.FAKEQUANT
+        self._fake = contender.way is Runner.FAKEQUANT
         if self._fake:
             fake_quantize(self._model, self._x)
             self._optimizer.add_param_group({"params": clips(self._model), "weight_decay": DECAY})

@@ -11,8 +11,8 @@ from pathlib import Path
 from .. import env
 from .plan import Contender, Workload
 from .process import ContenderFailed, Worker
-from .progress import Progress
-from .results import Result, Row
+from .progress import BenchProgress
+from .results import ContenderRow, WorkloadResult
 from .rounds import Racer, race
 
 
@@ -38,8 +38,8 @@ class _Start:
 
 
 def measure(
-    workload: Workload, contenders: Sequence[Contender], effort: Effort, progress: Progress
-) -> Result:
+    workload: Workload, contenders: Sequence[Contender], effort: Effort, progress: BenchProgress
+) -> WorkloadResult:
     """All contenders at one workload; one that fails is a row with the reason."""
     with ExitStack() as stack:
         starts = []
@@ -50,7 +50,7 @@ def measure(
             starts.append(_start(contender, workload, effort, stack))
         with progress.bar(workload.label) as tick:
             race([s.racer for s in starts], effort.rounds, effort.limit, tick)
-        return Result(workload, tuple(_row(s, effort.limit) for s in starts))
+        return WorkloadResult(workload, tuple(_row(s, effort.limit) for s in starts))
 
 
 def _start(contender: Contender, workload: Workload, effort: Effort, stack: ExitStack) -> _Start:
@@ -92,10 +92,10 @@ def _empty_caches(contender: Contender, stack: ExitStack) -> dict[str, str]:
     return {env.CACHE: f"{folder}/quatrain", "TORCHINDUCTOR_CACHE_DIR": f"{folder}/inductor"}
 
 
-def _row(start: _Start, limit: float) -> Row:
+def _row(start: _Start, limit: float) -> ContenderRow:
     racer = start.racer
     facts = racer.ask("facts", limit) or {}
-    return Row(
+    return ContenderRow(
         contender=start.contender,
         error=racer.error,
         rounds=() if racer.error else tuple(racer.rounds),

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from ...runtime.report.tables import size, table
 from .machine import BUSY, MEMORY, Machine
-from .results import Result, Row, shares
+from .results import ContenderRow, WorkloadResult, shares
 from .stats import Spread
 
 NOTHING = "-"
@@ -41,14 +41,14 @@ def machine_lines(machine: Machine) -> Text:
     return Text("\n".join(lines))
 
 
-def result_tables(result: Result, machine: Machine, width: int = WIDE) -> Group:
+def result_tables(result: WorkloadResult, machine: Machine, width: int = WIDE) -> Group:
     """Speed, cost, and who did not run, for ``width`` columns."""
     parts: list[RenderableType] = ["", _speed(result, machine, width >= WIDE), _cost(result)]
     failed = [r for r in result.rows if not r.ran]
     return Group(*parts, *([_failed(failed)] if failed else []))
 
 
-def _speed(result: Result, machine: Machine, wide: bool) -> Table:
+def _speed(result: WorkloadResult, machine: Machine, wide: bool) -> Table:
     base, fastest = result.baseline, result.fastest_torch
     rounds = max((len(r.rounds) for r in result.rows), default=0)
     right = ("x base", "x torch", "ms", "quartiles", *(RATES if wide else ()))
@@ -71,12 +71,16 @@ def _speed(result: Result, machine: Machine, wide: bool) -> Table:
     return made
 
 
-def _rates(row: Row, machine: Machine) -> tuple[str, str, str]:
+def _rates(row: ContenderRow, machine: Machine) -> tuple[str, str, str]:
     gops, of_integer, of_float = shares(row, machine).values()
-    return NOTHING if gops is None else f"{gops:.3g}", percent(of_integer), percent(of_float)
+    return (
+        NOTHING if gops is None else f"{gops:.3g}",
+        whole_percent(of_integer),
+        whole_percent(of_float),
+    )
 
 
-def _cost(result: Result) -> Table:
+def _cost(result: WorkloadResult) -> Table:
     right = ("compile cold", "warm", "peak memory", "kept", "x base")
     made = table("What it costs (kept: bytes from forward to backward)", "", *right, right=right)
     base = result.baseline
@@ -94,14 +98,14 @@ def _cost(result: Result) -> Table:
     return made
 
 
-def _failed(rows: Sequence[Row]) -> Table:
+def _failed(rows: Sequence[ContenderRow]) -> Table:
     made = table("Did not run", "", "why")
     for row in rows:
         made.add_row(row.name, row.error or "no round was run")
     return made
 
 
-def sweep_table(results: Sequence[Result], along: str) -> Table:
+def sweep_table(results: Sequence[WorkloadResult], along: str) -> Table:
     """One line a size: milliseconds of each contender, and what the first of them costs."""
     names = [r.name for r in results[0].rows]
     first = names[0]
@@ -138,7 +142,7 @@ def seconds(value: float | None) -> str:
     return NOTHING if value is None else f"{value:.1f} s"
 
 
-def percent(share: float | None) -> str:
+def whole_percent(share: float | None) -> str:
     """A share 0..1, or nothing."""
     return NOTHING if share is None else f"{100 * share:.0f} %"
 

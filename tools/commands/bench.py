@@ -11,14 +11,14 @@ import typer
 
 from ...compiler.errors import UsageError
 from .. import env, terminal
-from ..arguments import CacheDir, Json, Target, Threads, pairs
+from ..arguments import CacheDirOption, JsonOption, TargetOption, ThreadsOption, pairs
 from ..bench.layers import LAYERS, layers_table, measure_layers
 from ..bench.machine import Machine, look
-from ..bench.plan import FOUR_BIT, NETWORKS, Way, Workload, contenders, sweep, workload
+from ..bench.plan import FOUR_BIT, NETWORKS, Runner, Workload, contenders, sweep, workload
 from ..bench.plot import check_plot, plot_layers, plot_profile, plot_results, plot_sweep
 from ..bench.process import ContenderFailed, Worker
 from ..bench.profile_table import profile_tables
-from ..bench.progress import Progress
+from ..bench.progress import BenchProgress
 from ..bench.steps import Effort, measure
 from ..bench.tables import machine_lines, result_tables, sweep_table
 
@@ -26,52 +26,52 @@ ALL = "all"
 ROUNDS, QUICK_ROUNDS = 15, 3
 PROFILED = f"quatrain {FOUR_BIT}"
 
-Names = Annotated[
+NamesArgument = Annotated[
     list[str] | None,
     typer.Argument(
         metavar=f"[{'|'.join(NETWORKS)}|{ALL}|FILE.py:FACTORY]...",
         help="Networks, or your own task (resnet20).",
     ),
 ]
-Batch = Annotated[int | None, typer.Option(min=1, help="Batch size (each network's own).")]
-Only = Annotated[
+BatchOption = Annotated[int | None, typer.Option(min=1, help="Batch size (each network's own).")]
+OnlyOption = Annotated[
     list[str] | None,
     typer.Option("--only", metavar="PATTERN", help="Contenders by name, such as 'torch*'."),
 ]
-Settings = Annotated[
+SettingsOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help=f"Set an option of {FOUR_BIT}."),
 ]
-Rounds = Annotated[int | None, typer.Option(min=1, help=f"Rounds of turns ({ROUNDS}).")]
-Quick = Annotated[bool, typer.Option("--quick", help="Few rounds, compilations only once.")]
-Sweep = Annotated[
+RoundsOption = Annotated[int | None, typer.Option(min=1, help=f"Rounds of turns ({ROUNDS}).")]
+QuickOption = Annotated[bool, typer.Option("--quick", help="Few rounds, compilations only once.")]
+SweepOption = Annotated[
     str | None, typer.Option("--sweep", metavar="batch|width|depth", help="Cost as it grows.")
 ]
-Layers = Annotated[bool, typer.Option("--layers", help="Single convolutions beside oneDNN.")]
-Profile = Annotated[bool, typer.Option("--profile", help="Each kernel of the step, alone.")]
-Plot = Annotated[
+LayersOption = Annotated[bool, typer.Option("--layers", help="Single convolutions beside oneDNN.")]
+ProfileOption = Annotated[bool, typer.Option("--profile", help="Each kernel of the step, alone.")]
+PlotOption = Annotated[
     Path | None,
     typer.Option("--plot", metavar="FILE.svg", help="Draw a picture (.svg, .png, .pdf)."),
 ]
-Limit = Annotated[float, typer.Option(min=1, help="Seconds that one build or turn may take.")]
+LimitOption = Annotated[float, typer.Option(min=1, help="Seconds that one build or turn may take.")]
 
 
 def command(
-    names: Names = None,
-    batch: Batch = None,
-    only: Only = None,
-    settings: Settings = None,
-    rounds: Rounds = None,
-    quick: Quick = False,
-    sweep_: Sweep = None,
-    layers: Layers = False,
-    profile: Profile = False,
-    as_json: Json = False,
-    plot: Plot = None,
-    limit: Limit = 1800.0,
-    threads: Threads = None,
-    target: Target = None,
-    cache_dir: CacheDir = None,
+    names: NamesArgument = None,
+    batch: BatchOption = None,
+    only: OnlyOption = None,
+    settings: SettingsOption = None,
+    rounds: RoundsOption = None,
+    quick: QuickOption = False,
+    sweep_: SweepOption = None,
+    layers: LayersOption = False,
+    profile: ProfileOption = False,
+    as_json: JsonOption = False,
+    plot: PlotOption = None,
+    limit: LimitOption = 1800.0,
+    threads: ThreadsOption = None,
+    target: TargetOption = None,
+    cache_dir: CacheDirOption = None,
 ) -> None:
     """Measure training steps: quatrain, PyTorch eager and compiled, and fake quantization."""
     if sum((layers, profile, sweep_ is not None)) > 1:
@@ -102,7 +102,7 @@ def _steps(
     as_json: bool, plot: Path | None,
 ) -> None:  # fmt: skip
     chosen = [(w, contenders(w.network, only, options)) for w in wanted]
-    progress = Progress()
+    progress = BenchProgress()
     machine = _look(progress, as_json)
     results = []
     for size, who in chosen:
@@ -123,7 +123,7 @@ def _sweep(
         raise UsageError("--sweep looks at one network at a time; name one")
     sizes = sweep(wanted[0], along)
     who = contenders(wanted[0].network, only, options, swept=True)
-    progress, once = Progress(), Effort(effort.rounds, effort.limit, warm=False)
+    progress, once = BenchProgress(), Effort(effort.rounds, effort.limit, warm=False)
     machine = _look(progress, as_json)
     results = [measure(size, who, once, progress) for size in sizes]
     if as_json:
@@ -135,7 +135,7 @@ def _sweep(
 
 
 def _layers(effort: Effort, as_json: bool, plot: Path | None) -> None:
-    progress = Progress()
+    progress = BenchProgress()
     machine = _look(progress, as_json)
     results = measure_layers(LAYERS, effort, progress)
     if as_json:
@@ -153,9 +153,9 @@ def _profile(
     if len(wanted) > 1:
         raise UsageError("--profile looks at one network at a time; name one")
     who = contenders(wanted[0].network, only, options)
-    if len(who) > 1 or who[0].way is not Way.QUATRAIN:
+    if len(who) > 1 or who[0].way is not Runner.QUATRAIN:
         raise UsageError("--profile looks into one step of quatrain; name it with --only")
-    progress = Progress()
+    progress = BenchProgress()
     machine = _look(progress, as_json)
     progress.stage(f"{wanted[0].label}: compile, then run each kernel alone")
     try:
@@ -176,7 +176,7 @@ def _profile(
         plot_profile(wanted[0].label, found, plot)
 
 
-def _look(progress: Progress, as_json: bool) -> Machine:
+def _look(progress: BenchProgress, as_json: bool) -> Machine:
     progress.stage("measure what the machine can do")
     machine = look()
     progress.done()

@@ -13,7 +13,14 @@ from ...compiler.ir.text import show
 from ...passes.recipe import Recipe, load_recipe
 from ...targets.registry import find_target
 from .. import dump, env, factory, terminal
-from ..arguments import CacheDir, DumpDir, Settings, Target, Threads, pairs
+from ..arguments import (
+    CacheDirOption,
+    DumpDirOption,
+    SettingsOption,
+    TargetOption,
+    ThreadsOption,
+    pairs,
+)
 from ..bare_flags import BareFlags
 from ..dump import FIRST
 from ..files import check_writable, factory_file
@@ -35,58 +42,60 @@ def _bare(help_: str, least: int | None = None) -> object:
     return typer.Option(help=help_, min=least, rich_help_panel=BARE)
 
 
-Spec = Annotated[str, typer.Argument(metavar="FILE.py:FACTORY", help="What to compile.")]
-Output = Annotated[Path, typer.Option("--output", "-o", help="The .qtn file to write.")]
-RecipeName = Annotated[str, typer.Option(metavar="NAME|FILE.toml", help="See quatrain recipes.")]
-Batch = Annotated[int | None, typer.Option(min=1, help="Examples a step.")]
-Seed = Annotated[int, typer.Option(min=0, help="Starts the generator of random roundings.")]
-Allow = Annotated[
+SpecArgument = Annotated[str, typer.Argument(metavar="FILE.py:FACTORY", help="What to compile.")]
+OutputOption = Annotated[Path, typer.Option("--output", "-o", help="The .qtn file to write.")]
+RecipeNameOption = Annotated[
+    str, typer.Option(metavar="NAME|FILE.toml", help="See quatrain recipes.")
+]
+BatchOption = Annotated[int | None, typer.Option(min=1, help="Examples a step.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Starts the generator of random roundings.")]
+AllowOption = Annotated[
     list[str] | None, typer.Option(metavar="PATTERN", help="Layers that may run in float: 'fc*'.")
 ]
-PrintAfter = Annotated[
+PrintAfterOption = Annotated[
     str | None, typer.Option("--print-ir-after", metavar="PASS|all", help="Print the IR.")
 ]
-Input = Annotated[
+InputOption = Annotated[
     str | None, typer.Option("--input", help="One example: 3x32x32.", rich_help_panel=BARE)
 ]
-Classes = Annotated[int | None, _bare("Labels: the outputs of an example.", 1)]
-Loss = Annotated[str | None, _bare("cross_entropy (default) or mse.")]
-Optimizer = Annotated[str | None, _bare("sgd (default), adam, adamw or rmsprop.")]
-Rate = Annotated[float | None, _bare("Learning rate (0.1).")]
-Momentum = Annotated[float | None, _bare("Momentum (0.9).")]
-Decay = Annotated[float | None, _bare("Weight decay (0).")]
-Nesterov = Annotated[bool | None, _bare("Nesterov's momentum (off).")]
-ClipNorm = Annotated[float, _update("Bound of the norm of all gradients (none).", 0)]
-ClipValue = Annotated[float, _update("Bound of each gradient (none).", 0)]
-Accumulate = Annotated[int, _update("Steps a turn of the optimizer, on their mean.", 1)]
-Average = Annotated[float, _update("Decay of a moving average of the weights (none).", 0)]
+ClassesOption = Annotated[int | None, _bare("Labels: the outputs of an example.", 1)]
+LossOption = Annotated[str | None, _bare("cross_entropy (default) or mse.")]
+OptimizerOption = Annotated[str | None, _bare("sgd (default), adam, adamw or rmsprop.")]
+RateOption = Annotated[float | None, _bare("Learning rate (0.1).")]
+MomentumOption = Annotated[float | None, _bare("Momentum (0.9).")]
+DecayOption = Annotated[float | None, _bare("Weight decay (0).")]
+NesterovOption = Annotated[bool | None, _bare("Nesterov's momentum (off).")]
+ClipNormOption = Annotated[float, _update("Bound of the norm of all gradients (none).", 0)]
+ClipValueOption = Annotated[float, _update("Bound of each gradient (none).", 0)]
+AccumulateOption = Annotated[int, _update("Steps a turn of the optimizer, on their mean.", 1)]
+AverageOption = Annotated[float, _update("Decay of a moving average of the weights (none).", 0)]
 
 
 def command(
-    spec: Spec,
-    output: Output,
-    recipe: RecipeName = "ultra_low_4bit",
-    settings: Settings = None,
-    batch: Batch = None,
-    target: Target = None,
-    seed: Seed = 0,
-    allow: Allow = None,
-    dump_dir: DumpDir = None,
-    print_after: PrintAfter = None,
-    threads: Threads = None,
-    cache_dir: CacheDir = None,
-    input_: Input = None,
-    classes: Classes = None,
-    loss: Loss = None,
-    optimizer: Optimizer = None,
-    lr: Rate = None,
-    momentum: Momentum = None,
-    weight_decay: Decay = None,
-    nesterov: Nesterov = None,
-    clip_norm: ClipNorm = 0.0,
-    clip_value: ClipValue = 0.0,
-    accumulate: Accumulate = 1,
-    average: Average = 0.0,
+    spec: SpecArgument,
+    output: OutputOption,
+    recipe: RecipeNameOption = "ultra_low_4bit",
+    settings: SettingsOption = None,
+    batch: BatchOption = None,
+    target: TargetOption = None,
+    seed: SeedOption = 0,
+    allow: AllowOption = None,
+    dump_dir: DumpDirOption = None,
+    print_after: PrintAfterOption = None,
+    threads: ThreadsOption = None,
+    cache_dir: CacheDirOption = None,
+    input_: InputOption = None,
+    classes: ClassesOption = None,
+    loss: LossOption = None,
+    optimizer: OptimizerOption = None,
+    lr: RateOption = None,
+    momentum: MomentumOption = None,
+    weight_decay: DecayOption = None,
+    nesterov: NesterovOption = None,
+    clip_norm: ClipNormOption = 0.0,
+    clip_value: ClipValueOption = 0.0,
+    accumulate: AccumulateOption = 1,
+    average: AverageOption = 0.0,
 ) -> None:
     """Compile what FACTORY of FILE.py returns: a quatrain.Task, or a bare model with its flags."""
     check_writable(output)

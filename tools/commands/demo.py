@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .. import env, terminal
-from ..arguments import CacheDir, Threads
+from ..arguments import CacheDirOption, ThreadsOption
 from ..files import check_writable, make_folder
 from ..stages import stage
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 RECIPES = ("ultra_low_4bit", "fp32")
 
-Full = Annotated[bool, typer.Option("--full", help="Print the whole bill as well.")]
-Epochs = Annotated[int, typer.Option(min=1, help="Passes over the data.")]
-Folder = Annotated[
+FullOption = Annotated[bool, typer.Option("--full", help="Print the whole bill as well.")]
+EpochsOption = Annotated[int, typer.Option(min=1, help="Passes over the data.")]
+FolderOption = Annotated[
     Path, typer.Option("--output-dir", "-o", help="Folder of the two trained networks.")
 ]
 
 
 def command(
-    full: Full = False,
-    epochs: Epochs = 10,
-    output_dir: Folder = Path("quatrain-demo"),
-    threads: Threads = None,
-    cache_dir: CacheDir = None,
+    full: FullOption = False,
+    epochs: EpochsOption = 10,
+    output_dir: FolderOption = Path("quatrain-demo"),
+    threads: ThreadsOption = None,
+    cache_dir: CacheDirOption = None,
 ) -> None:
     """Train a small network on handwritten digits in 4 bits and in fp32; compare the two."""
     from ..data import load_data
@@ -68,14 +68,14 @@ def _one_run(run: Trained) -> str:
 
 def _show(runs: list[Trained], full: bool) -> None:
     """The comparison, the bill's most telling lines or all of it, what to do next; the accuracy."""
-    from ...runtime.report.bill_tables import tables, telling
+    from ...runtime.report.bill_tables import bill_tables, telling
 
     four_bits = runs[0]
     terminal.line("")
     terminal.show(_comparison(runs))
     terminal.line(f"\nA training step by {four_bits.recipe}")
     if full:
-        terminal.show(tables(four_bits.bill, terminal.out().width))
+        terminal.show(bill_tables(four_bits.bill, terminal.out().width))
     else:
         terminal.show(_rows(telling(four_bits.bill)))
     terminal.line(_next(four_bits.file, full))

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .. import env, terminal
-from ..arguments import CacheDir, DataDir, Json, Threads
+from ..arguments import CacheDirOption, DataDirOption, JsonOption, ThreadsOption
 
 if TYPE_CHECKING:
     from ..doctor import Finding
@@ -19,10 +19,10 @@ BROKEN_STATUS = 1
 
 
 def command(
-    as_json: Json = False,
-    threads: Threads = None,
-    cache_dir: CacheDir = None,
-    data_dir: DataDir = None,
+    as_json: JsonOption = False,
+    threads: ThreadsOption = None,
+    cache_dir: CacheDirOption = None,
+    data_dir: DataDirOption = None,
 ) -> None:
     """Check the installation and the machine; status 1 if something is broken."""
     from ..doctor import CHECKS, Mark

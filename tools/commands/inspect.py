@@ -11,38 +11,50 @@ from rich.text import Text
 from ...compiler.errors import UsageError, closest
 from ...compiler.ir.text import show
 from .. import dump, terminal
-from ..arguments import Json, Network, Target, UserRecipe, load_user_passes
+from ..arguments import (
+    JsonOption,
+    NetworkArgument,
+    TargetOption,
+    UserRecipeOption,
+    load_user_passes,
+)
 from ..layer_view import layer_diff, layer_text
 from ..opened import Opened, open_network
 
 COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 
-After = Annotated[str | None, typer.Option(metavar="PASS", help="After this pass (name#2: again).")]
-Diff = Annotated[str | None, typer.Option(metavar="PASS", help="What this pass changed.")]
-Layer = Annotated[
+AfterOption = Annotated[
+    str | None, typer.Option(metavar="PASS", help="After this pass (name#2: again).")
+]
+DiffOption = Annotated[str | None, typer.Option(metavar="PASS", help="What this pass changed.")]
+LayerOption = Annotated[
     str | None,
     typer.Option(
         metavar="NAME", help="Only this layer (or 'stages.1.*'): all formats, what is kept."
     ),
 ]
-ShowPlan = Annotated[bool, typer.Option("--plan", help="Kernels, units and places, a line each.")]
-Buffers = Annotated[bool, typer.Option("--buffers", help="With --plan: all buffers of kernels.")]
-Evaluation = Annotated[bool, typer.Option("--eval", help="The program of predict.")]
-List = Annotated[bool, typer.Option("--passes", help="List the passes.")]
+ShowPlanOption = Annotated[
+    bool, typer.Option("--plan", help="Kernels, units and places, a line each.")
+]
+BuffersOption = Annotated[
+    bool, typer.Option("--buffers", help="With --plan: all buffers of kernels.")
+]
+EvaluationOption = Annotated[bool, typer.Option("--eval", help="The program of predict.")]
+ListOption = Annotated[bool, typer.Option("--passes", help="List the passes.")]
 
 
 def command(
-    network: Network,
-    after: After = None,
-    diff: Diff = None,
-    layer: Layer = None,
-    plan: ShowPlan = False,
-    buffers: Buffers = False,
-    evaluation: Evaluation = False,
-    passes: List = False,
-    target: Target = None,
-    recipe: UserRecipe = None,
-    as_json: Json = False,
+    network: NetworkArgument,
+    after: AfterOption = None,
+    diff: DiffOption = None,
+    layer: LayerOption = None,
+    plan: ShowPlanOption = False,
+    buffers: BuffersOption = False,
+    evaluation: EvaluationOption = False,
+    passes: ListOption = False,
+    target: TargetOption = None,
+    recipe: UserRecipeOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Show the program's text: after all passes, after one, or what one changed."""
     if sum((plan, passes, after is not None, diff is not None)) > 1:
@@ -84,7 +96,7 @@ def _changes(opened: Opened, name: str, layer: str | None) -> list[str]:
 
 
 def _plan(opened: Opened, layer: str | None, buffers: bool, as_json: bool) -> None:
-    from ..plan_tables import overview, tables
+    from ..plan_tables import overview, plan_tables
     from ..plan_view import view_plan
 
     view = view_plan(opened.plan(), opened.target)
@@ -96,6 +108,6 @@ def _plan(opened: Opened, layer: str | None, buffers: bool, as_json: bool) -> No
     if as_json:
         terminal.write_json(view.to_dict())
     elif buffers or layer is not None:
-        terminal.show(tables(view))
+        terminal.show(plan_tables(view))
     else:
         terminal.line(overview(view, terminal.out().width))

@@ -14,7 +14,7 @@ from ...compiler.ir import Program
 from ...compiler.ir.text import show
 from ...compiler.ir.verify import read_program
 from ...passes import PASSES
-from ...passes.recipe import NOTHING, Recipe, Step
+from ...passes.recipe import NOTHING, PassEntry, Recipe
 from ...passes.recipe.user_pass import load_pass
 from .. import dump, terminal
 from ..files import check_writable, read_text, write_text
@@ -22,31 +22,35 @@ from ..files import check_writable, read_text, write_text
 STDIN = Path("-")
 OWN = re.compile(r"(.+\.py:\w+)(?::(.*))?")
 
-Source = Annotated[Path, typer.Argument(metavar="PROGRAM.qt|-", help="IR text, or - for stdin.")]
-Passes = Annotated[
+SourceArgument = Annotated[
+    Path, typer.Argument(metavar="PROGRAM.qt|-", help="IR text, or - for stdin.")
+]
+PassesOption = Annotated[
     list[str] | None,
     typer.Option("--pass", metavar="NAME|FILE.py:FUNCTION[:key=value,...]", help="May repeat."),
 ]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="Instead of stdout.")]
-ListPasses = Annotated[bool, typer.Option("--list", help="List the passes with their options.")]
+OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Instead of stdout.")]
+ListPassesOption = Annotated[
+    bool, typer.Option("--list", help="List the passes with their options.")
+]
 
 
 def command(
-    source: Source = STDIN,
-    passes: Passes = None,
-    output: Output = None,
-    list_passes: ListPasses = False,
+    source: SourceArgument = STDIN,
+    passes: PassesOption = None,
+    output: OutputOption = None,
+    list_passes: ListPassesOption = False,
 ) -> None:
     """Run passes over a program's text; without --pass it is checked and printed in one form."""
     if list_passes:
-        terminal.line("\n".join(signature(name, _step(name)) for name in PASSES))
+        terminal.line("\n".join(signature(name, _entry(name)) for name in PASSES))
         return
     if output is not None:
         check_writable(output)
-    steps = Recipe("opt", "", "", tuple(parse_pass(word) for word in passes or ()))
+    recipe = Recipe("opt", "", "", tuple(parse_pass(word) for word in passes or ()))
     program = _read(source)
     texts = [("", show(program))]
-    texts += [(label, show(made)) for label, made in steps.apply(program)]
+    texts += [(label, show(made)) for label, made in recipe.apply(program)]
     dump.remark_idle(texts)
     if output is not None:
         write_text(output, texts[-1][1])
@@ -54,7 +58,7 @@ def command(
         terminal.line(texts[-1][1])
 
 
-def parse_pass(word: str) -> Step:
+def parse_pass(word: str) -> PassEntry:
     """``NAME:key=value,key=value``; a part without ``=`` continues the value ahead of it.
 
     NAME is a pass of quatrain or ``FILE.py:FUNCTION``, whose file runs to find the function.
@@ -63,7 +67,7 @@ def parse_pass(word: str) -> Step:
     name, _, tail = (own[1], "", own[2] or "") if own else word.partition(":")
     options: dict[str, str] = {}
     key = ""
-    step = _step(name)
+    entry = _entry(name)
     for part in tail.split(",") if tail else ():
         if "=" in part:
             key, _, value = part.partition("=")
@@ -73,23 +77,23 @@ def parse_pass(word: str) -> Step:
         elif key:
             options[key] += f",{part}"
         else:
-            raise UsageError(f"--pass {word!r}: {part!r} is no key=value; {signature(name, step)}")
-    return step.set(options)
+            raise UsageError(f"--pass {word!r}: {part!r} is no key=value; {signature(name, entry)}")
+    return entry.set(options)
 
 
-def _step(name: str) -> Step:
+def _entry(name: str) -> PassEntry:
     if OWN.fullmatch(name):
         function, origin = load_pass(name, Path())
-        return Step(function, NOTHING, origin)
+        return PassEntry(function, NOTHING, origin)
     if name not in PASSES:
         hint = closest(name, PASSES)
         raise UsageError(f"no pass is called {name!r}; one of your own is FILE.py:FUNCTION; {hint}")
-    return Step(name, NOTHING)
+    return PassEntry(name, NOTHING)
 
 
-def signature(name: str, step: Step) -> str:
+def signature(name: str, entry: PassEntry) -> str:
     """A pass with its options and their defaults, as it is typed after ``--pass``."""
-    pairs = ",".join(f"{o.name}={str(o.default).lower()}" for o in step.options().values())
+    pairs = ",".join(f"{o.name}={str(o.default).lower()}" for o in entry.options().values())
     return f"{name}:{pairs}" if pairs else name
 
 

@@ -8,19 +8,21 @@ import typer
 from rich.text import Text
 
 from ...compiler.errors import UsageError
-from ...passes.parts.options import show
+from ...passes.parts.options import as_typed
 from ...passes.recipe import Recipe, load_recipe, recipe_names
 from ...passes.recipe.roles import Roles, roles
 from ...runtime.report.tables import table
 from .. import terminal
-from ..arguments import Json, Settings, pairs
+from ..arguments import JsonOption, SettingsOption, pairs
 
-Name = Annotated[
+NameArgument = Annotated[
     str | None, typer.Argument(metavar="NAME|FILE.toml", help="Show this recipe in full.")
 ]
 
 
-def command(name: Name = None, settings: Settings = None, as_json: Json = False) -> None:
+def command(
+    name: NameArgument = None, settings: SettingsOption = None, as_json: JsonOption = False
+) -> None:
     """List the recipes, or show one: which format each operand has, its passes, its options."""
     if name is None:
         if settings:
@@ -60,8 +62,8 @@ def _show(recipe: Recipe, found: Roles) -> None:
     terminal.show(by_role)
     terminal.line("")
     passes = table("Passes and options", "pass", "option", "value")
-    for label, step in zip(recipe.labels, recipe.steps, strict=True):
-        options = [(k, show(v)) for k, v in step.settings.items()] or [("", "")]
+    for label, entry in zip(recipe.labels, recipe.passes, strict=True):
+        options = [(k, as_typed(v)) for k, v in entry.settings.items()] or [("", "")]
         for i, (key, value) in enumerate(options):
             passes.add_row(label if i == 0 else "", key, value)
     terminal.show(passes)

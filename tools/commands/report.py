@@ -11,22 +11,28 @@ import typer
 from ...passes.count_bit_operations import SPENT
 from ...runtime.bundle import read
 from ...runtime.report.bill import Bill, bill_of, exempt_layers, making_of, plan_units, with_spent
-from ...runtime.report.bill_tables import tables
+from ...runtime.report.bill_tables import bill_tables
 from .. import terminal
-from ..arguments import Json, Network, Target, UserRecipe, load_user_passes
+from ..arguments import (
+    JsonOption,
+    NetworkArgument,
+    TargetOption,
+    UserRecipeOption,
+    load_user_passes,
+)
 from ..opened import Opened, open_network
 
-NoPlan = Annotated[
+NoPlanOption = Annotated[
     bool, typer.Option("--no-plan", help="Do not ask the target: no units, and no TVM needed.")
 ]
 
 
 def command(
-    network: Network,
-    as_json: Json = False,
-    target: Target = None,
-    no_plan: NoPlan = False,
-    recipe: UserRecipe = None,
+    network: NetworkArgument,
+    as_json: JsonOption = False,
+    target: TargetOption = None,
+    no_plan: NoPlanOption = False,
+    recipe: UserRecipeOption = None,
 ) -> None:
     """Print the bill: formats and units of all multiplications, memory, conversions, waivers."""
     load_user_passes(recipe)
@@ -37,7 +43,7 @@ def command(
     if as_json:
         terminal.write_json(bill.to_dict())
         return
-    terminal.show(tables(bill, terminal.out().width))
+    terminal.show(bill_tables(bill, terminal.out().width))
 
 
 def bill_of_file(opened: Opened, *, planned: bool) -> Bill:

@@ -10,13 +10,13 @@ import typer
 from ...compiler.errors import UsageError
 from .. import env, terminal
 from ..arguments import (
-    CacheDir,
-    DataDir,
-    Json,
-    Network,
-    Target,
-    Threads,
-    UserRecipe,
+    CacheDirOption,
+    DataDirOption,
+    JsonOption,
+    NetworkArgument,
+    TargetOption,
+    ThreadsOption,
+    UserRecipeOption,
     load_user_passes,
 )
 from ..files import check_writable
@@ -29,40 +29,44 @@ if TYPE_CHECKING:
 
 SIGNAL_STATUS = 128
 
-Data = Annotated[str, typer.Option("--data", metavar="digits|cifar10|FILE.npz", help="Data set.")]
-Steps = Annotated[int | None, typer.Option(min=0, help="Steps of the run.")]
-Epochs = Annotated[int | None, typer.Option(min=0, help="Passes over the data.")]
-Rate = Annotated[float | None, typer.Option(min=0, help="Peak rate (the compiled one).")]
-Schedule = Annotated[str, typer.Option(help="constant, cosine, onecycle or triangle.")]
-Checkpoint = Annotated[Path | None, typer.Option(help="Saved at every epoch, stop and end.")]
-Every = Annotated[
+DataOption = Annotated[
+    str, typer.Option("--data", metavar="digits|cifar10|FILE.npz", help="Data set.")
+]
+StepsOption = Annotated[int | None, typer.Option(min=0, help="Steps of the run.")]
+EpochsOption = Annotated[int | None, typer.Option(min=0, help="Passes over the data.")]
+RateOption = Annotated[float | None, typer.Option(min=0, help="Peak rate (the compiled one).")]
+ScheduleOption = Annotated[str, typer.Option(help="constant, cosine, onecycle or triangle.")]
+CheckpointOption = Annotated[Path | None, typer.Option(help="Saved at every epoch, stop and end.")]
+EveryOption = Annotated[
     int | None, typer.Option("--checkpoint-every", min=1, help="Steps between checkpoints.")
 ]
-Resume = Annotated[Path | None, typer.Option(help="Go on from this checkpoint of the same run.")]
-MaxSkipped = Annotated[
+ResumeOption = Annotated[
+    Path | None, typer.Option(help="Go on from this checkpoint of the same run.")
+]
+MaxSkippedOption = Annotated[
     int, typer.Option(min=0, help="Steps in a row that may have no finite loss and gradients.")
 ]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="The trained network.")]
+OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="The trained network.")]
 
 
 def command(
-    network: Network,
-    data: Data,
-    steps: Steps = None,
-    epochs: Epochs = None,
-    data_dir: DataDir = None,
-    lr: Rate = None,
-    schedule: Schedule = "constant",
-    checkpoint: Checkpoint = None,
-    checkpoint_every: Every = None,
-    resume: Resume = None,
-    max_skipped: MaxSkipped = 10,
-    output: Output = None,
-    threads: Threads = None,
-    target: Target = None,
-    recipe: UserRecipe = None,
-    cache_dir: CacheDir = None,
-    as_json: Json = False,
+    network: NetworkArgument,
+    data: DataOption,
+    steps: StepsOption = None,
+    epochs: EpochsOption = None,
+    data_dir: DataDirOption = None,
+    lr: RateOption = None,
+    schedule: ScheduleOption = "constant",
+    checkpoint: CheckpointOption = None,
+    checkpoint_every: EveryOption = None,
+    resume: ResumeOption = None,
+    max_skipped: MaxSkippedOption = 10,
+    output: OutputOption = None,
+    threads: ThreadsOption = None,
+    target: TargetOption = None,
+    recipe: UserRecipeOption = None,
+    cache_dir: CacheDirOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Train the network; the last line says its accuracy on the test part."""
     from ..schedule import schedule as find_schedule

@@ -8,13 +8,12 @@ from typing import Annotated
 import typer
 
 from .. import env, terminal
-from ..arguments import CacheDir, DataDir, Json, Target, Threads
+from ..arguments import CacheDirOption, DataDirOption, JsonOption, TargetOption, ThreadsOption
 from ..bench.machine import system_load
 from ..bench.plot import check_plot
 from ..data import load_data
 from ..doctor import cpu_name
-from ..study.cpt import LENGTH, PUBLISHED, cpt_table
-from ..study.cpt import read as read_setting
+from ..study.cpt import LENGTH, PUBLISHED, cpt_table, read_setting
 from ..study.folder import open_folder
 from ..study.plan import (
     BASELINE,
@@ -26,71 +25,73 @@ from ..study.plan import (
     script,
 )
 from ..study.plot import plot_study
-from ..study.results import Row, in_order
+from ..study.results import RecipeRow, in_order
 from ..study.run import Study, run
 from ..study.tables import study_tables
 
-Recipes = Annotated[
+RecipesOption = Annotated[
     list[str] | None,
     typer.Option("--recipes", metavar="NAME[:key=value,...],...", help="Recipes to compare (all)."),
 ]
-Data = Annotated[str, typer.Option("--data", metavar="cifar10|digits|FILE.npz", help="Data set.")]
-Network = Annotated[
+DataOption = Annotated[
+    str, typer.Option("--data", metavar="cifar10|digits|FILE.npz", help="Data set.")
+]
+NetworkOption = Annotated[
     str | None,
     typer.Option(
         metavar=f"{'|'.join(NETWORKS)}|FILE.py:FACTORY",
         help=f"Network ({DEFAULT_NETWORK}; digits_cnn for digits).",
     ),
 ]
-Seeds = Annotated[int, typer.Option(min=1, help="Trainings of each recipe.")]
-Steps = Annotated[int | None, typer.Option(min=1, help="Steps of a training.")]
-Epochs = Annotated[int | None, typer.Option(min=1, help="Passes over the data.")]
-Batch = Annotated[int | None, typer.Option(min=1, help="Batch size (the network's usual).")]
-Rate = Annotated[float | None, typer.Option(min=0, help="Peak rate (the network's usual).")]
-Schedule = Annotated[str, typer.Option(help="constant, cosine, onecycle or triangle.")]
-Samples = Annotated[
+SeedsOption = Annotated[int, typer.Option(min=1, help="Trainings of each recipe.")]
+StepsOption = Annotated[int | None, typer.Option(min=1, help="Steps of a training.")]
+EpochsOption = Annotated[int | None, typer.Option(min=1, help="Passes over the data.")]
+BatchOption = Annotated[int | None, typer.Option(min=1, help="Batch size (the network's usual).")]
+RateOption = Annotated[float | None, typer.Option(min=0, help="Peak rate (the network's usual).")]
+ScheduleOption = Annotated[str, typer.Option(help="constant, cosine, onecycle or triangle.")]
+SamplesOption = Annotated[
     int | None, typer.Option("--train-samples", min=1, help="Use the first N training samples.")
 ]
-Rounds = Annotated[
+RoundsOption = Annotated[
     int, typer.Option(min=0, help=f"Rounds of turns with {BASELINE} for the time of a step.")
 ]
-Output = Annotated[
+OutputOption = Annotated[
     Path | None, typer.Option("--output", "-o", help="Folder that keeps results as they come.")
 ]
-Retry = Annotated[bool, typer.Option("--retry", help="Do again what failed before.")]
-Plot = Annotated[
+RetryOption = Annotated[bool, typer.Option("--retry", help="Do again what failed before.")]
+PlotOption = Annotated[
     Path | None,
     typer.Option("--plot", metavar="FILE.svg", help="Draw a picture (.svg, .png, .pdf)."),
 ]
-Limit = Annotated[float, typer.Option(min=1, help="Seconds that one build or turn may take.")]
-Settings = Annotated[
+LimitOption = Annotated[float, typer.Option(min=1, help="Seconds that one build or turn may take.")]
+SettingsArgument = Annotated[
     list[str] | None,
     typer.Argument(metavar="[MIN-MAX/GRADIENTS]...", help="Bits, like 3-8/8 (the paper's)."),
 ]
-Length = Annotated[int, typer.Option("--length", min=1, help="Iterations of a cycle.")]
+LengthOption = Annotated[int, typer.Option("--length", min=1, help="Iterations of a cycle.")]
 
 
 def recipes(
-    recipes: Recipes = None,
-    data: Data = "cifar10",
-    network: Network = None,
-    seeds: Seeds = 3,
-    steps: Steps = None,
-    epochs: Epochs = None,
-    batch: Batch = None,
-    lr: Rate = None,
-    schedule: Schedule = "onecycle",
-    train_samples: Samples = None,
-    rounds: Rounds = 5,
-    output: Output = None,
-    retry: Retry = False,
-    as_json: Json = False,
-    plot: Plot = None,
-    limit: Limit = 1800.0,
-    data_dir: DataDir = None,
-    threads: Threads = None,
-    target: Target = None,
-    cache_dir: CacheDir = None,
+    recipes: RecipesOption = None,
+    data: DataOption = "cifar10",
+    network: NetworkOption = None,
+    seeds: SeedsOption = 3,
+    steps: StepsOption = None,
+    epochs: EpochsOption = None,
+    batch: BatchOption = None,
+    lr: RateOption = None,
+    schedule: ScheduleOption = "onecycle",
+    train_samples: SamplesOption = None,
+    rounds: RoundsOption = 5,
+    output: OutputOption = None,
+    retry: RetryOption = False,
+    as_json: JsonOption = False,
+    plot: PlotOption = None,
+    limit: LimitOption = 1800.0,
+    data_dir: DataDirOption = None,
+    threads: ThreadsOption = None,
+    target: TargetOption = None,
+    cache_dir: CacheDirOption = None,
 ) -> None:
     """Train one network by several recipes: accuracy, bit operations, formats, bytes, time.
 
@@ -108,7 +109,7 @@ def recipes(
         _show(study, run(study), as_json, plot)
 
 
-def _show(study: Study, rows: list[Row], as_json: bool, plot: Path | None) -> None:
+def _show(study: Study, rows: list[RecipeRow], as_json: bool, plot: Path | None) -> None:
     if plot is not None:
         plot_study(rows, study.script, plot)
     if as_json:
@@ -122,7 +123,9 @@ def _show(study: Study, rows: list[Row], as_json: bool, plot: Path | None) -> No
         raise typer.Exit(1)
 
 
-def cpt(settings: Settings = None, length: Length = LENGTH, as_json: Json = False) -> None:
+def cpt(
+    settings: SettingsArgument = None, length: LengthOption = LENGTH, as_json: JsonOption = False
+) -> None:
     """What cyclic precision (CPT) saves against its greatest precision, by the paper's formula."""
     found = [read_setting(word, length) for word in settings or PUBLISHED]
     if as_json:

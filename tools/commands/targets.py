@@ -11,14 +11,14 @@ from rich.table import Table
 from ...runtime.report.tables import table
 from ...targets.registry import TARGETS, find_target
 from .. import terminal
-from ..arguments import Json
+from ..arguments import JsonOption
 
-Name = Annotated[
+NameArgument = Annotated[
     str | None, typer.Argument(metavar="NAME", help="Show the unit for each pair of formats.")
 ]
 
 
-def command(name: Name = None, as_json: Json = False) -> None:
+def command(name: NameArgument = None, as_json: JsonOption = False) -> None:
     """List the targets, or show which unit multiplies which operands on one of them."""
     if name is not None:
         _show(name, as_json)

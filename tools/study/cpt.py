@@ -20,7 +20,7 @@ FORWARD, BACKWARD = range(2, 9), range(2, 17)
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class CyclicSetting:
     """Forward bits that cycle, beside constant gradient bits: ``3-8/8``."""
 
     schedule: Cyclic
@@ -47,7 +47,7 @@ class Setting:
         }
 
 
-def read(word: str, length: int) -> Setting:
+def read_setting(word: str, length: int) -> CyclicSetting:
     """The setting ``MIN-MAX/BACKWARD``; UsageError for another form, or bits no quantizer has."""
     found = re.fullmatch(r"(\d{1,2})-(\d{1,2})/(\d{1,2})", word)
     if found is None:
@@ -58,10 +58,10 @@ def read(word: str, length: int) -> Setting:
     ):  # fmt: skip
         if bits not in known:
             raise UsageError(f"{word}: {what} have {known[0]} to {known[-1]} bits, not {bits}")
-    return Setting(Cyclic(least, most, length), backward)
+    return CyclicSetting(Cyclic(least, most, length), backward)
 
 
-def cpt_table(settings: Sequence[Setting]) -> Table:
+def cpt_table(settings: Sequence[CyclicSetting]) -> Table:
     """A line a setting."""
     right = ("bit operations", "iterations at each number of bits")
     made = table("One cycle of precision", "bits", "against", *right, right=right[:1])

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from ..bench.plot import start_plot
 from .plan import Script
-from .results import Row, in_order
+from .results import RecipeRow, in_order
 
 
-def plot_study(rows: Sequence[Row], script: Script, path: Path) -> None:
+def plot_study(rows: Sequence[RecipeRow], script: Script, path: Path) -> None:
     """A number a recipe at the mean of its seeds, a line from the lowest to the highest of them.
 
     The legend says which recipe a number is, the dearest in bit operations first: names beside the

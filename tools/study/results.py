@@ -13,7 +13,7 @@ from .plan import Entry, Script
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class RecipeRow:
     """One recipe: a result a seed, and its time beside the baseline's where that was measured.
 
     A result is what a file of the study's folder holds; one with an ``error`` holds nothing else.
@@ -105,6 +105,6 @@ class Row:
         }
 
 
-def in_order(rows: Sequence[Row], script: Script) -> list[Row]:
+def in_order(rows: Sequence[RecipeRow], script: Script) -> list[RecipeRow]:
     """Rows by bit operations, the dearest first; those without come last."""
     return sorted(rows, key=lambda r: -(r.giga(script) or 0.0))

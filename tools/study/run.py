@@ -14,7 +14,7 @@ from ..doctor import cpu_name
 from .folder import Folder, Result
 from .plan import TIME, Entry, Script, baseline
 from .progress import StudyProgress
-from .results import Row
+from .results import RecipeRow
 
 # Seconds between two signs of life, and the most steps between them.
 SIGN_SECONDS, MOST_STEPS = 1.0, 1000
@@ -43,7 +43,7 @@ class Study:
         return None if result and result.get("error") and self.retry else result
 
 
-def run(study: Study) -> list[Row]:
+def run(study: Study) -> list[RecipeRow]:
     """All rows; a recipe that fails is a row that says why, and the others go on.
 
     Seeds are the outer loop, so that a study that is stopped early has compared all recipes.
@@ -58,7 +58,7 @@ def run(study: Study) -> list[Row]:
             trained[entry.digest].append(result)
         good = [e for e in study.entries if any(not t.get("error") for t in trained[e.digest])]
         times = _times(study, good, progress) if study.rounds else {}
-    return [Row(e, tuple(trained[e.digest]), times.get(e.digest)) for e in study.entries]
+    return [RecipeRow(e, tuple(trained[e.digest]), times.get(e.digest)) for e in study.entries]
 
 
 class _Process:

@@ -14,14 +14,14 @@ from ..bench.machine import BUSY
 from ..bench.tables import NOTHING, milliseconds, times
 from ..doctor import cpu_name
 from .plan import BASELINE, WIDTHS, Script
-from .results import Row, in_order
+from .results import RecipeRow, in_order
 
 LEAST = 5e-4  # of all MACs; a smaller class would show as 0.0 %
 RIGHT = ("accuracy %", "spread", "GBitOPs", "of f32 %", "kept", "ms", f"x {BASELINE}")
 BITS = tuple(f"{w} bit" for w in WIDTHS)
 
 
-def study_tables(rows: Sequence[Row], script: Script, seeds: int) -> Group:
+def study_tables(rows: Sequence[RecipeRow], script: Script, seeds: int) -> Group:
     """All tables; the first line says the budget."""
     parts: list[RenderableType] = [
         Text(f"{script.words}, {seeds} seed{'s' if seeds > 1 else ''}"),
@@ -34,7 +34,7 @@ def study_tables(rows: Sequence[Row], script: Script, seeds: int) -> Group:
     return Group(*parts, *([_failed(failed)] if failed else []))
 
 
-def _costs(rows: Sequence[Row], script: Script) -> Table:
+def _costs(rows: Sequence[RecipeRow], script: Script) -> Table:
     made = table("Accuracy and cost", "recipe", *RIGHT, right=RIGHT)
     for row in in_order(rows, script):
         bill, found = row.bill, row.accuracies
@@ -66,7 +66,7 @@ def _share(value: float) -> str:
     return f"{100 * value:.1f}" if value else NOTHING
 
 
-def _classes(rows: Sequence[Row], script: Script) -> Table:
+def _classes(rows: Sequence[RecipeRow], script: Script) -> Table:
     made = table("Share of MACs in %", "recipe", *BITS, "operands", right=BITS)
     for row in in_order(rows, script):
         shares: dict[str, float] = {}

@@ -1,54 +1,20 @@
 """Passes: programs to programs, one published idea in one file; recipes are lists of them.
 
-The order in which ``ultra_low_4bit`` runs them:
+Passes find their work by type, so their order decides what each finds. Where another order would
+leave a pass without work, or with the wrong one, ``@placed`` above its function says what it stands
+behind and ahead of, and a recipe file that has it otherwise is refused. In short:
 
-    sawb_weights, pact_activations   operands of the forward product, which dX and dW read as well
-    grad_scale                       dY gets a scale; the next two find their work by that type
-    hybrid_fp8                       takes its layers first
-    two_phase_rounding               takes what is left
-    carrier                          what is f32 at a GEMM by now is exempt and becomes the carrier
-    subsample                        what shortcuts read, in the format that carrier gave it
-    recompute                        sees the final formats, which decide what is worth keeping
-    canonicalize                     removes what the others left without readers
-
-``sbm8`` has affine_weights, affine_activations and affine_gradients in place of the first five, and
-behind carrier, whose format it gives to the data of norms:
-
-    range_batch_norm                 its arithmetic over channels stays in f32
-    cyclic_precision,                put other bits in place of the constants that all quantizers
-    progressive_precision            read, before recompute copies any
-    depthwise_bits                   takes its layers out again
-
-``dfq`` has gated_precision behind the affine quantizers, whose bits it takes over block by block,
-and ``fractrain`` progressive_target behind that, both depthwise_bits at the end of these.
-
-In recipes of 16-bit floats ``fp8_operands``, where there is one, stands ahead of ``carrier`` as the
-quantizers do, and ``loss_scale`` behind it: the gradients are f32 there,
-and what follows moves ops to the start of backward. ``chunked_accumulation`` stands behind whatever
-makes the operands of GEMMs, of which it asks whether both are codes. ``narrow_update`` looks at the
-optimizer's ops alone.
-
-``luq4`` has sawb_activations in place of pact_activations, and luq_gradients in place of the passes
-from grad_scale to two_phase_rounding; ``int4`` has integer_gradients there. ``dorefa``, ``s2fp8``
-put theirs ahead of carrier too.
-
-``wageubn``:
-
-    fixed_norm                       ahead of what looks for the gradients that norms return
-    shift_gradients, fixed_operands  operands of all products
-    integer_update                   what SGD reads and makes
-
-``dfp16`` has ``dynamic_fixed_point`` for all operands. ``recompute`` and ``canonicalize`` end both.
-
-Behind them, where a step is asked for it, passes over the update:
-
-    average_weights                  reads what the optimizer makes
-    accumulate_gradients             decides when that becomes the next state
-    clip_gradients                   bounds the sums that the optimizer reads
-
-At the end of every step:
-
-    skip_nonfinite                   looks at what all others left for the optimizer to read
+    operands of products    codes of weights, activations and gradients, each by its own pass;
+                            grad_scale ahead of hybrid_fp8, which takes its layers first, and of
+                            two_phase_rounding, which takes what is left
+    carrier                 what is f32 at a GEMM by now is exempt and becomes the carrier
+    what reads its format   range_batch_norm, loss_scale, subsample
+    chosen bits             other numbers of bits in place of the constants that quantizers read
+    recompute               sees the final formats, which decide what is worth keeping
+    canonicalize            removes what the others left without readers
+    the update              average_weights reads what the optimizer makes, accumulate_gradients
+                            decides when that becomes the next state, clip_gradients bounds the sums
+                            that the optimizer reads, skip_nonfinite looks at all that is left
 """
 
 from .accumulate_gradients import accumulate_gradients

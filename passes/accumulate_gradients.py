@@ -20,8 +20,10 @@ from ..compiler.ir.analysis import graph
 from ..compiler.types import TensorType
 from .parts.optimized import gradient, updates, widened, with_gradients
 from .parts.options import require
+from .parts.order import placed
 
 
+@placed(after=("average_weights",))
 def accumulate_gradients(program: Program, *, batches: int = 1) -> Program:
     """Let the optimizer run once in ``batches`` steps, on the mean of their gradients."""
     require(batches >= 1, f"batches={batches} of accumulate_gradients is not at least 1")

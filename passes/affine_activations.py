@@ -21,9 +21,11 @@ from ..compiler.ir.analysis import is_training
 from ..compiler.ir.ops import FORWARD_GEMMS, WEIGHT_GRADS
 from .parts.affine import Quantizers, Ranges, check_momentum
 from .parts.draws import seed_and_step, with_seed
+from .parts.order import Makes, placed
 from .parts.select import quantized
 
 
+@placed(makes=Makes.CODES)
 def affine_activations(
     program: Program,
     *,

@@ -22,9 +22,11 @@ from ..compiler.ir.ops import INPUT_GRADS, WEIGHT_GRADS
 from ..compiler.types import Scale, TensorType
 from .parts.affine import Quantizers
 from .parts.draws import seed_and_step, with_seed
+from .parts.order import Makes, placed
 from .parts.select import quantized
 
 
+@placed(makes=Makes.CODES)
 def affine_gradients(
     program: Program,
     *,

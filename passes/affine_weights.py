@@ -16,12 +16,14 @@ from typing import Literal
 from ..compiler.ir import Op, Program, Region
 from ..compiler.ir.ops import READS_WEIGHT
 from .parts.affine import Quantizers
+from .parts.order import Makes, placed
 from .parts.select import quantized
 
 # Its output channels are dimension 1, which a scale does not go along.
 ONE_RANGE = frozenset(("conv2d_transpose", "conv2d_transpose_input_grad"))
 
 
+@placed(makes=Makes.CODES)
 def affine_weights(
     program: Program,
     *,

@@ -21,10 +21,12 @@ from ..compiler.formats import F32, FORMATS, Format
 from ..compiler.ir import Op, Program, Region, Value, unused
 from ..compiler.ir.ops import OPS, PRODUCTS, Trait, has
 from .parts.layer_arithmetic import inner_values
+from .parts.order import Makes, placed
 
 LOSS = "loss"
 
 
+@placed(after=(Makes.CODES, "grad_scale"))
 def carrier(program: Program, *, carrier: Literal["bf16", "f32", "f16"] = "bf16") -> Program:
     """Keep all data between GEMMs in ``carrier``; ``f32`` leaves the program as it is."""
     if carrier == "f32":

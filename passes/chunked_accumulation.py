@@ -23,9 +23,11 @@ from ..compiler.ir import Op, Program, Region
 from ..compiler.ir.accumulation import refusal
 from ..compiler.ir.ops import GEMMS, OPS
 from .parts.options import require
+from .parts.order import Makes, placed
 from .parts.select import quantized
 
 
+@placed(after=(Makes.CODES,))
 def chunked_accumulation(
     program: Program,
     *,

@@ -13,10 +13,12 @@ from ..compiler.ir import Attr, Op, Program, Value, attrs, unused
 from ..compiler.types import SCALAR, TensorType
 from .parts.optimized import gradient, updates, widened, with_gradients
 from .parts.options import require
+from .parts.order import placed
 
 SMALL = 1e-6
 
 
+@placed(after=("loss_scale", "accumulate_gradients"))
 def clip_gradients(program: Program, *, norm: float = 0.0, value: float = 0.0) -> Program:
     """Bound what the optimizer reads; 0 leaves a bound out. First by value, then by norm."""
     require(norm >= 0 and value >= 0, f"norm={norm}, value={value} of clip_gradients are below 0")

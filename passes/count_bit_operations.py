@@ -16,6 +16,7 @@ from ..compiler.ir.analysis import is_training, macs
 from ..compiler.ir.ops import PRODUCTS, Trait, has
 from ..compiler.types import SCALAR, TensorType
 from .canonicalize import canonicalize
+from .parts.order import Makes, placed
 from .parts.schedules import SCHEDULE, bits_of
 
 GIGA = 1e9
@@ -24,6 +25,7 @@ SPENT = f"{SCHEDULE}.gbitops"
 Bits = Value | int
 
 
+@placed(after=(Makes.BITS, "depthwise_bits"))
 def count_bit_operations(program: Program) -> Program:
     """Keep, as the state ``schedule.gbitops``, the mean GBitOPs of a step.
 

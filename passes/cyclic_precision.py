@@ -19,6 +19,7 @@ from ..compiler.ir import Op, Program, Value, attrs, unused
 from ..compiler.ir.analysis import is_training
 from ..compiler.types import SCALAR
 from .parts.options import require
+from .parts.order import Makes, placed
 from .parts.range_test import with_range_test
 from .parts.schedule_length import require_fit
 from .parts.schedules import (
@@ -37,6 +38,7 @@ from .parts.schedules import (
 NAME = "cyclic_precision"
 
 
+@placed(makes=Makes.BITS, after=(Makes.CODES,))
 def cyclic_precision(
     program: Program,
     *,

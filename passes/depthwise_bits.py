@@ -22,6 +22,7 @@ from ..compiler.ir.ops import GRADIENT_PRODUCTS, OPS
 from ..compiler.types import SCALAR
 from .parts.affine import stored
 from .parts.options import require
+from .parts.order import Makes, placed
 from .parts.schedules import LEAST, SCHEDULE
 from .parts.select import depthwise, layers
 
@@ -29,6 +30,7 @@ MOST = 16
 ORIGIN = f"{SCHEDULE}.depthwise"
 
 
+@placed(after=(Makes.BITS,))
 def depthwise_bits(program: Program, *, cpt_dws_bits: str = "8/16") -> Program:
     """Let the quantizers of depthwise convolutions read constant bits; ``none``: leave them alone.
 

@@ -21,6 +21,7 @@ from ..compiler.ir import Op, Program, Region, Value, attrs, unused
 from ..compiler.ir.ops import FORWARD_GEMMS, INPUT_GRADS, WEIGHT_GRADS
 from ..compiler.types import SCALAR, Scale, TensorType
 from .parts.names import part
+from .parts.order import Makes, placed
 from .parts.select import EXEMPT, float_layers, quantized
 from .parts.sign import never_negative
 
@@ -39,6 +40,7 @@ class DorefaActivation:
     signed: bool
 
 
+@placed(makes=Makes.CODES)
 def dorefa_activations(
     program: Program,
     *,

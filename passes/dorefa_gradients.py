@@ -20,11 +20,13 @@ from ..compiler.types import Scale, TensorType
 from .parts.draws import seed_and_step, with_seed
 from .parts.gradients import plain_gradient
 from .parts.names import part, salt_of
+from .parts.order import Makes, placed
 from .parts.select import EXEMPT, quantized
 
 UNTOUCHED = 32
 
 
+@placed(makes=Makes.CODES)
 def dorefa_gradients(
     program: Program,
     *,

@@ -21,6 +21,7 @@ from ..compiler.ir import Attr, Op, Program, Region, Value, attrs, unused
 from ..compiler.ir.ops import READS_WEIGHT, WEIGHT_GRADS
 from ..compiler.types import Scale, Shape, TensorType
 from .parts.names import part
+from .parts.order import Makes, placed
 from .parts.select import EXEMPT, layers, quantized
 
 UNTOUCHED = 32
@@ -28,6 +29,7 @@ UNTOUCHED = 32
 LEAST = 1e-30
 
 
+@placed(makes=Makes.CODES)
 def dorefa_weights(
     program: Program,
     *,

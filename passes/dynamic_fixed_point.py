@@ -18,6 +18,7 @@ from ..compiler.formats import INT16, INTS
 from ..compiler.ir import Op, Program, Region, Value
 from ..compiler.ir.ops import FORWARD_GEMMS, GEMMS, INPUT_GRADS
 from ..compiler.types import Scale
+from .parts.order import Makes, placed
 from .parts.select import quantized
 from .parts.shift import Shifts, below
 
@@ -28,6 +29,7 @@ NAMES = {
 }
 
 
+@placed(makes=Makes.CODES)
 def dynamic_fixed_point(
     program: Program, *, bits: Literal[4, 5, 6, 7, 8, 16] = 16, exempt: str = "none"
 ) -> Program:

@@ -22,12 +22,14 @@ from ..compiler.ir import Op, Program, Region, Value, attrs, unused
 from ..compiler.ir.ops import FORWARD_GEMMS, GEMMS, WEIGHT_GRADS
 from ..compiler.types import Scale, TensorType
 from .parts.names import part
+from .parts.order import Makes, placed
 from .parts.select import quantized
 from .parts.sign import never_negative
 
 STEP = 2.0**-7
 
 
+@placed(makes=Makes.CODES)
 def fixed_operands(
     program: Program,
     *,

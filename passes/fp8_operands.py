@@ -24,9 +24,11 @@ from ..compiler.ir import Op, Program, Region, Value, unused
 from ..compiler.ir.ops import GEMMS, GRADIENT_PRODUCTS, WEIGHT_GRADS
 from ..compiler.types import Scale, TensorType
 from .parts.names import part
+from .parts.order import Makes, placed
 from .parts.select import quantized
 
 
+@placed(makes=Makes.CODES)
 def fp8_operands(
     program: Program,
     *,

@@ -30,6 +30,7 @@ from .parts.added_update import added_update
 from .parts.draws import seed_and_step, with_seed
 from .parts.gate_network import ORIGIN, GateNetwork, Passed, f32
 from .parts.options import require
+from .parts.order import Makes, placed
 from .parts.residual_blocks import ResidualBlock, residual_blocks
 from .parts.select import layers, terms_of
 
@@ -40,6 +41,7 @@ OVER = f"{ORIGIN}.over"
 Relax = Literal["none", "tenth", "zero"]
 
 
+@placed(makes=Makes.BITS, after=(Makes.CODES,))
 def gated_precision(
     program: Program,
     *,

@@ -25,12 +25,14 @@ from ..compiler.ir import Op, Program, Region, Value, unused
 from ..compiler.ir.ops import GRADIENT_PRODUCTS, WEIGHT_GRADS
 from ..compiler.types import Scale, TensorType
 from .parts.names import part
+from .parts.order import Makes, placed
 from .parts.select import selected
 
 # Ops that aim at the top of a layer's format.
 SCALES = ("grad_scale_init", "channel_scales", "grad_scale_step")
 
 
+@placed(makes=Makes.CODES, after=("grad_scale",), before=("two_phase_rounding",))
 def hybrid_fp8(
     program: Program,
     *,

@@ -18,9 +18,11 @@ from ..compiler.types import SCALAR, Scale, TensorType
 from .parts.draws import seed_and_step, with_seed
 from .parts.gradients import plain_gradient
 from .parts.names import part, salt_of
+from .parts.order import Makes, placed
 from .parts.select import EXEMPT, quantized
 
 
+@placed(makes=Makes.CODES)
 def integer_gradients(
     program: Program,
     *,

@@ -25,8 +25,10 @@ from .carrier import LOSS
 from .parts.finite import watched
 from .parts.optimized import gradient, updates, widened, with_gradients
 from .parts.options import require
+from .parts.order import placed
 
 
+@placed(after=("carrier",))
 def loss_scale(
     program: Program,
     *,

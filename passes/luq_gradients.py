@@ -33,6 +33,7 @@ from .parts.draws import seed_and_step, with_seed
 from .parts.gradients import plain_gradient
 from .parts.names import part, salt_of
 from .parts.options import require
+from .parts.order import Makes, placed
 from .parts.select import EXEMPT, quantized
 
 # RDNP, equation 13: 2^floor(log2(4x/3)), which turns at 1.5 times the lower level.
@@ -49,6 +50,7 @@ class Sampled:
     now: Value
 
 
+@placed(makes=Makes.CODES)
 def luq_gradients(
     program: Program,
     *,

@@ -23,6 +23,7 @@ from ..compiler.types import SCALAR, Scale, TensorType
 from .parts.clip_update import clip_update
 from .parts.names import part
 from .parts.options import require
+from .parts.order import Makes, placed
 from .parts.select import EXEMPT, float_layers, quantized
 from .parts.sign import never_negative
 
@@ -40,6 +41,7 @@ class PactActivation:
     gradients: list[Value] = field(default_factory=list)
 
 
+@placed(makes=Makes.CODES)
 def pact_activations(
     program: Program,
     *,

@@ -11,12 +11,14 @@ from ..compiler.errors import RecipeError
 from ..compiler.ir import Op, Program, Value, attrs, unused
 from ..compiler.types import SCALAR
 from .parts.options import require
+from .parts.order import Makes, placed
 from .parts.plateau import Plateau
 from .parts.schedules import SCHEDULE, check_bits, check_quantizers, scheduled, with_bits
 
 NAME = "progressive_precision"
 
 
+@placed(makes=Makes.BITS, after=(Makes.CODES,))
 def progressive_precision(
     program: Program,
     *,

@@ -12,6 +12,7 @@ from ..compiler.ir.analysis import is_training
 from ..compiler.types import SCALAR
 from .gated_precision import OVER
 from .parts.options import require
+from .parts.order import placed
 from .parts.plateau import Plateau
 from .parts.schedules import SCHEDULE
 from .parts.select import layers
@@ -19,6 +20,7 @@ from .parts.select import layers
 NAME = "progressive_target"
 
 
+@placed(after=("gated_precision",))
 def progressive_target(
     program: Program,
     *,

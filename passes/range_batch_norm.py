@@ -28,6 +28,7 @@ from .parts.affine import Quantizers, Ranges, check_momentum
 from .parts.draws import seed_and_step, with_seed
 from .parts.names import words
 from .parts.options import require
+from .parts.order import Makes, placed
 
 FORWARD = words("batch_stats batch_norm")
 BACKWARD = words("batch_norm_grad_stats batch_norm_input_grad batch_norm_eval_grad")
@@ -40,6 +41,7 @@ def range_factor(constant: str, n: int) -> float:
     return (1.0 if constant == "paper" else CODE) / math.sqrt(2 * math.log(n))
 
 
+@placed(after=("carrier",), before=(Makes.BITS,))
 def range_batch_norm(
     program: Program,
     *,

@@ -20,10 +20,12 @@ from ..compiler.formats import F32, UINT2
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
 from ..compiler.ir.ops import FORWARD_GEMMS, Trait, has
 from ..compiler.types import TensorType
+from .parts.order import Makes, placed
 
 NORM_GRADS = frozenset(("batch_norm_grad_stats", "batch_norm_input_grad"))
 
 
+@placed(after=(Makes.CODES, Makes.BITS, "depthwise_bits", "carrier", "loss_scale", "subsample"))
 def recompute(
     program: Program, *, recompute: Literal["none", "masks", "bn_input"] = "masks"
 ) -> Program:

@@ -24,9 +24,11 @@ from ..compiler.ir import Op, Program, Region, Value, attrs, unused
 from ..compiler.ir.ops import GEMMS, PRODUCTS, WEIGHT_GRADS
 from ..compiler.types import SCALAR, Scale, TensorType
 from .parts.names import part
+from .parts.order import Makes, placed
 from .parts.select import selected
 
 
+@placed(makes=Makes.CODES)
 def s2fp8(
     program: Program,
     *,

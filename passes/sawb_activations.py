@@ -24,6 +24,7 @@ from ..compiler.ir.ops import FORWARD_GEMMS, WEIGHT_GRADS
 from ..compiler.types import SCALAR, Scale, TensorType
 from .parts.names import part
 from .parts.options import require
+from .parts.order import Makes, placed
 from .parts.select import EXEMPT, float_layers, quantized
 from .parts.sign import never_negative
 from .sawb_weights import Coefficients, pair_of
@@ -57,6 +58,7 @@ class SawbActivation:
 STRETCH = {UINT4: 2.0, INT5_24: 30 / 23}
 
 
+@placed(makes=Makes.CODES)
 def sawb_activations(
     program: Program,
     *,

@@ -34,6 +34,7 @@ from ..compiler.ir.ops import READS_WEIGHT, WEIGHT_GRADS
 from ..compiler.types import Scale, TensorType
 from .parts.names import part
 from .parts.options import require
+from .parts.order import Makes, placed
 from .parts.select import EXEMPT, layers, quantized
 
 Coefficients = tuple[float, float]
@@ -51,6 +52,7 @@ COEFFICIENTS: dict[Format, Coefficients] = {
 LUQ: Coefficients = (12.1, 12.2)
 
 
+@placed(makes=Makes.CODES)
 def sawb_weights(
     program: Program,
     *,

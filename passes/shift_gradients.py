@@ -22,6 +22,7 @@ from ..compiler.ir import Op, Program, Region, Value, attrs, unused
 from ..compiler.ir.ops import GRADIENT_PRODUCTS, INPUT_GRADS
 from ..compiler.types import Scale, TensorType
 from .parts.names import part
+from .parts.order import Makes, placed
 from .parts.select import layers, quantized
 from .parts.shift import Shifts, around
 
@@ -29,6 +30,7 @@ BITS = 8
 UNIT = 2.0 ** (BITS - 1)
 
 
+@placed(makes=Makes.CODES, after=("fixed_norm",))
 def shift_gradients(
     program: Program,
     *,

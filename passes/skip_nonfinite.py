@@ -20,11 +20,13 @@ from ..compiler.ir.ops import Trait, has
 from ..compiler.types import TensorType
 from .parts.finite import watched
 from .parts.optimized import updates
+from .parts.order import placed
 
 SKIPPED = "skipped"
 # Ops that make state which reacts to an overflow, so that the next step does better.
 
 
+@placed(after=("loss_scale", "accumulate_gradients", "clip_gradients"))
 def skip_nonfinite(program: Program) -> Program:
     """Count, as the state ``skipped``, the steps that must not be applied.
 

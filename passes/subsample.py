@@ -15,10 +15,12 @@ from types import MappingProxyType
 
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
 from .parts.names import part
+from .parts.order import placed
 
 DIRECTIONS = ("height", "width")
 
 
+@placed(after=("carrier",))
 def subsample(program: Program) -> Program:
     """Cut the data of strided 1x1 convolutions ahead of them; products and sums stay the same."""
     taken = program.names()

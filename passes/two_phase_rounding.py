@@ -46,6 +46,7 @@ from .hybrid_fp8 import is_scaled
 from .parts.draws import seed_and_step, with_seed
 from .parts.names import part
 from .parts.options import require
+from .parts.order import Makes, placed
 
 # Even, odd above, odd below; a radix without odd phases has one.
 PHASES: dict[int, tuple[Format, ...]] = {
@@ -56,6 +57,7 @@ PHASES: dict[int, tuple[Format, ...]] = {
 }
 
 
+@placed(makes=Makes.CODES, after=("grad_scale",))
 def two_phase_rounding(
     program: Program,
     *,

@@ -25,7 +25,8 @@ from ...compiler.errors import QuatrainError, RecipeError, VerifyError, closest
 from ...compiler.ir import Program
 from ...compiler.ir.verify import verify
 from .. import PASSES
-from ..parts.options import Option, Setting, as_typed, options_of, read_options
+from ..parts.options import Option, Pass, Setting, as_typed, options_of, read_options
+from ..parts.order import check_order
 from .user_pass import Origin, load_pass, loaded_pass, run_pass
 
 Settings = Mapping[str, Setting]
@@ -46,9 +47,19 @@ class PassEntry:
     settings: Settings
     origin: Origin | None = None
 
+    @property
+    def reference(self) -> str:
+        """The pass as a recipe names it."""
+        return f"{self.origin.file}:{self.name}" if self.origin else self.name
+
+    @property
+    def function(self) -> Pass:
+        """The pass."""
+        return loaded_pass(self.name, self.origin) if self.origin else PASSES[self.name]
+
     def options(self) -> dict[str, Option]:
         """The options that the pass has."""
-        return options_of(loaded_pass(self.name, self.origin) if self.origin else PASSES[self.name])
+        return options_of(self.function)
 
     def set(self, raw: Mapping[str, object]) -> PassEntry:
         """The entry with some options changed; RecipeError for an unknown key or a wrong value."""
@@ -256,9 +267,11 @@ def load_recipe(which: str | os.PathLike[str] | Recipe) -> Recipe:
     except ValueError as e:
         raise RecipeError(f"recipe {path} is no TOML: {e}") from None
     try:
-        return _from_toml(data, path)
+        recipe = _from_toml(data, path)
+        check_order([(entry.reference, entry.function) for entry in recipe.passes])
     except QuatrainError as e:
         raise RecipeError(f"recipe {path}: {e}") from None
+    return recipe
 
 
 def _from_toml(data: Mapping[str, object], path: Path) -> Recipe:

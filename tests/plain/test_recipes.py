@@ -1,13 +1,16 @@
 """Recipes and their options: reading, changing, saving, refusing, and passes from a user's file."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from quatrain.compiler.errors import QuatrainError, RecipeError, VerifyError
 from quatrain.compiler.ir import Program
+from quatrain.passes import PASSES
 from quatrain.passes.parts.options import options_of, read_options
+from quatrain.passes.parts.order import PLACES
 from quatrain.passes.recipe import Recipe, load_recipe, recipe_names
 from quatrain.passes.recipe.roles import roles
 from quatrain.passes.recipe.user_pass import LOADED
@@ -175,6 +178,46 @@ def test_wrong_recipe_files_are_one_sentence(tmp_path: Path, text: str, message:
         load_recipe(recipe(tmp_path, text))
     said = str(caught.value)
     assert message in said and "mine.toml" in said and "\n" not in said
+
+
+def in_order(folder: Path, *passes: str) -> Path:
+    return recipe(folder, "".join(f'[[passes]]\npass = "{name}"\n' for name in passes))
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("carrier", "sawb_weights"),
+        ("two_phase_rounding", "grad_scale"),
+        ("two_phase_rounding", "hybrid_fp8"),
+        ("recompute", "subsample"),
+        ("cyclic_precision", "range_batch_norm"),
+        ("depthwise_bits", "gated_precision"),
+    ],
+)
+def test_passes_the_wrong_way_around_are_refused(tmp_path: Path, first: str, second: str) -> None:
+    path = in_order(tmp_path, first, "canonicalize", second)
+    said = f"recipe {path}: {first} stands ahead of {second} and must stand behind it"
+    with pytest.raises(RecipeError, match=f"^{re.escape(said)}$"):
+        load_recipe(path)
+    assert load_recipe(in_order(tmp_path, second, first)).labels == (second, first)
+    assert len(load_recipe(in_order(tmp_path, first, second, first)).passes) == 3
+
+
+def test_places_name_passes() -> None:
+    placed = [PLACES[p] for p in PASSES.values() if p in PLACES]
+    named = {n for place in placed for n in (*place.after, *place.before) if isinstance(n, str)}
+    assert named <= PASSES.keys()
+
+
+def test_a_users_pass_has_a_place_if_it_says_so(tmp_path: Path) -> None:
+    code = f"from quatrain.passes.parts.order import placed\n{MY_PASS}"
+    code = code.replace("def widen(", '@placed(after=("carrier",))\ndef widen(')
+    user_recipe(tmp_path, code)
+    with pytest.raises(RecipeError, match=r"mine\.py:widen stands ahead of carrier"):
+        load_recipe(in_order(tmp_path, "mine.py:widen", "carrier"))
+    user_recipe(tmp_path)
+    assert load_recipe(in_order(tmp_path, "mine.py:widen", "carrier")).labels[0] == "widen"
 
 
 def test_unknown_recipes(tmp_path: Path) -> None:

@@ -78,7 +78,12 @@ OPTIONS: list[tuple[str, dict[str, object], set[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("recipe", "options", "formats"), OPTIONS, ids=str)
+def shown(value: object) -> str:
+    """A part of a test's name, the same in every process."""
+    return " ".join(sorted(value)) if isinstance(value, set) else str(value)
+
+
+@pytest.mark.parametrize(("recipe", "options", "formats"), OPTIONS, ids=shown)
 def test_every_kernel_of_a_step_equals_the_reference(
     recipe: str, options: dict[str, object], formats: set[str]
 ) -> None:

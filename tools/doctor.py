@@ -144,7 +144,7 @@ def cpu() -> Finding:
 def units() -> Finding:
     """What multiplies here: the CPU that kernels are built for and its units."""
     code = (
-        "from quatrain.targets.cpu_info import detect; c = detect(); "
+        "from quatrain.targets.cpu.info import detect; c = detect(); "
         "units = ', '.join(u.value for u in c.units); "
         "print(f'{c.mcpu}, vectors of {c.vector_bytes} bytes: {units}')"
     )

@@ -145,3 +145,9 @@ def test_a_library_for_gpus_may_fail_to_load(
     fails.add("libtvm.so")
     found = doctor.shared_libraries()
     assert found == Finding("shared libraries", Mark.BAD, "libtvm.so: libx.so: missing")
+
+
+@pytest.mark.tvm
+def test_units_of_this_machine() -> None:
+    found = doctor.units()
+    assert found.mark is Mark.GOOD and "f32" in found.text

@@ -36,7 +36,7 @@ CAPTURE = (
     ),
     *("-k", "not cpu and not kernels and not threads and not clips"),
 )
-WITHOUT_TORCH = ("-m", "not torch and not tvm and not slow")
+WITHOUT_TORCH = ("tests/plain", "-m", "not torch and not tvm and not slow")
 SELF_TEST = ("tests/steps/test_doctor.py", "-m", "tvm")
 NEEDED_GB = 12  # a CUDA build, the only one that some releases have, unpacked
 
@@ -118,7 +118,7 @@ def environment(python: Path, torch: str | None, deadline: float) -> Iterator[Pa
         subprocess.run([python, "-m", "venv", Path(folder) / "env"], check=True)
         made = next(p for p in Path(folder).glob("env/*/python*") if p.stem == "python")
         packages = [d for d in PROJECT["dependencies"] if not d.startswith("torch")]
-        packages += ["hypothesis", "pytest", "scikit-learn", "setuptools>=77"]
+        packages += ["hypothesis", "import-linter", "pytest", "scikit-learn", "setuptools>=77"]
         packages += [f"torch=={torch}.*"] if torch else []
         words = [
             "-q",

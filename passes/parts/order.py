@@ -20,7 +20,7 @@ class Makes(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PassPlace:
     """Where a pass stands: behind ``after`` and ahead of ``before``, where a list has those."""
 
     makes: Makes | None = None
@@ -28,7 +28,7 @@ class Place:
     before: tuple[str | Makes, ...] = ()
 
 
-PLACES: dict[Pass, Place] = {}
+PLACES: dict[Pass, PassPlace] = {}
 P = TypeVar("P", bound=Pass)
 
 
@@ -41,7 +41,7 @@ def placed(
     """Say of a pass what it ``makes`` and which passes it stands behind and ahead of."""
 
     def place(function: P) -> P:
-        PLACES[function] = Place(makes, after, before)
+        PLACES[function] = PassPlace(makes, after, before)
         return function
 
     return place
@@ -52,7 +52,7 @@ def check_order(passes: Sequence[tuple[str, Pass]]) -> None:
 
     A pass that is there twice may stand on both sides.
     """
-    places = {name: PLACES.get(function, Place()) for name, function in passes}
+    places = {name: PLACES.get(function, PassPlace()) for name, function in passes}
     names = [name for name, _ in passes]
     last = {name: i for i, name in enumerate(names)}
     for first, second in combinations(places, 2):

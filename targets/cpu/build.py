@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
 from ..plan.kernel import Kernel
 from ..plan.state import aligned_bytes
@@ -14,7 +14,7 @@ from .info import CpuInfo
 from .kernels import Loaded, load_kernels
 from .module import Walker
 
-Array = npt.NDArray[np.generic]
+Array = NDArray[Any]
 
 
 class Compiled:

@@ -19,8 +19,9 @@ from .store import Store, has_linker
 if TYPE_CHECKING:
     from tvm_ffi import Module
 
-# Modules a thread: more balance the threads better, each costs a call of the linker.
-SHARES = 3
+# Modules a thread: more balance the threads better, each costs a call of the linker and as much
+# again as a kernel or two.
+SHARES, LEAST_KERNELS = 3, 6
 # Of what the digest of a kernel covers: folders that make no code. A test looks who imports them.
 ROOMS = ("compiler", "targets")
 APART = ("compiler/capture", "compiler/lower")
@@ -53,10 +54,12 @@ class Loaded:
     number: int
 
 
-Kernels = Mapping[KernelSpec, Loaded]
+LoadedKernels = Mapping[KernelSpec, Loaded]
 
 
-def load_kernels(specs: Iterable[KernelSpec], cpu: CpuInfo, cache_dir: Path | None) -> Kernels:
+def load_kernels(
+    specs: Iterable[KernelSpec], cpu: CpuInfo, cache_dir: Path | None
+) -> LoadedKernels:
     """All kernels of ``specs``, compiled together where they are new, and then kept."""
     wanted = tuple(dict.fromkeys(specs))
     if cache_dir is None:
@@ -119,7 +122,7 @@ def _generated(specs: Sequence[KernelSpec], cpu: CpuInfo, keep: Keep) -> dict[Ke
     from .generate import generate
 
     workers = len(os.sched_getaffinity(0))
-    count = min(len(specs), SHARES * workers if workers > 1 else 1)
+    count = min(-(-len(specs) // LEAST_KERNELS), SHARES * workers if workers > 1 else 1)
     # Neighbours are of one kind: dealt out in turn, all modules take about as long.
     shares = [specs[i::count] for i in range(count)]
 

@@ -19,7 +19,7 @@ from .kernels import Loaded, load_kernels
 from .runtime import use_threads as use_threads  # exported
 from .tensors import Expected, address
 
-Call = tuple[Loaded, Sequence[tuple[int, int]]]
+KernelCall = tuple[Loaded, Sequence[tuple[int, int]]]
 
 
 class Walker:
@@ -28,7 +28,7 @@ class Walker:
     A call names its kernel and for each slot the number of a buffer and a distance in bytes.
     """
 
-    def __init__(self, calls: Sequence[Call]) -> None:
+    def __init__(self, calls: Sequence[KernelCall]) -> None:
         self._libraries = {id(kernel.library): kernel.library for kernel, _ in calls}
         walk = [x for kernel, slots in calls for x in _words(kernel, slots)]
         self._words = np.array(walk, np.int64)
@@ -54,7 +54,7 @@ def _words(kernel: Loaded, slots: Sequence[tuple[int, int]]) -> list[int]:
     return [kernel.library.caller, kernel.number, len(slots), *places]
 
 
-class Step:
+class CompiledStep:
     """The step of a plan; ``loop`` is a parallel loop without work."""
 
     def __init__(self, walker: Walker, expected: Sequence[Expected]) -> None:
@@ -67,7 +67,7 @@ class Step:
         self._walker([address(block, expected) for block, expected in pairs])
 
 
-def load_step(plan: Plan, state_bytes: int, cpu: CpuInfo, cache_dir: Path | None) -> Step:
+def load_step(plan: Plan, state_bytes: int, cpu: CpuInfo, cache_dir: Path | None) -> CompiledStep:
     """The compiled step of a plan; its kernels come from the cache folder where they are there."""
     kernels = load_kernels(kernel_names(plan), cpu, cache_dir)
     expected = _expected(plan, state_bytes)
@@ -76,7 +76,7 @@ def load_step(plan: Plan, state_bytes: int, cpu: CpuInfo, cache_dir: Path | None
     for planned in plan.kernels:
         where = [plan.places[slot] for slot in planned.kernel.slots]
         calls.append((kernels[planned.kernel.spec], [(places[p.where], p.offset) for p in where]))
-    return Step(Walker(calls), expected)
+    return CompiledStep(Walker(calls), expected)
 
 
 def _expected(plan: Plan, state_bytes: int) -> list[Expected]:

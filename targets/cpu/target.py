@@ -18,7 +18,7 @@ from ..plan.state import StateLayout, aligned_bytes
 from ..registry import BindOptions, Block
 from .choose import gemm_kernel, matmul_kernel
 from .info import CpuInfo, check_runs_here, detect, named
-from .module import Step, load_step
+from .module import CompiledStep, load_step
 from .pointwise.kernel import pointwise_kernel
 from .single import single_kernel
 from .threads import crew
@@ -27,7 +27,7 @@ from .threads import crew
 class CpuExecutable:
     """Runs the compiled step; owns the arena, whose contents outlive no call."""
 
-    def __init__(self, plan: Plan, step: Step) -> None:
+    def __init__(self, plan: Plan, step: CompiledStep) -> None:
         self.program, self.plan, self._step = plan.program, plan, step
         self._arena = aligned_bytes(max(plan.arena, 64))
 

@@ -11,10 +11,10 @@ from ...compiler.ir.ops import GEMMS
 from ...compiler.types import Scale
 from .decode import in_float
 
-Check = Callable[[Op], None]
+KernelCheck = Callable[[Op], None]
 
 
-def waive(program: Program, check: Check, allow: Sequence[str]) -> Program:
+def waive(program: Program, check: KernelCheck, allow: Sequence[str]) -> Program:
     """``program`` with ``dequantize`` ahead of each GEMM that ``check`` refuses.
 
     ``check`` raises NoKernelError for an op that the target has no kernel for; that error goes on
@@ -46,7 +46,7 @@ def waived(program: Program) -> tuple[str, ...]:
     return tuple(dict.fromkeys(by_waiver))
 
 
-def _refused(op: Op, check: Check, allow: Sequence[str]) -> bool:
+def _refused(op: Op, check: KernelCheck, allow: Sequence[str]) -> bool:
     if op.kind not in GEMMS:
         return False
     try:

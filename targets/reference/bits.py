@@ -18,7 +18,7 @@ from ..numbers.plateau import (
     WINDOW_LENGTH,
 )
 from ..numbers.tensor import Array
-from .frame import Run, on_numbers
+from .frame import Meaning, on_numbers
 
 
 def cyclic_bits(op: Op, step: Array, total: Array, low: Array) -> Array:
@@ -86,7 +86,7 @@ def stage_bits(op: Op, s: Array) -> Array:
     return np.asarray(bits[min(int(s[STAGE]), len(bits) - 1)])
 
 
-BITS: dict[str, Run] = {
+BITS: dict[str, Meaning] = {
     "cyclic_bits": on_numbers(cyclic_bits),
     "range_test": on_numbers(range_test),
     "plateau": on_numbers(plateau),

@@ -11,7 +11,7 @@ from ...compiler.ir import Attr, Op, Program, Value, attrs
 from ...compiler.types import TensorType
 from ..numbers.tensor import Tensor
 from .bits import BITS
-from .frame import Run
+from .frame import Meaning
 from .gemm import GEMM
 from .loss import LOSS
 from .math import MATH
@@ -23,7 +23,7 @@ from .shape import SHAPE
 from .squeeze import SQUEEZE
 from .update import UPDATE
 
-FUNCTIONS: dict[str, Run] = {
+FUNCTIONS: dict[str, Meaning] = {
     **GEMM,
     **QUANTIZE,
     **SQUEEZE,

@@ -9,14 +9,14 @@ import numpy as np
 from ...compiler.ir import Op
 from ..numbers.tensor import Array, Tensor
 
-Run = Callable[[Op, Sequence[Tensor]], tuple[Tensor, ...]]
+Meaning = Callable[[Op, Sequence[Tensor]], tuple[Tensor, ...]]
 """The meaning of an op kind: its results from its operands."""
 
 OnNumbers = Callable[..., Array | tuple[Array, ...]]
 """A meaning in plain arrays: the op, then the stored numbers of each operand."""
 
 
-def on_numbers(function: OnNumbers) -> Run:
+def on_numbers(function: OnNumbers) -> Meaning:
     """Run ``function`` on stored numbers (f32 or integers); round its results to their formats."""
 
     def run(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:

@@ -24,7 +24,7 @@ from ...compiler.ir.analysis import direction
 from ...compiler.types import Scale
 from ..numbers.tensor import Array, Tensor, column
 from .chunked import chunked
-from .frame import Run, on_numbers, wide
+from .frame import Meaning, on_numbers, wide
 from .window import Window, grouped, ungrouped
 
 # The dimension of the result that is dimension 0 of each operand; None where it is summed over.
@@ -70,7 +70,7 @@ class Multiplicand:
 Product = Callable[[Op, Array, Array], Array]
 
 
-def _gemm(product: Product) -> Run:
+def _gemm(product: Product) -> Meaning:
     def run(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         type_ = op.result.type
         rank, kept = len(type_.shape), KEPT[_walk(op.kind)]
@@ -207,7 +207,7 @@ PRODUCTS: tuple[Product, ...] = (
     linear_input_grad,
     linear_weight_grad,
 )
-GEMM: dict[str, Run] = {
+GEMM: dict[str, Meaning] = {
     **{p.__name__: _gemm(p) for p in PRODUCTS},
     "matmul": on_numbers(matmul),
 }

@@ -6,7 +6,7 @@ import numpy as np
 
 from ...compiler.ir import Op
 from ..numbers.tensor import Array
-from .frame import Run, on_numbers, wide
+from .frame import Meaning, on_numbers, wide
 
 
 def log_softmax(op: Op, x: Array) -> Array:
@@ -58,7 +58,7 @@ def mse_loss_grad(op: Op, g: Array, x: Array, y: Array) -> Array:
     return np.float32(factor) * (x - y) * g
 
 
-LOSS: dict[str, Run] = {
+LOSS: dict[str, Meaning] = {
     "log_softmax": on_numbers(log_softmax),
     "log_softmax_grad": on_numbers(log_softmax_grad),
     "nll_loss": on_numbers(nll_loss),

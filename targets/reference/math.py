@@ -10,7 +10,7 @@ import numpy as np
 from ...compiler.ir import Op
 from ..numbers.tensor import Array
 from ..numbers.threefry import uniform
-from .frame import OnNumbers, Run, on_numbers, wide
+from .frame import Meaning, OnNumbers, on_numbers, wide
 
 RELATIONS: dict[str, Callable[[Array, Array], Array]] = {
     "lt": np.less,
@@ -148,4 +148,4 @@ FUNCTIONS: dict[str, OnNumbers] = {
     "initialize": initialize,
     "random_mask": random_mask,
 }
-MATH: dict[str, Run] = {kind: on_numbers(function) for kind, function in FUNCTIONS.items()}
+MATH: dict[str, Meaning] = {kind: on_numbers(function) for kind, function in FUNCTIONS.items()}

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...compiler.ir import Op
 from ..numbers.tensor import Array
-from .frame import Run, on_numbers, over_channels, per_channel, wide
+from .frame import Meaning, on_numbers, over_channels, per_channel, wide
 
 
 def _deviation(op: Op, var: Array) -> Array:
@@ -99,7 +99,7 @@ def turn(op: Op, n: Array) -> Array:
     return np.asarray((n % of if of else n) == op.int_attr("at"), np.float32)
 
 
-NORM: dict[str, Run] = {
+NORM: dict[str, Meaning] = {
     "ratio": on_numbers(ratio),
     "turn": on_numbers(turn),
     "batch_stats": on_numbers(batch_stats),

@@ -8,7 +8,7 @@ import numpy as np
 
 from ...compiler.ir import Op
 from ..numbers.tensor import Array
-from .frame import Run, on_numbers, over_channels, per_channel, wide
+from .frame import Meaning, on_numbers, over_channels, per_channel, wide
 
 
 def relu(op: Op, x: Array) -> Array:
@@ -84,7 +84,7 @@ def broadcast(op: Op, x: Array) -> Array:
     return np.broadcast_to(x.reshape(full), shape)
 
 
-POINTWISE: dict[str, Run] = {
+POINTWISE: dict[str, Meaning] = {
     "relu": on_numbers(relu),
     "relu_grad": on_numbers(relu_grad),
     "add": on_numbers(add),

@@ -13,7 +13,7 @@ import numpy as np
 from ...compiler.ir import Op
 from ...compiler.types import Shape
 from ..numbers.tensor import Array
-from .frame import Run, on_numbers, wide
+from .frame import Meaning, on_numbers, wide
 from .window import Window
 
 
@@ -132,7 +132,7 @@ def adaptive_max_pool2d_grad(op: Op, g: Array, where: Array) -> Array:
     return dx.reshape(shape)
 
 
-POOL: dict[str, Run] = {
+POOL: dict[str, Meaning] = {
     "max_pool2d": on_numbers(max_pool2d),
     "max_pool2d_grad": on_numbers(max_pool2d_grad),
     "avg_pool2d": on_numbers(avg_pool2d),

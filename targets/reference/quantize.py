@@ -12,7 +12,7 @@ from ...compiler.ir import Op
 from ..numbers.rounding import Tie, Underflow, encode_log, encode_stochastic
 from ..numbers.tensor import Array, Tensor, column, dtype_of
 from ..numbers.threefry import uniform
-from .frame import Run, on_numbers, wide
+from .frame import Meaning, on_numbers, wide
 
 # Gradient scales stay where their inverse and the scaled numbers are normal f32 numbers.
 LEAST_SCALE, GREATEST_SCALE = np.float32(2.0**-100), np.float32(2.0**100)
@@ -247,7 +247,7 @@ def dequantize(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
     return (Tensor.from_numbers(op.result.type, q.dequantized()),)
 
 
-QUANTIZE: dict[str, Run] = {
+QUANTIZE: dict[str, Meaning] = {
     "sawb_clip": on_numbers(sawb_clip),
     **dict.fromkeys(("quantize", "quantize_bits"), quantize),
     "extremes": on_numbers(extremes),

@@ -9,7 +9,7 @@ import numpy as np
 from ...compiler.ir import Op
 from ...compiler.types import Shape
 from ..numbers.tensor import Array, Tensor
-from .frame import Run, on_numbers
+from .frame import Meaning, on_numbers
 
 
 def view(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -110,7 +110,7 @@ def embedding_grad(op: Op, g: Array, index: Array) -> Array:
     return dw
 
 
-SHAPE: dict[str, Run] = {
+SHAPE: dict[str, Meaning] = {
     "view": view,
     "permute": on_numbers(permute),
     "cat": on_numbers(cat),

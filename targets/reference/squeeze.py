@@ -9,7 +9,7 @@ import numpy as np
 from ...compiler.ir import Op
 from ..numbers.powers import LEAST, log2
 from ..numbers.tensor import Array, Tensor, squeezed
-from .frame import Run, on_numbers, wide
+from .frame import Meaning, on_numbers, wide
 
 # log2 of the largest stored number, and what counts as a difference from the mean at all.
 TARGET, LEAST_SPREAD = 15.0, 2.0**-20
@@ -37,4 +37,4 @@ def squeeze(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
     return (Tensor.from_numbers(op.result.type, stored, np.stack([alpha, beta])),)
 
 
-SQUEEZE: dict[str, Run] = {"squeeze_stats": on_numbers(squeeze_stats), "squeeze": squeeze}
+SQUEEZE: dict[str, Meaning] = {"squeeze_stats": on_numbers(squeeze_stats), "squeeze": squeeze}

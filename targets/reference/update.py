@@ -6,7 +6,7 @@ import numpy as np
 
 from ...compiler.ir import Op
 from ..numbers.tensor import Array
-from .frame import Run, on_numbers
+from .frame import Meaning, on_numbers
 
 
 def sgd(
@@ -94,7 +94,7 @@ def rmsprop(
     return w - lr * m1, s1, m1
 
 
-UPDATE: dict[str, Run] = {
+UPDATE: dict[str, Meaning] = {
     "sgd": on_numbers(sgd),
     "adam": on_numbers(adam),
     "rmsprop": on_numbers(rmsprop),

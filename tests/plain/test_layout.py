@@ -97,8 +97,7 @@ def meanings(path: str) -> Iterator[tuple[str, str]]:
 
 def test_a_class_name_means_one_thing() -> None:
     found: dict[str, set[str]] = {}
-    # Builders of kernels name their parts file by file.
-    for path in (p for p in FILES if p.startswith(FOLDERS) and not p.startswith("targets")):
+    for path in (p for p in FILES if p.startswith(FOLDERS)):
         for name, meaning in meanings(path):
             found.setdefault(name, set()).add(meaning)
     assert not {name: where for name, where in found.items() if len(where) > 1}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
 from ...compiler.ir import Value
 from ...targets.plan.kernel import Kernel, Slot
@@ -15,7 +15,7 @@ from ...targets.plan.layout import Layout, Order
 if TYPE_CHECKING:
     from ...targets.cpu.info import CpuInfo
 
-Array = npt.NDArray[np.generic]
+Array = NDArray[Any]
 
 
 class Alone:

@@ -43,7 +43,7 @@ def build_amx_weight_grad(spec: GemmSpec) -> tir.PrimFunc:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class _Job:
+class _TileJob:
     """Results whose sums a thread has at once: a block of channels of ``g``, some of ``x``."""
 
     g: Expr
@@ -179,7 +179,7 @@ class _AmxWeightGrad:
             self._sums(combinations) as sums,
             self.code.loop(blocks * jobs // outer) as i,
         ):
-            job = _Job(*split(part + i, blocks, jobs))
+            job = _TileJob(*split(part + i, blocks, jobs))
             with self.code.loop(whole) as group:
                 self._group(memory, sums, job, group * down, down)
             if rest:
@@ -200,7 +200,9 @@ class _AmxWeightGrad:
         ):
             yield sums
 
-    def _group(self, memory: ChunkMemory, sums: Expr, job: _Job, first: Expr, down: int) -> None:
+    def _group(
+        self, memory: ChunkMemory, sums: Expr, job: _TileJob, first: Expr, down: int
+    ) -> None:
         """Sums of ``down`` of a job's combinations of channels of x and tap, from ``first`` on."""
         code, chunks, grid = self.code, self.chunks, self.grid
         starts = [code.let(self._x_pixel(job, first + m), "int32", "x") for m in range(down)]
@@ -224,16 +226,16 @@ class _AmxWeightGrad:
             grid.multiply(code, (self.dot.b, self.dot.a), a, b)
         grid.store(code, sums, first * grid.across, down)
 
-    def _g_block(self, job: _Job, n: int) -> Index:
+    def _g_block(self, job: _TileJob, n: int) -> Index:
         """Number of a block of g's channels among those of all planes."""
         return n * self.g.tiles + job.g if self.planes == 2 else job.g * self.grid.across + n
 
-    def _combination(self, job: _Job, number: Index) -> list[Expr]:
+    def _combination(self, job: _TileJob, number: Index) -> list[Expr]:
         """Block of channels of x, tap row, tap column: taps of a row are worked on together."""
         channels, r, s = split(i32(0) + number, self._each, *self.taps)
         return [job.x * self._each + channels, r, s]
 
-    def _x_pixel(self, job: _Job, number: Index) -> Index:
+    def _x_pixel(self, job: _TileJob, number: Index) -> Index:
         """The first tile of a combination, in tiles."""
         chunks = self.chunks
         block, r, s = self._combination(job, number)
@@ -245,7 +247,7 @@ class _AmxWeightGrad:
         """Blocks of channels of g in a job."""
         return 1 if self.planes == 2 else self.grid.across
 
-    def _add(self, sums: Expr, partial: Expr, partition: Index, job: _Job) -> None:
+    def _add(self, sums: Expr, partial: Expr, partition: Index, job: _TileJob) -> None:
         """Add the sums of a job to the partial ones."""
         code, rows = self.code, min(ROWS, self.x.slots)
         with code.loop(prod(self.taps) * self._each) as number, code.loop(rows) as row:
@@ -258,7 +260,7 @@ class _AmxWeightGrad:
                     total = load(partial, to, COLUMNS) + total
                 store(code, partial, to, total, COLUMNS)
 
-    def _finish(self, sums: Expr, job: _Job) -> None:
+    def _finish(self, sums: Expr, job: _TileJob) -> None:
         """Store the sums of a job as the result."""
         code, taps = self.code, prod(self.taps)
         g, x = self.g.unpacker.slots, self.x.unpacker.slots

@@ -13,7 +13,7 @@ from ..pointwise.space import memory_dims, memory_strides
 from .grid import Buffers, Single, Spot, flat, over
 
 # From vectors and the numbers w, dw, kept ... at a place to w1, kept1 ...
-Rule = Callable[[Vectors, Sequence[Expr]], Sequence[Expr]]
+UpdateRule = Callable[[Vectors, Sequence[Expr]], Sequence[Expr]]
 
 
 def sgd(b: Buffers, spec: Single) -> None:
@@ -90,7 +90,7 @@ def rmsprop(b: Buffers, spec: Single) -> None:
     _each(b, spec, rule)
 
 
-def _each(b: Buffers, spec: Single, rule: Rule) -> None:
+def _each(b: Buffers, spec: Single, rule: UpdateRule) -> None:
     """Run a rule over a parameter and what stands beside it."""
     many = len(spec.outputs)
     layouts = [*spec.inputs[: many + 1], *spec.outputs]

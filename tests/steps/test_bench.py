@@ -29,6 +29,8 @@ from quatrain.tools.cli import main
 from quatrain.tools.commands import bench as cmd_bench
 from quatrain.tools.worker import reason
 
+from ..cases.in_process import run_in_process
+
 EAGER = "torch fp32"
 OURS = "quatrain ultra_low_4bit"
 SOURCE = """
@@ -248,6 +250,7 @@ def test_whole_steps_as_json(bench: Bench, tiny: str) -> None:
 def test_a_failing_contender_is_a_row(
     bench: Bench, tiny: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    run_in_process(monkeypatch)
     monkeypatch.setattr(cmd_bench, "look", lambda: MACHINE)
     network = tiny.replace(":tiny", ":flat")
     text = bench(
@@ -261,6 +264,7 @@ def test_a_failing_contender_is_a_row(
 
 @pytest.mark.torch
 def test_sweep_is_a_line_a_size(bench: Bench, tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_in_process(monkeypatch)
     monkeypatch.setattr(cmd_bench, "look", lambda: MACHINE)
     monkeypatch.setattr(bench_plan, "FACTORS", (0.5, 1.0))
     words = ("--sweep", "batch", "--batch", 4, "--rounds", 1, "--threads", 1, "--only", EAGER)
@@ -274,6 +278,7 @@ def test_sweep_is_a_line_a_size(bench: Bench, tiny: str, monkeypatch: pytest.Mon
 def test_profile_of_a_step(
     bench: Bench, tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    run_in_process(monkeypatch)
     monkeypatch.setattr(cmd_bench, "look", lambda: MACHINE)
     words = ("--profile", "--cache-dir", tmp_path, "--threads", 1, "--json")
     found = json.loads(bench(tiny, *words))["profile"]
@@ -291,6 +296,7 @@ def test_profile_of_a_step(
 @pytest.mark.torch
 @pytest.mark.tvm
 def test_single_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    run_in_process(monkeypatch)
     monkeypatch.setenv("QUATRAIN_THREADS", "1")
     layers = [Layer(1, 7, 13, direction) for direction in DIRECTIONS]
     found = measure_layers(layers, Effort(2, 120, warm=False), BenchProgress())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Mapping
+from contextlib import redirect_stderr
 from typing import Any
 from unittest.mock import patch
 
@@ -34,7 +36,8 @@ class InProcess:
         """The reply to a request, or ContenderFailed; nothing bounds the time."""
         request = json.loads(json.dumps({"do": do, **details}))
         try:
-            with patch.dict(os.environ, self._variables):
+            # What a process says beside its replies is read where it fails, and else forgotten.
+            with patch.dict(os.environ, self._variables), redirect_stderr(io.StringIO()):
                 reply: dict[str, Any] = json.loads(json.dumps(self._session.answer(request)))
         except Exception as error:
             raise ContenderFailed(reason(error)) from None

@@ -72,7 +72,8 @@ if not TYPE_CHECKING:
             return import_module(".targets", __name__)
         if name not in _HOME:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = globals()[name] = getattr(import_module(_HOME[name], __name__), name)
+        with import_module(".tools.collector", __name__).put_off():
+            value = globals()[name] = getattr(import_module(_HOME[name], __name__), name)
         return value
 
 

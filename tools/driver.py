@@ -17,6 +17,7 @@ from ..runtime.source import Source
 from ..runtime.step import Step, load_step
 from ..targets.registry import TARGETS, BindOptions, find_target
 from . import dump, env
+from .collector import put_off
 from .stages import stage
 from .update import Update
 
@@ -31,6 +32,7 @@ class Task:
     example: tuple[torch.Tensor, ...]
 
 
+@put_off()
 def compile(
     model: nn.Module,
     loss: Loss,
@@ -74,6 +76,7 @@ def compile(
         parts = (captured.train, captured.evaluation, chosen, captured.optimizer)
         return Source(*parts, captured.model_state, name, seed, tuple(allow))
 
+    @put_off()
     def recapture(batch: Sequence[torch.Tensor]) -> Source:
         return source(capture(model, loss, batch, optimizer))
 
@@ -91,6 +94,7 @@ def compile(
     return step
 
 
+@put_off()
 def load(path: str | Path, *, target: str | None = None) -> Step:
     """The step that ``step.save(path)`` or ``quatrain compile -o path`` wrote, with its state."""
     return load_step(path, bind_options(), target)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 from ..plan.kernel import KernelSpec
 from .info import CpuInfo
-from .runtime import load_module, version
+from .runtime import load_module, load_package, version
 from .store import Store, has_linker
 
 if TYPE_CHECKING:
@@ -119,6 +119,7 @@ Keep = Callable[["Module", Sequence[KernelSpec]], Library]
 
 def _generated(specs: Sequence[KernelSpec], cpu: CpuInfo, keep: Keep) -> dict[KernelSpec, Loaded]:
     """Generate ``specs``, several modules at once: TVM and LLVM run without Python's lock."""
+    load_package()
     from .generate import generate
 
     workers = len(os.sched_getaffinity(0))

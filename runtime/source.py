@@ -9,6 +9,7 @@ from typing import Any
 from ..compiler.ir import Program
 from ..compiler.ir.optimizers import OptimizerSpec, ParameterGroup
 from ..passes.recipe import Recipe
+from ..passes.recipe.recipe import Observer
 from ..targets.registry import find_target
 from .bundle import Bundle
 
@@ -29,10 +30,17 @@ class Source:
     seed: int = 0
     allow: tuple[str, ...] = ()
 
-    def stages(self, captured: Program) -> list[tuple[str, Program]]:
-        """The program after each pass of the recipe, then after each stage of the target's own."""
-        passes = self.recipe.apply(captured)
-        return [*passes, *find_target(self.target).lower(passes[-1][1], self.allow)]
+    def stages(self, captured: Program, see: Observer | None = None) -> list[tuple[str, Program]]:
+        """The program after each pass of the recipe, then after each stage of the target's own.
+
+        ``see`` is called with each as soon as it is made.
+        """
+        passes = self.recipe.apply(captured, see)
+        own = find_target(self.target).lower(passes[-1][1], self.allow)
+        if see:
+            for label, made in own:
+                see(label, made)
+        return [*passes, *own]
 
 
 def source_of(bundle: Bundle) -> Source:

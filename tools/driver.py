@@ -82,13 +82,10 @@ def compile(
 
     with stage("capture"):
         captured = capture(model, loss, example, optimizer)
+    made, how = source(captured), bind_options()
     if (folder := env.dump_dir()) is not None:
-        see = dump.observer(folder, captured.train)
-        passes = chosen.apply(captured.train, see)
-        for stage_name, program in find_target(name).lower(passes[-1][1], allow):
-            see(stage_name, program)
+        made.stages(captured.train, dump.observer(folder, captured.train))
     with stage("passes and kernels"):
-        made, how = source(captured), bind_options()
         step = Step(made, captured.state, how, optimizer=optimizer, recapture=recapture)
     update.begin(step)
     return step

@@ -9,28 +9,28 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from ..compiler.errors import NoKernelError
 from ..compiler.formats import F32, FORMATS, Format
+from ..compiler.ir import NO_ATTRS, Attr, Op, Program, Region, Value, attrs
 from ..compiler.ir.ops import GEMMS
-from ..compiler.ir.text import parse
-from ..compiler.ir.verify import verify
+from ..compiler.types import Scale, TensorType
 from .planning import plan_program
 
 # What a GEMM may read: coded formats with a scale, and the carriers.
 OPERANDS = tuple(f for f in FORMATS.values() if f.is_coded or f.is_carrier)
 INTERPRETED = "NumPy"
 MISSING = "no kernel"
-LOG = " {up=1.6, tie=up, underflow=uniform}"
-CONV = " {stride=[1,1], padding=[1,1], dilation=[1,1], groups=1}"
+CONV = attrs(stride=(1, 1), padding=(1, 1), dilation=(1, 1), groups=1)
+IMAGE, WEIGHT, MADE = (1, 3, 7, 7), (13, 3, 3, 3), (1, 13, 7, 7)
 # Operands and result of each op on small shapes; sums are short, so exact integers fit.
 SHAPES = {
-    "conv2d": ("1x3x7x7", "13x3x3x3", "1x13x7x7"),
-    "conv2d_input_grad": ("1x13x7x7", "13x3x3x3", "1x3x7x7"),
-    "conv2d_weight_grad": ("1x13x7x7", "1x3x7x7", "13x3x3x3"),
-    "conv2d_transpose": ("1x13x7x7", "13x3x3x3", "1x3x7x7"),
-    "conv2d_transpose_input_grad": ("1x3x7x7", "13x3x3x3", "1x13x7x7"),
-    "conv2d_transpose_weight_grad": ("1x3x7x7", "1x13x7x7", "13x3x3x3"),
-    "linear": ("3x13", "7x13", "3x7"),
-    "linear_input_grad": ("3x7", "7x13", "3x13"),
-    "linear_weight_grad": ("3x7", "3x13", "7x13"),
+    "conv2d": (IMAGE, WEIGHT, MADE),
+    "conv2d_input_grad": (MADE, WEIGHT, IMAGE),
+    "conv2d_weight_grad": (MADE, IMAGE, WEIGHT),
+    "conv2d_transpose": (MADE, WEIGHT, IMAGE),
+    "conv2d_transpose_input_grad": (IMAGE, WEIGHT, MADE),
+    "conv2d_transpose_weight_grad": (IMAGE, MADE, WEIGHT),
+    "linear": ((3, 13), (7, 13), (3, 7)),
+    "linear_input_grad": ((3, 7), (7, 13), (3, 13)),
+    "linear_weight_grad": ((3, 7), (3, 13), (7, 13)),
 }
 Pairs = list[tuple[str, str]]
 
@@ -48,7 +48,7 @@ def units_by_format(target: str) -> dict[tuple[str, str], Pairs]:
 def unit(target: str, op: str, a: Format, b: Format) -> str:
     """What multiplies in one GEMM."""
     try:
-        plan = plan_program(target, verify(parse(_text(op, a, b))))
+        plan = plan_program(target, probe(op, a, b))
     except NoKernelError:
         return MISSING
     if plan is None:
@@ -106,29 +106,31 @@ def _pairs(backward: bool) -> Iterator[tuple[Format, Format]]:
                 yield a, b
 
 
-def _text(op: str, a: Format, b: Format) -> str:
-    left, right, made = SHAPES[op]
-    attrs = CONV if op.startswith("conv2d") else ""
-    return "\n".join(
-        (
-            "program probe",
-            *(f"input {name} : f32[{shape}]" for name, shape in (("a", left), ("b", right))),
-            "input clip : f32[]\n\nforward:\n  # probe",
-            *_operand("a", a, left),
-            *_operand("b", b, right),
-            f"  y = {op}(a.q, b.q){attrs} : f32[{made}]\n\nreturn y\n",
-        )
-    )
+def probe(op: str, a: Format, b: Format) -> Program:
+    """A program of one GEMM, whose operands are made in the formats ``a`` and ``b``."""
+    left, right, made = (TensorType(shape, F32) for shape in SHAPES[op])
+    x, w, clip = Value("a", left), Value("b", right), Value("clip", TensorType((), F32))
+    first, second = tuple(_operand(x, a, clip)), tuple(_operand(w, b, clip))
+    y, options = Value("y", made), CONV if op.startswith("conv2d") else NO_ATTRS
+    gemm = Op(op, (first[-1].result, second[-1].result), (y,), options, "probe")
+    return Program("probe", (x, w, clip), (), (Region("forward", (*first, *second, gemm)),), (y,))
 
 
-def _operand(name: str, f: Format, shape: str) -> Iterator[str]:
-    """The ops that make ``name.q`` in the format ``f`` of the f32 input ``name``."""
+def _operand(x: Value, f: Format, clip: Value) -> Iterator[Op]:
+    """The ops that make ``x.q`` in the format ``f``."""
+
+    def made(kind: str, inputs: tuple[Value, ...], scale: Scale, **attributes: Attr) -> Op:
+        result = Value(f"{x.name}.q", TensorType(x.type.shape, f, scale))
+        return Op(kind, inputs, (result,), attrs(**attributes), "probe")
+
     if f.is_carrier:
-        op = "cast" if f is not F32 else "relu"
-        yield f"  {name}.q = {op}({name}) : {f}[{shape}]"
+        yield made("cast" if f is not F32 else "relu", (x,), Scale.NONE)
     elif f.is_integer:
-        yield f"  {name}.q = quantize({name}, clip) : {f}*t[{shape}]"
+        yield made("quantize", (x, clip), Scale.TENSOR)
     else:
-        yield f"  {name}.s = grad_scale({name}, clip) : f32*p[{shape}]"
-        call = f"round_log({name}.s){LOG}" if f.is_log else f"cast({name}.s)"
-        yield f"  {name}.q = {call} : {f}*p[{shape}]"
+        scaled = Value(f"{x.name}.s", TensorType(x.type.shape, F32, Scale.POW2))
+        yield Op("grad_scale", (x, clip), (scaled,), origin="probe")
+        if f.is_log:
+            yield made("round_log", (scaled,), Scale.POW2, up=1.6, tie="up", underflow="uniform")
+        else:
+            yield made("cast", (scaled,), Scale.POW2)

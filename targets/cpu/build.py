@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,21 @@ from numpy.typing import NDArray
 from ..plan.kernel import Kernel
 from ..plan.state import aligned_bytes
 from .info import CpuInfo
-from .kernels import Loaded, load_kernels
+from .kernels import Library, Loaded, load_kernels
 from .module import Walker
 
 Array = NDArray[Any]
+LOOP = re.compile(r"\.L__tvm_parallel_lambda[.\w]*")
+FUNCTION = re.compile(
+    r"^\t\.type\t(\S+),@function\n\1:.*?^\.Lfunc_end\d+:$", re.MULTILINE | re.DOTALL
+)
+
+
+@lru_cache(maxsize=16)
+def functions(library: Library) -> dict[str, str]:
+    """The functions of a library by name, in the assembler's words."""
+    text = str(library.module.inspect_source("asm"))
+    return {found[1]: found[0] for found in FUNCTION.finditer(text)}
 
 
 class Compiled:
@@ -29,8 +42,10 @@ class Compiled:
 
     @property
     def assembly(self) -> str:
-        """The code in the assembler's words, with that of kernels that were compiled with it."""
-        return str(self._kernel.library.module.inspect_source("asm"))
+        """The code in the assembler's words, its parallel loops as functions of their own."""
+        written = functions(self._kernel.library)
+        body = written[f"k{self._kernel.number}"]
+        return "\n".join([body, *(written[name] for name in LOOP.findall(body))])
 
     def __call__(self, *arrays: Array) -> None:
         held = self.copies(*arrays)

@@ -57,7 +57,7 @@ class Compiled:
         """Run on the memory of ``arrays``."""
         count = len(arrays)
         if count not in self._walkers:
-            self._walkers[count] = Walker([(self._kernel, [(i, 0) for i in range(count)])])
+            self._walkers[count] = Walker([(self._kernel, [(i, 0) for i in range(count)])], count)
         self._walkers[count]([array.ctypes.data for array in arrays])
 
     def copies(self, *arrays: Array) -> list[Array]:

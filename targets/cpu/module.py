@@ -7,9 +7,9 @@ call from Python into compiled code, which walks through the calls (see ``entry`
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from ctypes import addressof, c_int64, sizeof
 from pathlib import Path
-
-import numpy as np
+from struct import Struct
 
 from ..plan.kernel import KernelSpec
 from ..plan.layout import DTYPES
@@ -25,24 +25,30 @@ KernelCall = tuple[Loaded, Sequence[tuple[int, int]]]
 class Walker:
     """Calls of kernels, run in order on buffers that are given each time.
 
-    A call names its kernel and for each slot the number of a buffer and a distance in bytes.
+    A call names its kernel and for each slot the number of one of ``buffers`` and a distance in
+    bytes.
     """
 
-    def __init__(self, calls: Sequence[KernelCall]) -> None:
+    def __init__(self, calls: Sequence[KernelCall], buffers: int) -> None:
         self._libraries = {id(kernel.library): kernel.library for kernel, _ in calls}
-        walk = [x for kernel, slots in calls for x in _words(kernel, slots)]
-        self._words = np.array(walk, np.int64)
-        self._room = np.zeros(1 + max((len(slots) for _, slots in calls), default=0), np.int64)
+        words = [x for kernel, slots in calls for x in _words(kernel, slots)]
+        most = max((len(slots) for _, slots in calls), default=0)
+        self._words = (c_int64 * len(words))(*words)
+        self._bases, self._room = (c_int64 * buffers)(), (c_int64 * most)()
+        self._pack = Struct(f"{buffers}q").pack_into
         library = next(iter(self._libraries.values()), None)
         self._walk = library.walk if library else _nothing
         self.loop = library.loop if library else _nothing
-        start = self._words.ctypes.data
-        self._given = (start, start + self._words.nbytes)
+        start = addressof(self._words)
+        end = start + sizeof(self._words)
+        self._given = (start, end, addressof(self._bases), addressof(self._room))
 
     def __call__(self, pointers: Sequence[int]) -> None:
         """Run on the buffers at ``pointers``; the caller keeps them alive."""
-        bases = np.array(pointers, np.int64)
-        self._walk(*self._given, bases.ctypes.data, self._room.ctypes.data)
+        # ctypes and struct, as an address of NumPy's takes a microsecond: threads that wait for
+        # work fall asleep.
+        self._pack(self._bases, 0, *pointers)
+        self._walk(*self._given)
 
 
 def _nothing(*_: object) -> None:
@@ -76,7 +82,7 @@ def load_step(plan: Plan, state_bytes: int, cpu: CpuInfo, cache_dir: Path | None
     for planned in plan.kernels:
         where = [plan.places[slot] for slot in planned.kernel.slots]
         calls.append((kernels[planned.kernel.spec], [(places[p.where], p.offset) for p in where]))
-    return CompiledStep(Walker(calls), expected)
+    return CompiledStep(Walker(calls, len(expected)), expected)
 
 
 def _expected(plan: Plan, state_bytes: int) -> list[Expected]:

@@ -52,7 +52,7 @@ def works(folder: Path | None) -> None:
         (_, count), *_ = spec.sizes
         a, b = np.arange(count, dtype=np.float32), np.full(count, 2, np.float32)
         c = np.zeros_like(a)
-        walker = Walker([(loaded[spec], [(0, 0), (1, 0), (2, 0)])])
+        walker = Walker([(loaded[spec], [(0, 0), (1, 0), (2, 0)])], 3)
         walker([x.ctypes.data for x in (a, b, c)])
         np.testing.assert_array_equal(c, a + 1)
 

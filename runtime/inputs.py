@@ -26,14 +26,17 @@ class Labels:
 
     value: Value
     classes: int
-    ignore: int
+    ignore: int | None
     word: str
 
 
 def find_labels(program: Program) -> tuple[Labels, ...]:
-    """The inputs that name classes of a loss or rows of a table, also through views."""
+    """The inputs that name classes of a loss or rows of a table, also through views.
+
+    One for each reader that takes other numbers: two losses may ignore different labels.
+    """
     source = {v: v for v in program.inputs}
-    found: dict[tuple[Value, int], Labels] = {}
+    found: dict[Labels, None] = {}
     for _, op in program.ops():
         if has(op, Trait.WINDOW) and op.inputs[0] in source:
             source[op.result] = source[op.inputs[0]]
@@ -41,10 +44,10 @@ def find_labels(program: Program) -> tuple[Labels, ...]:
         for operand, v in zip(definition.operands, op.inputs, strict=False):
             if operand.names and v in source:
                 (count,) = bind(definition, op)[operand.names]
-                ignore = op.int_attr("ignore_index") if "ignore_index" in op.attrs else -1
+                ignore = op.int_attr("ignore_index") if "ignore_index" in op.attrs else None
                 word = "row" if operand.name == "index" else "label"
-                found.setdefault((source[v], count), Labels(source[v], count, ignore, word))
-    return tuple(found.values())
+                found[Labels(source[v], count, ignore, word)] = None
+    return tuple(found)
 
 
 def check_batch(batch: Sequence[object], wanted: Sequence[Value]) -> list[torch.Tensor]:
@@ -89,7 +92,8 @@ def check_labels(batch: Sequence[torch.Tensor], wanted: Sequence[Value], labels:
     """Raise InputError where a number lies outside of 0 .. classes - 1."""
     given = batch[list(wanted).index(labels.value)]
     wrong = (given < 0) | (given >= labels.classes)
-    wrong &= given != labels.ignore
+    if labels.ignore is not None:
+        wrong &= given != labels.ignore
     if bool(wrong.any()):
         first = int(given[wrong][0])
         top = labels.classes - 1

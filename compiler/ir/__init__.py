@@ -12,6 +12,7 @@ from .program import (
     Rule,
     Value,
     attrs,
+    spelled,
     unused,
 )
 
@@ -27,5 +28,6 @@ __all__ = [
     "Rule",
     "Value",
     "attrs",
+    "spelled",
     "unused",
 ]

@@ -10,6 +10,7 @@ No op works in place: what a state value becomes after the step is bound by ``ne
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -228,6 +229,12 @@ def _rewrite_region(region: Region, rule: Rule, swap: dict[Value, Value]) -> tup
 def attrs(**values: Attr) -> Mapping[str, Attr]:
     """Attributes of an op, read-only."""
     return MappingProxyType(values)
+
+
+def spelled(name: str) -> str:
+    """``name`` as the text of a program can spell it: modules may have any characters in theirs."""
+    plain = re.sub(r"[^\w.#]", "_", name)
+    return plain if re.match(r"\w", plain) else f"_{plain}"
 
 
 def unused(name: str, taken: set[str]) -> str:

@@ -56,6 +56,11 @@ OP = re.compile(
 DEFINED = re.compile(r"^\s*(?:(?:input|state) )?([^=(:\n]+?) (?:= \w+\(|: )", re.MULTILINE)
 
 
+def no_name(name: str) -> str:
+    """What is wrong with a name that the text cannot spell."""
+    return f"{name!r} is no name; names are letters, digits, '_', '.' and '#'"
+
+
 class _TextReader:
     def __init__(self, text: str) -> None:
         self.text, self.number = text, 0
@@ -127,7 +132,7 @@ class _TextReader:
 
     def define(self, name: str, type_: str) -> Value:
         if not NAME.fullmatch(name):
-            raise ParseError(f"{name!r} is no name; names are letters, digits, '_', '.' and '#'")
+            raise ParseError(no_name(name))
         if name in self.env:
             raise ParseError(f"{name} is defined twice")
         value = self.env[name] = Value(name, parse_type(type_))

@@ -11,7 +11,7 @@ from .ops import OPS
 from .ops.definition import OpDef
 from .ops.shapes import ShapeMismatch, bind
 from .program import REGIONS, Op, Program, Region, Value, show_attr
-from .text import RETURN, parse_lines
+from .text import NAME, RETURN, no_name, parse_lines
 
 
 def _float(t: TensorType) -> bool:
@@ -73,6 +73,8 @@ def verify(program: Program) -> Program:
 
 
 def _define(value: Value, names: set[str], place: str) -> None:
+    if not NAME.fullmatch(value.name):
+        raise VerifyError(f"{place}: {no_name(value.name)}", value)
     if value.name in names:
         text = f"{place}: {value.name} is defined twice; give one another name"
         raise VerifyError(text, value)
@@ -121,9 +123,13 @@ def _shapes(op: Op) -> str:
 def _names(op: Op, names: set[str]) -> str:
     made: set[str] = set()
     for r in op.results:
+        if not NAME.fullmatch(r.name):
+            return no_name(r.name)
         if r.name in names or r.name in made:
             return f"{r.name} is defined twice"
         made.add(r.name)
+    if op.origin != op.origin.strip() or len(op.origin.splitlines()) > 1:
+        return f"the layer {op.origin!r} is not one line"
     return ""
 
 

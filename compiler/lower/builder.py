@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from ..errors import UnsupportedOpError
 from ..formats import F32, I32, I64, UINT8
-from ..ir import Attr, Op, Program, Region, Value, attrs, unused
+from ..ir import Attr, Op, Program, Region, Value, attrs, spelled, unused
 from ..types import Shape, TensorType
 from .joint import Arg, Call, JointTensor
 
@@ -58,12 +58,21 @@ class Builder:
         self.viewed_from: dict[Value, Value] = {}
         self.unread: dict[JointTensor, Call] = {}  # results without a value
         self.constants: dict[Value, float] = {}  # tensors that hold one number everywhere
-        self.origin = ""
+        self._origin = ""
         self.region = "forward"
+
+    @property
+    def origin(self) -> str:
+        """The layer whose calls are lowered, on one line: a key of a ModuleDict may have several."""
+        return self._origin
+
+    @origin.setter
+    def origin(self, layer: str) -> None:
+        self._origin = " ".join(layer.splitlines()).strip()
 
     def declare(self, name: str, type_: TensorType) -> Value:
         """A new input or state value."""
-        return Value(unused(re.sub(r"[^\w.]", "_", name), self.taken), type_)
+        return Value(unused(spelled(name.replace("#", "_")), self.taken), type_)
 
     def of(self, tensor: Arg) -> Value:
         """The value that stands for a tensor of the joint graph."""
@@ -136,7 +145,7 @@ class Builder:
         head, _, tail = part.partition(".")
         if last.startswith(head) or (len(last) > 2 and last in head):
             part = tail
-        return unused(".".join(filter(None, (layer, part))), self.taken)
+        return unused(spelled(".".join(filter(None, (layer, part)))), self.taken)
 
     def program(
         self,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from zlib import crc32
 
+from ...compiler.ir import spelled
+
 
 def part(layer: str, name: str) -> str:
     """``layer.name``; a GEMM in the model's own forward has a layer name of ``""`` or ``#2``."""
-    return f"{layer}.{name}" if layer[:1] not in ("", "#") else f"gemm{layer}.{name}"
+    return spelled(f"{layer}.{name}" if layer[:1] not in ("", "#") else f"gemm{layer}.{name}")
 
 
 def words(text: str) -> frozenset[str]:

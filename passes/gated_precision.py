@@ -67,8 +67,8 @@ def gated_precision(
         return program.done("gated_precision")
     if not blocks:
         raise RecipeError(
-            "the network has no residual block whose input is the result of a ReLU; gates choose "
-            "the precision of such blocks"
+            "the network has no residual block on images whose input is the result of a ReLU; "
+            "gates choose the precision of such blocks"
         )
     training = is_training(program)
     drawn = seed_and_step(program, "the first parameters of the gates") if training else ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -63,7 +62,7 @@ class Builder:
 
     @property
     def origin(self) -> str:
-        """The layer whose calls are lowered, on one line: a key of a ModuleDict may have several."""
+        """The layer whose calls are lowered, on one line, as keys may have several."""
         return self._origin
 
     @origin.setter

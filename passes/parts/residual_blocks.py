@@ -28,7 +28,7 @@ class ResidualBlock:
 
 
 def residual_blocks(program: Program) -> tuple[ResidualBlock, ...]:
-    """The blocks in program order; those whose input is no ReLU's result are left out."""
+    """The blocks in program order; those whose input is no image, or no ReLU's, are left out."""
     forward = program.region("forward").ops
     made, flow = program.producers(), _data_flow(program, forward)
     if START not in flow:
@@ -40,7 +40,7 @@ def residual_blocks(program: Program) -> tuple[ResidualBlock, ...]:
         if total is None or total.kind != "add" or total not in flow:
             continue
         source = dominators[total]
-        if source == START or source.kind != "relu":
+        if source == START or source.kind != "relu" or len(source.result.type.shape) != 4:
             continue
         inside = nx.descendants(flow, source) & nx.ancestors(flow, total)
         layers = [o for o in forward if o in inside and o.kind in FORWARD_GEMMS]

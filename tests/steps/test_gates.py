@@ -293,5 +293,22 @@ def test_no_schedule_goes_over_gates(base: str) -> None:
 def test_a_network_without_blocks_is_refused() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(196, CLASSES))
     sgd = torch.optim.SGD(model.parameters(), lr=0.1)
-    with pytest.raises(RecipeError, match="has no residual block"):
+    with pytest.raises(RecipeError, match="no residual block"):
         quatrain.compile(model, cross_entropy, batch(), sgd, recipe="dfq", target="reference")
+
+
+@pytest.mark.parametrize("recipe", ["dfq", "fractrain"])
+def test_blocks_of_vectors_are_no_blocks(recipe: str) -> None:
+    class Vectors(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(6, 6), nn.Linear(6, 6)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = torch.relu(self.a(x))
+            return torch.relu(x + self.b(x))
+
+    model, given = Vectors(), (torch.randn(4, 6), torch.tensor([0, 1, 2, 5]))
+    sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(RecipeError, match="no residual block on images"):
+        quatrain.compile(model, cross_entropy, given, sgd, recipe=recipe, target="reference")

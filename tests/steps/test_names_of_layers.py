@@ -23,18 +23,18 @@ class Keyed(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.parts = nn.ModuleDict({key: nn.Linear(6, 6) for key in KEYS})
+        self.parts = nn.ModuleDict({key: nn.Conv2d(6, 6, 1) for key in KEYS})
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = torch.relu(self.parts[KEYS[0]](x))
         for key in KEYS[1:]:
             x = torch.relu(x + self.parts[key](x))
-        return x
+        return x.mean((2, 3))
 
 
 def test_no_two_layers_share_a_name_in_the_program() -> None:
     step, _ = made("fp32")
-    origins = {op.origin for _, op in step.program.ops() if op.kind == "linear"}
+    origins = {op.origin for _, op in step.program.ops() if op.kind == "conv2d"}
     assert len(origins) == len(KEYS)
 
 
@@ -52,7 +52,7 @@ def test_what_save_writes_load_reads(recipe: str, tmp_path: Path) -> None:
 def made(recipe: str) -> tuple[Step, tuple[torch.Tensor, ...]]:
     torch.manual_seed(0)
     model = Keyed()
-    batch = torch.randn(4, 6), torch.tensor([0, 5, 2, 1])
+    batch = torch.randn(4, 6, 3, 2), torch.tensor([0, 5, 2, 1])
     sgd = torch.optim.SGD(model.parameters(), 0.1)
     step = quatrain.compile(model, cross_entropy, batch, sgd, recipe=recipe, target="reference")
     return step, batch

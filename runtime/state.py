@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Integral
+from typing import cast
 
 import numpy as np
 
@@ -13,11 +15,14 @@ from ..targets.plan.layout import DTYPES
 from ..targets.plan.state import StateLayout, state_layout
 from ..targets.registry import Block
 
+LOW = 0xFFFFFFFF
+
 
 class State:
     """Parameters, buffers, optimizer state, clips, scales and counters of a training program."""
 
     def __init__(self, program: Program, initial: Mapping[str, np.ndarray]) -> None:
+        """``initial`` has all state that ``program`` gives no number; InputError where not."""
         self.layout: StateLayout = state_layout(program)
         self.old: Block = self.layout.block()
         self.new: Block = self.layout.block()
@@ -29,6 +34,9 @@ class State:
             k: np.full(types[k].shape, v, DTYPES[types[k].format.name])
             for k, v in program.initial.items()
         }
+        for v in program.state:
+            if v.name not in numbers and v.name not in initial:
+                raise InputError(f"the state lacks {v.name}")
         self.load({**numbers, **initial})
 
     def commit(self) -> bool:
@@ -78,3 +86,23 @@ class State:
             raise InputError(f"{name} has shape {np.shape(value)}, the step carries {want.shape}")
         if not np.can_cast(np.asarray(value).dtype, DTYPES[want.format.name], "same_kind"):
             raise InputError(f"{name} is {np.asarray(value).dtype}, the step carries {want.format}")
+
+
+def check_seed(seed: object) -> int:
+    """A seed as torch.manual_seed takes one; InputError for anything else."""
+    whole = isinstance(seed, Integral) and not isinstance(seed, bool)
+    if not whole or not -(1 << 63) <= cast(int, seed) < 1 << 64:
+        raise InputError(f"seed is {seed!r}; give a whole number of 0 .. 2^64 - 1")
+    return int(cast(int, seed))
+
+
+def stored_seed(seed: int) -> np.ndarray:
+    """The state that stochastic choices start from; all 64 bits of ``seed`` count.
+
+    The generator's key has 32 bits: the high half, stirred as MurmurHash3 ends, is folded into the
+    low one. A high half of 0 adds nothing.
+    """
+    low, high = seed & LOW, (seed >> 32) & LOW
+    high = (high ^ (high >> 16)) * 0x85EBCA6B & LOW
+    high = (high ^ (high >> 13)) * 0xC2B2AE35 & LOW
+    return np.asarray(low ^ high ^ (high >> 16), np.int64)

@@ -16,6 +16,7 @@ from ..compiler.ir.optimizers import HasGroups
 from ..compiler.ir.text import show
 from ..compiler.types import Shape
 from ..passes.average_weights import AVERAGE
+from ..passes.skip_nonfinite import skip_counter
 from ..targets.plan.state import StateLayout, aligned_bytes, state_layout
 from ..targets.registry import BindOptions, Executable, find_target
 from .bundle import Bundle, read, write
@@ -23,10 +24,11 @@ from .evaluation import Evaluation
 from .inputs import check_batch, check_labels, find_labels, to_torch
 from .report.bill import Bill, make_bill, with_spent
 from .source import Source, mapping, source_of
-from .state import State
+from .state import State, stored_seed
 
 Recapture = Callable[[Sequence[torch.Tensor]], Source]
 Shapes = tuple[Shape, ...]
+MOST = float(np.finfo(np.float32).max)
 
 
 class Step:
@@ -49,7 +51,7 @@ class Step:
         self.hyper: dict[str, float] = source.optimizer.initial()
         self._optimizer, self._recapture = optimizer, recapture
         self._main = _Bound(source, options)
-        seeds = {SEED: np.asarray(source.seed)} if SEED in self._main.state_names else {}
+        seeds = {SEED: stored_seed(source.seed)} if SEED in self._main.state_names else {}
         self._state = State(self._main.program, {**seeds, **state})
         self._variants: dict[Shapes, _Bound] = {}
         self._evaluation: Evaluation | None = None
@@ -178,12 +180,17 @@ class Step:
             # The step is the optimizer's; torch's schedulers warn unless they see it step.
             self._optimizer._opt_called = True  # type: ignore[attr-defined]
         for name, array in zip(bound.hyper_names, bound.hyper, strict=True):
+            if not abs(self.hyper[name]) <= MOST:
+                raise InputError(f"{name} is {self.hyper[name]}; it must be a finite number of f32")
             array[...] = self.hyper[name]
 
     def _for_batch(self, batch: Sequence[object]) -> _Bound:
         """The program for the batch; the main one refuses whatever does not fit it."""
         tensors = tuple(t for t in batch if isinstance(t, torch.Tensor))
         shapes = tuple(tuple(t.shape) for t in tensors)
+        for i, shape in enumerate(shapes):
+            if 0 in shape:
+                raise InputError(f"element {i} of the batch has shape {list(shape)}: no numbers")
         if self._recapture is None or not _resized(shapes, self._main.batch):
             return self._main
         if shapes not in self._variants:
@@ -231,7 +238,14 @@ def load_step(path: str | Path, options: BindOptions, target: str | None = None)
         raise FileError(f"{path}: manifest.json lacks or garbles {e}") from None
     if target is not None:
         source = replace(source, target=target)
-    step = Step(source, bundle.state, options)
+    try:
+        step = Step(source, bundle.state, options)
+    except InputError as e:
+        raise FileError(f"{path}: state.safetensors: {e}") from None
+    count = skip_counter(step.program)  # files from before steps counted have none
+    lost = {v.name for v in step.program.state if v is not count} - bundle.state.keys()
+    if lost:
+        raise FileError(f"{path}: state.safetensors: the state lacks {min(lost)}")
     step.hyper.update(hyper)
     return step
 

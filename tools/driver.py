@@ -10,10 +10,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ..compiler.capture.again import Again
 from ..compiler.capture.graph import Loss
 from ..compiler.capture.program import Capture, capture
 from ..passes.recipe import Recipe, load_recipe, recipe_names
 from ..runtime.source import Source
+from ..runtime.state import check_seed
 from ..runtime.step import Step, load_step
 from ..targets.registry import TARGETS, BindOptions, find_target
 from . import dump, env
@@ -69,7 +71,7 @@ def compile(
     """
     update = Update(clip_norm, clip_value, accumulate, average)
     chosen = update.after(load_recipe(recipe).with_options(options or {}))
-    name = target or env.target()
+    name, seed = target or env.target(), check_seed(seed)
     find_target(name)
 
     def source(captured: Capture) -> Source:
@@ -78,10 +80,11 @@ def compile(
 
     @put_off()
     def recapture(batch: Sequence[torch.Tensor]) -> Source:
-        return source(capture(model, loss, batch, optimizer))
+        return source(again.capture(batch))
 
     with stage("capture"):
         captured = capture(model, loss, example, optimizer)
+        again = Again(captured, model, loss, example, optimizer)
     made, how = source(captured), bind_options()
     if (folder := env.dump_dir()) is not None:
         made.stages(captured.train, dump.observer(folder, captured.train))

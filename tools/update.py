@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from math import isfinite
+from typing import TYPE_CHECKING, cast
 
+from ..compiler.errors import UsageError
 from ..compiler.ir import STEP
 from ..passes.average_weights import AVERAGE
 from ..passes.recipe import Recipe
@@ -22,11 +25,16 @@ class Update:
     accumulate: int = 1
     average: float = 0.0
 
-    def after(self, recipe: Recipe) -> Recipe:
-        """The recipe with the passes that are asked for, and behind them what every step has.
+    def __post_init__(self) -> None:
+        """UsageError, which names the argument, for what is no number of its range."""
+        for name in ("clip_norm", "clip_value"):
+            _demand(name, getattr(self, name), "a number of at least 0", lambda v: v >= 0)
+        whole = isinstance(self.accumulate, int) and not isinstance(self.accumulate, bool)
+        _demand("accumulate", self.accumulate, "a whole number above 0", lambda v: whole and v > 0)
+        _demand("average", self.average, "a number of at least 0 and below 1", lambda v: 0 <= v < 1)
 
-        RecipeError for a number out of range.
-        """
+    def after(self, recipe: Recipe) -> Recipe:
+        """The recipe with the passes that are asked for, and behind them what every step has."""
         if self.average:
             recipe = recipe.followed_by("average_weights", decay=self.average)
         if self.accumulate != 1:
@@ -42,3 +50,9 @@ class Update:
         if self.average and int(state[STEP]) > 0:
             kept = {k: k.removesuffix(AVERAGE) for k in state if k.endswith(AVERAGE)}
             step.load_state({k: state[name] for k, name in kept.items() if name in state})
+
+
+def _demand(name: str, value: object, wanted: str, holds: Callable[[float], bool]) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+    if not number or not holds(cast(float, value)):
+        raise UsageError(f"{name} is {value!r}; it is {wanted}")

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..errors import CaptureError
+from ..errors import CaptureError, InputError
 from ..ir import STEP, Program
 from ..ir.optimizers import OptimizerSpec
 from ..lower.builder import FORMAT_OF, FORMAT_WITHIN
@@ -95,6 +95,9 @@ def _check_batch(example: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
         if not isinstance(t, torch.Tensor):
             raise CaptureError(f"element {i} of the example is a {type(t).__name__}, not a tensor")
         _check_tensor(f"element {i} of the example", t)
+        if t.numel() == 0:
+            shape = list(t.shape)
+            raise InputError(f"element {i} of the example has shape {shape}: it holds no numbers")
     return tuple(example)
 
 

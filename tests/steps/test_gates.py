@@ -304,9 +304,9 @@ def test_blocks_of_vectors_are_no_blocks(recipe: str) -> None:
             super().__init__()
             self.a, self.b = nn.Linear(6, 6), nn.Linear(6, 6)
 
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            x = torch.relu(self.a(x))
-            return torch.relu(x + self.b(x))
+        def forward(self, x: Tensor) -> Tensor:
+            x = relu(self.a(x))
+            return relu(x + self.b(x))
 
     model, given = Vectors(), (torch.randn(4, 6), torch.tensor([0, 1, 2, 5]))
     sgd = torch.optim.SGD(model.parameters(), lr=0.1)

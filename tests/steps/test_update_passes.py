@@ -16,6 +16,7 @@ from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
 import quatrain
 from quatrain.compiler.errors import InputError, RecipeError
+from quatrain.passes.recipe import load_recipe
 
 from .test_optimizers import OPTIMIZERS, batches, network, same
 
@@ -117,16 +118,17 @@ def test_an_average_that_is_not_kept_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("update", "message"),
+    ("name", "options", "message"),
     [
-        ({"average": 1.5}, "decay=1.5 of average_weights does not lie between 0 and 1"),
-        ({"accumulate": 0}, "batches=0 of accumulate_gradients is not at least 1"),
-        ({"clip_norm": -1.0}, "of clip_gradients are below 0"),
+        ("average_weights", {"decay": 1.5}, "decay=1.5 of average_weights does not lie between"),
+        ("accumulate_gradients", {"batches": 0}, "batches=0 of accumulate_gradients is not at lea"),
+        ("clip_gradients", {"norm": -1.0, "value": 0.0}, "of clip_gradients are below 0"),
     ],
 )
-def test_numbers_out_of_range_are_refused(update: dict[str, Any], message: str) -> None:
+def test_numbers_out_of_range_are_refused(name: str, options: dict[str, Any], message: str) -> None:
+    program = compiled(network(), "sgd", "reference").source.train
     with pytest.raises(RecipeError, match=message):
-        compiled(network(), "sgd", "reference", **update)
+        load_recipe("fp32").followed_by(name, **options).apply(program)
 
 
 @pytest.mark.tvm

@@ -1,0 +1,71 @@
+"""Capture of the same training step for another batch: the model must be what it was.
+
+Between two captures a user may freeze a layer, switch a module to eval or change a dropout rate. A
+step that trained one program on even batches and another on odd ones would be wrong in silence, so
+the first capture is made once more and compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import zip_longest
+
+import torch
+from torch import nn
+
+from ..errors import CaptureError
+from ..ir.text import show
+from .graph import Loss
+from .program import Capture, capture
+
+
+class Again:
+    """Captures of what ``first`` captured from ``model``, for batches of other sizes."""
+
+    def __init__(
+        self,
+        first: Capture,
+        model: nn.Module,
+        loss: Loss,
+        example: Sequence[torch.Tensor],
+        optimizer: torch.optim.Optimizer,
+    ) -> None:
+        self.first, self.model, self.loss, self.optimizer = first, model, loss, optimizer
+        self.training = {name: module.training for name, module in model.named_modules()}
+        self.example = tuple((t.shape, t.stride(), t.dtype) for t in example)
+
+    def capture(self, batch: Sequence[torch.Tensor]) -> Capture:
+        """The step for ``batch``, with each module in training or in eval as at the first capture.
+
+        Raises CaptureError where model, loss or optimizer are no longer what was compiled.
+        """
+        modules = dict(self.model.named_modules())
+        found = {name: module.training for name, module in modules.items()}
+        try:
+            for name, training in self.training.items():
+                if name in modules:
+                    modules[name].training = training
+            self._compare()
+            return capture(self.model, self.loss, batch, self.optimizer)
+        finally:
+            for name, training in found.items():
+                modules[name].training = training
+
+    def _compare(self) -> None:
+        blank = [torch.empty_strided(*size, dtype=dtype).zero_() for *size, dtype in self.example]
+        again = capture(self.model, self.loss, blank, self.optimizer)
+        for old, new in (
+            (self.first.train, again.train),
+            (self.first.evaluation, again.evaluation),
+        ):
+            if difference := _difference(show(old), show(new)):
+                raise CaptureError(
+                    "a batch of another size compiles the step once more, and the model, its loss "
+                    f"or its optimizer is no longer what was compiled: {difference}; compile it "
+                    "again"
+                )
+
+
+def _difference(old: str, new: str) -> str:
+    lines = zip_longest(old.splitlines(), new.splitlines(), fillvalue="nothing")
+    return next((f"{a.strip()!r} is now {b.strip()!r}" for a, b in lines if a != b), "")

@@ -21,6 +21,7 @@ require_tried(torch.__version__)
 
 from torch._C import DispatchKey
 from torch._decomp import get_decompositions
+from torch._dynamo.eval_frame import OptimizedModule
 from torch._functorch._aot_autograd import descriptors as described
 from torch._functorch.aot_autograd import aot_export_joint_with_descriptors
 from torch._ops import OpOverload
@@ -33,6 +34,7 @@ from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.fx.traceback import annotate, preserve_node_meta
 
 aten = torch.ops.aten
+CompiledModule = OptimizedModule  # what torch.compile makes of a module
 KEY = "quatrain"
 DEPENDS_ON_DATA = (
     DataDependentOutputException,

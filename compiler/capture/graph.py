@@ -21,6 +21,7 @@ from . import adapter
 from .intercept import intercept
 from .reader import read_graph
 from .scope import HERE, TORCH, Scope, relative_place
+from .untouched import buffers_of, check_buffers, untouched
 
 Loss = Callable[[Any, Any], torch.Tensor]
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -44,10 +45,12 @@ class Traced(nn.Module):
         """The loss (``batch`` ends with the target), or the model's outputs as a tuple."""
         self.scope.reset()
         loss = getattr(self, self.loss_name)
+        buffers = buffers_of(self.model)
         with self.scope:
+            made = self.model(*(batch if loss is None else batch[:-1]))
+            check_buffers(self.model, buffers)
             if loss is None:
-                return _outputs(self.model(*batch))
-            made = self.model(*batch[:-1])
+                return _outputs(made)
             with self.scope.inside("loss"):
                 return _scalar(loss(made, batch[-1]))
 
@@ -137,7 +140,7 @@ def _mode(model: nn.Module, *, training: bool) -> Iterator[None]:
             model.train(training)
         for m in cumulative:
             m.momentum = CUMULATIVE
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), untouched(model):
             yield
     finally:
         for m in cumulative:

@@ -18,6 +18,7 @@ from ..ir import STEP, Program
 from ..ir.optimizers import OptimizerSpec
 from ..lower.builder import FORMAT_OF, FORMAT_WITHIN
 from ..lower.programs import Lowered, lower_evaluation, lower_training
+from .attached import check_hooks, check_model
 from .graph import Loss, state_tensors, trace_evaluation, trace_training
 from .optimizer import kept_tensors, read_optimizer
 
@@ -56,8 +57,10 @@ def capture(
     with the op, the layer and the source line.
     """
     batch = _check_batch(example)
+    check_model(model)
     spec = read_optimizer(optimizer, model)
     tensors = state_tensors(model, loss)
+    check_hooks(tensors, optimizer)
     for name, tensor in tensors.items():
         _check_tensor(f"{name} of the model", tensor, FORMAT_WITHIN)
     joint = trace_training(model, loss, batch, spec.group_of().keys())

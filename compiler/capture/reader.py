@@ -63,8 +63,8 @@ class _GraphReader:
         )
 
     def wants(self, port: adapter.Port) -> bool:
-        if port.role == "gradient":
-            return self.plain[port.name] in self.trained
+        if port.role == "gradient":  # without a name that of an input
+            return self.plain.get(port.name, "") in self.trained
         return port.role == "result" or (port.role == "mutation" and port.name != "")
 
     def placeholder(self, node: Node) -> None:

@@ -156,7 +156,8 @@ def _check(b: Builder, call: Call) -> None:
         # A count of truth values is int64 in torch and a number here.
         counted = any(t.dtype == "bool" or _is_number(b, t) for t in tensors)
         for t in tensors:
-            if not (counted and t.dtype == "int64"):
+            held = b.values[t].type.format if t in b.values else F32
+            if not (counted and t.dtype == "int64" and held is F32):
                 _check_dtype(call, t)
 
 
@@ -169,7 +170,11 @@ def _check_dtype(call: Call, t: JointTensor) -> None:
     if t.dtype not in FORMAT_WITHIN:
         raise refuse(call, f"computes in {t.dtype}; only float32 is supported")
     if integer and call.op not in ON_INTEGERS:
-        raise refuse(call, "works on integers; only labels and counters may be integers")
+        raise refuse(
+            call,
+            "works on integers; only labels, indices of a table and counters may be integers: "
+            "give the model a float32 input for what it computes with",
+        )
 
 
 def _flat(args: tuple[Arg, ...]) -> list[Arg]:

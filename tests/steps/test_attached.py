@@ -1,0 +1,259 @@
+"""What is attached to a model, its tensors or its optimizer: honoured, or refused by a sentence."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+import quatrain
+from quatrain.compiler.errors import CaptureError
+from quatrain.runtime.step import Step
+
+pytestmark = pytest.mark.torch
+SGD = torch.optim.SGD
+
+
+class Body(nn.Module):
+    """Two layers and a buffer; ``forward`` is what a test gives."""
+
+    def __init__(self, forward: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 6), nn.Linear(6, 4)
+        self.register_buffer("mean", torch.zeros(6))
+        self.count, self.on, self.seen, self.cache = 0, False, [1], {"kept": 1}
+        self.body = forward
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(self, x)
+
+
+def plain(m: Any, x: Tensor) -> Tensor:
+    made: Tensor = m.b(torch.relu(m.a(x)))
+    return made
+
+
+def batch() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(8, 6, generator=generator), torch.arange(8) % 4
+
+
+def made(model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> Step:
+    optimizer = optimizer or SGD(list(model.parameters()), lr=0.1)
+    return quatrain.compile(
+        model, cross_entropy, batch(), optimizer, recipe="fp32", target="reference"
+    )
+
+
+def refused(model: nn.Module, message: str, optimizer: torch.optim.Optimizer | None = None) -> None:
+    with pytest.raises(CaptureError, match=message) as found:
+        made(model, optimizer)
+    assert "\n" not in str(found.value)
+
+
+def same_as_eager(model: nn.Module) -> None:
+    """One step of SGD; 1e-5 is ten roundings of f32 of weights around 1."""
+    eager = copy.deepcopy(model)
+    sgd = SGD(eager.parameters(), lr=0.1)
+    step = made(model)
+    x, y = batch()
+    cross_entropy(eager(x), y).backward()
+    sgd.step()
+    step(x, y)
+    for name, ours in step.state_dict().items():
+        torch.testing.assert_close(ours, eager.state_dict()[name], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["a.weight", "b.bias"])
+@pytest.mark.parametrize("kind", ["register_hook", "register_post_accumulate_grad_hook"])
+def test_hooks_on_parameters_are_refused(name: str, kind: str) -> None:
+    model = Body(plain)
+    handle = getattr(model.get_parameter(name), kind)(lambda g: None)
+    refused(model, rf"^{name} has a hook.*{kind}")
+    handle.remove()
+    made(model)
+
+
+@pytest.mark.parametrize("kind", ["register_step_pre_hook", "register_step_post_hook"])
+def test_hooks_on_the_optimizer_are_refused(kind: str) -> None:
+    model = Body(plain)
+    adam = torch.optim.Adam(model.parameters())
+    getattr(adam, kind)(lambda *_: None)
+    refused(model, "has a hook on its step", adam)
+
+
+def test_hooks_on_all_optimizers_are_refused() -> None:
+    handle = register_optimizer_step_pre_hook(lambda *_: None)
+    try:
+        refused(Body(plain), "has a hook on its step")
+    finally:
+        handle.remove()
+
+
+def doubled(module: nn.Module, given: Any, out: Any) -> Any:
+    return tuple(g if g is None else 2 * g for g in given)
+
+
+def tripled(module: nn.Module, given: Any) -> Any:
+    return (given[0] * 3,)
+
+
+HONOURED: dict[str, Callable[[nn.Module], object]] = {
+    "forward": lambda m: m.register_forward_hook(lambda _, __, out: out * 2),
+    "forward pre": lambda m: m.register_forward_pre_hook(lambda _, given: (given[0] + 1,)),
+    "backward": lambda m: m.register_full_backward_hook(doubled),
+    "backward pre": lambda m: m.register_full_backward_pre_hook(tripled),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Full backward hook")
+@pytest.mark.parametrize("kind", HONOURED)
+@pytest.mark.parametrize("layer", ["", "b"])
+def test_hooks_on_modules_run(kind: str, layer: str) -> None:
+    model = Body(plain)
+    HONOURED[kind](model.get_submodule(layer))
+    same_as_eager(model)
+
+
+def test_hooks_on_tensors_of_the_forward_run() -> None:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        hidden = torch.relu(m.a(x))
+        if hidden.requires_grad:
+            hidden.register_hook(lambda g: g * 0.5)
+        made: Tensor = m.b(hidden)
+        return made
+
+    same_as_eager(Body(forward))
+
+
+def replaced(m: Any, x: Tensor) -> Tensor:
+    m.mean = 0.9 * m.mean + 0.1 * m.a(x).detach().mean(0)
+    return plain(m, x)
+
+
+def registered_again(m: Any, x: Tensor) -> Tensor:
+    m.register_buffer("mean", m.a(x).detach().mean(0))
+    return plain(m, x)
+
+
+def replaced_in_eval(m: Any, x: Tensor) -> Tensor:
+    if not m.training:
+        m.mean = m.mean + 1
+    return plain(m, x)
+
+
+@pytest.mark.parametrize("forward", [replaced, registered_again, replaced_in_eval])
+def test_buffers_that_are_replaced_are_refused(forward: Callable[..., Tensor]) -> None:
+    model = Body(forward)
+    mean = model.mean
+    refused(model, r"replaces the buffer mean by assignment.*self\.mean\.copy_")
+    refused(nn.Sequential(model), r"the buffer 0\.mean")
+    assert model.mean is mean
+
+
+def test_buffers_written_in_place_are_followed() -> None:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        m.mean.mul_(0.9).add_(m.a(x).detach().mean(0), alpha=0.1)
+        made: Tensor = plain(m, x) + m.mean[:4]
+        return made
+
+    same_as_eager(Body(forward))
+
+
+def counted(m: Any, x: Tensor) -> Tensor:
+    m.count += 1
+    return plain(m, x)
+
+
+def switched(m: Any, x: Tensor) -> Tensor:
+    m.on = not m.on if m.training else m.on
+    return plain(m, x)
+
+
+@pytest.mark.parametrize(("forward", "name"), [(counted, "count"), (switched, "on")])
+def test_numbers_that_the_forward_changes_are_refused(
+    forward: Callable[..., Tensor], name: str
+) -> None:
+    model = Body(forward)
+    before = getattr(model, name)
+    if name == "on":  # two runs of a trace put it back; the third does not
+        made(model)
+    else:
+        refused(model, rf"the forward changes {name} from {before!r}")
+    assert getattr(model, name) is before
+
+
+def test_what_the_forward_keeps_is_put_back() -> None:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        hidden = torch.relu(m.a(x))
+        m.last, m.seen[:] = hidden, [*m.seen, hidden]
+        m.cache["hidden"] = hidden
+        made: Tensor = m.b(hidden)
+        return made
+
+    model = Body(forward)
+    made(model)
+    assert (model.seen, model.cache) == ([1], {"kept": 1}) and not hasattr(model, "last")
+
+
+def compiled(model: nn.Module) -> Any:
+    return torch.compile(model)
+
+
+def exported(model: nn.Module) -> nn.Module:
+    return torch.export.export(model, (batch()[0],)).module()
+
+
+WRAPPED: dict[str, tuple[Callable[[nn.Module], nn.Module], str]] = {
+    "torch.compile": (compiled, "compiled by torch.compile"),
+    "export": (exported, "comes from torch.export"),
+    "trace": (lambda m: torch.jit.trace(m, batch()[0]), "scripted or traced by torch.jit"),
+    "script": (torch.jit.script, "scripted or traced by torch.jit"),
+    "parallel": (nn.DataParallel, "wrapped in DataParallel"),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("kind", WRAPPED)
+def test_modules_that_are_no_python_are_refused(kind: str, inside: bool) -> None:
+    wrap, message = WRAPPED[kind]
+    wrapped = wrap(nn.Linear(6, 4))
+    refused(nn.Sequential(nn.ReLU(), wrapped) if inside else wrapped, message)
+
+
+def test_what_is_no_module_is_refused() -> None:
+    with pytest.raises(CaptureError, match=r"the model is a function; give a torch\.nn\.Module"):
+        sgd = SGD([torch.zeros(2, requires_grad=True)], lr=0.1)
+        quatrain.compile(plain, cross_entropy, batch(), sgd, recipe="fp32")  # type: ignore[arg-type]
+
+
+def test_inputs_that_require_gradients() -> None:
+    same_as_eager(Body(lambda m, x: m.b(torch.tanh(m.a(x.requires_grad_(True))))))
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        lambda m, i: m.b(m.e(i).sum(1)) * (i != 0).float().sum(1, keepdim=True),
+        lambda m, i: m.b(m.e(i[:, 0])),
+        lambda m, i: m.b(m.e(i).sum(1)) * i.float().mean(),
+        lambda m, i: m.b(m.e(torch.where(i > 3, i, i + 1)).sum(1)),
+    ],
+)
+def test_sums_of_indices_are_refused_with_the_user_s_line(
+    forward: Callable[[Any, Tensor], Tensor],
+) -> None:
+    model = Body(forward)
+    model.e = nn.Embedding(9, 6)
+    sgd = SGD(model.parameters(), lr=0.1)
+    given = torch.randint(9, (8, 5)), batch()[1]
+    with pytest.raises(CaptureError, match=r"test_attached\.py:\d+ (works on|computes with) int"):
+        quatrain.compile(model, cross_entropy, given, sgd, recipe="fp32", target="reference")

@@ -233,7 +233,7 @@ def attrs(**values: Attr) -> Mapping[str, Attr]:
 
 def spelled(name: str) -> str:
     """``name`` as the text of a program can spell it: modules may have any characters in theirs."""
-    plain = re.sub(r"[^\w.#]", "_", name)
+    plain = re.sub(r"[^\w.#']", "_", name)
     return plain if re.match(r"\w", plain) else f"_{plain}"
 
 

@@ -1,38 +1,95 @@
-"""The evaluation program of a step: any number of samples, run in slices of its batch size."""
+"""The evaluation program of a step, for any number of samples.
+
+It runs in slices of its batch size where each output has one row a sample. Other outputs (a mean, a
+transposed matrix, a weight) belong to all samples together, and take a program for their number.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
 
 from ..compiler.errors import InputError
-from ..compiler.ir import Value
+from ..compiler.ir import Program, Value
 from ..compiler.types import Shape
 from ..targets.plan.state import StateLayout
 from ..targets.registry import BindOptions, find_target
-from .inputs import check_batch, check_labels, find_labels, to_torch
+from .inputs import DTYPES, check_batch, check_labels, find_labels, to_torch
 from .source import Source
+
+Reevaluate = Callable[[Sequence[torch.Tensor]], Program]
+
+
+class Predictor:
+    """Evaluations of one network; ``capture`` makes the program for other inputs of the model."""
+
+    def __init__(
+        self, source: Source, options: BindOptions, layout: StateLayout, capture: Reevaluate | None
+    ) -> None:
+        self._source, self._options, self._layout = source, options, layout
+        self._capture = capture
+        self._main = self._evaluation(source.evaluation)
+        self._own: dict[int, Evaluation] = {}
+
+    def run(self, given: Sequence[object], state: np.ndarray) -> list[torch.Tensor]:
+        """Outputs for all samples; InputError where they do not fit the program."""
+        samples = _check_samples(given, self._main.program.inputs)
+        count, size = len(samples[0]), self._main.size
+        if count == size or self._by_rows:
+            return self._main.run(samples, state)
+        if self._capture is None or count == 0:
+            raise InputError(
+                f"an output of the model has no row for each sample, so predict takes {size} "
+                f"samples, not {count}; a step compiled from its model takes other numbers above 0"
+            )
+        if count not in self._own:
+            self._own[count] = self._evaluation(self._capture(samples))
+        return self._own[count].run(samples, state)
+
+    def _evaluation(self, captured: Program) -> Evaluation:
+        return Evaluation(self._source, captured, self._options, self._layout)
+
+    @cached_property
+    def _by_rows(self) -> bool:
+        """Whether each output has a row a sample: seen on one sample more, if there is a model."""
+        program, size = self._source.evaluation, self._main.size
+        shapes = [v.type.shape for v in program.outputs]
+        if any(shape[:1] != (size,) for shape in shapes) or self._capture is None:
+            return all(shape[:1] == (size,) for shape in shapes)
+        more = [
+            torch.zeros((size + 1, *v.type.shape[1:]), dtype=DTYPES[v.type.format.name])
+            for v in program.inputs
+        ]
+        longer = [v.type.shape for v in self._capture(more).outputs]
+        return longer == [(size + 1, *shape[1:]) for shape in shapes]
 
 
 class Evaluation:
-    """The evaluation program, through all passes and bound to the target."""
+    """An evaluation program, through all passes and bound to the target."""
 
-    def __init__(self, source: Source, options: BindOptions, layout: StateLayout) -> None:
-        self.program = source.stages(source.evaluation)[-1][1]
+    def __init__(
+        self, source: Source, captured: Program, options: BindOptions, layout: StateLayout
+    ) -> None:
+        self.program = source.stages(captured)[-1][1]
         self.labels = find_labels(self.program)
         self.executable = find_target(source.target).bind(self.program, layout, options)
 
-    def run(self, given: Sequence[object], state: np.ndarray) -> list[torch.Tensor]:
-        """Outputs for all samples, one row each; InputError where they do not fit the program."""
-        samples = _check_samples(given, self.program.inputs)
-        size, count = self.program.inputs[0].type.shape[0], len(samples[0])
+    @property
+    def size(self) -> int:
+        """Samples of a run."""
+        return self.program.inputs[0].type.shape[0]
+
+    def run(self, samples: Sequence[torch.Tensor], state: np.ndarray) -> list[torch.Tensor]:
+        """Outputs for all samples: of another number than ``size``, one row each."""
+        count = len(samples[0])
         if count == 0:
             return [torch.zeros((0, *v.type.shape[1:])) for v in self.program.outputs]
-        starts = range(0, count, size)
-        slices = [self._run_slice([_rows(x, i, size) for x in samples], state) for i in starts]
-        if count == size:
+        starts = range(0, count, self.size)
+        slices = [self._run_slice([_rows(x, i, self.size) for x in samples], state) for i in starts]
+        if count == self.size:
             return slices[0]
         return [torch.cat(parts)[:count] for parts in zip(*slices, strict=True)]
 

@@ -20,7 +20,7 @@ from ..passes.skip_nonfinite import skip_counter
 from ..targets.plan.state import StateLayout, aligned_bytes, state_layout
 from ..targets.registry import BindOptions, Executable, find_target
 from .bundle import Bundle, read, write
-from .evaluation import Evaluation
+from .evaluation import Predictor, Reevaluate
 from .inputs import check_batch, check_labels, find_labels, to_torch
 from .report.bill import Bill, make_bill, with_spent
 from .source import Source, mapping, source_of
@@ -35,7 +35,8 @@ class Step:
     """One whole training step: ``step(x, y)`` runs forward, backward and update.
 
     ``optimizer`` is the torch optimizer whose hyper-parameters are read at every call (without one
-    those of ``hyper`` hold); ``recapture`` makes the source for another batch shape.
+    those of ``hyper`` hold); ``recapture`` makes the source for another batch shape,
+    ``reevaluate`` the evaluation for another number of samples.
     """
 
     def __init__(
@@ -43,18 +44,18 @@ class Step:
         source: Source,
         state: Mapping[str, np.ndarray],
         options: BindOptions,
-        *,
         optimizer: HasGroups | None = None,
         recapture: Recapture | None = None,
+        reevaluate: Reevaluate | None = None,
     ) -> None:
         self.source, self.options = source, options
         self.hyper: dict[str, float] = source.optimizer.initial()
-        self._optimizer, self._recapture = optimizer, recapture
+        self._optimizer, self._recapture, self._reevaluate = optimizer, recapture, reevaluate
         self._main = _Bound(source, options)
         seeds = {SEED: stored_seed(source.seed)} if SEED in self._main.state_names else {}
         self._state = State(self._main.program, {**seeds, **state})
         self._variants: dict[Shapes, _Bound] = {}
-        self._evaluation: Evaluation | None = None
+        self._predictor: Predictor | None = None
 
     def __repr__(self) -> str:
         """Network, recipe, target and the batch that the step is made for."""
@@ -86,9 +87,10 @@ class Step:
         Running statistics, learned clips and scales of the current weights. A model with several
         inputs takes several tensors; one with several outputs gives a tuple.
         """
-        if self._evaluation is None:
-            self._evaluation = Evaluation(self.source, self.options, self._state.layout)
-        made = self._evaluation.run(x, self._state.old)
+        if self._predictor is None:
+            given = self.source, self.options, self._state.layout
+            self._predictor = Predictor(*given, self._reevaluate)
+        made = self._predictor.run(x, self._state.old)
         return made[0] if len(made) == 1 else tuple(made)
 
     @property

@@ -89,7 +89,8 @@ def compile(
     if (folder := env.dump_dir()) is not None:
         made.stages(captured.train, dump.observer(folder, captured.train))
     with stage("passes and kernels"):
-        step = Step(made, captured.state, how, optimizer=optimizer, recapture=recapture)
+        parts = optimizer, recapture, again.evaluation
+        step = Step(made, captured.state, how, *parts)
     update.begin(step)
     return step
 

@@ -14,8 +14,10 @@ import torch
 from torch import nn
 
 from ..errors import CaptureError
+from ..ir import Program
 from ..ir.text import show
-from .graph import Loss
+from ..lower.programs import lower_evaluation
+from .graph import Loss, trace_evaluation
 from .program import Capture, capture
 
 
@@ -51,19 +53,31 @@ class Again:
             for name, training in found.items():
                 modules[name].training = training
 
+    def evaluation(self, inputs: Sequence[torch.Tensor]) -> Program:
+        """The evaluation for ``inputs``; raises as ``capture`` does."""
+        _demand_same(self.first.evaluation, _evaluation(self.model, self._blank()[:-1]))
+        return _evaluation(self.model, inputs)
+
     def _compare(self) -> None:
-        blank = [torch.empty_strided(*size, dtype=dtype).zero_() for *size, dtype in self.example]
-        again = capture(self.model, self.loss, blank, self.optimizer)
-        for old, new in (
-            (self.first.train, again.train),
-            (self.first.evaluation, again.evaluation),
-        ):
-            if difference := _difference(show(old), show(new)):
-                raise CaptureError(
-                    "a batch of another size compiles the step once more, and the model, its loss "
-                    f"or its optimizer is no longer what was compiled: {difference}; compile it "
-                    "again"
-                )
+        again = capture(self.model, self.loss, self._blank(), self.optimizer)
+        _demand_same(self.first.train, again.train)
+        _demand_same(self.first.evaluation, again.evaluation)
+
+    def _blank(self) -> list[torch.Tensor]:
+        """A batch like the example, of zeros."""
+        return [torch.empty_strided(*size, dtype=dtype).zero_() for *size, dtype in self.example]
+
+
+def _evaluation(model: nn.Module, inputs: Sequence[torch.Tensor]) -> Program:
+    return lower_evaluation(trace_evaluation(model, tuple(inputs))).program
+
+
+def _demand_same(old: Program, new: Program) -> None:
+    if difference := _difference(show(old), show(new)):
+        raise CaptureError(
+            "a batch of another size compiles the step once more, and the model, its loss or its "
+            f"optimizer is no longer what was compiled: {difference}; compile it again"
+        )
 
 
 def _difference(old: str, new: str) -> str:

@@ -35,11 +35,20 @@ class CpuExecutable:
         """See ``Executable.run``."""
         crew().look()
         self._step(self._arena, old, new, *inputs)
-        return tuple(self._output(v, old, new) for v in self.program.outputs)
+        blocks = {"arena": self._arena, "old": old, "new": new}
+        return tuple(self._output(v, blocks, inputs) for v in self.program.outputs)
 
-    def _output(self, value: Value, old: Block, new: Block) -> np.ndarray:
+    def _output(
+        self, value: Value, blocks: Mapping[str, Block], inputs: Sequence[object]
+    ) -> np.ndarray:
+        """A copy of an output, which may be a value of any block, an input or a view of one."""
         place = self.plan.places[Slot(value)]
-        block = {"arena": self._arena, "old": old, "new": new}[place.where]
+        if place.where in blocks:
+            block = blocks[place.where]
+        else:
+            names = [v.name for v in self.program.inputs]
+            given = np.asarray(inputs[names.index(place.where)])
+            block = np.ascontiguousarray(given).reshape(-1).view(np.uint8)
         layout = self.plan.layouts[value]
         raw = block[place.offset : place.offset + layout.bytes].copy()
         return raw.view(layout.dtype).reshape(layout.physical_shape)

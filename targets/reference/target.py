@@ -29,7 +29,7 @@ class Interpreter:
         made = evaluate(self.program, values, keep=False)
         for s, v in self.program.next:
             after[s.name][...] = made[v].data
-        return tuple(made[v].data for v in self.program.outputs)
+        return tuple(np.array(made[v].data) for v in self.program.outputs)
 
 
 def _stored(type_: TensorType, array: np.ndarray) -> Tensor:

@@ -56,10 +56,10 @@ class _Accumulation:
     def sum_up(self) -> list[Op]:
         """Whose turn it is, how many updates there were, and the sums so far."""
         last = attrs(of=self.batches, at=self.batches - 1)
-        ops = [
-            Op("turn", (self.step,), (self.turn,), last, "optimizer"),
-            Op("ratio", (self.step,), (self.count,), attrs(by=self.batches), "optimizer"),
-        ]
+        ops = [Op("turn", (self.step,), (self.turn,), last, "optimizer")]
+        if any(self.reads_count(op) for op in self.program.region("update").ops):
+            by = attrs(by=self.batches)
+            ops.append(Op("ratio", (self.step,), (self.count,), by, "optimizer"))
         for op in self.trained:
             weight, origin = op.inputs[0], op.origin
             held, share, total = (
@@ -72,10 +72,13 @@ class _Accumulation:
             self.totals[weight], self.sums[held] = total, total
         return ops
 
+    def reads_count(self, op: Op) -> bool:
+        """Whether an op of the update asks for the number of updates; RMSprop does not."""
+        return op.kind not in ("increment", "range_test") and self.step in op.inputs
+
     def rule(self, region: Region, op: Op) -> tuple[Op, ...] | None:
         """Everything in the update but what counts or tests steps reads the count of updates."""
-        steps = ("increment", "range_test")
-        if region.name != "update" or op.kind in steps or self.step not in op.inputs:
+        if region.name != "update" or not self.reads_count(op):
             return None
         inputs = tuple(self.count if v is self.step else v for v in op.inputs)
         return (replace(op, inputs=inputs),)

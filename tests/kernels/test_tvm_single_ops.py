@@ -309,13 +309,15 @@ def test_sgd(shape: Shape, nesterov: bool, step: int) -> None:
 
 
 @pytest.mark.parametrize("size", [40, LLVM.streamed_bytes // 4 + 7])
-def test_sgd_without_momentum(size: int) -> None:
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("step", [0, 5])
+def test_sgd_without_momentum(size: int, nesterov: bool, step: int) -> None:
     group = Group()
     w, dw, m = (group.input(n, f32(size)) for n in ("w", "dw", "m"))
     count = group.input("step", TensorType((), I64))
     rest = [group.input(n, f32()) for n in ("lr", "momentum", "dampening", "decay")]
-    group.op("sgd", (w, dw, m, count, *rest), [w.type, w.type], nesterov=False, maximize=False)
-    given = {"step": 5, "lr": 0.1, "momentum": 0.0, "dampening": 0.5, "decay": 0.0}
+    group.op("sgd", (w, dw, m, count, *rest), [w.type, w.type], nesterov=nesterov, maximize=False)
+    given = {"step": step, "lr": 0.1, "momentum": 0.0, "dampening": 0.5, "decay": 0.0}
     got, want = single(group, random_inputs(group.inputs, given=given))
     for name in got:
         same(got[name], want[name])
@@ -339,6 +341,15 @@ def test_increment() -> None:
     n = group.input("n", TensorType((), I64))
     (y,) = group.op("increment", (n,), [n.type])
     got, want = single(group, random_inputs(group.inputs, given={"n": 2**33}))
+    same(got[y.name], want[y.name])
+
+
+@pytest.mark.parametrize("x", [0.0, -0.0, 1.0, -1e-40, np.inf, np.nan])
+def test_count_where(x: float) -> None:
+    group = Group()
+    n, where = group.input("n", TensorType((), I64)), group.input("x", f32())
+    (y,) = group.op("count_where", (n, where), [n.type])
+    got, want = single(group, random_inputs(group.inputs, given={"n": 2**33, "x": x}))
     same(got[y.name], want[y.name])
 
 

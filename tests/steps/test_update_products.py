@@ -75,7 +75,7 @@ def test_an_integer_update_is_that_of_sgd(name: str) -> None:
         if sgd:
             assert update.after(recipe).apply(made.train)
             continue
-        with pytest.raises(RecipeError, match="take torch.optim.SGD"):
+        with pytest.raises(RecipeError, match=r"take torch\.optim\.SGD"):
             update.after(recipe).apply(made.train)
 
 

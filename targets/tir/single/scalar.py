@@ -83,6 +83,14 @@ def tally(b: Buffers, spec: Single) -> None:
     code.store(b.outputs[0], i32(0), n + tir.Cast(dtype, bad))
 
 
+def count_where(b: Buffers, spec: Single) -> None:
+    """n + 1 where x is not 0."""
+    v, n = Vectors(b.code, 1), load(b.inputs[0], i32(0))
+    # Of the bits, so that NaN counts.
+    size = v.bits(load(b.inputs[1], i32(0))) & v.u(MAGNITUDE)
+    b.code.store(b.outputs[0], i32(0), n + tir.Cast(spec.inputs[0].dtype, size > v.u(0)))
+
+
 def ratio(b: Buffers, spec: Single) -> None:
     """n / by, rounded down; n is never below 0."""
     n, by = load(b.inputs[0], i32(0)), spec.op.int_attr("by")
@@ -179,6 +187,7 @@ SCALAR = {
     "running_average": running_average,
     "increment": increment,
     "tally": tally,
+    "count_where": count_where,
     "ratio": ratio,
     "turn": turn,
     "grad_scale_step": grad_scale_step,

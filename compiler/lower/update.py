@@ -70,7 +70,7 @@ class _Counters:
 
     def next(self, hyper: Mapping[str, Value]) -> list[tuple[Value, Value]]:
         """All of them one further, a group's where it has a momentum."""
-        kinds = [("increment", (v,)) for v in self.steps]
+        kinds: list[tuple[str, tuple[Value, ...]]] = [("increment", (v,)) for v in self.steps]
         for group, count in self.momenta.items():
             kinds.append(("count_where", (count, hyper[hyper_input(group, "momentum")])))
         return [(x[0], self.b.emit(k, x, [(f"{x[0].name}'", x[0].type)])[0]) for k, x in kinds]

@@ -393,14 +393,17 @@ def test_grad_scale_step(m: float, s: float) -> None:
 @pytest.mark.parametrize("s", [65536.0, 3.0, 2.0**-126, 2.0**127])
 @pytest.mark.parametrize("good", [0, 1, 2])
 @pytest.mark.parametrize("m", [0.0, 1.0, 3e38, np.inf, np.nan])
-def test_loss_scale_step(m: float, good: int, s: float) -> None:
+@pytest.mark.parametrize("loss", [-1.0, np.inf, np.nan])
+def test_loss_scale_step(loss: float, m: float, good: int, s: float) -> None:
     group = Group()
     scale, rest = group.input("s", f32()), group.input("x", TensorType((3, 9), F16))
-    count, largest = group.input("n", TensorType((), I64)), group.input("m", f32())
+    count = group.input("n", TensorType((), I64))
+    lost, largest = group.input("loss", f32()), group.input("m", f32())
     options = {"growth": 2.0, "backoff": 0.3, "interval": 3}
     results = [f32(), count.type]
-    made = group.op("loss_scale_step", (scale, count, rest, largest), results, **options)
-    got, want = single(group, random_inputs(group.inputs, given={"s": s, "m": m, "n": good}))
+    made = group.op("loss_scale_step", (scale, count, lost, rest, largest), results, **options)
+    given = {"s": s, "m": m, "n": good, "loss": loss}
+    got, want = single(group, random_inputs(group.inputs, given=given))
     for y in made:
         same(got[y.name], want[y.name])
     assert np.isfinite(1 / got[made[0].name].numbers)

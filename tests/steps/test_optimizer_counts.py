@@ -19,7 +19,7 @@ from quatrain.compiler.errors import InputError
 from quatrain.compiler.ir import OPTIMIZER_STEP, STEP
 
 from . import test_gates
-from .test_optimizers import OPTIMIZERS, batches, network, same, train
+from .test_optimizers import OPTIMIZERS, Network, batches, network, same, train
 
 pytestmark = pytest.mark.torch
 TARGETS = ("reference", pytest.param("cpu", marks=pytest.mark.tvm))
@@ -151,7 +151,7 @@ def twins(name: str, **more: Any) -> tuple[Any, nn.Module, tuple[torch.optim.Opt
 @pytest.mark.parametrize("sequence", SEQUENCES)
 @pytest.mark.parametrize("name", MOMENTA)
 def test_momenta_that_come_and_go_equal_torch(name: str, sequence: str, target: str) -> None:
-    momenta = SEQUENCES[sequence]
+    momenta: tuple[float, ...] = SEQUENCES[sequence]
     if name == "rmsprop" and not momenta[0]:
         momenta = momenta[momenta.index(max(momenta)) :]  # torch makes the buffer at first or never
     step, other, optimizers = twins(name, target=target)
@@ -194,7 +194,7 @@ def test_dampening_of_accumulated_steps_begins_with_the_buffer(target: str) -> N
 def test_groups_have_buffers_of_their_own() -> None:
     model, other = network(), network()
 
-    def made(m: nn.Module) -> torch.optim.Optimizer:
+    def made(m: Network) -> torch.optim.Optimizer:
         groups = [{"params": m.a.parameters(), "momentum": 0.9}, {"params": m.b.parameters()}]
         return torch.optim.SGD(groups, lr=0.1, dampening=0.3)
 

@@ -19,7 +19,7 @@ MOMENTUM, START = 0.1, 8.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Running:
+class _Magnitude:
     """The running magnitude of a layer's data, and that of this step."""
 
     layer: str
@@ -35,7 +35,7 @@ class LargestMagnitudes:
         updates = any(r.name == "update" for r in program.regions)
         counters = [v for v in program.state if v.name == STEP and updates]
         self.steps = next(iter(counters), None)
-        self.running: list[_Running] = []
+        self.running: list[_Magnitude] = []
         self.first = Value(unused("largest.first", taken), SCALAR)
 
     def of(self, x: Value, layer: str, name: str) -> tuple[list[Op], Value | None]:
@@ -44,14 +44,14 @@ class LargestMagnitudes:
             return [], None
         kept = self._new(layer, f"{name}.largest")
         if not self.training:
-            self.running.append(_Running(layer, kept, kept))
+            self.running.append(_Magnitude(layer, kept, kept))
             return [], kept
         now = self._new(layer, f"{name}.amax")
         ops = [Op("amax", (x,), (now,), origin=layer)]
         if not self.running:  # ahead of the update, where steps are those of the optimizer
             assert self.steps is not None
             ops.append(Op("turn", (self.steps,), (self.first,), attrs(of=0, at=0), layer))
-        self.running.append(_Running(layer, kept, now))
+        self.running.append(_Magnitude(layer, kept, now))
         return ops, now
 
     def carried(self, program: Program) -> Program:

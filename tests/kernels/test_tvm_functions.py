@@ -292,3 +292,20 @@ def test_rmsprop(shape: Shape, momentum: float) -> None:
     got, want = single(group, random_inputs(group.inputs, given=numbers), lambda v: Order.ROWS)
     for value in made:
         same(got[value.name], want[value.name])
+
+
+def test_increment() -> None:
+    group = Group()
+    n = group.input("n", TensorType((), I64))
+    (y,) = group.op("increment", (n,), [n.type])
+    got, want = single(group, random_inputs(group.inputs, given={"n": 2**33}))
+    same(got[y.name], want[y.name])
+
+
+@pytest.mark.parametrize("x", [0.0, -0.0, 1.0, -1e-40, np.inf, np.nan])
+def test_count_where(x: float) -> None:
+    group = Group()
+    n, where = group.input("n", TensorType((), I64)), group.input("x", f32())
+    (y,) = group.op("count_where", (n, where), [n.type])
+    got, want = single(group, random_inputs(group.inputs, given={"n": 2**33, "x": x}))
+    same(got[y.name], want[y.name])

@@ -336,23 +336,6 @@ def test_running_statistics() -> None:
             same(got[name], want[name])
 
 
-def test_increment() -> None:
-    group = Group()
-    n = group.input("n", TensorType((), I64))
-    (y,) = group.op("increment", (n,), [n.type])
-    got, want = single(group, random_inputs(group.inputs, given={"n": 2**33}))
-    same(got[y.name], want[y.name])
-
-
-@pytest.mark.parametrize("x", [0.0, -0.0, 1.0, -1e-40, np.inf, np.nan])
-def test_count_where(x: float) -> None:
-    group = Group()
-    n, where = group.input("n", TensorType((), I64)), group.input("x", f32())
-    (y,) = group.op("count_where", (n, where), [n.type])
-    got, want = single(group, random_inputs(group.inputs, given={"n": 2**33, "x": x}))
-    same(got[y.name], want[y.name])
-
-
 @pytest.mark.parametrize("shape", [(16, 3, 3, 3), (5, 33), (300, 70)])
 @pytest.mark.parametrize("per_channel", [False, True])
 @pytest.mark.parametrize("factors", [(12.035, 12.03), (1.0, 5.0)])

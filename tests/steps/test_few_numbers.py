@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -19,18 +20,19 @@ pytestmark = pytest.mark.torch
 TARGETS = ("reference", pytest.param("cpu", marks=pytest.mark.tvm))
 
 
-def compiled(model: nn.Module, x: Tensor, y: Tensor, recipe: str = "sbm8", **more: Any) -> Any:
-    settings = {"loss": mse_loss, "lr": 0.0, "target": "reference"} | more
-    sgd = torch.optim.SGD(model.parameters(), lr=settings["lr"], momentum=0.9)
-    return quatrain.compile(
-        model,
-        settings["loss"],
-        (x, y),
-        sgd,
-        recipe=recipe,
-        target=settings["target"],
-        options=settings.get("options"),
-    )
+def compiled(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    recipe: str = "sbm8",
+    *,
+    loss: Callable[[Tensor, Tensor], Tensor] = mse_loss,
+    lr: float = 0.0,
+    target: str = "reference",
+    options: Mapping[str, object] | None = None,
+) -> Any:
+    sgd = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
+    return quatrain.compile(model, loss, (x, y), sgd, recipe=recipe, target=target, options=options)
 
 
 class Normed(nn.Module):

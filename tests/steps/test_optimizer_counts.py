@@ -195,7 +195,10 @@ def test_groups_have_buffers_of_their_own() -> None:
     model, other = network(), network()
 
     def made(m: Network) -> torch.optim.Optimizer:
-        groups = [{"params": m.a.parameters(), "momentum": 0.9}, {"params": m.b.parameters()}]
+        groups: list[dict[str, Any]] = [
+            {"params": m.a.parameters(), "momentum": 0.9},
+            {"params": m.b.parameters()},
+        ]
         return torch.optim.SGD(groups, lr=0.1, dampening=0.3)
 
     optimizers = made(model), made(other)

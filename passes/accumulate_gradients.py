@@ -4,8 +4,8 @@
     in the last of ``batches`` steps    the optimizer runs on total; accumulated' = 0
     in the others                       accumulated' = total; what the optimizer makes stays
 
-Running statistics, gradient scales and random masks change in every step. The optimizer's own count
-is that of its updates.
+Running statistics, gradient scales and random masks change in every step. Turns are those of the
+program's own steps; the optimizer's count is that of its updates, those of before it included.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import replace
 import networkx as nx
 
 from ..compiler.formats import F32
-from ..compiler.ir import STEP, Op, Program, Region, Value, attrs, unused
+from ..compiler.ir import OPTIMIZER_STEP, STEP, Op, Program, Region, Value, attrs, unused
 from ..compiler.ir.analysis import graph
 from ..compiler.types import TensorType
 from .parts.optimized import gradient, updates, widened, with_gradients
@@ -56,10 +56,10 @@ class _Accumulation:
     def sum_up(self) -> list[Op]:
         """Whose turn it is, how many updates there were, and the sums so far."""
         last = attrs(of=self.batches, at=self.batches - 1)
-        ops = [
-            Op("turn", (self.step,), (self.turn,), last, "optimizer"),
-            Op("ratio", (self.step,), (self.count,), attrs(by=self.batches), "optimizer"),
-        ]
+        ops = [Op("turn", (self.step,), (self.turn,), last, "optimizer")]
+        if any(self.reads_count(op) for op in self.program.region("update").ops):
+            by = attrs(by=self.batches)
+            ops.append(Op("ratio", (self.step,), (self.count,), by, "optimizer"))
         for op in self.trained:
             weight, origin = op.inputs[0], op.origin
             held, share, total = (
@@ -72,11 +72,27 @@ class _Accumulation:
             self.totals[weight], self.sums[held] = total, total
         return ops
 
+    def reads_count(self, op: Op) -> bool:
+        """Whether an op of the update asks for the number of updates; RMSprop does not."""
+        return op.kind not in ("increment", "range_test") and self.step in op.inputs
+
+    def counter(self, op: Op) -> tuple[Op, ...] | None:
+        """A count of the optimizer's own goes on in its turn alone; None for any other op."""
+        if op.kind == "increment" and op.inputs[0].name == OPTIMIZER_STEP:
+            return (replace(op, kind="count_where", inputs=(op.inputs[0], self.turn)),)
+        if op.kind != "count_where":
+            return None
+        count, where = op.inputs
+        both = Value(unused(f"{count.name}.turn", self.taken), where.type)
+        product = Op("mul", (where, self.turn), (both,), origin=op.origin)
+        return (product, replace(op, inputs=(count, both)))
+
     def rule(self, region: Region, op: Op) -> tuple[Op, ...] | None:
         """Everything in the update but what counts or tests steps reads the count of updates."""
-        steps = ("increment", "range_test")
-        if region.name != "update" or op.kind in steps or self.step not in op.inputs:
+        if region.name != "update":
             return None
+        if not self.reads_count(op):
+            return self.counter(op)
         inputs = tuple(self.count if v is self.step else v for v in op.inputs)
         return (replace(op, inputs=inputs),)
 

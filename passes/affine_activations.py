@@ -6,7 +6,12 @@ NeurIPS 2020).
 
     sbm_act_range   range in training                            in evaluation
     sample_mean     means over the samples of their extremes     running means of these
+                    of fewer than 16 numbers: extremes of        the same
+                    the batch
     extreme         extremes of the batch                        the same
+
+The rule for few numbers is ours: a sample of one number has no range, and means over small samples
+lie well inside of the data.
 
 The gradient passes everywhere, also where a value lies outside of the range.
 """

@@ -4,6 +4,8 @@ Polyak and Juditsky, "Acceleration of Stochastic Approximation by Averaging" (SI
 Optim. 30, 1992); in this form Tarvainen and Valpola, "Mean Teachers" (NeurIPS 2017), section 2.
 
     average' = average + (1 - decay) * (weight' - average)        the first step starts it: weight'
+
+The average of an optimizer that has taken steps before starts from the weights as they are.
 """
 
 from __future__ import annotations
@@ -11,9 +13,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..compiler.formats import F32
-from ..compiler.ir import STEP, Attr, Op, Program, Value, attrs, unused
+from ..compiler.ir import Attr, Op, Program, Value, attrs, unused
 from ..compiler.types import TensorType
-from .parts.optimized import updates, widened
+from .parts.optimized import optimizer_steps, updates, widened
 from .parts.options import require
 
 AVERAGE = ".average"  # the end of a state's name
@@ -26,9 +28,8 @@ def average_weights(program: Program, *, decay: float = 0.999) -> Program:
     if not trained:
         return program.done("average_weights")
     taken, ops, pairs = program.names(), list[Op](), list[tuple[Value, Value]]()
-    (step,) = (v for v in program.state if v.name == STEP)
     first = Value(unused("average.first", taken), TensorType((), F32))
-    ops.append(Op("turn", (step,), (first,), attrs(of=0, at=0), "optimizer"))
+    ops.append(Op("turn", (optimizer_steps(program),), (first,), attrs(of=0, at=0), "optimizer"))
     for op in trained:
         new = _AverageOps(op, taken, ops)
         average = Value(unused(f"{op.inputs[0].name}{AVERAGE}", taken), op.inputs[0].type)

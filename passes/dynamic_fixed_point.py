@@ -5,8 +5,9 @@ ICLR 2018), section 3.
 
     Es = floor(log2 max |x|) - (P - 2)      code = rint(x / 2^Es), within +-(2^(P - 1) - 1)
 
-    operand                  codes (P = 16)   exponent
-    activation, weight, dY   int16            anew in every step
+    operand         codes (P = 16)   exponent
+    weight, dY      int16            anew in every step
+    activation      int16            anew in every step; in evaluation that of a running max |x|
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from ..compiler.formats import INT16, INTS
 from ..compiler.ir import Op, Program, Region, Value
 from ..compiler.ir.ops import FORWARD_GEMMS, GEMMS, INPUT_GRADS
 from ..compiler.types import Scale
+from .parts.largest import LargestMagnitudes
 from .parts.order import Makes, placed
 from .parts.select import quantized
 from .parts.shift import Shifts, below
@@ -40,6 +42,7 @@ def dynamic_fixed_point(
     format_ = INT16 if bits == 16 else INTS[bits]
     top = below(2.0 ** (bits - 1))
     chosen, shifts = quantized(program, exempt), Shifts(program.names())
+    largest, data = LargestMagnitudes(program, shifts.taken), _of_inputs(program)
     codes: dict[Value, Value] = {}
 
     def rule(region: Region, op: Op) -> tuple[Op, ...] | None:
@@ -49,8 +52,21 @@ def dynamic_fixed_point(
         for v, name in zip(op.inputs, NAMES[op.kind], strict=True):
             plain = v.type.format.is_carrier and v.type.scale is Scale.NONE
             if plain and v not in codes:
-                ops, codes[v] = shifts.rounded(op.origin, v, name, top, format_)
+                limit: Value | None = None
+                if region.name == "forward" and v.name in data:
+                    ops, limit = largest.of(v, op.origin, name)
+                    ahead += ops
+                ops, codes[v] = shifts.rounded(op.origin, v, name, top, format_, limit)
                 ahead += ops
         return (*ahead, replace(op, inputs=tuple(codes.get(v, v) for v in op.inputs)))
 
-    return program.rewrite(rule, by="dynamic_fixed_point")
+    return largest.carried(program.rewrite(rule, by="dynamic_fixed_point"))
+
+
+def _of_inputs(program: Program) -> set[str]:
+    """Names of the forward values that follow from the batch: data, no weights."""
+    found = {v.name for v in program.inputs}
+    for op in program.region("forward").ops:
+        if any(v.name in found for v in op.inputs):
+            found.update(v.name for v in op.results)
+    return found

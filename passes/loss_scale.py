@@ -7,9 +7,12 @@ form of torch.amp's GradScaler and NVIDIA's Apex.
     weight gradients         times 1/scale, in f32, ahead of clipping and of the optimizer
     dynamic                  after a step with an infinite or NaN gradient: scale times backoff
                              after ``interval`` good steps in a row: scale times growth
+                             after a step whose loss is none: as it was, whatever the gradient
     static                   the scale stays
 
-A step with such a gradient changes nothing but the scale; that is what ``skip_nonfinite`` does.
+A step with such a gradient changes nothing but the scale; that is what ``skip_nonfinite`` does. The
+loss is made of unscaled numbers: where a batch without labels, or an overflow in forward, leaves no
+finite one, another scale would not help.
 """
 
 from __future__ import annotations
@@ -58,7 +61,7 @@ def loss_scale(
         Op("constant", (), (one,), attrs(value=1.0), LOSS),
         Op("div", (one, scale), (inverse,), origin=LOSS),
     ]
-    out, seen = watched(_scaled(program, trained, scale, inverse, ahead, taken))
+    out, seen = watched(_scaled(program, trained, scale, inverse, ahead, taken), statistics=False)
     after = (
         _scalar("loss_scale.next", taken),
         Value(unused("loss_scale.good.next", taken), good.type),

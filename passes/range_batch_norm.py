@@ -10,6 +10,9 @@
     paper            1 / sqrt(2 ln n)           1.74
     code             0.540208 / sqrt(2 ln n)    0.94
 
+A chunk has at least 16 numbers, where there are as many: of two or three numbers that happen to be
+near each other the deviation would be near 0, and y huge.
+
 The gradient flows through the mean and through the first of equal extremes of each chunk. Input and
 output gradient are affine codes, the latter rounded stochastically; both are decoded to compute.
 """
@@ -24,7 +27,7 @@ from ..compiler.formats import F32, I32
 from ..compiler.ir import Attr, Op, Program, Region, Value, attrs
 from ..compiler.ir.analysis import is_training
 from ..compiler.types import TensorType
-from .parts.affine import Quantizers, Ranges, check_momentum
+from .parts.affine import LEAST_NUMBERS, Quantizers, Ranges, check_momentum
 from .parts.draws import seed_and_step, with_seed
 from .parts.names import words
 from .parts.options import require
@@ -54,8 +57,9 @@ def range_batch_norm(
     """Rewrite the batch norms of a program; ``range_bn=false`` leaves them alone.
 
     ``chunks`` is the largest number of chunks: taken is the largest divisor of the numbers of a
-    channel up to it. ``range_bn_bits=0`` leaves data and gradients as they are. Running variances
-    become those of s^2. The range of an input runs as that of an activation does.
+    channel up to it that leaves each chunk at least 16, and one chunk of fewer.
+    ``range_bn_bits=0`` leaves data and gradients as they are. Running variances become those of
+    s^2. The range of an input runs as that of an activation does.
     """
     require(chunks >= 1, f"chunks={chunks} of range_batch_norm is not at least 1")
     check_momentum(range_momentum)
@@ -248,7 +252,8 @@ def _swapped(type_: TensorType) -> TensorType:
 
 
 def _chunks(type_: TensorType, most: int, layer: str) -> int:
-    """Into how many chunks of at least two numbers a channel is cut."""
+    """Into how many chunks a channel is cut, each of enough numbers for a range."""
     count = type_.elements // type_.shape[1]
     require(count > 1, f"{layer}: a range needs more than one number in a channel; it has {count}")
-    return max(d for d in range(1, most + 1) if count % d == 0 and count // d > 1)
+    cuts = (d for d in range(2, most + 1) if count % d == 0 and count // d >= LEAST_NUMBERS)
+    return max(cuts, default=1)

@@ -8,7 +8,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, cast
 
 from ..compiler.errors import UsageError
-from ..compiler.ir import STEP
+from ..compiler.ir import OPTIMIZER_STEP
 from ..passes.average_weights import AVERAGE
 from ..passes.recipe import Recipe
 
@@ -47,7 +47,7 @@ class Update:
     def begin(self, step: Step) -> None:
         """Start averages from the weights where torch's optimizer has taken steps before."""
         state = step.state
-        if self.average and int(state[STEP]) > 0:
+        if self.average and OPTIMIZER_STEP in state:
             kept = {k: k.removesuffix(AVERAGE) for k in state if k.endswith(AVERAGE)}
             step.load_state({k: state[name] for k, name in kept.items() if name in state})
 

@@ -144,7 +144,7 @@ def cross_entropy(
     shape = (-1, *(1,) * (logs.dim() - 2))
     counts = known if weight is None else known * weight.reshape(shape)
     every = logs if weight is None else logs * weight.reshape(shape)
-    smooth = -every.sum(1) * known.sum(1)
+    smooth = torch.where(known.sum(1) != 0, -every.sum(1), 0.0)
     smooth = smooth.squeeze(0) if single and how == "none" else smooth
     if how != "none":
         smooth = smooth.sum() / (counts.sum() if how == "mean" else 1.0)

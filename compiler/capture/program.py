@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from ..errors import CaptureError, InputError
-from ..ir import STEP, Program
-from ..ir.optimizers import OptimizerSpec
+from ..ir import OPTIMIZER_STEP, Program
+from ..ir.optimizers import OptimizerSpec, kept_name, momentum_steps
 from ..lower.builder import FORMAT_OF, FORMAT_WITHIN
 from ..lower.programs import Lowered, lower_evaluation, lower_training
 from .attached import check_hooks, check_model
@@ -64,10 +64,12 @@ def capture(
     for name, tensor in tensors.items():
         _check_tensor(f"{name} of the model", tensor, FORMAT_WITHIN)
     joint = trace_training(model, loss, batch, spec.group_of().keys())
-    lowered = lower_training(joint, spec)
+    kept, steps = kept_tensors(optimizer, spec, model)
+    lowered = lower_training(joint, spec, stepped=steps > 0)
     evaluation = lower_evaluation(trace_evaluation(model, batch[:-1]))
     state = {lowered.names[name]: _numbers(t) for name, t in tensors.items()}
-    state |= _optimizer_state(lowered, {*tensors}, *kept_tensors(optimizer, spec, model))
+    counts = {OPTIMIZER_STEP: steps, **_momentum_steps(spec, kept)}
+    state |= _optimizer_state(lowered, {*tensors}, kept, counts)
     keys = {id(t): lowered.names[name] for name, t in tensors.items()}
     model_state = {
         key: keys[id(t)] for key, t in model.state_dict(keep_vars=True).items() if id(t) in keys
@@ -76,19 +78,32 @@ def capture(
 
 
 def _optimizer_state(
-    lowered: Lowered, known: set[str], kept: Mapping[str, np.ndarray], steps: int
+    lowered: Lowered,
+    known: set[str],
+    kept: Mapping[str, np.ndarray],
+    counts: Mapping[str, int],
 ) -> dict[str, np.ndarray]:
-    """What the optimizer keeps, zeros or of earlier steps, and the step counter."""
+    """What the optimizer keeps, zeros or of earlier steps, and the counters; others start at 0."""
     names = {value: name for name, value in lowered.names.items()}
     state: dict[str, np.ndarray] = {}
     for value in lowered.program.state:
         name = names[value.name]
-        if name == STEP:
-            state[value.name] = np.array(steps, np.int64)
-        elif name not in known and value.name not in lowered.program.initial:
+        if name in known or value.name in lowered.program.initial:
+            continue
+        if value.type.format.is_index:
+            state[value.name] = np.array(counts.get(name, 0), np.int64)
+        else:
             fresh = np.zeros(value.type.shape, np.float32)
             state[value.name] = kept.get(name, fresh)
     return state
+
+
+def _momentum_steps(spec: OptimizerSpec, kept: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """1 for a group with momentum buffers, 0 for one without: torch counts no more."""
+    return {
+        momentum_steps(i): int(any(kept_name(p, "momentum") in kept for p in group.parameters))
+        for i, group in enumerate(spec.groups)
+    }
 
 
 def _check_batch(example: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:

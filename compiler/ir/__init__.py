@@ -2,6 +2,7 @@
 
 from .program import (
     NO_ATTRS,
+    OPTIMIZER_STEP,
     REGIONS,
     SEED,
     STEP,
@@ -18,6 +19,7 @@ from .program import (
 
 __all__ = [
     "NO_ATTRS",
+    "OPTIMIZER_STEP",
     "REGIONS",
     "SEED",
     "STEP",

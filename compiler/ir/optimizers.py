@@ -82,6 +82,14 @@ class OptimizerSpec:
     kind: str
     groups: tuple[ParameterGroup, ...]
 
+    def counts_momenta(self, group: int) -> bool:
+        """Whether a group needs to know if its momentum buffers exist.
+
+        SGD makes them in the first step with a momentum, of the undamped gradient. Without
+        dampening a buffer of zeros comes to the same.
+        """
+        return self.kind == "sgd" and self.groups[group].numbers["dampening"] != 0.0
+
     @property
     def of(self) -> Kind:
         """The kind."""
@@ -123,6 +131,13 @@ class OptimizerSpec:
                         f"{flag} of parameter group {i} was {before} when the step "
                         f"was compiled and is {bool(group[flag])}; compile it again"
                     )
+            # Nothing counts then whether a buffer was there before the dampening.
+            none = self.kind == "sgd" and not (then.numbers["momentum"] or self.counts_momenta(i))
+            if none and group["dampening"]:
+                raise InputError(
+                    f"dampening of parameter group {i} was 0 and so was its momentum when the step "
+                    f"was compiled, and is {group['dampening']}; compile it again"
+                )
         return {
             hyper_input(i, key): float(read(group))
             for i, group in enumerate(now)
@@ -134,6 +149,11 @@ class HasGroups(Protocol):
     """A ``torch.optim`` optimizer, of which only the groups matter here."""
 
     param_groups: list[dict[str, Any]]
+
+
+def momentum_steps(group: int) -> str:
+    """Name of the state that counts the steps in which a group had a momentum."""
+    return f"group{group}.momentum.steps"
 
 
 def hyper_input(group: int, key: str) -> str:

@@ -22,6 +22,8 @@ NO_ATTRS: Mapping[str, Attr] = MappingProxyType({})
 REGIONS = ("forward", "backward", "update")
 # State that counts steps, and that stochastic choices start from.
 STEP, SEED = "step", "generator.seed"
+# State: the steps of an optimizer that had taken some before; ``step`` counts those of the program.
+OPTIMIZER_STEP = "optimizer.step"
 
 
 def show_attr(value: Attr) -> str:

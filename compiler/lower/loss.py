@@ -138,7 +138,9 @@ def _weighted_nll_backward(b: Builder, call: Call) -> None:
         dim = _class_dim(shape)
         rate = viewed(b, rate, (*shape[:dim], 1, *shape[dim + 1 :]))
     elif _word(reduction) == "mean":
+        none = b.one("compare_to", (b.of(total),), "none", (), relation="eq", value=0.0)
         rate = b.one("div", (rate, b.of(total)), "rate", ())
+        rate = b.one("masked", (none, rate), "rate", (), value=0.0)
     dy = b.one("mul", (hot, broadcast(b, rate, shape)), "nll_loss.dx", shape)
     b.bind(call, scaled(b, dy, -1.0))
 

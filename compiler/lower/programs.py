@@ -52,8 +52,11 @@ class Lowered:
     names: Mapping[str, str]
 
 
-def lower_training(joint: Joint, optimizer: OptimizerSpec) -> Lowered:
-    """The training step: loss, gradients, running statistics and one update per parameter."""
+def lower_training(joint: Joint, optimizer: OptimizerSpec, *, stepped: bool = False) -> Lowered:
+    """The training step: loss, gradients, running statistics and one update per parameter.
+
+    ``stepped``: whether the optimizer has taken steps before.
+    """
     b = Builder()
     batch = _batch(b, joint, with_target=True)
     hyper = declare_hyper(b, optimizer)
@@ -69,7 +72,7 @@ def lower_training(joint: Joint, optimizer: OptimizerSpec) -> Lowered:
         )
     pairs = [(b.state[name], b.of(t)) for name, t in joint.mutations.items()]
     gradients = [(name, b.of(t)) for name, t in joint.gradients]
-    pairs += update(b, optimizer, gradients, hyper)
+    pairs += update(b, optimizer, gradients, hyper, stepped=stepped)
     pairs = [(old, new) for old, new in pairs if old is not new]
     regions = ("forward", "backward", "update")
     inputs = (*batch, *hyper.values())

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ..ir import STEP, Value
-from ..ir.optimizers import OptimizerSpec, hyper_input, kept_name
+from ..ir import OPTIMIZER_STEP, STEP, Value
+from ..ir.optimizers import OptimizerSpec, hyper_input, kept_name, momentum_steps
 from .builder import Builder, f32
 from .joint import module_of
 
@@ -20,15 +20,17 @@ def update(
     spec: OptimizerSpec,
     gradients: Sequence[tuple[str, Value]],
     hyper: Mapping[str, Value],
+    *,
+    stepped: bool,
 ) -> list[tuple[Value, Value]]:
-    """Append one update for each parameter with a gradient, then the step counter.
+    """Append one update for each parameter with a gradient, then the counters.
 
     Gradients of a parameter that occurs more than once are summed. Returns the pairs of state and
-    next state; declares what the optimizer keeps, and ``step``, as state.
+    next state; declares what the optimizer keeps, and the counters, as state. An optimizer that has
+    ``stepped`` before has a count of its own beside ``step``, which starts with the program.
     """
-    step = b.counted(STEP)
+    counters = _Counters(b, spec, stepped)
     b.region, kind = "update", spec.of
-    count = (step,) if kind.counts else ()
     pairs: list[tuple[Value, Value]] = []
     for name, gradient in _summed(b, gradients):
         group = spec.group_of()[name]
@@ -36,6 +38,7 @@ def update(
         b.origin = module_of(name)
         kept = [_kept(b, name, key) for key in kind.kept.values()]
         inputs = [hyper[hyper_input(group, key)] for key in kind.numbers]
+        count = (counters.of(group),) if kind.counts else ()
         last = name.rpartition(".")[2]
         parts = [last, *(f"{last}.{key}" for key in kind.kept.values())]
         made = b.emit(
@@ -46,8 +49,31 @@ def update(
         )
         pairs += zip((weight, *kept), made, strict=True)
     b.origin = "optimizer"
-    pairs.append((step, b.emit("increment", (step,), [(f"{STEP}'", step.type)])[0]))
-    return pairs
+    return [*pairs, *counters.next(hyper)]
+
+
+class _Counters:
+    """What counts steps: of the program, of an optimizer that has stepped, of groups' momenta."""
+
+    def __init__(self, b: Builder, spec: OptimizerSpec, stepped: bool) -> None:
+        self.b, self.spec = b, spec
+        self.steps = [b.counted(name) for name in (STEP, *([OPTIMIZER_STEP] if stepped else []))]
+        self.momenta: dict[int, Value] = {}
+
+    def of(self, group: int) -> Value:
+        """What the updates of a group read."""
+        if not self.spec.counts_momenta(group):
+            return self.steps[-1]
+        if group not in self.momenta:
+            self.momenta[group] = self.b.counted(momentum_steps(group))
+        return self.momenta[group]
+
+    def next(self, hyper: Mapping[str, Value]) -> list[tuple[Value, Value]]:
+        """All of them one further, a group's where it has a momentum."""
+        kinds: list[tuple[str, tuple[Value, ...]]] = [("increment", (v,)) for v in self.steps]
+        for group, count in self.momenta.items():
+            kinds.append(("count_where", (count, hyper[hyper_input(group, "momentum")])))
+        return [(x[0], self.b.emit(k, x, [(f"{x[0].name}'", x[0].type)])[0]) for k, x in kinds]
 
 
 def _kept(b: Builder, parameter: str, key: str) -> Value:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...compiler.ir import Op, Program, Value, attrs, unused
+from ...compiler.ir import OPTIMIZER_STEP, STEP, Op, Program, Value, attrs, unused
 from ...compiler.ir.ops import Trait, has
 from ...compiler.ir.optimizers import KINDS
 from ...compiler.types import TensorType
@@ -47,6 +47,9 @@ def added_update(
     # An update reads weight, gradient, what the optimizer keeps, the rest; its decay comes last.
     many, ops = len(model.results) - 1, list[Op]()
     shared, weight_decay = model.inputs[2 + many : -1], model.inputs[-1]
+    # What an added parameter keeps is as old as the program.
+    life = {v.name: v for v in program.state if v.name == STEP}
+    shared = tuple(life[STEP] if v.name == OPTIMIZER_STEP else v for v in shared)
     if decay is not None:
         weight_decay = new("decay", weight_decay.type)
         constant = attrs(value=float(decay))

@@ -22,13 +22,16 @@ from .optimized import gradient, updates
 FEW = 4096
 
 
-def watched(program: Program) -> tuple[Program, tuple[Value, ...]]:
+def watched(program: Program, *, statistics: bool = True) -> tuple[Program, tuple[Value, ...]]:
     """Numbers that are all finite exactly if the step may be applied, and the program with the
     reductions that they take. A program that another pass has asked for them has them already.
+
+    The loss is the first of them; without ``statistics`` the others are of gradients alone.
     """
     looked = _Looking(program)
     trained = updates(program, clips=True)
-    numbers = dict.fromkeys((program.outputs[0], *looked.gradients(trained), *looked.statistics()))
+    kept = looked.statistics() if statistics else []
+    numbers = dict.fromkeys((program.outputs[0], *looked.gradients(trained), *kept))
     seen = dict.fromkeys(looked.small(v) for v in numbers)
     for region, ops in looked.ops.items():
         program = program.append(region, tuple(ops))

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import networkx as nx
 
-from ...compiler.ir import Op, Program, Region, Value, attrs, unused
+from ...compiler.ir import OPTIMIZER_STEP, STEP, Op, Program, Region, Value, attrs, unused
 from ...compiler.ir.analysis import graph
 from ...compiler.ir.ops import Trait, has
 
@@ -21,6 +21,12 @@ def updates(program: Program, *, clips: bool = False) -> tuple[Op, ...]:
     ops = regions["update"].ops if "update" in regions else ()
     given = set(program.inputs)
     return tuple(op for op in ops if has(op, Trait.UPDATE) and (clips or op.inputs[-1] in given))
+
+
+def optimizer_steps(program: Program) -> Value:
+    """The count of the optimizer's steps: its own where it had taken some before the program's."""
+    known = {v.name: v for v in program.state}
+    return known.get(OPTIMIZER_STEP) or known[STEP]
 
 
 def gradient(op: Op) -> Value:

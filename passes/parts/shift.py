@@ -36,8 +36,13 @@ class Shifts:
         self.taken = taken
         self.one: Value | None = None
 
-    def scaled(self, layer: str, x: Value, name: str, top: float) -> tuple[list[Op], Value, Value]:
-        """The ops, the factor s and x s; s is 1 where x is all 0 or not finite."""
+    def scaled(
+        self, layer: str, x: Value, name: str, top: float, largest: Value | None = None
+    ) -> tuple[list[Op], Value, Value]:
+        """The ops, the factor s and x s; s is 1 where x is all 0 or not finite.
+
+        ``largest`` is the magnitude that s follows from, where it is not that of x itself.
+        """
         ops: list[Op] = []
         if self.one is None:
             self.one = Value(unused("one", self.taken), SCALAR)
@@ -46,15 +51,21 @@ class Shifts:
         made = TensorType(x.type.shape, x.type.format, Scale.POW2)
         scaled = Value(unused(part(layer, f"{name}.scaled"), self.taken), made)
         how = attrs(top=top, always=True)
-        ops.append(Op("grad_scale_init", (self.one, x), (s,), how, layer))
+        ops.append(Op("grad_scale_init", (self.one, largest or x), (s,), how, layer))
         ops.append(Op("grad_scale", (x, s), (scaled,), origin=layer))
         return ops, s, scaled
 
     def rounded(
-        self, layer: str, x: Value, name: str, top: float, format_: Format
+        self,
+        layer: str,
+        x: Value,
+        name: str,
+        top: float,
+        format_: Format,
+        largest: Value | None = None,
     ) -> tuple[list[Op], Value]:
         """The ops and the codes of x, to nearest even, saturating."""
-        ops, _, scaled = self.scaled(layer, x, name, top)
+        ops, _, scaled = self.scaled(layer, x, name, top, largest)
         made = TensorType(x.type.shape, format_, Scale.POW2)
         codes = Value(unused(part(layer, f"{name}q"), self.taken), made)
         return [*ops, Op("cast", (scaled,), (codes,), origin=layer)], codes

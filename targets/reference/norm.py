@@ -88,6 +88,11 @@ def tally(op: Op, n: Array, *x: Array) -> Array:
     return n if all(np.isfinite(v).all() for v in x) else n + 1
 
 
+def count_where(op: Op, n: Array, x: Array) -> Array:
+    """n + 1 where x is not 0, else n."""
+    return n + 1 if x != 0 else n
+
+
 def ratio(op: Op, n: Array) -> Array:
     """Rounded down."""
     return n // op.int_attr("by")
@@ -111,4 +116,5 @@ NORM: dict[str, Meaning] = {
     "running_average": on_numbers(running_average),
     "increment": on_numbers(increment),
     "tally": on_numbers(tally),
+    "count_where": on_numbers(count_where),
 }

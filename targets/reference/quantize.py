@@ -169,8 +169,13 @@ def rescale(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
     return (Tensor(op.result.type, q.data, q.scale * factor.numbers),)
 
 
-def loss_scale_step(op: Op, s: Array, good: Array, *x: Array) -> tuple[Array, ...]:
-    """The rule of torch.amp's GradScaler; 2^-126 is the least scale whose inverse is finite."""
+def loss_scale_step(op: Op, s: Array, good: Array, loss: Array, *x: Array) -> tuple[Array, ...]:
+    """The rule of torch.amp's GradScaler; 2^-126 is the least scale whose inverse is finite.
+
+    No scale of gradients makes a loss finite, so that such a step says nothing about it.
+    """
+    if not np.isfinite(loss):
+        return s, good
     growth, backoff = (np.float32(op.float_attr(k)) for k in ("growth", "backoff"))
     if not all(np.isfinite(v).all() for v in x):
         return np.maximum(s * backoff, LEAST_LOSS_SCALE), np.zeros_like(good)

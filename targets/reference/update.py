@@ -20,15 +20,17 @@ def sgd(
     dampening: Array,
     weight_decay: Array,
 ) -> tuple[Array, ...]:
-    """Without momentum, as in the first step, the buffer is the gradient itself, undamped.
+    """In the first step (0) the buffer becomes the gradient itself, undamped.
 
     d = dw (or -dw) + weight_decay * w; m1 = momentum * m + (1 - dampening) * d;
-    w1 = w - lr * (m1, or with nesterov d + momentum * m1).
+    w1 = w - lr * (m1, or with nesterov d + momentum * m1). Without momentum m stays as it is, and
+    w1 = w - lr * d.
     """
     d = -dw if op.bool_attr("maximize") else dw
     d = d + weight_decay * w
-    first = step == 0 or momentum == 0
-    m1 = d if first else momentum * m + (np.float32(1) - dampening) * d
+    if momentum == 0:
+        return w - lr * d, m
+    m1 = d if step == 0 else momentum * m + (np.float32(1) - dampening) * d
     used = d + momentum * m1 if op.bool_attr("nesterov") else m1
     return w - lr * used, m1
 
@@ -85,12 +87,16 @@ def rmsprop(
     """In the order of torch.optim.RMSprop.
 
     g = dw (or -dw) + weight_decay * w; s1 = s * alpha + g * g * (1 - alpha);
-    m1 = momentum * m + g / (sqrt(s1) + eps); w1 = w - lr * m1.
+    m1 = momentum * m + g / (sqrt(s1) + eps); w1 = w - lr * m1. Without momentum m stays as it is,
+    and w1 = w - lr * (g / (sqrt(s1) + eps)).
     """
     g = -dw if op.bool_attr("maximize") else dw
     g = g + weight_decay * w
     s1 = s * alpha + g * g * (np.float32(1) - alpha)
-    m1 = momentum * m + g / (np.sqrt(s1) + eps)
+    moved = g / (np.sqrt(s1) + eps)
+    if momentum == 0:
+        return w - lr * moved, s1, m
+    m1 = momentum * m + moved
     return w - lr * m1, s1, m1
 
 

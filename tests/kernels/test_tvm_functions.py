@@ -281,13 +281,31 @@ def test_adam(shape: Shape, decoupled: bool, step: int) -> None:
 
 
 @pytest.mark.parametrize("shape", [(3,), (16, 3, 3, 3)])
-def test_rmsprop(shape: Shape) -> None:
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+def test_rmsprop(shape: Shape, momentum: float) -> None:
     group = Group()
     w, dw, s, m = (group.input(n, f32(*shape)) for n in ("w", "dw", "var", "m"))
     names = ("lr", "alpha", "eps", "momentum", "decay")
     rest = [group.input(n, f32()) for n in names]
     made = group.op("rmsprop", (w, dw, s, m, *rest), [w.type] * 3, maximize=False)
-    numbers = dict(zip(names, (1e-3, 0.9, 1e-8, 0.5, 0.01), strict=True))
+    numbers = dict(zip(names, (1e-3, 0.9, 1e-8, momentum, 0.01), strict=True))
     got, want = single(group, random_inputs(group.inputs, given=numbers), lambda v: Order.ROWS)
     for value in made:
         same(got[value.name], want[value.name])
+
+
+def test_increment() -> None:
+    group = Group()
+    n = group.input("n", TensorType((), I64))
+    (y,) = group.op("increment", (n,), [n.type])
+    got, want = single(group, random_inputs(group.inputs, given={"n": 2**33}))
+    same(got[y.name], want[y.name])
+
+
+@pytest.mark.parametrize("x", [0.0, -0.0, 1.0, -1e-40, np.inf, np.nan])
+def test_count_where(x: float) -> None:
+    group = Group()
+    n, where = group.input("n", TensorType((), I64)), group.input("x", f32())
+    (y,) = group.op("count_where", (n, where), [n.type])
+    got, want = single(group, random_inputs(group.inputs, given={"n": 2**33, "x": x}))
+    same(got[y.name], want[y.name])

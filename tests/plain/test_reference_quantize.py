@@ -263,13 +263,14 @@ def test_loss_scale_step_is_the_rule_of_torch_amp(interval: int) -> None:
         weight = torch.nn.Parameter(torch.zeros(2))
         sgd = torch.optim.SGD([weight], lr=0.1)
         s, good = np.array(init), np.array(0)
-        types = [TensorType((), F32), TensorType((), I64), TensorType((), F32)]
+        types = [TensorType((), t) for t in (F32, I64, F32, F32)]
         for overflow in sequence:
             theirs.scale(weight.sum() * (float("inf") if overflow else 1.0)).backward()
             theirs.step(sgd)
             theirs.update()
             sgd.zero_grad()
             m = np.array(np.inf if overflow else 1.0)
-            given = [Tensor.from_numbers(t, x) for t, x in zip(types, (s, good, m), strict=True)]
+            numbers = (s, good, np.array(0.5), m)
+            given = [Tensor.from_numbers(t, x) for t, x in zip(types, numbers, strict=True)]
             s, good = (t.data for t in apply("loss_scale_step", given, types[:2], **rule))
             assert float(s) == theirs.get_scale() and int(good) == theirs._get_growth_tracker()

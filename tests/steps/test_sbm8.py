@@ -103,13 +103,14 @@ return y, dx, dgamma, dbeta
 @pytest.mark.parametrize("constant", ["code", "paper"])
 @pytest.mark.parametrize(
     ("shape", "wanted", "chunks"),
-    [((4, 3, 6, 6), 16, 16), ((4, 3, 6, 6), 1, 1), ((3, 7, 13, 1), 16, 13), ((28, 5), 16, 14),
-     ((1, 1, 27, 27), 16, 9), ((33, 2, 7), 16, 11)],
+    [((4, 3, 6, 6), 16, 9), ((4, 3, 8, 8), 16, 16), ((4, 3, 6, 6), 1, 1), ((3, 7, 13, 1), 16, 1),
+     ((28, 5), 16, 1), ((1, 1, 27, 27), 16, 9), ((33, 2, 7), 16, 11), ((4, 3, 2, 2), 16, 1),
+     ((8, 3, 2, 2), 16, 2), ((5, 3), 16, 1)],
 )  # fmt: skip
 def test_range_bn_is_what_autograd_makes_of_it(
     shape: tuple[int, ...], wanted: int, chunks: int, constant: str
 ) -> None:
-    """``chunks``: the largest divisor of the numbers of a channel, of chunks of two or more."""
+    """``chunks``: the largest divisor of the numbers of a channel, of chunks of 16 or more."""
     text = NORM.replace("SHAPE", "x".join(map(str, shape))).replace("CH", str(shape[1]))
     program = PASSES["range_batch_norm"](
         verify(parse(text)), range_bn_bits=0, chunks=wanted, range_bn_const=constant
@@ -155,7 +156,8 @@ def plain(step: Step, model: nn.Sequential, options: dict[str, object]) -> nn.Se
     for name, layer in list(made.named_children()):
         if isinstance(layer, nn.BatchNorm2d):
             if split:
-                new: nn.Module = RangeNorm(layer, "code", 16)
+                # Of 576 and of 144 numbers a channel.
+                new: nn.Module = RangeNorm(layer, "code", {"1": 16, "4": 9}[name])
                 setattr(made, name, Quantized(new, name, draw, True, split))
         elif isinstance(layer, (nn.Conv2d, nn.Linear)):
             setattr(made, name, Quantized(layer, name, draw, not extreme, split))

@@ -58,6 +58,10 @@ NORM: tuple[OpDef, ...] = (
         "tally(n: int[], x: float[?]...) -> next: int[]",
         "n + 1 where any number of any x is infinite or NaN, else n",
     ),
+    define(
+        "count_where(n: int[], x: f32[]) -> next: int[]",
+        "n + 1 where x is not 0, else n",
+    ),
     define("ratio(n: int[]) {by: int >= 1} -> q: int[]", "n / by, rounded down"),
     define(
         "turn(n: int[]) {of: int >= 0, at: int} -> m: f32[]",

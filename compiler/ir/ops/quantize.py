@@ -166,10 +166,10 @@ SCALES: tuple[OpDef, ...] = (
         POINTWISE, Trait.KEEPS_CODES, check=_rescaled,
     ),
     define(
-        "loss_scale_step(s: f32[], good: int[], x: float[?]...)"
+        "loss_scale_step(s: f32[], good: int[], loss: f32[], x: float[?]...)"
         " {growth: float > 0, backoff: float > 0, interval: int >= 1} -> s1: f32[], good1: int[]",
-        """any x not finite: s * backoff (at least 2^-126), 0; else s, good + 1; where that is
-        interval s * growth (s where that is infinite), 0""",
+        """loss not finite: s, good; any x not finite: s * backoff (at least 2^-126), 0; else s,
+        good + 1; where that is interval s * growth (s where that is infinite), 0""",
         Trait.SCALE_STEP,
     ),
 )  # fmt: skip

@@ -1,4 +1,8 @@
-"""Optimizers; the first step (step == 0) takes the gradient undamped, as torch does."""
+"""Optimizers.
+
+``sgd`` counts the steps that a momentum buffer has seen: the first one takes the gradient undamped,
+and while the momentum is 0 nothing becomes of the buffer, as in torch.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ UPDATE: tuple[OpDef, ...] = (
     define(
         f"sgd({STEPPED}, m: f32[*S], step: int[], lr: f32[], momentum: f32[], dampening: f32[],"
         " weight_decay: f32[]) {nesterov: flag, maximize: flag} -> w1: f32[*S], m1: f32[*S]",
-        "torch.optim.SGD; m is the momentum buffer",
+        "torch.optim.SGD; m is the momentum buffer, none where step is 0",
         Trait.UPDATE,
     ),
     define(

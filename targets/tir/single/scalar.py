@@ -83,6 +83,14 @@ def tally(b: Buffers, spec: Single) -> None:
     code.store(b.outputs[0], i32(0), n + tir.Cast(dtype, bad))
 
 
+def count_where(b: Buffers, spec: Single) -> None:
+    """n + 1 where x is not 0."""
+    v, n = Vectors(b.code, 1), load(b.inputs[0], i32(0))
+    # Of the bits, so that NaN counts.
+    size = v.bits(load(b.inputs[1], i32(0))) & v.u(MAGNITUDE)
+    b.code.store(b.outputs[0], i32(0), n + tir.Cast(spec.inputs[0].dtype, size > v.u(0)))
+
+
 def ratio(b: Buffers, spec: Single) -> None:
     """n / by, rounded down; n is never below 0."""
     n, by = load(b.inputs[0], i32(0)), spec.op.int_attr("by")
@@ -159,19 +167,24 @@ def _each(b: Buffers, spec: Single, body: Callable[[Expr], None]) -> None:
 
 
 def loss_scale_step(b: Buffers, spec: Single) -> None:
-    """s * backoff and 0 where anything is not finite; every ``interval`` good steps s * growth."""
-    finite = _worst(b, spec, 2) < tir.const(INFINITY, "uint32")
+    """s * backoff and 0 where anything is not finite; every ``interval`` good steps s * growth.
+
+    Nothing changes where the loss is not finite.
+    """
+    finite = _worst(b, spec, 3) < tir.const(INFINITY, "uint32")
     v, kind = Vectors(b.code, 1), spec.inputs[1].dtype
-    s = v.f(load(b.inputs[0], i32(0)))
-    good = load(b.inputs[1], i32(0)) + tir.const(1, kind)
+    told = (v.bits(load(b.inputs[2], i32(0))) & v.u(MAGNITUDE)) < v.u(INFINITY)
+    s, before = v.f(load(b.inputs[0], i32(0))), load(b.inputs[1], i32(0))
+    good = before + tir.const(1, kind)
     growth, backoff = (v.splat(spec.op.float_attr(k)) for k in ("growth", "backoff"))
     full = good.equal(tir.const(spec.op.int_attr("interval"), kind))
     grown, shrunk = v.f(v.mul(s, growth)), v.f(v.mul(s, backoff))
     kept = v.f(v.where(tir.all(full, v.bits(grown) < v.u(INFINITY)), grown, s))
     least = v.f(tir.max(shrunk, v.splat(LEAST_LOSS_SCALE)))
-    b.code.store(b.outputs[0], i32(0), v.f(v.where(finite, kept, least)))
+    made = v.f(v.where(finite, kept, least))
+    b.code.store(b.outputs[0], i32(0), v.f(v.where(told, made, s)))
     counted = tir.Select(tir.all(finite, tir.Not(full)), good, tir.const(0, kind))
-    b.code.store(b.outputs[1], i32(0), counted)
+    b.code.store(b.outputs[1], i32(0), tir.Select(told, counted, before))
 
 
 SCALAR = {
@@ -179,6 +192,7 @@ SCALAR = {
     "running_average": running_average,
     "increment": increment,
     "tally": tally,
+    "count_where": count_where,
     "ratio": ratio,
     "turn": turn,
     "grad_scale_step": grad_scale_step,

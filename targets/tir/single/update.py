@@ -21,10 +21,7 @@ def sgd(b: Buffers, spec: Single) -> None:
     one = Vectors(b.code, 1)
     lr, momentum, dampening, decay = (one.f(load(b.inputs[i], i32(0))) for i in range(4, 8))
     fresh = one.sub(one.splat(1.0), dampening)
-    first = tir.any(
-        load(b.inputs[3], i32(0)).equal(tir.const(0, spec.inputs[3].dtype)),
-        momentum.equal(one.splat(0.0)),
-    )
+    first = load(b.inputs[3], i32(0)).equal(tir.const(0, spec.inputs[3].dtype))
     # 1 in the first step, else 0; a mask that all lanes share.
     begins = one.f(tir.Cast("float32", first))
     nesterov = spec.op.bool_attr("nesterov")
@@ -35,7 +32,9 @@ def sgd(b: Buffers, spec: Single) -> None:
         kept = v.add(v.mul(v.splat(momentum), old), v.mul(v.splat(fresh), d))
         new = v.f(v.where(v.splat(begins) > v.splat(0.0), d, kept))
         used = v.add(d, v.mul(v.splat(momentum), new)) if nesterov else new
-        return v.sub(weight, v.mul(v.splat(lr), used)), new
+        still = v.splat(momentum).equal(v.splat(0.0))
+        used = v.f(v.where(still, d, used))
+        return v.sub(weight, v.mul(v.splat(lr), used)), v.f(v.where(still, old, new))
 
     _each(b, spec, rule)
 
@@ -84,8 +83,11 @@ def rmsprop(b: Buffers, spec: Single) -> None:
         g = v.add(g, v.mul(v.splat(decay), weight))
         s1 = v.add(v.mul(s, v.splat(alpha)), v.mul(v.mul(g, g), v.splat(rest)))
         below = v.add(v.sqrt(s1), v.splat(eps))
-        m1 = v.add(v.mul(v.splat(momentum), m), v.div(g, below))
-        return v.sub(weight, v.mul(v.splat(lr), m1)), s1, m1
+        moved = v.div(g, below)
+        m1 = v.add(v.mul(v.splat(momentum), m), moved)
+        still = v.splat(momentum).equal(v.splat(0.0))
+        used = v.f(v.where(still, moved, m1))
+        return v.sub(weight, v.mul(v.splat(lr), used)), s1, v.f(v.where(still, m, m1))
 
     _each(b, spec, rule)
 

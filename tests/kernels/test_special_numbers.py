@@ -15,8 +15,11 @@ from quatrain.compiler.formats import BF16, F32, FORMATS, INT15, INT16, UINTS, F
 from quatrain.compiler.ir import Op, Value
 from quatrain.compiler.ir.ops import OPS, PRODUCTS, Trait, having
 from quatrain.compiler.types import Scale, TensorType
+from quatrain.targets.cpu.info import CpuInfo
 from quatrain.targets.numbers.tensor import Tensor, dtype_of
 
+from ..cases.gemm_case import EACH_CPU, Case
+from ..cases.gemm_case import run as run_gemm
 from ..cases.one_kernel import Group, pointwise
 from ..cases.op_examples import example
 from ..cases.special_numbers import (
@@ -170,3 +173,20 @@ def test_numbers_of_special_codes() -> None:
 def test_there_are_ops_of_the_same_operand_twice() -> None:
     kinds = {kind for kind, _, _ in twice()}
     assert {"add", "sub", "mul", "div", "maximum", "minimum", "compare", "where"} <= kinds
+
+
+@EACH_CPU
+@pytest.mark.parametrize("f", [F32, BF16], ids=str)
+@pytest.mark.parametrize("channels", [3, 5, 13, 34])
+@pytest.mark.parametrize("kind", ["conv2d", "conv2d_input_grad", "linear", "linear_input_grad"])
+def test_an_infinite_sample_leaves_the_others(
+    kind: str, channels: int, f: Format, cpu: CpuInfo
+) -> None:
+    """What a tile reads behind a pixel is multiplied by 0: then it must be finite."""
+    for kernel in ((1, 1), (3, 3)):
+        padding = (kernel[0] // 2,) * 2
+        sizes = replace(Case(kind, n=3, c=channels, k=channels + 2), size=(3, 5))
+        case = replace(sizes, kernel=kernel, padding=padding, formats=(f, f))
+        got, _, _ = run_gemm(case, cpu, infinite=1)
+        finite = [np.isfinite(sample) for sample in got.numbers]
+        assert finite[0].all() and not finite[1].any() and finite[2].all()

@@ -18,10 +18,11 @@ def _deviation(op: Op, var: Array) -> Array:
 
 
 def batch_stats(op: Op, x: Array) -> tuple[Array, ...]:
-    """Mean and biased variance of each channel."""
+    """Mean and biased variance of each channel; both NaN where one is no number."""
     x = wide(x)
     mean = x.mean(axis=over_channels(x), keepdims=True)
-    return mean.ravel(), np.square(x - mean).mean(axis=over_channels(x))
+    var = np.square(x - mean).mean(axis=over_channels(x))
+    return np.where(np.isnan(var), var, mean.ravel()), var
 
 
 def batch_norm(op: Op, x: Array, mean: Array, var: Array, gamma: Array, beta: Array) -> Array:

@@ -224,19 +224,24 @@ class Vectors:
 
     def add(self, a: Expr, b: Expr) -> Expr:
         """a + b"""
-        return self.f(a + b)
+        return self.f(self._kept(a) + self._kept(b))
 
     def sub(self, a: Expr, b: Expr) -> Expr:
         """a - b"""
-        return self.f(a - b)
+        return self.f(a - self._kept(b))
 
     def mul(self, a: Expr, b: Expr) -> Expr:
         """a * b"""
-        return self.f(a * b)
+        return self.f(self._kept(a) * self._kept(b))
 
     def div(self, a: Expr, b: Expr) -> Expr:
         """a / b, correctly rounded."""
-        return self.f(tir.div(a, b))
+        return self.f(tir.div(self._kept(a), b))
+
+    def _kept(self, a: Expr) -> Expr:
+        """A zero as a name: TVM takes 0 * x for 0 also where x is NaN, and x + 0 for x of -0."""
+        number = a.value if isinstance(a, tir.Broadcast) else a
+        return self.f(a) if isinstance(number, tir.FloatImm) and number.value == 0 else a
 
     def sqrt(self, a: Expr) -> Expr:
         """The square root, correctly rounded."""

@@ -16,6 +16,7 @@ from .expr import Expr, Vectors
 # Adding 1.5 * 2^23 leaves the nearest integer (ties to even) in the low bits of the pattern.
 MAGIC = 12582912.0
 SIGN, INFINITY = 0x80000000, 0x7F800000
+QUIET = 0x00400000  # the bit that a NaN keeps in 16 bits
 
 
 def f32_bits(value: float) -> int:
@@ -50,14 +51,20 @@ def to_memory(v: Vectors, x: Expr, f: Format) -> Expr:
 
 
 def round_carrier(v: Vectors, x: Expr, f: Format) -> Expr:
-    """An f32 name rounded to the nearest number of a carrier, ties to even, as an f32 name."""
+    """An f32 name rounded to the nearest number of a carrier, ties to even, as an f32 name.
+
+    A NaN stays one, of its sign: a carry out of its bits would make it a zero or an infinity.
+    """
     if f == F32:
         return x
     if f == F16:
         return v.f(v.cast(v.cast(x, "float16"), "float32"))
     u = v.bits(x)
     odd = (u >> v.u(16)) & v.u(1)
-    return v.f(v.to_f((u + (odd + v.u(0x7FFF))) & v.u(0xFFFF0000)))
+    nearest = u + (odd + v.u(0x7FFF))
+    # Of all but NaN the comparison is true: one instruction.
+    made = v.where(x <= v.splat(math.inf), nearest, u | v.u(QUIET))
+    return v.f(v.to_f(made & v.u(0xFFFF0000)))
 
 
 def decode(v: Vectors, code: Expr, f: Format) -> Expr:

@@ -113,7 +113,8 @@ def _horner(v: Vectors, x: Expr, terms: Sequence[float]) -> Expr:
     """The polynomial with ``terms`` from the highest power on."""
     p = v.splat(terms[0])
     for term in terms[1:]:
-        p = v.add(v.mul(p, x), v.splat(term))
+        # Not ``add``, which keeps a term of 0.
+        p = v.f(v.mul(p, x) + v.splat(term))
     return p
 
 

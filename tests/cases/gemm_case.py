@@ -125,8 +125,13 @@ def tensor(type_: TensorType, rng: np.random.Generator) -> Tensor:
     return Tensor(type_, rng.choice(np.array(codes, dtype_of(f)), type_.shape), scale)
 
 
-def run(case: Case, cpu: CpuInfo) -> tuple[Tensor, list[Tensor], Kernel]:
-    """The compiled kernel's result and its operands; nothing behind the output is touched."""
+def run(
+    case: Case, cpu: CpuInfo, infinite: int | None = None
+) -> tuple[Tensor, list[Tensor], Kernel]:
+    """The compiled kernel's result and its operands; nothing behind the output is touched.
+
+    The first operand may have a sample that is ``infinite``.
+    """
     kernel, orders = case.kernel_on(cpu)
     rng = np.random.default_rng(7)
     operands: list[Tensor] = []
@@ -136,6 +141,8 @@ def run(case: Case, cpu: CpuInfo) -> tuple[Tensor, list[Tensor], Kernel]:
             arrays.append(np.atleast_1d(np.asarray(operands[-1].scale)))
             continue
         operands.append(tensor(slot.value.type, rng))
+        if infinite is not None and len(operands) == 1:
+            operands[0].data[infinite] = np.inf
         arrays.append(to_memory(operands[-1], Layout(slot.value.type, orders[slot.value])))
     result = kernel.outputs[0].value
     layout = Layout(result.type, orders[result])

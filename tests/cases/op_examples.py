@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from quatrain.compiler.formats import FORMATS
 from quatrain.compiler.ir import Attr, Op, Value, attrs
@@ -44,6 +45,8 @@ CLASSES = {
     **{"float": "f32", "f32": "f32", "gemm": "f32", "mask": "f32", "any": "f32"},
     **{"scaled": "f32*p", "code": "uint4*t", "int": "i64", "uint2": "uint2", "where": "uint8"},
 }
+# Those that may be in any carrier.
+CARRIED = ("float", "gemm", "mask", "any", "scaled")
 # By op, or by op and operand.
 TYPES = {
     "squeeze": "fp8.152*s",
@@ -59,24 +62,33 @@ TYPES = {
 }
 
 
-def example(kind: str) -> Op:
-    """A well-formed op of this kind."""
+def example(
+    kind: str,
+    sizes: Mapping[str, Shape] = MappingProxyType({}),
+    carriers: tuple[str, str] = ("f32", "f32"),
+) -> Op:
+    """A well-formed op of this kind; ``carriers`` are those of its operands and its results."""
     definition = OPS[kind]
+    given, made = carriers
     operands = tuple(
-        Value(f"{o.name}{i}", _type(kind, o))
+        Value(f"{o.name}{i}", _type(kind, o, sizes, given))
         for i, o in enumerate(
             (*definition.operands, *definition.operands[-1:][: definition.repeats])
         )
     )
-    results = tuple(Value(f"{o.name}.made", _type(kind, o)) for o in definition.results)
+    results = tuple(
+        Value(f"{o.name}.made", _type(kind, o, sizes, made)) for o in definition.results
+    )
     return Op(kind, operands, results, attrs(**_attributes(definition)), "layer")
 
 
-def _type(kind: str, operand: Operand) -> TensorType:
-    extents = {**EXTENTS, "?": (2, 3), **OWN_EXTENTS.get(kind, {})}
-    parts = (extents.get(s) or (int(s),) for s in operand.patterns[0])
+def _type(kind: str, operand: Operand, sizes: Mapping[str, Shape], carrier: str) -> TensorType:
+    extents = {**EXTENTS, "?": (2, 3), **sizes, **OWN_EXTENTS.get(kind, {})}
+    parts = (extents[s] if s in extents else (int(s),) for s in operand.patterns[0])
     shape = tuple(n for part in parts for n in part)
     short = CLASSES[operand.format_class]
+    if operand.format_class in CARRIED:
+        short = short.replace("f32", carrier)
     if operand.format_class in ("code", "where"):
         short = TYPES.get(f"{kind}.{operand.name}", TYPES.get(kind, short))
     name, _, scale = short.partition("*")

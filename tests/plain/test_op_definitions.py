@@ -21,7 +21,7 @@ from quatrain.compiler import parse, show, verify
 from quatrain.compiler.errors import VerifyError
 from quatrain.compiler.formats import F32, I64, UINT2
 from quatrain.compiler.ir import Attr, Op, Program, Region, Value
-from quatrain.compiler.ir.ops import FAMILIES, GEMMS, OPS, Trait, having
+from quatrain.compiler.ir.ops import FAMILIES, GEMMS, OPS, PRODUCTS, Trait, having
 from quatrain.compiler.ir.ops.definition import Attribute, OpDef
 from quatrain.compiler.types import Scale, Shape, TensorType
 from quatrain.targets.numbers.tensor import Tensor, dtype_of
@@ -110,6 +110,17 @@ def test_a_wrong_shape_is_refused(kind: str) -> None:
             assert said, changed
         if not said:
             assert computed(changed) == [r.type.shape for r in changed.results], changed
+
+
+@pytest.mark.parametrize("kind", sorted(PRODUCTS))
+def test_a_product_of_nothing_is_refused(kind: str) -> None:
+    definition = OPS[kind]
+    symbols = {s for o in definition.operands for p in o.patterns for s in p}
+    for symbol in sorted(symbols):
+        assert "nothing to multiply" in refusal(example(kind, {symbol: (0,)})), symbol
+    if "R" in symbols:  # more taps than there are rows
+        assert "nothing to multiply" in refusal(example(kind, {"R": (6,), "P": (0,)}))
+        assert "nothing to multiply" in refusal(example(kind, {"R": (7,), "P": (-1,)}))
 
 
 @EVERY_OP

@@ -29,6 +29,13 @@ def _convolution(op: Op, at: Extents) -> str:
     return f"a forward gives {places} places of {sizes}, not {made}" if places != made else ""
 
 
+def _filled(op: Op, at: Extents) -> str:
+    """A sum of no products, or none at all, is no GEMM: nothing has a kernel for it."""
+    shapes = (v.type.shape for v in (*op.inputs, *op.results))
+    empty = next((s for s in shapes if min(s, default=1) < 1), None)
+    return "" if empty is None else f"there is nothing to multiply in {empty}"
+
+
 def _product(
     signature: str, meaning: str, *traits: Trait, direction: Direction, conv: bool = True
 ) -> OpDef:
@@ -36,7 +43,8 @@ def _product(
     made = define(signature, meaning, *traits, direction=direction)
 
     def check(op: Op, at: Extents) -> str:
-        return (_convolution(op, at) if conv else "") or refusal(op, made.summed)
+        shapes = _filled(op, at) or (_convolution(op, at) if conv else "")
+        return shapes or refusal(op, made.summed)
 
     return replace(made, check=check)
 
@@ -98,6 +106,6 @@ PRODUCT: tuple[OpDef, ...] = (
     define(
         "matmul(a: float[B M K], b: float[B K N]) -> y: float[B M N]",
         "the products of a batch of pairs of matrices",
-        DATA, Trait.ROW_MAJOR,
+        DATA, Trait.ROW_MAJOR, check=_filled,
     ),
 )  # fmt: skip

@@ -13,7 +13,7 @@ IMAGE, POINTWISE, TAIL, DATA = Trait.IMAGE, Trait.POINTWISE, Trait.TAIL, Trait.M
 NORM: tuple[OpDef, ...] = (
     define(
         "batch_stats(x: float[N C *S]) -> mean: f32[C], var: f32[C]",
-        "over all but channels; var is biased",
+        "over all but channels; var is biased; both NaN where a number is infinite or NaN",
         IMAGE, TAIL,
     ),
     define(

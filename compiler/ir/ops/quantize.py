@@ -62,7 +62,7 @@ DRAWN = "seed: int[], step: int[]"
 CLIPS: tuple[OpDef, ...] = (
     define(
         "sawb_clip(w: float[C *S]) {c1: float, c2: float} -> clip: f32[]|[C]",
-        "c1 sqrt(mean w^2) - c2 mean |w|, max |w| where that is <= 0",
+        "c1 sqrt(mean w^2) - c2 mean |w|, max |w| where that is <= 0 or NaN",
     ),
     define(
         "quantize(x: float[C *S], clip: f32[]|[C]) -> q: code[C *S]",
@@ -151,7 +151,7 @@ SCALES: tuple[OpDef, ...] = (
     ),
     define(
         "grad_scale_step(s: f32[*S], m: float[*S]) {top: float > 0} -> s1: f32[*S]",
-        "s/2 where m > top, 2s where 0 < m <= top/2, else s; kept in 2^-100 .. 2^100",
+        "s/2 where m > top, 2s where 0 < m <= top/2, else s; kept in 2^-100 .. 2^100, NaN stays",
         Trait.SCALE_STEP,
     ),
     define(

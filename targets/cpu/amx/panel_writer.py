@@ -86,8 +86,10 @@ class AmxPanelWriter:
         ):
             k = least(self.panel.first_lane(tile) + lane, self.panel.lanes - 1)
             start = lane * self._lane_pitch + (i * runs.count[1] + j) * self._run_pitch
-            spare = self._run_pitch - runs.elements
-            fill(code, scratch, start + runs.elements, spare, 0, LINE * 8 // self.numbers.width)
+            whole = runs.pitch == self.slots.count
+            rest = runs.elements if whole else 0
+            lanes = LINE * 8 // self.numbers.width
+            fill(code, scratch, start + rest, self._run_pitch - rest, 0, lanes)
             first = 0 if runs.merged else j
             n = columns if runs.merged else 1
             self._unpacker.row(scratch, start, runs.pitch, (k, i, first), n, 1)

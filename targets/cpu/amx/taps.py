@@ -76,6 +76,8 @@ def _unpack(
         # What lies behind the last pixel meets weights of 0, and must be finite.
         end = start + plan.item_elements
         fill(code, rows, end, ROW_BYTES // plan.element_bytes, 0, ROW_BYTES)
+        if pitch > plan.slots.count:
+            fill(code, rows, start, plan.item_elements, 0, ROW_BYTES // plan.element_bytes)
         if plan.geo.flat:
             at = (0, 0, plan.first_pixel(band))
             unpacker.row(rows, start, pitch, at, items.columns, 1)

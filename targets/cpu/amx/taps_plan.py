@@ -34,16 +34,12 @@ class AmxTapsPlan:
     geo: Geometry
     rows: Rows
     slots: Slots
+    pitch: int  # scratch elements of a pixel, with spare ones
     forms: tuple[Numbers, ...]
     panel: AmxPanel
     items: Items
     lines: Lines
     grid: TileGrid
-
-    @property
-    def pitch(self) -> int:
-        """Scratch elements of a pixel."""
-        return self.slots.count
 
     @property
     def element_bytes(self) -> int:
@@ -96,13 +92,27 @@ def plan_amx_taps(spec: GemmSpec) -> AmxTapsPlan:
     rows, forms = Rows(geo), planes(spec.a.type.format, spec.dot.a)
     slots = Slots(spec.a, forms[0].width, _in_order(spec.a, spec.b))
     element_bytes = 4 // spec.dot.block
-    runs = tuple(Runs(phase, slots.count, element_bytes) for phase in geo.phases)
+    runs = _runs(geo, slots.count, element_bytes, spec.dot.acc == "float32")
+    pitch = runs[0].pitch
     panel = AmxPanel(shape4(spec.out)[1], runs)
     across = 2 if panel.tiles % 2 == 0 else 1
-    items = items_of(geo, rows, slots.count * element_bytes, panel.tiles // across)
+    items = items_of(geo, rows, pitch * element_bytes, panel.tiles // across)
     lines = lines_of(items, rows)
     grid = TileGrid.of(items.images * lines.lines * lines.tiles, across)
-    return AmxTapsPlan(spec, geo, rows, slots, forms, panel, items, lines, grid)
+    return AmxTapsPlan(spec, geo, rows, slots, pitch, forms, panel, items, lines, grid)
+
+
+def _runs(geo: Geometry, slots: int, element_bytes: int, floats: bool) -> tuple[Runs, ...]:
+    """The runs of each phase. Tiles may read behind a run, where weights are 0.
+
+    Not so of floats: there the next pixel lies, and 0 * infinity is NaN.
+    """
+    pitch = slots
+    while True:
+        runs = tuple(Runs(phase, pitch, element_bytes) for phase in geo.phases)
+        if not floats or all(r.chunks * r.depth == r.elements for r in runs):
+            return runs
+        pitch += 1
 
 
 def _in_order(source: Layout, weights: Layout) -> bool:

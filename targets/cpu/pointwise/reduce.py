@@ -8,6 +8,7 @@ digits.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -254,6 +255,8 @@ class Reductions:
                 n, m = (d.splat(tir.Cast("float64", x)) for x in (before, count))
                 _chan(d, places, (n, m, mean, squares))
             mean, squares = (d.f(load(*place)) for place in places)
+            # Whether a mean of infinity becomes NaN depends on the rows that are joined.
+            mean = d.f(d.where(squares <= d.splat(math.inf), mean, squares))
             var = d.div(squares, d.splat(float(rows)))
             for output, result in ((tail.mean, mean), (tail.var, var)):
                 if output >= 0:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from math import prod
 
 from tvm import tirx as tir
 
+from ....compiler.formats import F32
 from ....compiler.types import TensorType
 from ...plan.layout import Layout
 from ..expr import Code, Expr, Vectors, i32, load, ramp
@@ -192,7 +193,18 @@ class Point:
             self._load(value)
         else:
             node = self.frame.spec.makers[value]
-            self.rules[node.kind](self, node)
+            self.rules[node.kind](self._reader(node), node)
+
+    def _reader(self, node: Node) -> Point:
+        """Itself; ``Apart`` where two operands of an op are one number."""
+        sources = [self._source(i) for i in node.inputs]
+        return self if len(set(sources)) == len(sources) else Apart.of(self)
+
+    def _source(self, value: int) -> int:
+        """The value that has the name of this one: rounding to f32 makes no new one."""
+        node = self.frame.spec.makers.get(value)
+        same = node is not None and node.kind == "cast" and self.type(value).format == F32
+        return self._source(node.inputs[0]) if node is not None and same else value
 
     def _load(self, value: int) -> None:
         layout = self.frame.spec.layout(value)
@@ -209,6 +221,28 @@ class Point:
             self.codes[value] = self.v.hold(self.v.cast(raw, "uint32"))
         else:
             self.numbers[value] = self.v.f(from_memory(self.v, raw, f))
+
+
+@dataclass(eq=False, slots=True)
+class Apart(Point):
+    """A point for a rule that reads one number twice: each time it has another name.
+
+    TVM takes a name for equal to itself and its distance from itself for 0, which is not so of NaN
+    and infinity.
+    """
+
+    whole: Point | None = None
+
+    @classmethod
+    def of(cls, p: Point) -> Apart:
+        """A view of a point."""
+        shared = {f.name: getattr(p, f.name) for f in fields(Point)}
+        return cls(**shared, whole=p)
+
+    def number(self, value: int) -> Expr:
+        """See ``Point``."""
+        assert self.whole is not None
+        return self.v.f(self.whole.number(value))
 
 
 def highest(v: Vectors, bits: Expr, signs: int = 0) -> Expr:

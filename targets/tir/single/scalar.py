@@ -107,7 +107,7 @@ def turn(b: Buffers, spec: Single) -> None:
 
 
 def grad_scale_step(b: Buffers, spec: Single) -> None:
-    """s/2 where m > top, 2s where 0 < m <= top/2, else s, within limits; NaN leaves s."""
+    """s/2 where m > top, 2s where 0 < m <= top/2, else s, within limits; a NaN m leaves s."""
 
     def body(k: Expr) -> None:
         v, top = Vectors(b.code, 1), spec.op.float_attr("top")
@@ -116,8 +116,9 @@ def grad_scale_step(b: Buffers, spec: Single) -> None:
         small = tir.all(m > v.splat(0.0), m <= limit)
         grown = v.f(v.where(small, v.mul(s, v.splat(2.0)), s))
         made = v.f(v.where(m > v.splat(top), v.mul(s, v.splat(0.5)), grown))
-        made = v.f(tir.max(made, v.splat(LEAST_SCALE)))
-        b.code.store(b.outputs[0], k, v.f(tir.min(made, v.splat(GREATEST_SCALE))))
+        made = v.f(v.where(made < v.splat(LEAST_SCALE), v.splat(LEAST_SCALE), made))
+        most = v.splat(GREATEST_SCALE)
+        b.code.store(b.outputs[0], k, v.f(v.where(made > most, most, made)))
 
     _each(b, spec, body)
 

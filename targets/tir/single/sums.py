@@ -167,6 +167,8 @@ def _store_clip(b: Buffers, spec: Single, k: Expr, sums: list[Expr], count: int)
     most = v.mul(v.splat(spec.op.float_attr("c1")), spread)
     mean_size = v.div(sizes, v.splat(float(count)))
     clip = v.sub(most, v.mul(v.splat(spec.op.float_attr("c2")), mean_size))
+    # Where a weight is NaN the sum of squares is, but perhaps not the largest.
+    largest = v.f(v.where(squares <= v.splat(math.inf), largest, squares))
     clip = v.f(v.where(clip > v.splat(0.0), clip, largest))
     b.code.store(b.outputs[0], k, v.cast(clip, "float32"))
 

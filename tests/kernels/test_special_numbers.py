@@ -1,0 +1,192 @@
+"""Every kernel on NaN, infinities, zeros of both signs, subnormals and the largest numbers.
+
+The ops are those that are defined, so that a new one is among them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from quatrain.compiler.formats import BF16, F32, FORMATS, INT15, INT16, UINTS, Format
+from quatrain.compiler.ir import Op, Value
+from quatrain.compiler.ir.ops import OPS, PRODUCTS, Trait, having
+from quatrain.compiler.types import Scale, TensorType
+from quatrain.targets.cpu.info import CpuInfo
+from quatrain.targets.numbers.tensor import Tensor, dtype_of
+
+from ..cases.gemm_case import EACH_CPU, Case
+from ..cases.gemm_case import run as run_gemm
+from ..cases.one_kernel import Group, pointwise
+from ..cases.op_examples import example
+from ..cases.special_numbers import (
+    BITS,
+    EVERY,
+    LARGE,
+    SIZES,
+    TURNS,
+    alike,
+    run,
+    special_inputs,
+    variants,
+)
+
+pytestmark = pytest.mark.tvm
+
+# Classes of operands that numbers of a carrier may stand for.
+CARRIERS = ("float", "gemm", "scaled", "mask")
+KINDS = sorted(
+    kind
+    for kind in set(OPS) - PRODUCTS
+    if any(o.format_class in CARRIERS for o in OPS[kind].operands)
+)
+
+
+def tolerance(kind: str) -> tuple[float, float]:
+    """Relative and absolute; all that neither sums nor is a function of f64 agrees to the bit."""
+    traits = OPS[kind].traits
+    if Trait.TAIL in traits:
+        # Sums of up to 32 ordinary numbers in f32, of some 800 in f64.
+        return 2.0**-18, 2.0**-15
+    alone = Trait.POINTWISE not in traits and Trait.UPDATE not in traits
+    # Of f64 that errs by some 1e-15 the two roundings to f32 may be neighbours.
+    return (2.0**-22 if alone or Trait.FUNCTION in traits else 0.0), 0.0
+
+
+def check(op: Op) -> None:
+    """The kernel beside the reference."""
+    # A sum in f32 of the largest numbers is infinite where that in f64 is not yet.
+    among = [n for n in EVERY if n not in LARGE] if Trait.TAIL in OPS[op.kind].traits else EVERY
+    for turn in range(TURNS):
+        got, want = run(op, special_inputs(op, turn, among))
+        for r in op.results:
+            alike(got[r.name], want[r.name], *tolerance(op.kind))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_special_numbers(kind: str) -> None:
+    for op in variants(example(kind, SIZES)):
+        check(op)
+
+
+@pytest.mark.parametrize("carriers", [("f32", "bf16"), ("bf16", "f16")], ids="-".join)
+@pytest.mark.parametrize("kind", KINDS)
+def test_special_numbers_in_16_bits(kind: str, carriers: tuple[str, str]) -> None:
+    check(example(kind, SIZES, carriers))
+
+
+def twice() -> list[tuple[str, int, int]]:
+    """Each op with two operands of one type; single numbers have ranges of their own."""
+    made = []
+    for kind in sorted(set(OPS) - PRODUCTS):
+        types = [v.type for v in example(kind, SIZES).inputs]
+        pairs = combinations(range(len(types)), 2)
+        made += [(kind, i, j) for i, j in pairs if types[i] == types[j] and types[i].shape]
+    return made
+
+
+@pytest.mark.parametrize(("kind", "i", "j"), twice())
+def test_the_same_operand_twice(kind: str, i: int, j: int) -> None:
+    for op in variants(example(kind, SIZES)):
+        inputs = list(op.inputs)
+        inputs[j] = inputs[i]
+        check(replace(op, inputs=tuple(inputs)))
+
+
+def hands_on() -> list[str]:
+    """Pointwise ops whose result has the type of their first operand; functions make another."""
+    kinds = sorted(having(Trait.POINTWISE) - having(Trait.FUNCTION))
+    ops = [example(kind, SIZES) for kind in kinds]
+    return [op.kind for op in ops if op.inputs and op.inputs[0].type == op.result.type]
+
+
+@pytest.mark.parametrize("kind", hands_on())
+def test_an_op_beside_its_own_operand(kind: str) -> None:
+    """An op may hand on the number that it got, which then has one name for two values."""
+    group, op = Group(), example(kind, SIZES)
+    x = op.inputs[0]
+    group.inputs, group.ops = list(op.inputs), [op]
+    made = [
+        *group.op("sub", (x, op.result), [x.type]),
+        *group.op("compare", (op.result, x), [x.type], relation="eq"),
+    ]
+    for turn in range(TURNS):
+        got, want = pointwise(group, made, special_inputs(op, turn))
+        for v in made:
+            alike(got[v.name], want[v.name])
+
+
+CODED = [f for f in FORMATS.values() if f.is_coded]
+INTEGERS = [f for f in CODED if f.is_integer]
+# What each op can make, as its reference says.
+MADE: dict[str, list[Format]] = {
+    "cast": CODED,
+    "quantize": INTEGERS,
+    "quantize_bits": [f for f in INTEGERS if f.bits > BITS],
+    "quantize_affine": [f for f in UINTS.values() if f.bits >= BITS],
+    "quantize_affine_stochastic": [f for f in UINTS.values() if f.bits >= BITS],
+    "round_log": [f for f in CODED if f.is_log],
+    "round_stochastic": CODED,
+    "round_flag": [INT15, INT16],
+    "squeeze": [f for f in CODED if f.exp],
+}
+
+
+def test_every_quantizer_is_tried() -> None:
+    assert set(MADE) == having(Trait.QUANTIZER) | {"cast"}
+
+
+@pytest.mark.parametrize("kind", sorted(MADE))
+def test_codes_of_special_numbers(kind: str) -> None:
+    """In all formats and of two carriers, in one kernel."""
+    group, op = Group(), example(kind, SIZES)
+    group.inputs = list(op.inputs)
+    x, *rest = op.inputs
+    (narrow,) = group.op("cast", (x,), [replace(x.type, format=BF16)])
+    made = list[Value]()
+    for f in MADE[kind]:
+        type_ = replace(op.result.type, format=f)
+        for source in (x, narrow):
+            made += group.op(kind, (source, *rest), [type_], **op.attrs)
+    for turn in range(TURNS):
+        got, want = pointwise(group, made, special_inputs(op, turn))
+        for v in made:
+            alike(got[v.name], want[v.name])
+
+
+def test_numbers_of_special_codes() -> None:
+    """Every code, those of infinity and NaN among them."""
+    group, inputs, made = Group(), dict[str, Tensor](), list[Value]()
+    for f in (f for f in CODED if f.bits <= 8):
+        q = group.input(f.name, TensorType((256,), f, Scale.TENSOR))
+        codes = np.arange(256) % (1 << f.bits)
+        inputs[q.name] = Tensor(q.type, codes.astype(dtype_of(f)), np.asarray(0.75, np.float32))
+        made += group.op("dequantize", (q,), [TensorType(q.type.shape, F32)])
+    got, want = pointwise(group, made, inputs)
+    for v in made:
+        alike(got[v.name], want[v.name])
+
+
+def test_there_are_ops_of_the_same_operand_twice() -> None:
+    kinds = {kind for kind, _, _ in twice()}
+    assert {"add", "sub", "mul", "div", "maximum", "minimum", "compare", "where"} <= kinds
+
+
+@EACH_CPU
+@pytest.mark.parametrize("f", [F32, BF16], ids=str)
+@pytest.mark.parametrize("channels", [3, 5, 13, 34])
+@pytest.mark.parametrize("kind", ["conv2d", "conv2d_input_grad", "linear", "linear_input_grad"])
+def test_an_infinite_sample_leaves_the_others(
+    kind: str, channels: int, f: Format, cpu: CpuInfo
+) -> None:
+    """What a tile reads behind a pixel is multiplied by 0: then it must be finite."""
+    for kernel in ((1, 1), (3, 3)):
+        padding = (kernel[0] // 2,) * 2
+        sizes = replace(Case(kind, n=3, c=channels, k=channels + 2), size=(3, 5))
+        case = replace(sizes, kernel=kernel, padding=padding, formats=(f, f))
+        got, _, _ = run_gemm(case, cpu, infinite=1)
+        finite = [np.isfinite(sample) for sample in got.numbers]
+        assert finite[0].all() and not finite[1].any() and finite[2].all()

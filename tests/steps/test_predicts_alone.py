@@ -120,10 +120,15 @@ def alone(step: Any, x: Tensor) -> None:
     assert torch.equal(step.predict(x[:3]), wanted)
 
 
-@pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize(("recipe", "name"), CASES)
-def test_the_others_do_not_matter(recipe: str, name: str, target: str) -> None:
-    alone(*trained(recipe, name, target))
+def test_the_others_do_not_matter(recipe: str, name: str) -> None:
+    alone(*trained(recipe, name, "reference"))
+
+
+@pytest.mark.tvm
+@pytest.mark.parametrize("recipe", quatrain.recipes())
+def test_nor_do_they_to_kernels(recipe: str) -> None:
+    alone(*trained(recipe, "images", "cpu"))
 
 
 @pytest.mark.parametrize("target", TARGETS)

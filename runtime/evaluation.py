@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from ..compiler.errors import InputError
+from ..compiler.errors import CaptureError, InputError
 from ..compiler.ir import Program, Value
 from ..compiler.types import Shape
 from ..targets.plan.state import StateLayout
@@ -54,7 +54,10 @@ class Predictor:
 
     @cached_property
     def _by_rows(self) -> bool:
-        """Whether each output has a row a sample: seen on one sample more, if there is a model."""
+        """Whether each output has a row a sample: seen on one sample more, if there is a model.
+
+        A model that is another one by now tells nothing; then shapes of the example must do.
+        """
         program, size = self._source.evaluation, self._main.size
         shapes = [v.type.shape for v in program.outputs]
         if any(shape[:1] != (size,) for shape in shapes) or self._capture is None:
@@ -63,7 +66,10 @@ class Predictor:
             torch.zeros((size + 1, *v.type.shape[1:]), dtype=DTYPES[v.type.format.name])
             for v in program.inputs
         ]
-        longer = [v.type.shape for v in self._capture(more).outputs]
+        try:
+            longer = [v.type.shape for v in self._capture(more).outputs]
+        except CaptureError:
+            return True
         return longer == [(size + 1, *shape[1:]) for shape in shapes]
 
 

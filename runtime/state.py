@@ -92,7 +92,7 @@ def check_seed(seed: object) -> int:
     """A seed as torch.manual_seed takes one; InputError for anything else."""
     whole = isinstance(seed, Integral) and not isinstance(seed, bool)
     if not whole or not -(1 << 63) <= cast(int, seed) < 1 << 64:
-        raise InputError(f"seed is {seed!r}; give a whole number of 0 .. 2^64 - 1")
+        raise InputError(f"seed is {seed!r}; give a whole number of -2^63 .. 2^64 - 1")
     return int(cast(int, seed))
 
 

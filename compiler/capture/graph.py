@@ -21,7 +21,7 @@ from . import adapter
 from .intercept import intercept
 from .reader import read_graph
 from .scope import HERE, TORCH, Scope, relative_place
-from .untouched import buffers_of, check_buffers, untouched
+from .untouched import ForwardRun, untouched
 
 Loss = Callable[[Any, Any], torch.Tensor]
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -45,10 +45,10 @@ class Traced(nn.Module):
         """The loss (``batch`` ends with the target), or the model's outputs as a tuple."""
         self.scope.reset()
         loss = getattr(self, self.loss_name)
-        buffers = buffers_of(self.model)
+        run = ForwardRun(self.model)
         with self.scope:
             made = self.model(*(batch if loss is None else batch[:-1]))
-            check_buffers(self.model, buffers)
+            run.check()
             if loss is None:
                 return _outputs(made)
             with self.scope.inside("loss"):

@@ -19,41 +19,54 @@ from ..errors import CaptureError
 
 PLAIN = (bool, int, float, complex, str, bytes, type(None))
 CONTAINERS = (list, dict, set)
+Tensors = Mapping[str, torch.Tensor | None]
 
 
 @contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
-    """Attributes of all modules are behind the context what they were ahead of it.
-
-    CaptureError where the forward has changed a number or a word.
-    """
+    """Attributes of all modules are behind the context what they were ahead of it."""
     before = {module: _held(module) for module in model.modules()}
-    names = {module: name for name, module in model.named_modules()}
     try:
         yield
-        for module, held in before.items():
-            _check_numbers(names[module], held, vars(module))
     finally:
         for module, held in before.items():
             _put_back(module, held)
 
 
-def buffers_of(model: nn.Module) -> dict[tuple[nn.Module, str], torch.Tensor | None]:
-    """The tensors that stand for buffers now."""
-    return {(m, name): b for m in model.modules() for name, b in m._buffers.items()}
+class ForwardRun:
+    """One run of a model's forward: made ahead of it, and asked behind it what it changed."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.names = {module: name for name, module in model.named_modules()}
+        self.buffers = {module: dict(module._buffers) for module in self.names}
+        self.attributes = {module: dict(vars(module)) for module in self.names}
+
+    def check(self) -> None:
+        """Raise CaptureError for a buffer that was replaced, a number or word that was changed."""
+        for module, layer in self.names.items():
+            _check_buffers(layer, self.buffers[module], module._buffers)
+            _check_numbers(layer, self.attributes[module], vars(module))
 
 
-def check_buffers(
-    model: nn.Module, before: Mapping[tuple[nn.Module, str], torch.Tensor | None]
-) -> None:
-    """Raise CaptureError where a buffer has become another tensor: what it holds would be lost."""
-    names = {module: name for name, module in model.named_modules()}
-    for (module, name), tensor in buffers_of(model).items():
-        if before.get((module, name)) is not tensor:
-            path = ".".join(filter(None, (names[module], name)))
+def _check_buffers(layer: str, before: Tensors, after: Tensors) -> None:
+    for name, tensor in after.items():
+        if before.get(name) is not tensor:
+            path = ".".join(filter(None, (layer, name)))
             raise CaptureError(
                 f"the forward replaces the buffer {path} by assignment, which a compiled step "
                 f"cannot follow; write it in place: self.{name}.copy_(...)"
+            )
+
+
+def _check_numbers(layer: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    for name, value in before.items():
+        now = after.get(name)
+        if type(value) in PLAIN and type(now) in PLAIN and now != value and now == now:
+            path = ".".join(filter(None, (layer, name)))
+            raise CaptureError(
+                f"the forward changes {path} from {value!r} to {now!r}, and a compiled step would "
+                "keep one of them for ever; make it a buffer that is written in place, or leave "
+                "it alone in the forward"
             )
 
 
@@ -63,18 +76,6 @@ Held = dict[str, tuple[Any, Any]]
 
 def _held(module: nn.Module) -> Held:
     return {k: (v, copy(v) if type(v) in CONTAINERS else None) for k, v in vars(module).items()}
-
-
-def _check_numbers(layer: str, before: Held, after: Mapping[str, Any]) -> None:
-    for name, (value, _) in before.items():
-        now = after.get(name)
-        if type(value) in PLAIN and type(now) in PLAIN and now != value and now == now:
-            path = ".".join(filter(None, (layer, name)))
-            raise CaptureError(
-                f"the forward changes {path} from {value!r} to {now!r}, and a compiled step would "
-                "keep one of them for ever; make it a buffer that is written in place, or leave "
-                "it alone in the forward"
-            )
 
 
 def _put_back(module: nn.Module, before: Held) -> None:

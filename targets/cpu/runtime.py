@@ -54,7 +54,7 @@ def load_package() -> None:
         return
     load_libraries()
     before = os.environ.get(AUTOLOAD)
-    os.environ[AUTOLOAD] = before or "0"
+    os.environ.setdefault(AUTOLOAD, "0")
     try:
         import_module("tvm")
     finally:

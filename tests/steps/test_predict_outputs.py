@@ -94,3 +94,11 @@ def test_a_model_that_is_another_now_is_refused() -> None:
     model.make = OUTPUTS["weight"]
     with pytest.raises(CaptureError, match="no longer what was compiled"):
         step.predict(torch.randn(3, 7))
+
+
+def test_rows_need_no_model() -> None:
+    step, model = made(OUTPUTS["twice the same"], "reference")
+    x = torch.randn(2, 7)
+    wanted = model(x)[0].detach()
+    model.make = OUTPUTS["weight"]
+    torch.testing.assert_close(step.predict(x)[0], wanted, rtol=1e-6, atol=1e-6)

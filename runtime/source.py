@@ -8,6 +8,7 @@ from typing import Any
 
 from ..compiler.ir import Program
 from ..compiler.ir.optimizers import OptimizerSpec, ParameterGroup
+from ..compiler.saved import Kept
 from ..passes.recipe import Recipe
 from ..passes.recipe.recipe import Observer
 from ..targets.registry import find_target
@@ -18,7 +19,8 @@ from .bundle import Bundle
 class Source:
     """All that a step is made from: captured f32 programs, recipe, optimizer, choices.
 
-    ``model_state`` maps each key of the model's ``state_dict`` to the state value that holds it.
+    ``model_state`` maps each key of the model's ``state_dict`` to the state value that holds it;
+    ``torch_saved`` is what PyTorch would keep for backward, None where it was not asked.
     """
 
     train: Program
@@ -29,6 +31,7 @@ class Source:
     target: str = "cpu"
     seed: int = 0
     allow: tuple[str, ...] = ()
+    torch_saved: tuple[Kept, ...] | None = None
 
     def stages(self, captured: Program, see: Observer | None = None) -> list[tuple[str, Program]]:
         """The program after each pass of the recipe, then after each stage of the target's own.
@@ -64,6 +67,20 @@ def source_of(bundle: Bundle) -> Source:
         str(facts["target"]),
         int(facts["seed"]),  # type: ignore[call-overload]
         tuple(map(str, facts["allow"])),  # type: ignore[call-overload]
+        torch_saved_of(bundle),
+    )
+
+
+def torch_saved_of(bundle: Bundle) -> tuple[Kept, ...] | None:
+    """What PyTorch would keep; a file from before that was counted does not say."""
+    kept = bundle.manifest.get("torch_saved")
+    if kept is None:
+        return None
+    if not isinstance(kept, list):
+        raise TypeError(f"a list where {type(kept).__name__} stands")
+    return tuple(
+        Kept(str(k["layer"]), str(k["function"]), tuple(map(int, k["shape"])), int(k["bytes"]))
+        for k in map(mapping, kept)
     )
 
 

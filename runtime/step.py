@@ -137,6 +137,7 @@ class Step:
             recipe=s.recipe,
             target=s.target,
             allow=s.allow,
+            torch_saved=s.torch_saved,
         )
         return with_spent(bill, self._state.read())
 
@@ -172,6 +173,7 @@ class Step:
             "optimizer": asdict(s.optimizer),
             "hyper": self.hyper,
             "model_state": dict(s.model_state),
+            "torch_saved": None if s.torch_saved is None else [asdict(k) for k in s.torch_saved],
         }
         bundle = Bundle(s.train, s.evaluation, s.recipe, manifest, self._state.read())
         write(bundle, Path(path))

@@ -76,7 +76,8 @@ def compile(
 
     def source(captured: Capture) -> Source:
         parts = (captured.train, captured.evaluation, chosen, captured.optimizer)
-        return Source(*parts, captured.model_state, name, seed, tuple(allow))
+        made, saved = captured.model_state, captured.torch_saved
+        return Source(*parts, made, name, seed, tuple(allow), saved)
 
     @put_off()
     def recapture(batch: Sequence[torch.Tensor]) -> Source:
@@ -89,8 +90,7 @@ def compile(
     if (folder := env.dump_dir()) is not None:
         made.stages(captured.train, dump.observer(folder, captured.train))
     with stage("passes and kernels"):
-        parts = optimizer, recapture, again.evaluation
-        step = Step(made, captured.state, how, *parts)
+        step = Step(made, captured.state, how, optimizer, recapture, again.evaluation)
     update.begin(step)
     return step
 

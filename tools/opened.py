@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..compiler.errors import UsageError
+from ..compiler.errors import FileError, UsageError
 from ..compiler.ir import Program
+from ..compiler.saved import Kept
 from ..passes.recipe import Recipe
 from ..runtime.bundle import Bundle, read
+from ..runtime.source import torch_saved_of
 from ..targets.plan.plan import Plan
 from ..targets.registry import find_target
 from . import dump, env
@@ -37,6 +39,14 @@ class Opened:
     def allow(self) -> tuple[str, ...]:
         """Layers whose precision was waived."""
         return _allowed(self.bundle)
+
+    @property
+    def torch_saved(self) -> tuple[Kept, ...] | None:
+        """What PyTorch would keep for the same step; None in a file that does not say."""
+        try:
+            return torch_saved_of(self.bundle)
+        except (KeyError, TypeError, ValueError) as e:
+            raise FileError(f"manifest.json: torch_saved lacks or garbles {e}") from None
 
     def plan(self) -> Plan:
         """The kernels of the target; UsageError for a target that has none."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
+    FakeTensorMode,
 )
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
@@ -156,13 +157,20 @@ def full_arguments(node: Node) -> tuple[Any, ...]:
 
 @contextmanager
 def override(table: Mapping[OpOverload, Callable[..., Any]]) -> Iterator[None]:
-    """Replace the kernels of composite ATen ops, in the whole process, until the context ends."""
+    """Replace the kernels of ATen ops, in the whole process, until the context ends.
+
+    Of ops with a derivative of their own that is the kernel above autograd.
+    """
     saved = {op: dict(op.py_kernels) for op in table}
     try:
         for op, function in table.items():
-            for key in (DispatchKey.CompositeImplicitAutograd, DispatchKey.Autograd):
-                op.py_kernels.pop(key, None)
-            op.py_impl(DispatchKey.CompositeImplicitAutograd)(function)
+            if not _is_composite(op):
+                op.py_kernels.pop(DispatchKey.AutogradCPU, None)
+                op.py_impl(DispatchKey.AutogradCPU)(function)
+            else:
+                for key in (DispatchKey.CompositeImplicitAutograd, DispatchKey.Autograd):
+                    op.py_kernels.pop(key, None)
+                op.py_impl(DispatchKey.CompositeImplicitAutograd)(function)
             op._dispatch_cache.clear()
         yield
     finally:
@@ -170,6 +178,35 @@ def override(table: Mapping[OpOverload, Callable[..., Any]]) -> Iterator[None]:
             op.py_kernels.clear()
             op.py_kernels.update(kernels)
             op._dispatch_cache.clear()
+
+
+def _is_composite(op: OpOverload) -> bool:
+    return torch._C._dispatch_has_kernel_for_dispatch_key(op.name(), "CompositeImplicitAutograd")
+
+
+def original(op: OpOverload, *args: Any, **options: Any) -> Any:
+    """Call an op that ``override`` replaces as torch has it."""
+    if _is_composite(op):
+        return op._op_dk(DispatchKey.CompositeImplicitAutograd, *args, **options)
+    with torch._C._DisablePythonDispatcher():
+        return op(*args, **options)
+
+
+def in_backward() -> bool:
+    """Whether autograd runs a backward now."""
+    return torch._C._current_graph_task_id() != -1
+
+
+def fake_tensors() -> tuple[Callable[[torch.Tensor], torch.Tensor], AbstractContextManager[Any]]:
+    """What makes tensors of shapes without numbers, and the context in which they compute."""
+    fake = FakeTensorMode()
+    return fake.from_tensor, fake
+
+
+def storage_of(t: torch.Tensor) -> int:
+    """Identity of the storage that a tensor views."""
+    identity: int = t.untyped_storage()._cdata
+    return identity
 
 
 @contextmanager

@@ -44,6 +44,7 @@ class Traced(nn.Module):
     def forward(self, *batch: torch.Tensor) -> Any:
         """The loss (``batch`` ends with the target), or the model's outputs as a tuple."""
         self.scope.reset()
+        self.scope.weights.start(self.parameters(), self.buffers())
         loss = getattr(self, self.loss_name)
         run = ForwardRun(self.model)
         with self.scope:
@@ -108,6 +109,11 @@ def state_tensors(model: nn.Module, loss: Loss) -> dict[str, torch.Tensor]:
     return {root.plain[name]: tensor for name, tensor in root.every()}
 
 
+def scope_of(model: nn.Module) -> Scope:
+    """A scope that knows the modules of ``model``."""
+    return Scope({id(m): name for name, m in model.named_modules() if name})
+
+
 def trace_training(
     model: nn.Module, loss: Loss, batch: tuple[torch.Tensor, ...], trained: Set[str]
 ) -> Joint:
@@ -116,7 +122,7 @@ def trace_training(
     ``batch`` is the model's inputs, then the target. A model whose own flag says eval is switched
     to training for the trace; otherwise each module's flag counts as it is.
     """
-    with _mode(model, training=True):
+    with mode(model, training=True):
         joint = _trace(model, loss, batch, trained)
     if not joint.gradients:
         raise CaptureError("the loss depends on no parameter that the optimizer trains")
@@ -125,12 +131,13 @@ def trace_training(
 
 def trace_evaluation(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Joint:
     """Graph of the model's forward in eval mode, without loss and gradients."""
-    with _mode(model, training=False), torch.no_grad():
+    with mode(model, training=False), torch.no_grad():
         return _trace(model, None, inputs, frozenset())
 
 
 @contextmanager
-def _mode(model: nn.Module, *, training: bool) -> Iterator[None]:
+def mode(model: nn.Module, *, training: bool) -> Iterator[None]:
+    """The model in train or eval mode inside of the context, and behind it as it was."""
     modules = list(model.modules())
     flags = [m.training for m in modules]
     # A momentum of None makes batch norm read its counter as a number, which no trace can follow.
@@ -152,7 +159,7 @@ def _mode(model: nn.Module, *, training: bool) -> Iterator[None]:
 def _trace(
     model: nn.Module, loss: Loss | None, batch: tuple[torch.Tensor, ...], trained: Set[str]
 ) -> Joint:
-    scope = Scope({id(m): name for name, m in model.named_modules() if name})
+    scope = scope_of(model)
     root = Traced(model, loss, scope)
     try:
         with intercept(scope), adapter.quiet():

@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.modules import module as nn_module
 
 from ..errors import CaptureError
 from . import layers
 from .adapter import override
 from .functions import Functions
+from .products import WeightProducts
 from .scope import Scope
 
 aten = torch.ops.aten
@@ -49,6 +49,7 @@ class Layers:
             aten.conv_transpose1d.default: self.conv_transpose1d,
             aten.conv_transpose2d.input: self.conv_transpose2d,
             **Functions(self.scope).table(),
+            **WeightProducts(self.scope).table(),
         }
 
     def linear(self, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
@@ -159,14 +160,5 @@ def intercept(scope: Scope) -> Iterator[None]:
 
     The tables belong to the whole process, hence the lock.
     """
-    with LOCK:
-        hooks = [
-            nn_module.register_module_forward_pre_hook(scope.enter),
-            nn_module.register_module_forward_hook(scope.leave, always_call=True),
-        ]
-        try:
-            with override(Layers(scope).table()):
-                yield
-        finally:
-            for hook in hooks:
-                hook.remove()
+    with LOCK, scope.following(), override(Layers(scope).table()):
+        yield

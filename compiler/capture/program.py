@@ -18,9 +18,11 @@ from ..ir import OPTIMIZER_STEP, Program
 from ..ir.optimizers import OptimizerSpec, kept_name, momentum_steps
 from ..lower.builder import FORMAT_OF, FORMAT_WITHIN
 from ..lower.programs import Lowered, lower_evaluation, lower_training
+from ..saved import Kept
 from .attached import check_hooks, check_model
 from .graph import Loss, state_tensors, trace_evaluation, trace_training
 from .optimizer import kept_tensors, read_optimizer
+from .saved import kept_in_training
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,7 @@ class Capture:
     seed of its generator, which is the caller's;
     ``evaluation`` reads the parameters and buffers among them by the same names. ``model_state``
     maps each key of the model's ``state_dict`` to its state, tied parameters to the same one.
+    ``torch_saved`` is what PyTorch would keep for backward, None where it could not tell.
     """
 
     train: Program
@@ -38,6 +41,7 @@ class Capture:
     state: Mapping[str, np.ndarray]
     optimizer: OptimizerSpec
     model_state: Mapping[str, str]
+    torch_saved: tuple[Kept, ...] | None
 
 
 def capture(
@@ -74,7 +78,8 @@ def capture(
     model_state = {
         key: keys[id(t)] for key, t in model.state_dict(keep_vars=True).items() if id(t) in keys
     }
-    return Capture(lowered.program, evaluation.program, state, spec, model_state)
+    saved = kept_in_training(model, loss, batch)
+    return Capture(lowered.program, evaluation.program, state, spec, model_state, saved)
 
 
 def _optimizer_state(

@@ -12,10 +12,12 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules import module as nn_module
 from torch.overrides import TorchFunctionMode
 
 from ..lower.joint import ROOT
 from .adapter import marked
+from .weights import Weights
 
 TORCH = f"{Path(torch.__file__).parent}/"
 HERE = f"{Path(__file__).parent.parent}/"
@@ -27,6 +29,8 @@ class Scope(TorchFunctionMode):
     def __init__(self, names: dict[int, str]) -> None:
         super().__init__()
         self.names = names
+        self.weights = Weights()
+        self.function = ""
         self.reset()
 
     def reset(self) -> None:
@@ -34,6 +38,7 @@ class Scope(TorchFunctionMode):
         self.stack: list[tuple[str, str]] = [(ROOT, "")]
         self.module_calls: Counter[str] = Counter()
         self.layer_calls: Counter[tuple[str, str]] = Counter()
+        self.weights.forget()
 
     def enter(self, module: nn.Module, args: object) -> None:
         """Module hook: a module known to the model becomes the current one, others inherit."""
@@ -58,6 +63,23 @@ class Scope(TorchFunctionMode):
         finally:
             self.stack.pop()
 
+    @contextmanager
+    def following(self) -> Iterator[None]:
+        """Follow which module runs, by global hooks, inside of the context."""
+        hooks = [
+            nn_module.register_module_forward_pre_hook(self.enter),
+            nn_module.register_module_forward_hook(self.leave, always_call=True),
+        ]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def now(self) -> tuple[str, str]:
+        """The layer and the function of torch that run."""
+        return self.stack[-1][0], self.function
+
     def layer(self, kind: str = "layer") -> str:
         """Name for the next op of a kind: the module's path, ``#2`` for the second, and so on."""
         base = self.stack[-1][0].partition("#")[0]
@@ -72,8 +94,13 @@ class Scope(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         layer, definition = self.stack[-1]
+        self.function = getattr(func, "__name__", "")
+        before = self.layer_calls.total()
         with marked((layer, _user_line() or definition)):
-            return func(*args, **(kwargs or {}))
+            made = func(*args, **(kwargs or {}))
+        if self.layer_calls.total() == before:
+            self.weights.follow((args, kwargs), made)
+        return made
 
 
 def _nth(name: str, n: int) -> str:

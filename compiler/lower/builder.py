@@ -55,6 +55,7 @@ class Builder:
         self.counters: dict[str, Value] = {}  # integer buffers: value so far in this step
         self.buffer_of: dict[JointTensor, str] = {}  # buffers, also after a change in this step
         self.viewed_from: dict[Value, Value] = {}
+        self.permuted_from: dict[Value, tuple[Value, tuple[int, ...]]] = {}
         self.unread: dict[JointTensor, Call] = {}  # results without a value
         self.constants: dict[Value, float] = {}  # tensors that hold one number everywhere
         self._origin = ""

@@ -42,11 +42,18 @@ def as_strided(b: Builder, call: Call) -> None:
 
 
 def permuted(b: Builder, x: Value, dims: tuple[int, ...], part: str = "permute") -> Value:
-    """``x`` with its dimensions in the order ``dims``."""
+    """``x`` with its dimensions in the order ``dims``; one permutation where it is permuted."""
+    source, before = b.permuted_from.get(x, (x, tuple(range(len(dims)))))
+    dims = tuple(before[d] for d in dims)
     if dims == tuple(range(len(dims))):
-        return x
-    shape = tuple(shape_of(x)[d] for d in dims)
-    return b.one("permute", (x,), part, shape, dims=dims)
+        return source
+    shape = tuple(shape_of(source)[d] for d in dims)
+    long = [d for d in dims if shape_of(source)[d] != 1]
+    if long == sorted(long):
+        return viewed(b, source, shape)
+    made = b.one("permute", (source,), part, shape, dims=dims)
+    b.permuted_from[made] = source, dims
+    return made
 
 
 def permute(b: Builder, call: Call) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from ...compiler.ir import Op, Program, Value
 from ...compiler.ir.analysis import Gemm, gemms, saved
 from ...compiler.ir.ops import Trait, has
+from ...compiler.saved import Kept
 from ...passes.count_bit_operations import SPENT
 from ...passes.parts.select import selected
 from ...targets.plan.kernel import Unit
@@ -22,7 +23,6 @@ from ...targets.plan.layout import Layout, Order, orders
 from ...targets.plan.waive import waived
 from .bill_tables import text
 from .costs import NO_UNIT, ConversionLine, Costs, GemmLine, Making, SavedLine
-from .torch_saved import torch_saved
 
 if TYPE_CHECKING:
     from ...passes.recipe import Recipe
@@ -45,11 +45,12 @@ def make_bill(
     recipe: Recipe,
     target: str,
     allow: Sequence[str],
+    torch_saved: Sequence[Kept] | None,
 ) -> Bill:
     """The bill of a step: ``program`` as the recipe's passes made it of ``captured``, its plan."""
     return bill_of(
         program,
-        captured,
+        torch_saved,
         making=making_of(recipe, target, program, allow, plan),
         units=None if plan is None else plan_units(plan),
         exempt=exempt_layers(recipe, captured),
@@ -95,7 +96,7 @@ def plan_units(plan: Plan) -> dict[Op, str]:
 
 def bill_of(
     program: Program,
-    captured: Program | None = None,
+    torch_saved: Sequence[Kept] | None = None,
     *,
     making: Making | None = None,
     units: Mapping[Op, str] | None = None,
@@ -104,9 +105,9 @@ def bill_of(
 ) -> Bill:
     """The bill of a program without the step around it.
 
-    ``captured`` is the f32 program it was made from; ``units`` says what multiplies in each GEMM
-    (from the target's plan); ``exempt`` names the layers whose GEMMs of two plain floats count as
-    exempt. Where that is None, all of them do if any other GEMM of the program is quantized.
+    ``torch_saved`` is what PyTorch keeps for the same step; ``units`` says what multiplies in each
+    GEMM (from the target's plan); ``exempt`` names the layers whose GEMMs of two plain floats count
+    as exempt. Where that is None, all of them do if any other GEMM of the program is quantized.
     """
     found = gemms(program)
     return Bill(
@@ -114,7 +115,7 @@ def bill_of(
         making or Making(passes=program.history),
         _gemm_lines(found, units or {}, exempt),
         _saved_lines(program),
-        None if captured is None else torch_saved(captured),
+        None if torch_saved is None else tuple(torch_saved),
         _conversion_lines(program),
         planned_bytes,
         _samples(program),

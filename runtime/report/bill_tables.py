@@ -163,11 +163,13 @@ def _saved(bill: Costs) -> Table:
 
 
 def _torch(bill: Costs) -> Table:
-    made = table("What PyTorch would keep in f32", "value", "shape", "bytes", right=("bytes",))
+    made = table(
+        "What PyTorch would keep in f32", "layer", "from", "shape", "bytes", right=("bytes",)
+    )
     for k in bill.torch_saved or ():
-        made.add_row(k.name, "x".join(map(str, k.shape)), size(k.bytes))
+        made.add_row(k.layer, k.function, "x".join(map(str, k.shape)), size(k.bytes))
     made.add_section()
-    made.add_row("together", "", size(bill.torch_bytes or 0))
+    made.add_row("together", "", "", size(bill.torch_bytes or 0))
     return made
 
 

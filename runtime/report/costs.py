@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+from ...compiler.saved import Kept
 from ...compiler.types import Shape
 from .bit_operations import BitOperations, bit_operations
-from .torch_saved import Kept
 
 NO_UNIT = "-"
 FOUR_BITS, EIGHT_BITS = 4, 8
@@ -100,7 +100,7 @@ class Making:
 class Costs:
     """What one training step costs and how it computes.
 
-    ``torch_saved`` is None where the captured f32 program was not at hand; ``planned_bytes`` is
+    ``torch_saved`` is None where PyTorch was not asked; ``planned_bytes`` is
     what the target's memory plan keeps between forward and backward, None without a plan;
     ``samples`` is the size of the batch; ``spent_giga`` are, of a program whose bits change while
     it runs, the mean GBitOPs of its steps so far.

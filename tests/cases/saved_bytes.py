@@ -14,17 +14,18 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import quatrain
+from quatrain.compiler.capture.saved import kept_by_torch
+from quatrain.compiler.saved import Kept
 from quatrain.runtime.step import Step
 from quatrain.targets.cpu.info import detect
 from quatrain.targets.cpu.target import plan_cpu
 from quatrain.targets.plan.plan import Plan
 from quatrain.targets.plan.state import state_layout
-from quatrain.tools.bench.saved import Storage, kept_by_torch
 
 from ..parity import NETWORKS, batches, optimizer
 
 
-def planned(network: str, size: int, options: dict[str, object]) -> tuple[Plan, list[Storage]]:
+def planned(network: str, size: int, options: dict[str, object]) -> tuple[Plan, tuple[Kept, ...]]:
     """The plan of a network's step, and what PyTorch keeps for the same."""
     torch.manual_seed(0)
     model = NETWORKS[network]()
@@ -59,7 +60,7 @@ def main() -> None:
     if args.list:
         print("PyTorch keeps")
         for storage in sorted(kept, key=lambda s: -s.bytes):
-            print(f"  {storage.bytes:12,} {list(storage.shape)} {storage.dtype}")
+            print(f"  {storage.bytes:12,} {list(storage.shape)}")
 
 
 if __name__ == "__main__":

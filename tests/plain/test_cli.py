@@ -30,7 +30,8 @@ def network(tmp_path: Path) -> Path:
     program = parse(CAPTURED)
     path = tmp_path / "net.qtn"
     state = {v.name: np.zeros(v.type.shape, np.float32) for v in program.state}
-    manifest = {"target": "reference", "allow": ["fc"], "seed": 0}
+    kept = {"layer": "conv", "function": "conv2d", "shape": [3, 13, 7, 7], "bytes": 7644}
+    manifest = {"target": "reference", "allow": ["fc"], "seed": 0, "torch_saved": [kept]}
     write(Bundle(program, program, load_recipe("fp32"), manifest, state), path)
     return path
 
@@ -215,7 +216,7 @@ def test_report(quatrain: Quatrain, network: Path) -> None:
     data = json.loads(quatrain("report", network, "--json"))
     assert data["recipe"]["name"] == "fp32" and data["waivers"] == ["fc"]
     assert data["macs"] == sum(g["macs"] for g in data["gemms"]) > 0
-    assert data["torch_bytes"] > 0
+    assert data["torch_bytes"] == 7644
     text = quatrain("report", network)
     assert "f32 x f32" in text and "PyTorch" in text
     assert all(line == line.rstrip() for line in text.splitlines())

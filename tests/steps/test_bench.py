@@ -341,7 +341,7 @@ def test_pictures(tmp_path: Path) -> None:
 @pytest.mark.torch
 def test_storages_that_torch_keeps() -> None:
     torch = pytest.importorskip("torch")
-    from quatrain.tools.bench.saved import kept_by_torch
+    from quatrain.compiler.capture.saved import kept_by_torch
 
     x = torch.rand(3, 5, requires_grad=True)
     y = torch.rand(3, 5)

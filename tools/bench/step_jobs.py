@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...compiler.capture.saved import kept_by_torch
 from ...compiler.errors import UsageError
 from .. import driver, env
 from ..driver import Task
 from ..fakequant import clips, fake_quantize, keep_clips_positive
 from .plan import Contender, Runner, Workload
-from .saved import kept_by_torch
 from .tasks import DECAY, operations, task
 
 IMAGE_DIMENSIONS = 4

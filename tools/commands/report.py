@@ -51,7 +51,7 @@ def bill_of_file(opened: Opened, *, planned: bool) -> Bill:
     plan = opened.plan() if planned and _can_plan() else None
     return bill_of(
         opened.final if plan is None else plan.program,
-        opened.bundle.train,
+        opened.torch_saved,
         making=making_of(opened.recipe, opened.target, opened.final, opened.allow, plan),
         exempt=exempt_layers(opened.recipe, opened.bundle.train),
         units=None if plan is None else plan_units(plan),

@@ -21,6 +21,7 @@ require_tried(torch.__version__)
 
 from torch._C import DispatchKey
 from torch._decomp import get_decompositions
+from torch._dynamo import config as dynamo
 from torch._dynamo.eval_frame import OptimizedModule
 from torch._functorch._aot_autograd import descriptors as described
 from torch._functorch.aot_autograd import aot_export_joint_with_descriptors
@@ -42,7 +43,7 @@ DEPENDS_ON_DATA = (
     DynamicOutputShapeException,
     GuardOnDataDependentSymNode,
 )
-FOREIGN_TENSOR = "Please convert all Tensors to FakeTensors first"
+FOREIGN_TENSOR = ("Please convert all Tensors to FakeTensors first", "Unexpected fake buffer")
 # Composites that end in ops of the IR; every other op stays whole, so that an error can name it.
 # Views with several results must stay whole too: inside a decomposition they become as_strided.
 COMPOSITES = """
@@ -207,6 +208,13 @@ def storage_of(t: torch.Tensor) -> int:
     """Identity of the storage that a tensor views."""
     identity: int = t.untyped_storage()._cdata
     return identity
+
+
+@contextmanager
+def written_functions() -> Iterator[None]:
+    """A function that torch.compile has wrapped runs as it was written."""
+    with torch.compiler.set_stance("force_eager"), dynamo.patch(error_on_nested_fx_trace=False):
+        yield
 
 
 @contextmanager

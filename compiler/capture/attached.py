@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.optim import optimizer as torch_optimizer
 
 from ..errors import CaptureError
 from . import adapter
+from .scope import Scope
 
 WRAPPERS: tuple[tuple[type[nn.Module], str, str], ...] = (
     (adapter.CompiledModule, "compiled by torch.compile", "the module that was compiled"),
@@ -22,6 +26,8 @@ TENSOR_HOOKS = {
     "_post_accumulate_grad_hooks": "a hook (register_post_accumulate_grad_hook)",
 }
 STEP_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
+METHODS = ("step", "zero_grad")
+PLAIN_TENSORS = (torch.Tensor, nn.Parameter, nn.Buffer)
 GLOBAL_HOOKS = ("_global_optimizer_pre_hooks", "_global_optimizer_post_hooks")
 
 
@@ -40,6 +46,45 @@ def check_model(model: object) -> None:
             )
 
 
+def check_tensors(tensors: Mapping[str, torch.Tensor]) -> None:
+    """Raise CaptureError for a parameter or buffer that is more than a tensor of numbers."""
+    for name, tensor in tensors.items():
+        if type(tensor) not in PLAIN_TENSORS:
+            kind = type(tensor).__name__
+            fix = "run the model once to give it a shape" if is_lazy(tensor) else "make it plain"
+            raise CaptureError(f"{name} is a {kind}, no plain tensor; {fix} first")
+        if tensor.is_inference():
+            raise CaptureError(f"{name} was made in inference mode, where nothing is trained")
+
+
+def check_keys(model: nn.Module) -> None:
+    """Raise CaptureError where the model's ``state_dict`` has more than parameters and buffers."""
+    held = {id(t) for t in (*model.parameters(), *model.buffers())}
+    for key, value in model.state_dict(keep_vars=True).items():
+        if id(value) not in held:
+            raise CaptureError(
+                f"state_dict() of the model has {key}, which is no parameter and no buffer, "
+                "so that a compiled step could not give it back; take away the hook or the "
+                "get_extra_state that makes it"
+            )
+
+
+def check_methods(optimizer: torch.optim.Optimizer) -> None:
+    """Raise CaptureError where ``step`` or ``zero_grad`` is not that of the optimizer's class.
+
+    A scheduler wraps ``step`` to count, and runs what it wraps.
+    """
+    for name in METHODS:
+        now = inspect.unwrap(getattr(optimizer, name))
+        own = inspect.unwrap(getattr(type(optimizer), name))
+        function = inspect.unwrap(getattr(now, "__func__", now))
+        if function is not own or not own.__module__.startswith("torch.optim"):
+            raise CaptureError(
+                f"{name} of the optimizer has been replaced, and a compiled step does not call it; "
+                "call yours around step(x, y), and give the optimizer as torch made it"
+            )
+
+
 def check_hooks(tensors: Mapping[str, torch.Tensor], optimizer: torch.optim.Optimizer) -> None:
     """Raise CaptureError for hooks on parameters or on the optimizer's step, which do not run."""
     for name, tensor in tensors.items():
@@ -55,6 +100,30 @@ def check_hooks(tensors: Mapping[str, torch.Tensor], optimizer: torch.optim.Opti
             "the optimizer has a hook on its step, which a compiled step does not run; call it "
             "around step(x, y), or remove it"
         )
+
+
+@contextmanager
+def without_saved_tensor_hooks(scope: Scope) -> Iterator[None]:
+    """Raise CaptureError where the forward sets hooks on what autograd saves.
+
+    Those of torch, as for checkpoints, give back what they took.
+    """
+    hooks = torch.autograd.graph.saved_tensors_hooks
+    enter = hooks.__enter__
+
+    def checked(self: torch.autograd.graph.saved_tensors_hooks) -> None:
+        if type(self) is hooks or not type(self).__module__.startswith("torch."):
+            raise CaptureError(
+                f"{scope.place()} sets hooks on the tensors that autograd saves, which a compiled "
+                "step does not run; formats of what is kept are the recipe's"
+            )
+        enter(self)
+
+    hooks.__enter__ = checked  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        hooks.__enter__ = enter  # type: ignore[method-assign]
 
 
 def _is_exported(module: nn.Module) -> bool:

@@ -24,6 +24,12 @@ def adaptive_average(x: Tensor, size: list[int]) -> Tensor:
     return made
 
 
+def weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
+    """v / |v| g: lengths over all dimensions but ``dim``, or over all where that is -1."""
+    dims = [d for d in range(v.dim()) if d != dim]
+    return v * (g / v.square().sum(dims, keepdim=True).sqrt())
+
+
 class Functions:
     """What calls of composite functions become while a graph is traced."""
 
@@ -33,6 +39,7 @@ class Functions:
     def table(self) -> dict[Any, Callable[..., Tensor]]:
         """The replaced ops."""
         return {
+            aten._weight_norm.default: weight_norm,
             aten.pad.default: self.pad,
             aten.upsample_nearest1d.vec: self.nearest,
             aten.upsample_nearest2d.vec: self.nearest,

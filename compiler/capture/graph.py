@@ -55,6 +55,10 @@ class Traced(nn.Module):
             with self.scope.inside("loss"):
                 return _scalar(loss(made, batch[-1]))
 
+    def __call__(self, *batch: torch.Tensor) -> Any:
+        """``forward``, without the global hooks of modules: this is none of the user's."""
+        return self.forward(*batch)
+
     # torch swaps each named tensor for a traced one and puts them back in the same order, which
     # leaves a module that has two names in the model with a traced tensor. So name modules once.
 
@@ -122,7 +126,7 @@ def trace_training(
     ``batch`` is the model's inputs, then the target. A model whose own flag says eval is switched
     to training for the trace; otherwise each module's flag counts as it is.
     """
-    with mode(model, training=True):
+    with mode(model, training=True), recording():
         joint = _trace(model, loss, batch, trained)
     if not joint.gradients:
         raise CaptureError("the loss depends on no parameter that the optimizer trains")
@@ -131,7 +135,7 @@ def trace_training(
 
 def trace_evaluation(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Joint:
     """Graph of the model's forward in eval mode, without loss and gradients."""
-    with mode(model, training=False), torch.no_grad():
+    with mode(model, training=False), torch.inference_mode(False), torch.no_grad():
         return _trace(model, None, inputs, frozenset())
 
 
@@ -156,13 +160,20 @@ def mode(model: nn.Module, *, training: bool) -> Iterator[None]:
             module.training = flag
 
 
+@contextmanager
+def recording() -> Iterator[None]:
+    """Autograd is on inside of the context, also where the caller has switched it off."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
 def _trace(
     model: nn.Module, loss: Loss | None, batch: tuple[torch.Tensor, ...], trained: Set[str]
 ) -> Joint:
     scope = scope_of(model)
     root = Traced(model, loss, scope)
     try:
-        with intercept(scope), adapter.quiet():
+        with intercept(scope), adapter.quiet(), adapter.written_functions():
             graph = adapter.joint_graph(root, tuple(t.detach() for t in batch))
     except QuatrainError:
         raise
@@ -172,7 +183,7 @@ def _trace(
             "shape; compute with tensors there instead"
         ) from error
     except Exception as error:
-        if adapter.FOREIGN_TENSOR in str(error):
+        if any(words in str(error) for words in adapter.FOREIGN_TENSOR):
             raise CaptureError(
                 f"the forward or the loss{_place(error)} uses a tensor that is no parameter, no "
                 "buffer and no input; register it as a buffer of the model"

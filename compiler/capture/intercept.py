@@ -17,6 +17,7 @@ from torch import Tensor
 from ..errors import CaptureError
 from . import layers
 from .adapter import override
+from .attached import without_saved_tensor_hooks
 from .functions import Functions
 from .products import WeightProducts
 from .scope import Scope
@@ -160,5 +161,6 @@ def intercept(scope: Scope) -> Iterator[None]:
 
     The tables belong to the whole process, hence the lock.
     """
-    with LOCK, scope.following(), override(Layers(scope).table()):
+    replaced = override(Layers(scope).table())
+    with LOCK, scope.following(), replaced, without_saved_tensor_hooks(scope):
         yield

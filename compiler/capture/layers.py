@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 from torch.library import Library, register_autograd, register_fake
+
+from ..errors import CaptureError
 
 aten = torch.ops.aten
 qtr = torch.ops.qtr
@@ -174,9 +176,24 @@ def _backward_of_conv_t(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     return dx, dw, _bias_part(ctx, g), *(None for _ in ctx.rest)
 
 
+def _keep_layer(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.layer = inputs[-1]
+
+
+def _backward_of_backward(ctx: Any, g: Tensor) -> NoReturn:
+    raise CaptureError(
+        f"layer {ctx.layer!r} is differentiated twice, as a penalty on gradients does; a compiled "
+        "step has first gradients only: detach() the gradient, or leave the penalty out"
+    )
+
+
+BACKWARD = KERNELS.keys() - {"conv", "linear", "conv_t"}
 for _name, _kernel in KERNELS.items():
     library.impl(_name, _kernel, "CompositeExplicitAutograd")
     register_fake(f"qtr::{_name}", SHAPES[_name], lib=library)
+for _name in BACKWARD:
+    _formula = _backward_of_backward
+    register_autograd(f"qtr::{_name}", _formula, setup_context=_keep_layer, lib=library)
 register_autograd("qtr::conv", _backward_of_conv, setup_context=_save, lib=library)
 register_autograd("qtr::linear", _backward_of_linear, setup_context=_save, lib=library)
 register_autograd("qtr::conv_t", _backward_of_conv_t, setup_context=_save, lib=library)

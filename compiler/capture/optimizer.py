@@ -18,12 +18,18 @@ OPTIMIZERS: dict[type[object], str] = {
     torch.optim.RMSprop: "rmsprop",
 }
 # Settings that have no counterpart.
-REFUSED = ("amsgrad", "centered")
+REFUSED = ("amsgrad", "centered", "differentiable")
 
 
 def read_optimizer(optimizer: object, model: nn.Module) -> OptimizerSpec:
     """The optimizer as data; CaptureError for one that is not known or trains foreign tensors."""
     kind = OPTIMIZERS.get(type(optimizer))
+    parents = [c.__name__ for c in type(optimizer).__mro__ if c in OPTIMIZERS]
+    if kind is None and parents:
+        raise CaptureError(
+            f"the optimizer is a {type(optimizer).__name__}, and a compiled step would not run "
+            f"what it changes of torch.optim.{parents[0]}; give torch.optim.{parents[0]} itself"
+        )
     if kind is None:
         known = ", ".join(c.__name__ for c in OPTIMIZERS)
         raise CaptureError(

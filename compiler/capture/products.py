@@ -2,8 +2,8 @@
 
 ``x @ w``, ``addmm``, ``einsum``, ``tensordot`` and their kin become ``qtr.linear`` where one
 operand is a parameter or computed from parameters alone; many matrices, one for each place of a
-batch, become a convolution in groups. Other products stay what they are, those of two weights too:
-they compute a weight.
+batch, become a convolution in groups. Other products stay what they are, those of weights and
+constants too: they compute a weight.
 """
 
 from __future__ import annotations
@@ -65,6 +65,7 @@ class WeightProducts:
             aten.bmm.default: self.plain(aten.bmm.default, "bnc", "bck", "bnk"),
             aten.mv.default: self.plain(aten.mv.default, "nc", "c", "n"),
             aten.dot.default: self.plain(aten.dot.default, "c", "c", ""),
+            aten.vdot.default: self.plain(aten.dot.default, "c", "c", ""),
             aten.addmm.default: self.added(aten.addmm.default, "nc", "ck", "nk"),
             aten.baddbmm.default: self.added(aten.baddbmm.default, "bnc", "bck", "bnk"),
             aten.addmv.default: self.added(aten.addmv.default, "nc", "c", "n"),
@@ -145,11 +146,16 @@ class WeightProducts:
     def layer(
         self, a: Labelled, b: Labelled, out: Names, bias: Tensor | None = None
     ) -> Tensor | None:
-        """The product as a layer, the bias added; None unless one operand is a weight."""
-        first, second = (self.scope.weights.holds(o.tensor) for o in (a, b))
-        if first == second or in_backward():
+        """The product of a weight and of what depends on inputs, the bias added; None of others."""
+        if in_backward():
             return None
-        x, w = _reduced(*((a, b) if second else (b, a)), out)
+        for x, w in ((a, b), (b, a)):
+            if self.scope.weights.holds(w.tensor) and not self.scope.weights.knows(x.tensor):
+                return self._layer(x, w, out, bias)
+        return None
+
+    def _layer(self, x: Labelled, w: Labelled, out: Names, bias: Tensor | None) -> Tensor | None:
+        x, w = _reduced(x, w, out)
         if not set(x.labels) & set(w.labels) - {*out} or _repeats(x, w):
             return None
         columns = tuple(label for label in out if label not in x.labels)

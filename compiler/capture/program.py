@@ -19,7 +19,7 @@ from ..ir.optimizers import OptimizerSpec, kept_name, momentum_steps
 from ..lower.builder import FORMAT_OF, FORMAT_WITHIN
 from ..lower.programs import Lowered, lower_evaluation, lower_training
 from ..saved import Kept
-from .attached import check_hooks, check_model
+from .attached import check_hooks, check_keys, check_methods, check_model, check_tensors
 from .graph import Loss, state_tensors, trace_evaluation, trace_training
 from .optimizer import kept_tensors, read_optimizer
 from .saved import kept_in_training
@@ -64,7 +64,10 @@ def capture(
     check_model(model)
     spec = read_optimizer(optimizer, model)
     tensors = state_tensors(model, loss)
+    check_tensors(tensors)
+    check_keys(model)
     check_hooks(tensors, optimizer)
+    check_methods(optimizer)
     for name, tensor in tensors.items():
         _check_tensor(f"{name} of the model", tensor, FORMAT_WITHIN)
     joint = trace_training(model, loss, batch, spec.group_of().keys())
@@ -118,6 +121,8 @@ def _check_batch(example: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
         if not isinstance(t, torch.Tensor):
             raise CaptureError(f"element {i} of the example is a {type(t).__name__}, not a tensor")
         _check_tensor(f"element {i} of the example", t)
+        if t.is_inference():
+            raise InputError(f"element {i} of the example was made in inference mode; clone it")
         if t.numel() == 0:
             shape = list(t.shape)
             raise InputError(f"element {i} of the example has shape {shape}: it holds no numbers")

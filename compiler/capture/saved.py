@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from torch.func import functional_call
 
 from ..saved import Kept
 from . import adapter
-from .graph import Loss, Traced, mode, scope_of
+from .graph import Loss, Traced, mode, recording, scope_of
 from .scope import Scope
 
 log = logging.getLogger(__name__)
@@ -68,14 +68,13 @@ def kept_in_training(
     scope = scope_of(model)
     root = Traced(model, loss, scope)
     convert, fake = adapter.fake_tensors()
-    held = {name: convert(t) for name, t in root.every()}
-    given = tuple(convert(t.detach()) for t in batch)
-    counter = Counter((*held.values(), *given), scope)
     try:
-        with mode(model, training=True), fake, adapter.quiet(), ExitStack() as stack:
-            stack.enter_context(scope.following())
-            stack.enter_context(counter.counting())
-            functional_call(root, held, given)
+        with mode(model, training=True), recording(), adapter.quiet(), scope.following():
+            held = {name: convert(t) for name, t in root.every()}
+            given = tuple(convert(t.detach()) for t in batch)
+            counter = Counter((*held.values(), *given), scope)
+            with fake, adapter.written_functions(), counter.counting():
+                functional_call(root, held, given)
     except Exception as error:
         why = str(error).partition("\n")[0]
         log.warning("the bill does without PyTorch's column: %s: %s", type(error).__name__, why)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import sysconfig
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,11 +16,14 @@ from torch import nn
 from torch.nn.modules import module as nn_module
 from torch.overrides import TorchFunctionMode
 
+from ..errors import CaptureError
 from ..lower.joint import ROOT
 from .adapter import marked
 from .weights import Weights
 
 TORCH = f"{Path(torch.__file__).parent}/"
+SWITCHES = (torch.Tensor.requires_grad_, torch.Tensor.requires_grad.__set__)  # type: ignore[attr-defined]
+STDLIB = f"{sysconfig.get_path('stdlib')}/"
 HERE = f"{Path(__file__).parent.parent}/"
 
 
@@ -80,6 +84,11 @@ class Scope(TorchFunctionMode):
         """The layer and the function of torch that run."""
         return self.stack[-1][0], self.function
 
+    def place(self) -> str:
+        """The layer that runs, and the line of the user that calls what asks."""
+        layer, definition = self.stack[-1]
+        return _at(layer, _user_line(3) or definition)
+
     def layer(self, kind: str = "layer") -> str:
         """Name for the next op of a kind: the module's path, ``#2`` for the second, and so on."""
         base = self.stack[-1][0].partition("#")[0]
@@ -94,9 +103,20 @@ class Scope(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         layer, definition = self.stack[-1]
+        source = _user_line(2) or definition
+        if torch.is_autocast_enabled("cpu"):
+            raise CaptureError(
+                f"{_at(layer, source)} runs under torch.autocast; formats are the recipe's: "
+                "leave autocast out, and take for example recipe='bf16'"
+            )
+        if func is torch.Tensor.retain_grad:
+            return None
+        if func in SWITCHES and self.weights.holds(args[0]):
+            on = (*args[1:], *(kwargs or {}).values(), True)[0]
+            return _switched(args[0], on, _at(layer, source))
         self.function = getattr(func, "__name__", "")
         before = self.layer_calls.total()
-        with marked((layer, _user_line() or definition)):
+        with marked((layer, source)):
             made = func(*args, **(kwargs or {}))
         if self.layer_calls.total() == before:
             self.weights.follow((args, kwargs), made)
@@ -119,13 +139,28 @@ def _definition(module: nn.Module) -> str:
     return relative_place(code.co_filename, code.co_firstlineno) if code else ""
 
 
-def _user_line() -> str:
-    frame: FrameType | None = sys._getframe(2)
+def _switched(weight: torch.Tensor, on: bool, place: str) -> torch.Tensor:
+    """A weight whose ``requires_grad`` the forward sets; CaptureError where that changes it."""
+    if torch.is_grad_enabled() and on != weight.requires_grad:
+        raise CaptureError(
+            f"{place} changes requires_grad of a parameter, and a compiled step would keep it as "
+            "it was; set it ahead of compile, or use the parameter's detach()"
+        )
+    return weight
+
+
+def _at(layer: str, source: str) -> str:
+    return f"layer {layer!r}" + (f" at {source}" if source else "")
+
+
+def _user_line(depth: int) -> str:
+    """The user's line above the frame at ``depth``, counted from this function."""
+    frame: FrameType | None = sys._getframe(depth)
     while frame is not None:
         file = frame.f_code.co_filename
         if file.startswith(HERE):
             return ""
-        if not file.startswith((TORCH, "<")):
+        if not file.startswith((TORCH, STDLIB, "<")):
             return relative_place(file, frame.f_lineno)
         frame = frame.f_back
     return ""

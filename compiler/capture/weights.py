@@ -27,6 +27,10 @@ class Weights:
         """Whether ``t`` is a weight or a view of one."""
         return _base(t) in self._weights
 
+    def knows(self, t: Tensor) -> bool:
+        """Whether ``t`` is a weight or a constant: no input has a part in it."""
+        return self.holds(t) or _base(t) in self._constants
+
     def follow(self, operands: object, results: object) -> None:
         """Results of weights and constants are weights, those of constants alone are constants.
 

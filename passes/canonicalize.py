@@ -8,11 +8,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..compiler.ir import Op, Program, Region, Value
+from ..compiler.ir.analysis import without_dead
 
 
 def canonicalize(program: Program) -> Program:
     """Remove dead ops and identity casts."""
-    return _without_dead(_without_identities(program)).done("canonicalize")
+    return without_dead(_without_identities(program)).done("canonicalize")
 
 
 def _without_identities(program: Program) -> Program:
@@ -33,16 +34,3 @@ def _without_identities(program: Program) -> Program:
         outputs=tuple(swap.get(v, v) for v in program.outputs),
         next=tuple((s, swap.get(v, v)) for s, v in program.next),
     )
-
-
-def _without_dead(program: Program) -> Program:
-    needed = {*program.outputs, *(v for _, v in program.next)}
-    regions = []
-    for region in reversed(program.regions):
-        ops: list[Op] = []
-        for op in reversed(region.ops):
-            if needed.intersection(op.results):
-                needed.update(op.inputs)
-                ops.append(op)
-        regions.append(Region(region.name, tuple(reversed(ops))))
-    return replace(program, regions=tuple(reversed(regions)))

@@ -38,6 +38,8 @@ from quatrain.targets.plan.state import state_layout
 from quatrain.targets.reference.evaluate import evaluate
 from quatrain.tools.env import cache_dir
 
+from .cases.guarded import Guarded
+
 # Sums of floats, and exp and log: the order of summation is the kernel's own.
 FLOAT_SUMS = frozenset(
     [
@@ -93,14 +95,19 @@ class Mismatch:
         )
 
 
-def compare(program: Program, given: Mapping[str, Tensor], cpu: CpuInfo) -> Iterator[Mismatch]:
-    """Run every kernel of ``program`` on the reference's values; yield what differs."""
+def compare(
+    program: Program, given: Mapping[str, Tensor], cpu: CpuInfo, *, at_end: bool | None = None
+) -> Iterator[Mismatch]:
+    """Run every kernel of ``program`` on the reference's values; yield what differs.
+
+    With ``at_end`` each buffer ends at a page that nothing may touch, or, if false, begins there.
+    """
     program = decode_operands(program)
     values = evaluate(program, given)
     plan = plan_cpu(program, state_layout(program), cpu)
     compile_all([planned.kernel for planned in plan.kernels], cpu)
     for planned in plan.kernels:
-        yield from compare_kernel(planned.kernel, values, plan, cpu)
+        yield from compare_kernel(planned.kernel, values, plan, cpu, at_end=at_end)
 
 
 def compile_all(kernels: Sequence[Kernel], cpu: CpuInfo) -> None:
@@ -114,20 +121,30 @@ def compile_all(kernels: Sequence[Kernel], cpu: CpuInfo) -> None:
 
 
 def compare_kernel(
-    kernel: Kernel, values: Mapping[Value, Tensor], plan: Plan, cpu: CpuInfo
+    kernel: Kernel,
+    values: Mapping[Value, Tensor],
+    plan: Plan,
+    cpu: CpuInfo,
+    *,
+    at_end: bool | None = None,
 ) -> Iterator[Mismatch]:
     """One kernel, run alone."""
     inputs = [_memory(values, plan, s) for s in kernel.inputs]
     outputs = [np.zeros_like(_memory(values, plan, s)) for s in kernel.outputs]
     compile_all([kernel], cpu)
-    COMPILED[kernel.spec, cpu](*inputs, *outputs)
+    if at_end is None:
+        COMPILED[kernel.spec, cpu](*inputs, *outputs)
+    else:
+        outputs = _run_guarded(COMPILED[kernel.spec, cpu], inputs, outputs, at_end)
     makers = {r: op for op in kernel.ops for r in op.results}
     scales = {s.value: o for s, o in zip(kernel.outputs, outputs, strict=True) if s.scale}
     for slot, made in zip(kernel.outputs, outputs, strict=True):
         wanted = values[slot.value]
         if slot.scale:
-            wrong = made.ravel() != np.asarray(wanted.scale).ravel()
-            worst = float(np.abs(made.ravel() - np.asarray(wanted.scale).ravel()).max())
+            found, scale = made.ravel(), np.asarray(wanted.scale).ravel()
+            wrong = (found != scale) & ~(np.isnan(found) & np.isnan(scale))
+            with np.errstate(invalid="ignore"):
+                worst = float(np.abs(found - scale).max())
         else:
             got = from_memory(made, plan.layouts[slot.value], scales.get(slot.value))
             sums = _sums_of_magnitudes(makers[slot.value], values, wanted)
@@ -136,6 +153,21 @@ def compare_kernel(
             kinds = tuple(op.kind for op in kernel.ops)
             name = slot.value.name + (" scale" if slot.scale else "")
             yield Mismatch(kernel.spec.name, kinds, name, int(wrong.sum()), wrong.size, worst)
+
+
+def _run_guarded(
+    kernel: Compiled, inputs: list[np.ndarray], outputs: list[np.ndarray], at_end: bool
+) -> list[np.ndarray]:
+    held = [Guarded(a, at_end=at_end) for a in (*inputs, *outputs)]
+    kernel.run(*(g.array for g in held))
+    if not all(g.whole for g in held):
+        raise AssertionError("a kernel wrote behind a buffer")
+    if not all(
+        np.array_equal(g.array.view(np.uint8), np.ascontiguousarray(a).ravel().view(np.uint8))
+        for g, a in zip(held, inputs, strict=False)
+    ):
+        raise AssertionError("a kernel wrote into an operand")
+    return [g.array for g in held[len(inputs) :]]
 
 
 def _memory(values: Mapping[Value, Tensor], plan: Plan, slot: Slot) -> np.ndarray:
@@ -150,10 +182,13 @@ def _differs(bitwise: bool, sums: float, got: Tensor, wanted: Tensor) -> tuple[n
     with np.errstate(invalid="ignore"):  # infinities that agree
         worst = float(np.max(np.nan_to_num(np.abs(a - b)), initial=0.0))
     if bitwise:
-        made, right = (np.ascontiguousarray(t.data).ravel().view(np.uint8) for t in (got, wanted))
-        return made != right, worst
-    step = STEPS.get(wanted.type.format.name, 0.0) * np.maximum(np.abs(b), F16_NORMAL)
-    far = np.abs(a - b) > TOLERANCE * np.abs(b).max() + SUM_TOLERANCE * sums + step
+        made, right = (np.ascontiguousarray(t.data).ravel() for t in (got, wanted))
+        bits = f"u{made.dtype.itemsize}"
+        neither = np.isnan(a).ravel() & np.isnan(b).ravel()  # which of the NaNs it is, is free
+        return (made.view(bits) != right.view(bits)) & ~neither, worst
+    with np.errstate(invalid="ignore"):
+        step = STEPS.get(wanted.type.format.name, 0.0) * np.maximum(np.abs(b), F16_NORMAL)
+        far = np.abs(a - b) > TOLERANCE * np.abs(b).max() + SUM_TOLERANCE * sums + step
     return far | (np.isnan(a) != np.isnan(b)), worst
 
 
@@ -176,7 +211,7 @@ def _sums_of_magnitudes(op: Op, values: Mapping[Value, Tensor], result: Tensor) 
     """An upper bound of the sum of magnitudes behind each element of a reduction; else 0."""
     if op.kind in PRODUCTS:
         tops = [float(np.abs(values[v].numbers).max(initial=0.0)) for v in op.inputs]
-        tops += [float(np.max(s)) for v in op.inputs if (s := values[v].scale) is not None]
+        tops += [float(np.abs(s).max()) for v in op.inputs if (s := values[v].scale) is not None]
         return macs(op) / max(1, op.result.type.elements) * math.prod(tops)
     if op.kind in ("batch_stats", "mean"):
         largest = float(np.abs(values[op.inputs[0]].numbers).max(initial=0.0))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import networkx as nx
 
 from ..types import Scale, TensorType
 from .ops import OPS, PRODUCTS
-from .program import Op, Program, Value
+from .program import Op, Program, Region, Value
 
 
 def is_training(program: Program) -> bool:
@@ -27,6 +27,25 @@ def saved(program: Program) -> tuple[Value, ...]:
     later = [op for name in ("backward", "update") for op in program.region(name).ops]
     used = {v for op in later for v in op.inputs}
     return tuple(v for v in made if v in used)
+
+
+def without_dead(program: Program) -> Program:
+    """The program without ops that neither an output nor a next state needs; itself if all are."""
+    needed = {*program.outputs, *(v for _, v in program.next)}
+    regions = []
+    for region in reversed(program.regions):
+        ops: list[Op] = []
+        for op in reversed(region.ops):
+            if needed.intersection(op.results):
+                needed.update(op.inputs)
+                ops.append(op)
+        regions.append(Region(region.name, tuple(reversed(ops))))
+    if all(
+        len(r.ops) == len(old.ops)
+        for r, old in zip(reversed(regions), program.regions, strict=True)
+    ):
+        return program
+    return replace(program, regions=tuple(reversed(regions)))
 
 
 def graph(program: Program) -> nx.DiGraph[Op]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping
 
 from ..errors import VerifyError, closest
-from ..formats import I32, UINT2, UINT8
+from ..formats import I32, UINT2, UINT8, Format
 from ..types import Scale, TensorType
 from .ops import OPS
 from .ops.definition import OpDef
@@ -22,6 +22,10 @@ def _scaled(t: TensorType) -> bool:
     return t.format.is_carrier and t.scale in (Scale.POW2, Scale.TENSOR, Scale.CHANNEL)
 
 
+def _unsigned(f: Format) -> bool:
+    return f.is_integer and not f.signed and not f.midrise
+
+
 def _code(t: TensorType) -> bool:
     return t.format.is_coded and t.scale is not Scale.NONE
 
@@ -32,7 +36,11 @@ CLASSES: dict[str, Callable[[TensorType], bool]] = {
     "code": _code,
     "gemm": lambda t: _float(t) or _scaled(t) or _code(t),
     "f32": lambda t: _float(t) and t.format.name == "f32",
-    "int": lambda t: t.format.is_index,
+    "integer": lambda t: _code(t) and t.format.is_integer,
+    "unsigned": lambda t: _code(t) and _unsigned(t.format),
+    "fp": lambda t: _code(t) and t.format.exp > 0,
+    "log": lambda t: _code(t) and t.format.is_log,
+    "int": lambda t: t.format.is_index and t.scale is Scale.NONE,
     "uint2": lambda t: t.format is UINT2 and t.scale is Scale.NONE,
     "where": lambda t: t.format in (UINT8, I32) and t.scale is Scale.NONE,
     "mask": lambda t: _float(t) or (t.format is UINT2 and t.scale is Scale.NONE),

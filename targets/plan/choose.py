@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from ...compiler.ir import Program, Value
+from ...compiler.ir.analysis import without_dead
 from .fuse import Group, fuse
 from .kernel import Kernel
 from .layout import Order, orders, same_bytes
@@ -21,10 +22,13 @@ class Kernels(Protocol):
 
 
 def make_plan(program: Program, state: StateLayout, kernels: Kernels) -> Plan:
-    """The plan of a program that the target has lowered; a view that costs nothing has no kernel.
+    """The plan of a program that the target has lowered.
+
+    What nothing needs and a view that costs nothing have no kernel.
 
     Raises NoKernelError, with op and layer, where no kernel of the asked formats exists.
     """
+    program = without_dead(program)
     order = orders(program)
     bound = {*program.outputs, *(v for _, v in program.next)}
     chosen: list[PlannedKernel] = []

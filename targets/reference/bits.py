@@ -23,9 +23,12 @@ from .frame import Meaning, on_numbers
 
 def cyclic_bits(op: Op, step: Array, total: Array, low: Array) -> Array:
     """Comparisons of integers with products in f64."""
-    high, number = op.int_attr("high"), int(low)
-    if number == 0:
+    high = op.int_attr("high")
+    if not low > 0:
         return np.asarray(min(LEAST_BITS + int(step) // op.int_attr("iters"), high))
+    if low not in range(LEAST_BITS, high):
+        return np.asarray(high)
+    number = int(low)
     cycles = op.int_attr("cycles")
     length = int(total) // cycles
     if int(step) >= cycles * length:
@@ -81,9 +84,9 @@ def plateau(op: Op, loss: Array, s: Array) -> Array:
 
 
 def stage_bits(op: Op, s: Array) -> Array:
-    """A number of the list."""
-    bits = op.ints_attr("bits")
-    return np.asarray(bits[min(int(s[STAGE]), len(bits) - 1)])
+    """A number of the list; NaN is beyond it."""
+    *bits, last = op.ints_attr("bits")
+    return np.asarray(next((n for i, n in enumerate(bits) if s[STAGE] < i + 1), last))
 
 
 BITS: dict[str, Meaning] = {

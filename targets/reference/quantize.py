@@ -35,11 +35,18 @@ def quantize(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
     f = type_.format
     assert f.is_integer, f"{op.kind} makes integers, not {f}"
     top = (1 << f.bits) - 1 if f.midrise else int(f.max)
-    n = top if not bits else (1 << int(bits[0]) - int(f.signed and not f.midrise)) - 1
+    sign = int(f.signed and not f.midrise)
+    n = top if not bits else (1 << int(whole_bits(bits[0], f.bits, sign)) - sign) - 1
     codes, scale = _clipped(f, x, clip, np.float32(n))
     if f.midrise:
         codes += (top - n) // 2
     return (Tensor(type_, (codes & ((1 << f.bits) - 1)).astype(dtype_of(f)), scale),)
+
+
+def whole_bits(bits: Array, most: int, signs: int = 0) -> Array:
+    """Whole numbers of bits: at least one beside the sign (so does NaN), at most ``most``."""
+    least = np.float32(1 + signs)
+    return np.fmin(np.fmax(bits, least), np.float32(most)).astype(np.int32)
 
 
 def _clipped(f: Format, x: Array, clip: Array, n: np.float32) -> tuple[Array, Array]:
@@ -71,7 +78,7 @@ def quantize_affine(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
     x, low, high, bits, *noise = (t.numbers for t in inputs)
     type_ = op.result.type
     assert type_.format.is_integer and not type_.format.signed, f"affine codes in {type_.format}"
-    n = ((1 << bits.astype(np.int32)) - 1).astype(np.float32)
+    n = ((1 << whole_bits(bits, type_.format.bits)) - 1).astype(np.float32)
     step = np.fmax((high - low) / n, LEAST_STEP)
     z = (x - column(low, x.ndim)) / column(step, x.ndim)
     if noise:

@@ -43,16 +43,14 @@ ATTRS: dict[str, Mapping[str, Attr]] = {
 LISTS: dict[str, Attr] = {"kernel": (3, 2), "padding": (0, 0)}
 CLASSES = {
     **{"float": "f32", "f32": "f32", "gemm": "f32", "mask": "f32", "any": "f32"},
+    **{"integer": "uint4*t", "unsigned": "uint8*a", "log": "fp4.even*p", "fp": "fp8.152*s"},
     **{"scaled": "f32*p", "code": "uint4*t", "int": "i64", "uint2": "uint2", "where": "uint8"},
 }
 # Those that may be in any carrier.
 CARRIED = ("float", "gemm", "mask", "any", "scaled")
+CODES = ("code", "integer", "unsigned", "log", "fp")
 # By op, or by op and operand.
 TYPES = {
-    "squeeze": "fp8.152*s",
-    "quantize_affine": "uint8*a",
-    "quantize_affine_stochastic": "uint8*a",
-    "round_log": "fp4.even*p",
     "round_stochastic": "int4*p",
     "round_flag": "int15*p",
     "rescale.q": "int4*t",
@@ -89,7 +87,7 @@ def _type(kind: str, operand: Operand, sizes: Mapping[str, Shape], carrier: str)
     short = CLASSES[operand.format_class]
     if operand.format_class in CARRIED:
         short = short.replace("f32", carrier)
-    if operand.format_class in ("code", "where"):
+    if operand.format_class in (*CODES, "where"):
         short = TYPES.get(f"{kind}.{operand.name}", TYPES.get(kind, short))
     name, _, scale = short.partition("*")
     return TensorType(shape, FORMATS[name], Scale(scale))

@@ -27,7 +27,7 @@ from quatrain.compiler.types import Scale, Shape, TensorType
 from quatrain.targets.numbers.tensor import Tensor, dtype_of
 from quatrain.targets.reference.evaluate import run_op
 
-from ..cases.op_examples import example
+from ..cases.op_examples import CODES, example
 
 EVERY_OP = pytest.mark.parametrize("kind", sorted(OPS))
 
@@ -145,7 +145,7 @@ def test_a_wrong_format_is_refused(kind: str) -> None:
         operand = definition.operand(place) if place < n else definition.results[place - n]
         if operand.format_class == "any":
             continue
-        wrong = F32 if operand.format_class in ("int", "uint2", "where", "code", "scaled") else I64
+        wrong = F32 if operand.format_class in ("int", "uint2", "where", "scaled", *CODES) else I64
         values = [*op.inputs, *op.results]
         values[place] = Value(v.name, TensorType(v.type.shape, wrong, Scale.NONE))
         changed = replace(op, inputs=tuple(values[:n]), results=tuple(values[n:]))
@@ -263,6 +263,6 @@ def test_traits_that_exclude_or_imply_each_other() -> None:
     assert having(Trait.FUNCTION) <= having(Trait.ARITHMETIC) >= having(Trait.REDUCTION)
     assert having(Trait.WINDOW) <= having(Trait.MOVES)
     for kind in having(Trait.QUANTIZER):
-        assert OPS[kind].results[0].format_class == "code"
+        assert OPS[kind].results[0].format_class in CODES
     for kind in having(Trait.KEEPS_CARRIER) | having(Trait.MAKES_CARRIER):
         assert OPS[kind].results[0].format_class in ("float", "scaled", "any"), kind

@@ -28,6 +28,6 @@ BITS: tuple[OpDef, ...] = (
     ),
     define(
         "stage_bits(s: f32[11]) {bits: ints >= 0} -> bits: f32[]",
-        "bits[s[0]], the last one beyond",
+        "bits[i], the first i with s[0] < i + 1; the last one beyond",
     ),
 )

@@ -46,6 +46,21 @@ def _flag(op: Op, at: Extents) -> str:
     return f"round_flag with bits={bits} makes integers up to {top}, which {f} does not hold"
 
 
+def _keeps_scale(op: Op, at: Extents) -> str:
+    g, q = op.inputs[0].type, op.result.type
+    return "" if q.scale is g.scale else f"{g.short} keeps its scale, which {q.short} has not"
+
+
+def _cast(op: Op, at: Extents) -> str:
+    x, made = op.inputs[0].type, op.result.type
+    if made.format.is_index or x.scale.is_affine or x.scale is Scale.SQUEEZED:
+        return f"{x.short} is not cast to {made.short}"
+    if x.scale is Scale.NONE and made.format.is_coded:
+        fits = made.scale in (Scale.POW2, Scale.TENSOR)
+        return "" if fits else f"a cast to {made.short} would need scales; of a carrier it has 1"
+    return _keeps_scale(op, at)
+
+
 def _rescaled(op: Op, at: Extents) -> str:
     q, made = op.inputs[0].type, op.result.type
     if q.format is made.format and made.scale is Scale.CHANNEL and q.scale.is_factor:
@@ -65,16 +80,17 @@ CLIPS: tuple[OpDef, ...] = (
         "c1 sqrt(mean w^2) - c2 mean |w|, max |w| where that is <= 0 or NaN",
     ),
     define(
-        "quantize(x: float[C *S], clip: f32[]|[C]) -> q: code[C *S]",
+        "quantize(x: float[C *S], clip: f32[]|[C]) -> q: integer[C *S]",
         """rint(min(max(x, lo), clip) * (n/clip)), n = top integer, lo = 0 or -clip, with ends
         clip low/high; scale clip/n;
         midrise: code rint((min(max(x, -clip), clip) * (n/clip) + n) * 0.5), n = 2^bits - 1""",
         QUANTIZER, CONVERTS, POINTWISE, REMADE, check=_clip,
     ),
     define(
-        "quantize_bits(x: float[C *S], clip: f32[]|[C], bits: f32[]) -> q: code[C *S]",
-        """the same with the n of an integer format of that many bits, at most those of the
-        result's; midrise: the code is that of the same number, (top - n)/2 more""",
+        "quantize_bits(x: float[C *S], clip: f32[]|[C], bits: f32[]) -> q: integer[C *S]",
+        """the same with the n of an integer format of that many bits, at least 1 beside the sign
+        and at most those of the result's; midrise: the code is that of the same number,
+        (top - n)/2 more""",
         QUANTIZER, CONVERTS, POINTWISE, REMADE, check=_clip,
     ),
     define(
@@ -83,15 +99,15 @@ CLIPS: tuple[OpDef, ...] = (
         check=_alike,
     ),
     define(
-        f"quantize_affine(x: float[C *S], {LIMITS}) -> q: code[C *S]",
+        f"quantize_affine(x: float[C *S], {LIMITS}) -> q: unsigned[C *S]",
         """rint(min(max(z, 0), n)), z = (x - low) / step, step = max((high - low) / n, 1e-8),
-        n = 2^bits - 1; real numbers are q * step + low; each operand one number or one a place of
-        dimension 0""",
+        n = 2^bits - 1, bits at least 1 and at most those of q; real numbers are q * step + low;
+        each operand one number or one a place of dimension 0""",
         QUANTIZER, CONVERTS, POINTWISE, REMADE, check=_affine,
     ),
     define(
         f"quantize_affine_stochastic(x: float[C *S], {LIMITS}, {DRAWN}) {{salt: int}}"
-        " -> q: code[C *S]",
+        " -> q: unsigned[C *S]",
         "the same with z + (u - 1/2), u uniform in [0, 1) as round_stochastic draws it",
         QUANTIZER, CONVERTS, POINTWISE, check=_affine,
     ),
@@ -103,7 +119,7 @@ CLIPS: tuple[OpDef, ...] = (
         0 where there are none""",
     ),
     define(
-        "squeeze(x: float[*S], alpha: f32[], beta: f32[]) -> q: code[*S]",
+        "squeeze(x: float[*S], alpha: f32[], beta: f32[]) -> q: fp[*S]",
         """2^beta |x|^alpha with the sign of x, in f32 as targets/numbers/powers.py takes it, 0
         below 2^-126, to nearest even; real numbers are (2^-beta |q|)^(1/alpha), in f64 and rounded
         once""",
@@ -177,16 +193,16 @@ SCALES: tuple[OpDef, ...] = (
 ROUNDINGS: tuple[OpDef, ...] = (
     define(
         "round_log(g: scaled[*S]) {up: float > 0, tie: up|down, underflow: uniform|nearest}"
-        " -> q: code[*S]",
+        " -> q: log[*S]",
         """to a radix-r format: up = 1.6 (arithmetic midpoint) etc., tie = up|down, underflow =
         uniform|nearest""",
-        QUANTIZER, CONVERTS, POINTWISE,
+        QUANTIZER, CONVERTS, POINTWISE, check=_keeps_scale,
     ),
     define(
         f"round_stochastic(g: scaled[*S], {DRAWN}) {{salt: int}} -> q: code[*S]",
         """up with the probability that makes the mean right; Threefry-2x32(seed, step; salt,
         element index)""",
-        QUANTIZER, CONVERTS, POINTWISE,
+        QUANTIZER, CONVERTS, POINTWISE, check=_keeps_scale,
     ),
     define(
         f"round_float(x: float[*S], {DRAWN}) {{to: f16|fp16.169, salt: int}} -> y: float[*S]",
@@ -208,7 +224,7 @@ ROUNDINGS: tuple[OpDef, ...] = (
     define(
         "cast(x: gemm[*S]) -> y: any[*S]",
         "to nearest even, saturating at the top of a coded format; keeps the scale",
-        CONVERTS, POINTWISE, CHEAP, Trait.KEEPS_SIGN,
+        CONVERTS, POINTWISE, CHEAP, Trait.KEEPS_SIGN, check=_cast,
     ),
     define(
         "dequantize(q: code[*S]) -> x: float[*S]",

@@ -15,6 +15,11 @@ from .squeeze import unsqueeze
 LEAST_STEP = 1e-8
 
 
+def _bits(frame: Frame, node: Node) -> int:
+    """The bits of the codes."""
+    return frame.spec.types[node.results[0]].format.bits
+
+
 def _step(v: Vectors, low: Expr, high: Expr, n: Expr) -> Expr:
     step, least = v.div(v.sub(high, low), n), v.splat(LEAST_STEP)
     return v.f(v.where(step > least, step, least))
@@ -26,7 +31,7 @@ def affine_scalars(frame: Frame, node: Node) -> Mapping[str, Expr]:
     made = dict(threefry_keys(frame, node)) if len(node.inputs) > 4 else {}
     single = [not frame.spec.types[i].shape for i in node.inputs[1:4]]
     if single[2]:
-        made["n"] = highest(v, frame.scalar(node.inputs[3]))
+        made["n"] = highest(v, frame.scalar(node.inputs[3]), _bits(frame, node))
     if all(single):
         low, high = (v.f(frame.scalar(i)) for i in node.inputs[1:3])
         made |= {"low": low, "step": _step(v, low, high, made["n"])}
@@ -43,7 +48,7 @@ def _grid(p: Point, n: Node) -> tuple[Expr, Expr, Expr]:
         if (n, "n") in p.frame.scalars:
             top = p.constant(n, "n")
         else:
-            top = highest(p.v, p.v.f(p.along(p.frame.data[n.inputs[3]], 0)))
+            top = highest(p.v, p.v.f(p.along(p.frame.data[n.inputs[3]], 0)), _bits(p.frame, n))
         step = _step(p.v, low, high, top)
         p.limits.update({(q, "step"): step, (q, "low"): low, (q, "n"): top})
     return p.limits[q, "step"], p.limits[q, "low"], p.limits[q, "n"]
@@ -69,7 +74,7 @@ def store_grid(frame: Frame, value: int) -> None:
             v.f(load(frame.data[i], k if frame.spec.types[i].shape else i32(0)))
             for i in node.inputs[1:4]
         )
-        frame.code.store(buffer, k, _step(v, low, high, highest(v, bits)))
+        frame.code.store(buffer, k, _step(v, low, high, highest(v, bits, _bits(frame, node))))
         frame.code.store(buffer, k + i32(places), low)
 
 

@@ -76,7 +76,7 @@ class Frame:
         if node.kind == "quantize":
             return v.splat(top_number(type_))
         signs = int(type_.format.signed and not type_.format.midrise)
-        return highest(v, v.f(self.scalar(node.inputs[2])), signs)
+        return highest(v, v.f(self.scalar(node.inputs[2])), type_.format.bits, signs)
 
 
 Evaluate = Callable[["Point", Node], None]
@@ -245,9 +245,11 @@ class Apart(Point):
         return self.v.f(self.whole.number(value))
 
 
-def highest(v: Vectors, bits: Expr, signs: int = 0) -> Expr:
-    """2^(bits - signs) - 1, as f32."""
-    one = v.i(1)
+def highest(v: Vectors, bits: Expr, most: int, signs: int = 0) -> Expr:
+    """2^(bits - signs) - 1, as f32, of at least one bit beside the sign and at most ``most``."""
+    one, least, limit = v.i(1), v.splat(float(1 + signs)), v.splat(float(most))
+    bits = v.f(v.where(bits > least, bits, least))
+    bits = v.f(v.where(bits < limit, bits, limit))
     return v.f(v.cast(tir.shift_left(one, v.cast(bits, "int32") - v.i(signs)) - one, "float32"))
 
 

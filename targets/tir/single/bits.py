@@ -126,8 +126,8 @@ def stage_bits(b: Buffers, spec: Single) -> None:
     v, bits = Vectors(b.code, 1), spec.op.ints_attr("bits")
     stage = v.f(load(b.inputs[0], i32(STAGE)))
     made = v.splat(float(bits[-1]))
-    for i, n in enumerate(bits[:-1]):
-        made = v.f(v.where(stage.equal(v.splat(float(i))), v.splat(float(n)), made))
+    for i, n in reversed([*enumerate(bits[:-1])]):
+        made = v.f(v.where(stage < v.splat(float(i + 1)), v.splat(float(n)), made))
     b.code.store(b.outputs[0], i32(0), made)
 
 

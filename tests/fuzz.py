@@ -92,16 +92,16 @@ def _one_step(spec: Spec, turn: int) -> str:
     value = float(step(x, y))
     eager = _eager(spec, build(spec), x, y)
     made = {"loss": torch.tensor(value), **step.state_dict()}
-    far = [name for name, tensor in eager.items() if _away(made[name], tensor) > CLOSE]
+    far = [name for name, tensor in eager.items() if away(made[name], tensor) > CLOSE]
     if not far:
         return ""
     # Where sums cancel, eager is no yardstick for itself: both are compared with float64. So is
     # float64 with noise as large as f32's rounding, which says where a kink decides.
     exact = _eager(spec, _dense_gradients(build(spec).double()), x.double(), y)
-    shaken = _eager(spec, _shaken(build(spec).double()), x.double(), y)
+    noisy = _eager(spec, shaken(build(spec).double()), x.double(), y)
     for name in far:
-        ours = _away(made[name].double(), exact[name])
-        theirs = max(_away(t[name].double(), exact[name]) for t in (eager, shaken))
+        ours = away(made[name].double(), exact[name])
+        theirs = max(away(t[name].double(), exact[name]) for t in (eager, noisy))
         if ours > CLOSE + CONDITION * theirs:
             return f"torch: {name} is {ours:.1e} from float64, eager {theirs:.1e}"
     return ""
@@ -132,7 +132,7 @@ def _dense_gradients(model: torch.nn.Module) -> torch.nn.Module:
     return model
 
 
-def _shaken(model: torch.nn.Module) -> torch.nn.Module:
+def shaken(model: torch.nn.Module) -> torch.nn.Module:
     """``model`` whose layers err as those of f32 do: each number by a part of 2^-23."""
     noise = torch.Generator().manual_seed(0)
 
@@ -145,7 +145,7 @@ def _shaken(model: torch.nn.Module) -> torch.nn.Module:
     return _dense_gradients(model)
 
 
-def _away(a: Tensor, b: Tensor) -> float:
+def away(a: Tensor, b: Tensor) -> float:
     return float((a - b).double().norm() / (b.double().norm() + LEAST))
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Hashable, Iterable
 
-# More known names than this are not listed whole.
-MANY, NEAREST = 20, 10
+# More known names than this are not listed whole: a sentence is read, a list is looked up.
+MANY, NEAREST = 10, 5
 
 
 class QuatrainError(Exception):
@@ -68,7 +68,7 @@ class UsageError(QuatrainError):
 def closest(name: str, known: Iterable[str]) -> str:
     """The end of a sentence about an unknown ``name``: the closest known one, and the others.
 
-    Of more than 20 known names the ten nearest and the number of the rest.
+    Of more than ten known names the five nearest and the number of the rest.
     """
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=1)

@@ -20,8 +20,9 @@ from ..lower.norm import CUMULATIVE
 from . import adapter
 from .intercept import intercept
 from .reader import read_graph
-from .scope import HERE, TORCH, Scope, relative_place
+from .scope import HERE, Scope, own_line
 from .untouched import ForwardRun, untouched
+from .values import needs_value, reads_value
 
 Loss = Callable[[Any, Any], torch.Tensor]
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -159,28 +160,29 @@ def _trace(
             graph = adapter.joint_graph(root, tuple(t.detach() for t in batch))
     except QuatrainError:
         raise
-    except adapter.DEPENDS_ON_DATA as error:
-        raise CaptureError(
-            f"the forward needs the value of a tensor{_place(error)}, for a branch, a loop or a "
-            "shape; compute with tensors there instead"
-        ) from error
     except Exception as error:
+        if reads_value(error, scope.failed):
+            raise needs_value(scope.failed, _place(error)) from error
         if adapter.FOREIGN_TENSOR in str(error):
             raise CaptureError(
-                f"the forward or the loss{_place(error)} uses a tensor that is no parameter, no "
+                f"the forward or the loss{_at(error)} uses a tensor that is no parameter, no "
                 "buffer and no input; register it as a buffer of the model"
             ) from error
         first = str(error).strip().partition("\n")[0]
         raise CaptureError(
-            f"tracing {type(model).__name__}{_place(error)} failed with "
+            f"tracing {type(model).__name__}{_at(error)} failed with "
             f"{type(error).__name__}: {first}"
         ) from error
     return read_graph(list(graph.graph.nodes), type(model).__name__, root.plain, trained)
 
 
+def _at(error: BaseException) -> str:
+    place = _place(error)
+    return f" at {place}" if place else ""
+
+
 def _place(error: BaseException) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    for frame in reversed(frames):
-        if not frame.filename.startswith((TORCH, HERE, "<")) and frame.name != "_trace":
-            return f" at {relative_place(frame.filename, frame.lineno or 0)}"
-    return ""
+    """The user's line that raised."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.name != "_trace"]
+    inside = [(f.filename, f.lineno or 0) for f in frames if not f.filename.startswith(HERE)]
+    return own_line(reversed(inside))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+import sysconfig
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -15,10 +16,14 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from ..lower.joint import ROOT
-from .adapter import marked
+from .adapter import CallMark, marked
 
 TORCH = f"{Path(torch.__file__).parent}/"
 HERE = f"{Path(__file__).parent.parent}/"
+# Python's own files and installed packages, which are not the user's.
+LIBRARIES = tuple(
+    f"{sysconfig.get_path(name)}/" for name in ("stdlib", "platstdlib", "purelib", "platlib")
+)
 
 
 class Scope(TorchFunctionMode):
@@ -34,6 +39,7 @@ class Scope(TorchFunctionMode):
         self.stack: list[tuple[str, str]] = [(ROOT, "")]
         self.module_calls: Counter[str] = Counter()
         self.layer_calls: Counter[tuple[str, str]] = Counter()
+        self.failed: CallMark | None = None  # the call that raised last
 
     def enter(self, module: nn.Module, args: object) -> None:
         """Module hook: a module known to the model becomes the current one, others inherit."""
@@ -72,8 +78,13 @@ class Scope(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         layer, definition = self.stack[-1]
-        with marked((layer, _user_line() or definition)):
-            return func(*args, **(kwargs or {}))
+        mark = layer, _user_line() or definition, getattr(func, "__name__", "")
+        with marked(mark):
+            try:
+                return func(*args, **(kwargs or {}))
+            except Exception:
+                self.failed = mark
+                raise
 
 
 def _nth(name: str, n: int) -> str:
@@ -94,11 +105,23 @@ def _definition(module: nn.Module) -> str:
 
 def _user_line() -> str:
     frame: FrameType | None = sys._getframe(2)
-    while frame is not None:
-        file = frame.f_code.co_filename
-        if file.startswith(HERE):
-            return ""
-        if not file.startswith((TORCH, "<")):
-            return relative_place(file, frame.f_lineno)
+    lines: list[tuple[str, int]] = []
+    while frame is not None and not frame.f_code.co_filename.startswith(HERE):
+        lines.append((frame.f_code.co_filename, frame.f_lineno))
         frame = frame.f_back
-    return ""
+    return own_line(lines)
+
+
+def own_line(lines: Iterable[tuple[str, int]]) -> str:
+    """The place, of those from the innermost out, that is the user's own.
+
+    Of a library's where no file is the user's; empty where all are torch's.
+    """
+    known = [(file, line) for file, line in lines if not file.startswith((TORCH, "<"))]
+    own = [(file, line) for file, line in known if not is_library(file)]
+    return relative_place(*(own or known)[0]) if known else ""
+
+
+def is_library(file: str) -> bool:
+    """Whether a file came with Python or with a package."""
+    return file.startswith(LIBRARIES)

@@ -15,6 +15,14 @@ from ..passes.recipe import Recipe
 if TYPE_CHECKING:
     from ..runtime.step import Step
 
+# The pass and the option that an argument ends in, and the argument, which a person knows.
+GIVEN_AS = {
+    ("average_weights", "decay"): "average",
+    ("accumulate_gradients", "batches"): "accumulate",
+    ("clip_gradients", "norm"): "clip_norm",
+    ("clip_gradients", "value"): "clip_value",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Update:

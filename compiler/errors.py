@@ -7,6 +7,7 @@ from collections.abc import Hashable, Iterable
 
 # More known names than this are not listed whole: a sentence is read, a list is looked up.
 MANY, NEAREST = 10, 5
+LONGEST = 60  # characters of a value that a sentence shows
 
 
 class QuatrainError(Exception):
@@ -63,6 +64,14 @@ class DataError(QuatrainError):
 
 class UsageError(QuatrainError):
     """A command was called with arguments that do not fit together."""
+
+
+def shown(value: object) -> str:
+    """``value`` as a sentence can hold it: its ``repr``, or its kind where that is long."""
+    text = repr(value)
+    if len(text) > LONGEST or not text.isprintable():
+        return f"a {type(value).__name__}"
+    return text
 
 
 def closest(name: str, known: Iterable[str]) -> str:

@@ -55,6 +55,11 @@ class Bundle:
 
 def write(bundle: Bundle, path: Path) -> None:
     """Write ``bundle`` to ``path`` whole or not at all; FileError where the folder refuses."""
+    write_bytes(path, pack(bundle))
+
+
+def pack(bundle: Bundle) -> bytes:
+    """The contents of the file."""
     manifest = {**bundle.manifest, "layout": LAYOUT_VERSION}
     contents = {
         "manifest.json": _json(manifest),
@@ -69,7 +74,7 @@ def write(bundle: Bundle, path: Path) -> None:
     with zipfile.ZipFile(buffer, "w") as archive:
         for entry, data in contents.items():
             archive.writestr(zipfile.ZipInfo(entry, EPOCH), data)
-    write_bytes(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def check_exists(path: Path, maker: str = "compile ... -o") -> None:
@@ -124,6 +129,12 @@ def _read(archive: zipfile.ZipFile, path: Path, state: bool) -> Bundle:
         except SafetensorError:
             raise _damaged(path, "state.safetensors") from None
     return Bundle(programs[0], programs[1], recipe, manifest, tensors)
+
+
+def unpack(data: bytes) -> Bundle:
+    """What ``pack`` packed."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return _read(archive, Path("the packed step"), state=True)
 
 
 def _foreign(path: Path, entries: Collection[str]) -> FileError:

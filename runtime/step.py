@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..compiler.errors import FileError, InputError, RecipeError, closest
+from ..compiler.errors import FileError, InputError, RecipeError, closest, shown
 from ..compiler.ir import SEED, Program, Value
 from ..compiler.ir.optimizers import HasGroups
 from ..compiler.ir.text import show
@@ -19,16 +19,18 @@ from ..passes.average_weights import AVERAGE
 from ..passes.skip_nonfinite import skip_counter
 from ..targets.plan.state import StateLayout, aligned_bytes, state_layout
 from ..targets.registry import BindOptions, Executable, find_target
-from .bundle import Bundle, read, write
+from .bundle import Bundle, pack, read, unpack, write
 from .evaluation import Predictor, Reevaluate
-from .inputs import check_batch, check_labels, find_labels, to_torch
+from .files import path_of
+from .hyper import check_hyper
+from .inputs import check_batch, check_dense, check_labels, find_labels, to_torch
 from .report.bill import Bill, make_bill, with_spent
 from .source import Source, mapping, source_of
 from .state import State, stored_seed
 
 Recapture = Callable[[Sequence[torch.Tensor]], Source]
 Shapes = tuple[Shape, ...]
-MOST = float(np.finfo(np.float32).max)
+PICKLED = Path("the pickled step")
 
 
 class Step:
@@ -120,12 +122,11 @@ class Step:
         """Text of the program after the pass ``after``; of the final one without it."""
         if after is None:
             return show(self.program)
-        for name, program in self._main.stages:
-            if name == after:
-                return show(program)
-        raise RecipeError(
-            f"no pass of this step is called {after!r}; {closest(after, self.passes)}"
-        )
+        found = dict(self._main.stages)
+        if not isinstance(after, str) or after not in found:
+            hint = closest(str(after), self.passes)
+            raise RecipeError(f"no pass of this step is called {shown(after)}; {hint}")
+        return show(found[after])
 
     def report(self) -> Bill:
         """The bill: what multiplied in which format, what was kept; prints as tables."""
@@ -147,6 +148,8 @@ class Step:
 
     def load_state(self, values: Mapping[str, torch.Tensor | float]) -> None:
         """Set state values by name; InputError, with nothing changed, for one that does not fit."""
+        if not isinstance(values, Mapping):
+            raise InputError(f"{shown(values)} is no state; give a dictionary of tensors by name")
         self._state.load({k: _array(k, v) for k, v in values.items()})
 
     def state_dict(self, *, average: bool = False) -> dict[str, torch.Tensor]:
@@ -154,6 +157,8 @@ class Step:
 
         With ``average`` the moving averages of the parameters; InputError where none are kept.
         """
+        if not isinstance(average, bool):
+            raise InputError(f"average is {shown(average)}; it is True or False")
         state, names = self._state.read(), dict(self.source.model_state)
         if average:
             kept = {k: name + AVERAGE for k, name in names.items() if name + AVERAGE in state}
@@ -164,6 +169,17 @@ class Step:
 
     def save(self, path: str | Path) -> None:
         """Write the step and all its state to a ``.qtn`` file, whole or not at all."""
+        write(self._bundle(), path_of(path))
+
+    def __reduce__(self) -> tuple[Callable[..., Step], tuple[bytes, BindOptions]]:
+        """A copy, or what is pickled, is the step as saved and loaded: with all its state.
+
+        Like a loaded one it has no model and no optimizer: the hyper-parameters stay those of
+        ``hyper``, and the batch size that of the example.
+        """
+        return _unpickled, (pack(self._bundle()), self.options)
+
+    def _bundle(self) -> Bundle:
         s = self.source
         manifest = {
             "target": s.target,
@@ -173,22 +189,22 @@ class Step:
             "hyper": self.hyper,
             "model_state": dict(s.model_state),
         }
-        bundle = Bundle(s.train, s.evaluation, s.recipe, manifest, self._state.read())
-        write(bundle, Path(path))
+        return Bundle(s.train, s.evaluation, s.recipe, manifest, self._state.read())
 
     def _read_hyper(self, bound: _Bound) -> None:
         if self._optimizer is not None:
             self.hyper = self.source.optimizer.read(self._optimizer)
             # The step is the optimizer's; torch's schedulers warn unless they see it step.
             self._optimizer._opt_called = True  # type: ignore[attr-defined]
-        for name, array in zip(bound.hyper_names, bound.hyper, strict=True):
-            if not abs(self.hyper[name]) <= MOST:
-                raise InputError(f"{name} is {self.hyper[name]}; it must be a finite number of f32")
-            array[...] = self.hyper[name]
+        numbers = check_hyper(self.hyper, bound.hyper_names, self.source.optimizer.inputs())
+        for array, number in zip(bound.hyper, numbers, strict=True):
+            array[...] = number
 
     def _for_batch(self, batch: Sequence[object]) -> _Bound:
         """The program for the batch; the main one refuses whatever does not fit it."""
         tensors = tuple(t for t in batch if isinstance(t, torch.Tensor))
+        for i, tensor in enumerate(tensors):
+            check_dense(f"element {i} of the batch", tensor)
         shapes = tuple(tuple(t.shape) for t in tensors)
         for i, shape in enumerate(shapes):
             if 0 in shape:
@@ -232,7 +248,15 @@ def load_step(path: str | Path, options: BindOptions, target: str | None = None)
 
     Raises FileError where the file is missing, damaged or lacks what a step needs.
     """
-    bundle = read(path)
+    path = path_of(path)
+    return _loaded(read(path), path, options, target)
+
+
+def _unpickled(data: bytes, options: BindOptions) -> Step:
+    return _loaded(unpack(data), PICKLED, options)
+
+
+def _loaded(bundle: Bundle, path: Path, options: BindOptions, target: str | None = None) -> Step:
     try:
         source = source_of(bundle)
         hyper = {k: float(v) for k, v in mapping(bundle.manifest["hyper"]).items()}

@@ -13,6 +13,7 @@ from torch import nn
 from ..compiler.capture.again import Again
 from ..compiler.capture.graph import Loss
 from ..compiler.capture.program import Capture, capture
+from ..compiler.errors import UsageError, shown
 from ..passes.recipe import Recipe, load_recipe, recipe_names
 from ..runtime.source import Source
 from ..runtime.state import check_seed
@@ -70,13 +71,13 @@ def compile(
     what cannot be done, where, and what would be right.
     """
     update = Update(clip_norm, clip_value, accumulate, average)
-    chosen = update.after(load_recipe(recipe).with_options(options or {}))
-    name, seed = target or env.target(), check_seed(seed)
-    find_target(name)
+    chosen = update.after(load_recipe(recipe).with_options({} if options is None else options))
+    name = find_target(env.target() if target is None else target).name
+    seed, allowed = check_seed(seed), patterns(allow)
 
     def source(captured: Capture) -> Source:
         parts = (captured.train, captured.evaluation, chosen, captured.optimizer)
-        return Source(*parts, captured.model_state, name, seed, tuple(allow))
+        return Source(*parts, captured.model_state, name, seed, allowed)
 
     @put_off()
     def recapture(batch: Sequence[torch.Tensor]) -> Source:
@@ -99,6 +100,18 @@ def compile(
 def load(path: str | Path, *, target: str | None = None) -> Step:
     """The step that ``step.save(path)`` or ``quatrain compile -o path`` wrote, with its state."""
     return load_step(path, bind_options(), target)
+
+
+def patterns(allow: object) -> tuple[str, ...]:
+    """The patterns of layers of ``allow=``; UsageError for what is no list of them.
+
+    One text would be a list of its letters, of which ``*`` allows all layers.
+    """
+    if isinstance(allow, list | tuple) and all(isinstance(p, str) for p in allow):
+        return tuple(allow)
+    raise UsageError(
+        f"allow is {shown(allow)}; it is a list of patterns of layers, such as ['fc*']"
+    )
 
 
 def recipes() -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..errors import CaptureError, QuatrainError
+from ..errors import CaptureError, QuatrainError, shown
 from ..ir import unused
 from ..lower.joint import Joint
 from ..lower.norm import CUMULATIVE
@@ -22,7 +22,7 @@ from .intercept import intercept
 from .reader import read_graph
 from .scope import HERE, Scope, own_line
 from .untouched import ForwardRun, untouched
-from .values import needs_value, reads_value
+from .values import called_in, needs_value, reads_value
 
 Loss = Callable[[Any, Any], torch.Tensor]
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -50,8 +50,9 @@ class Traced(nn.Module):
         with self.scope:
             made = self.model(*(batch if loss is None else batch[:-1]))
             run.check()
+            outputs = _outputs(made)
             if loss is None:
-                return _outputs(made)
+                return outputs
             with self.scope.inside("loss"):
                 return _scalar(loss(made, batch[-1]))
 
@@ -84,6 +85,8 @@ class Traced(nn.Module):
 
 def _outputs(made: object) -> tuple[torch.Tensor, ...]:
     parts = made if isinstance(made, (tuple, list)) else (made,)
+    if not parts:
+        raise CaptureError("the model returns no tensor; return one or a tuple of some")
     for part in parts:
         if not isinstance(part, torch.Tensor):
             raise CaptureError(
@@ -101,6 +104,14 @@ def _scalar(value: object) -> torch.Tensor:
             "for example with reduction='mean'"
         )
     return value.reshape(())
+
+
+def check_loss(loss: object) -> None:
+    """Raise CaptureError unless ``loss`` can be called with an output and a target."""
+    if isinstance(loss, type):
+        raise CaptureError(f"the loss is the class {loss.__name__}; give {loss.__name__}()")
+    if not callable(loss):
+        raise CaptureError(f"the loss is {shown(loss)}; give a function loss(output, target)")
 
 
 def state_tensors(model: nn.Module, loss: Loss) -> dict[str, torch.Tensor]:
@@ -170,7 +181,7 @@ def _trace(
             ) from error
         first = str(error).strip().partition("\n")[0]
         raise CaptureError(
-            f"tracing {type(model).__name__}{_at(error)} failed with "
+            f"tracing {type(model).__name__}{called_in(scope.failed)}{_at(error)} failed with "
             f"{type(error).__name__}: {first}"
         ) from error
     return read_graph(list(graph.graph.nodes), type(model).__name__, root.plain, trained)

@@ -19,7 +19,7 @@ from ..ir.optimizers import OptimizerSpec, kept_name, momentum_steps
 from ..lower.builder import FORMAT_OF, FORMAT_WITHIN
 from ..lower.programs import Lowered, lower_evaluation, lower_training
 from .attached import check_hooks, check_model
-from .graph import Loss, state_tensors, trace_evaluation, trace_training
+from .graph import Loss, check_loss, state_tensors, trace_evaluation, trace_training
 from .optimizer import kept_tensors, read_optimizer
 
 
@@ -58,6 +58,7 @@ def capture(
     """
     batch = _check_batch(example)
     check_model(model)
+    check_loss(loss)
     spec = read_optimizer(optimizer, model)
     tensors = state_tensors(model, loss)
     check_hooks(tensors, optimizer)

@@ -63,5 +63,10 @@ def needs_value(failed: CallMark | None, place: str) -> CaptureError:
     )
 
 
+def called_in(failed: CallMark | None) -> str:
+    """`` in mse_loss of layer 'loss'``: the call that raised; empty where none did."""
+    return f" in {_spoken(failed[2])} of layer {failed[0]!r}" if failed and failed[2] else ""
+
+
 def _spoken(name: str) -> str:
     return SPOKEN.get(name, f"{name.strip('_')}()")

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ..compiler.errors import InputError, closest, shown
+from .telling import LOG
 
 MOST = float(np.finfo(np.float32).max)
 
@@ -25,6 +26,15 @@ def check_hyper(hyper: object, names: Sequence[str], known: Sequence[str]) -> li
         if name not in hyper:
             raise InputError(f"step.hyper lacks {name}; set it to a number")
     return [_number(name, hyper[name]) for name in names]
+
+
+def remark_ignored(hyper: object, read: Mapping[str, float]) -> None:
+    """Warn where a person has set ``hyper`` of a step that reads its optimizer at every call."""
+    if hyper != read:
+        LOG.warning(
+            "step.hyper is set and ignored: the step reads its optimizer, so set "
+            "optimizer.param_groups; a loaded step reads step.hyper"
+        )
 
 
 def _number(name: str, value: object) -> float:

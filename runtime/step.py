@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,12 @@ from ..targets.registry import BindOptions, Executable, find_target
 from .bundle import Bundle, pack, read, unpack, write
 from .evaluation import Predictor, Reevaluate
 from .files import path_of
-from .hyper import check_hyper
+from .hyper import check_hyper, remark_ignored
 from .inputs import check_batch, check_dense, check_labels, find_labels, to_torch
 from .report.bill import Bill, make_bill, with_spent
 from .source import Source, mapping, source_of
 from .state import State, stored_seed
+from .telling import told
 
 Recapture = Callable[[Sequence[torch.Tensor]], Source]
 Shapes = tuple[Shape, ...]
@@ -52,6 +53,7 @@ class Step:
     ) -> None:
         self.source, self.options = source, options
         self.hyper: dict[str, float] = source.optimizer.initial()
+        self._read = dict(self.hyper)  # as the optimizer last had them
         self._optimizer, self._recapture, self._reevaluate = optimizer, recapture, reevaluate
         self._main = _Bound(source, options)
         seeds = {SEED: stored_seed(source.seed)} if SEED in self._main.state_names else {}
@@ -61,7 +63,7 @@ class Step:
 
     def __repr__(self) -> str:
         """Network, recipe, target and the batch that the step is made for."""
-        batch = ", ".join("x".join(map(str, v.type.shape)) or "scalar" for v in self._main.batch)
+        batch = _words(v.type.shape for v in self._main.batch)
         s = self.source
         return f"<Step {s.train.name}: {s.recipe.name} on {s.target}, batch {batch}>"
 
@@ -91,7 +93,8 @@ class Step:
         """
         if self._predictor is None:
             given = self.source, self.options, self._state.layout
-            self._predictor = Predictor(*given, self._reevaluate)
+            with told("compile for predict"):
+                self._predictor = Predictor(*given, self._reevaluate)
         made = self._predictor.run(x, self._state.old)
         return made[0] if len(made) == 1 else tuple(made)
 
@@ -193,7 +196,9 @@ class Step:
 
     def _read_hyper(self, bound: _Bound) -> None:
         if self._optimizer is not None:
-            self.hyper = self.source.optimizer.read(self._optimizer)
+            remark_ignored(self.hyper, self._read)
+            self._read = self.source.optimizer.read(self._optimizer)
+            self.hyper = dict(self._read)
             # The step is the optimizer's; torch's schedulers warn unless they see it step.
             self._optimizer._opt_called = True  # type: ignore[attr-defined]
         numbers = check_hyper(self.hyper, bound.hyper_names, self.source.optimizer.inputs())
@@ -212,9 +217,14 @@ class Step:
         if self._recapture is None or not _resized(shapes, self._main.batch):
             return self._main
         if shapes not in self._variants:
-            source = self._recapture(tensors)
-            self._variants[shapes] = _Bound(source, self.options, self._state.layout)
+            with told(f"compile for another batch, {_words(shapes)}"):
+                source = self._recapture(tensors)
+                self._variants[shapes] = _Bound(source, self.options, self._state.layout)
         return self._variants[shapes]
+
+
+def _words(shapes: Iterable[Shape]) -> str:
+    return ", ".join("x".join(map(str, shape)) or "scalar" for shape in shapes)
 
 
 def _resized(shapes: Shapes, example: Sequence[Value]) -> bool:

@@ -37,7 +37,10 @@ LOWERINGS: dict[str, CallLowering] = {
 }
 ON_INTEGERS = {"aten.add.Tensor", *(op for op, made in SHAPE.items() if made in (alias, view))}
 # Ops with integers of their own: labels, indices, winners.
-ON_LABELS = ("nll_loss", "max_pool2d", "adaptive_max", "embedding", "max.dim", "arange", "one_hot")
+ON_LABELS = (
+    *("nll_loss", "max_pool2d", "adaptive_max", "embedding", "max.dim", "arange", "one_hot"),
+    "scalar_tensor",  # one number, which is a number of the IR whatever torch calls it
+)
 HELPERS = {"alias", "clone", "detach", "full", "zeros", "t"}
 RAW_GEMMS = ("convolution",)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Hashable, Iterable
 
-# More known names than this are not listed whole.
-MANY, NEAREST = 20, 10
+# More known names than this are not listed whole: a sentence is read, a list is looked up.
+MANY, NEAREST = 10, 5
+LONGEST = 60  # characters of a value that a sentence shows
 
 
 class QuatrainError(Exception):
@@ -65,10 +66,18 @@ class UsageError(QuatrainError):
     """A command was called with arguments that do not fit together."""
 
 
+def shown(value: object) -> str:
+    """``value`` as a sentence can hold it: its ``repr``, or its kind where that is long."""
+    text = repr(value)
+    if len(text) > LONGEST or not text.isprintable():
+        return f"a {type(value).__name__}"
+    return text
+
+
 def closest(name: str, known: Iterable[str]) -> str:
     """The end of a sentence about an unknown ``name``: the closest known one, and the others.
 
-    Of more than 20 known names the ten nearest and the number of the rest.
+    Of more than ten known names the five nearest and the number of the rest.
     """
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=1)

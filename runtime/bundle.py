@@ -16,7 +16,7 @@ import io
 import json
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -37,6 +37,7 @@ LAYOUT_VERSION = 2
 ENTRIES = ("manifest.json", "train.qt", "evaluation.qt", "recipe.json", "state.safetensors")
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date a zip knows: equal content gives equal bytes
 MAX_ENTRY = 1 << 36
+MAKE = "step.save and quatrain compile -o make one"
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -54,6 +55,11 @@ class Bundle:
 
 def write(bundle: Bundle, path: Path) -> None:
     """Write ``bundle`` to ``path`` whole or not at all; FileError where the folder refuses."""
+    write_bytes(path, pack(bundle))
+
+
+def pack(bundle: Bundle) -> bytes:
+    """The contents of the file."""
     manifest = {**bundle.manifest, "layout": LAYOUT_VERSION}
     contents = {
         "manifest.json": _json(manifest),
@@ -68,7 +74,7 @@ def write(bundle: Bundle, path: Path) -> None:
     with zipfile.ZipFile(buffer, "w") as archive:
         for entry, data in contents.items():
             archive.writestr(zipfile.ZipInfo(entry, EPOCH), data)
-    write_bytes(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def check_exists(path: Path, maker: str = "compile ... -o") -> None:
@@ -76,6 +82,15 @@ def check_exists(path: Path, maker: str = "compile ... -o") -> None:
 
     ``maker`` is the command that would have made it.
     """
+    code, _, function = str(path).partition(".py:")
+    if function or path.suffix == ".py":
+        spec = f"{code.removesuffix('.py')}.py:{function or 'FUNCTION'}"
+        raise FileError(
+            f"{path} is Python, and a network is a .qtn file; make one with: "
+            f"quatrain compile {spec} -o {Path(code).stem}.qtn"
+        )
+    if path.is_dir():
+        raise FileError(f"{path} is a folder; name a .qtn file")
     if not path.is_file():
         raise FileError(f"{path} does not exist; make it with: quatrain {maker} {path}")
 
@@ -93,15 +108,13 @@ def read(path: Path | str, *, state: bool = True) -> Bundle:
     except OSError as e:
         raise FileError(f"cannot read {path}: {e.strerror or type(e).__name__}") from None
     except (zipfile.BadZipFile, EOFError, ValueError, RuntimeError):
-        raise FileError(
-            f"{path} is no .qtn file or was cut short; make it with: quatrain compile ... -o {path}"
-        ) from None
+        raise FileError(f"{path} is no .qtn file or was cut short; {MAKE}") from None
 
 
 def _read(archive: zipfile.ZipFile, path: Path, state: bool) -> Bundle:
     sizes = {i.filename: i.file_size for i in archive.infolist()}
     if set(sizes) != set(ENTRIES) or max(sizes.values()) > MAX_ENTRY:
-        raise FileError(f"{path} holds {sorted(sizes)}, a .qtn holds {sorted(ENTRIES)}")
+        raise _foreign(path, sizes.keys())
     manifest = _object(archive, "manifest.json", path)
     if manifest.get("layout") != LAYOUT_VERSION:
         found = manifest.get("layout")
@@ -116,6 +129,28 @@ def _read(archive: zipfile.ZipFile, path: Path, state: bool) -> Bundle:
         except SafetensorError:
             raise _damaged(path, "state.safetensors") from None
     return Bundle(programs[0], programs[1], recipe, manifest, tensors)
+
+
+def unpack(data: bytes) -> Bundle:
+    """What ``pack`` packed."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return _read(archive, Path("the packed step"), state=True)
+
+
+def _foreign(path: Path, entries: Collection[str]) -> FileError:
+    """The error for a zip file that is no step."""
+    if any(name.endswith("/data.pkl") for name in entries):
+        return FileError(
+            f"{path} is a file of torch.save; load it into the model with load_state_dict, and "
+            "compile that"
+        )
+    if lost := [name for name in ENTRIES if name not in entries]:
+        return FileError(f"{path} is a zip file without {lost[0]} and no .qtn file; {MAKE}")
+    return FileError(f"{path} holds more than a .qtn file does, such as {_first_foreign(entries)}")
+
+
+def _first_foreign(entries: Collection[str]) -> str:
+    return min((name for name in entries if name not in ENTRIES), default="a huge entry")
 
 
 def _program(archive: zipfile.ZipFile, entry: str, path: Path) -> Program:

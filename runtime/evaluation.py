@@ -17,7 +17,7 @@ from ..compiler.ir import Program, Value
 from ..compiler.types import Shape
 from ..targets.plan.state import StateLayout
 from ..targets.registry import BindOptions, find_target
-from .inputs import DTYPES, check_batch, check_labels, find_labels, to_torch
+from .inputs import DTYPES, check_batch, check_dense, check_labels, find_labels, to_torch
 from .source import Source
 
 Reevaluate = Callable[[Sequence[torch.Tensor]], Program]
@@ -130,6 +130,7 @@ def _check_samples(given: Sequence[object], wanted: Sequence[Value]) -> list[tor
 def _check_sample(x: object, shape: Shape) -> torch.Tensor:
     if not isinstance(x, torch.Tensor):
         raise InputError(f"predict takes samples of shape {list(shape)}, not {type(x).__name__}")
+    check_dense("a sample", x)
     if tuple(x.shape[1:]) != shape:
         raise InputError(f"predict takes samples of shape {list(shape)}, not {list(x.shape)}")
     return x

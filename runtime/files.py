@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from pathlib import Path
 
-from ..compiler.errors import FileError
+from ..compiler.errors import FileError, shown
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -32,6 +33,21 @@ def write_bytes(path: Path, data: bytes) -> None:
         if isinstance(error, OSError):
             raise _refused(path, error) from error
         raise
+
+
+def path_of(given: object) -> Path:
+    """The path that a person gave; FileError for what is no name of a file."""
+    if not isinstance(given, str | os.PathLike):
+        raise FileError(f"{shown(given)} is no name of a file; give a str or a pathlib.Path")
+    path = Path(given)
+    if set(str(path)) & set("\0\r\n"):
+        raise FileError(f"{str(path)!r} is no name of a file; it holds a line's or a text's end")
+    try:
+        path.lstat()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise FileError(f"{path.name[:20]}... is no name of a file; it is too long") from None
+    return path
 
 
 def place_of(path: Path) -> Path:

@@ -61,10 +61,18 @@ def check_batch(batch: Sequence[object], wanted: Sequence[Value]) -> list[torch.
     return [_check(given, v) for given, v in zip(batch, wanted, strict=True)]
 
 
+def check_dense(name: str, given: torch.Tensor) -> None:
+    """Raise InputError for a tensor whose numbers do not lie in memory one behind another."""
+    if given.is_nested or given.layout is not torch.strided:
+        kind = "nested" if given.is_nested else str(given.layout).removeprefix("torch.")
+        raise InputError(f"{name} is {kind}; give a dense tensor")
+
+
 def _check(given: object, value: Value) -> torch.Tensor:
     want, name = value.type, value.name
     if not isinstance(given, torch.Tensor):
         raise InputError(f"{name} is a {type(given).__name__}; give a torch tensor")
+    check_dense(name, given)
     if given.device.type != "cpu":
         raise InputError(f"{name} is on {given.device}; this step runs on the CPU")
     dtype = DTYPES[want.format.name]
@@ -73,7 +81,7 @@ def _check(given: object, value: Value) -> torch.Tensor:
     if tuple(given.shape) != want.shape:
         shapes = f"{list(given.shape)}; the step was compiled for {list(want.shape)}"
         raise InputError(f"{name} has shape {shapes}")
-    ready = given.detach().contiguous()
+    ready = given.detach().resolve_neg().contiguous()
     if ready.is_floating_point() and not _finite(ready.numpy()):
         raise InputError(f"{name} holds NaN or infinity, which would destroy the weights; drop it")
     return ready.clone() if ready.data_ptr() % ALIGNMENT else ready

@@ -8,7 +8,7 @@ from typing import cast
 
 import numpy as np
 
-from ..compiler.errors import InputError, closest
+from ..compiler.errors import InputError, closest, shown
 from ..compiler.ir import Program
 from ..passes.skip_nonfinite import reacting, skip_counter
 from ..targets.plan.layout import DTYPES
@@ -72,7 +72,7 @@ class State:
         Raises InputError.
         """
         for name, value in values.items():
-            self._check(name, value)
+            self._check(str(name), value)
         for block in (self.old, self.new):
             views = self.layout.views(block)
             for name, value in values.items():
@@ -92,7 +92,7 @@ def check_seed(seed: object) -> int:
     """A seed as torch.manual_seed takes one; InputError for anything else."""
     whole = isinstance(seed, Integral) and not isinstance(seed, bool)
     if not whole or not -(1 << 63) <= cast(int, seed) < 1 << 64:
-        raise InputError(f"seed is {seed!r}; give a whole number of -2^63 .. 2^64 - 1")
+        raise InputError(f"seed is {shown(seed)}; give a whole number of -2^63 .. 2^64 - 1")
     return int(cast(int, seed))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..compiler.errors import FileError, InputError, RecipeError, closest
+from ..compiler.errors import FileError, InputError, RecipeError, closest, shown
 from ..compiler.ir import SEED, Program, Value
 from ..compiler.ir.optimizers import HasGroups
 from ..compiler.ir.text import show
@@ -19,16 +19,19 @@ from ..passes.average_weights import AVERAGE
 from ..passes.skip_nonfinite import skip_counter
 from ..targets.plan.state import StateLayout, aligned_bytes, state_layout
 from ..targets.registry import BindOptions, Executable, find_target
-from .bundle import Bundle, read, write
+from .bundle import Bundle, pack, read, unpack, write
 from .evaluation import Predictor, Reevaluate
-from .inputs import check_batch, check_labels, find_labels, to_torch
+from .files import path_of
+from .hyper import check_hyper, remark_ignored
+from .inputs import check_batch, check_dense, check_labels, find_labels, to_torch
 from .report.bill import Bill, make_bill, with_spent
 from .source import Source, mapping, source_of
 from .state import State, stored_seed
+from .telling import told
 
 Recapture = Callable[[Sequence[torch.Tensor]], Source]
 Shapes = tuple[Shape, ...]
-MOST = float(np.finfo(np.float32).max)
+PICKLED = Path("the pickled step")
 
 
 class Step:
@@ -50,6 +53,7 @@ class Step:
     ) -> None:
         self.source, self.options = source, options
         self.hyper: dict[str, float] = source.optimizer.initial()
+        self._read = dict(self.hyper)  # as the optimizer last had them
         self._optimizer, self._recapture, self._reevaluate = optimizer, recapture, reevaluate
         self._main = _Bound(source, options)
         seeds = {SEED: stored_seed(source.seed)} if SEED in self._main.state_names else {}
@@ -59,7 +63,7 @@ class Step:
 
     def __repr__(self) -> str:
         """Network, recipe, target and the batch that the step is made for."""
-        batch = ", ".join("x".join(map(str, v.type.shape)) or "scalar" for v in self._main.batch)
+        batch = _words(v.type.shape for v in self._main.batch)
         s = self.source
         return f"<Step {s.train.name}: {s.recipe.name} on {s.target}, batch {batch}>"
 
@@ -89,7 +93,8 @@ class Step:
         """
         if self._predictor is None:
             given = self.source, self.options, self._state.layout
-            self._predictor = Predictor(*given, self._reevaluate)
+            with told("compile for predict"):
+                self._predictor = Predictor(*given, self._reevaluate)
         made = self._predictor.run(x, self._state.old)
         return made[0] if len(made) == 1 else tuple(made)
 
@@ -120,12 +125,11 @@ class Step:
         """Text of the program after the pass ``after``; of the final one without it."""
         if after is None:
             return show(self.program)
-        for name, program in self._main.stages:
-            if name == after:
-                return show(program)
-        raise RecipeError(
-            f"no pass of this step is called {after!r}; {closest(after, self.passes)}"
-        )
+        found = dict(self._main.stages)
+        if not isinstance(after, str) or after not in found:
+            hint = closest(str(after), self.passes)
+            raise RecipeError(f"no pass of this step is called {shown(after)}; {hint}")
+        return show(found[after])
 
     def report(self) -> Bill:
         """The bill: what multiplied in which format, what was kept; prints as tables."""
@@ -148,6 +152,8 @@ class Step:
 
     def load_state(self, values: Mapping[str, torch.Tensor | float]) -> None:
         """Set state values by name; InputError, with nothing changed, for one that does not fit."""
+        if not isinstance(values, Mapping):
+            raise InputError(f"{shown(values)} is no state; give a dictionary of tensors by name")
         self._state.load({k: _array(k, v) for k, v in values.items()})
 
     def state_dict(self, *, average: bool = False) -> dict[str, torch.Tensor]:
@@ -155,6 +161,8 @@ class Step:
 
         With ``average`` the moving averages of the parameters; InputError where none are kept.
         """
+        if not isinstance(average, bool):
+            raise InputError(f"average is {shown(average)}; it is True or False")
         state, names = self._state.read(), dict(self.source.model_state)
         if average:
             kept = {k: name + AVERAGE for k, name in names.items() if name + AVERAGE in state}
@@ -165,6 +173,17 @@ class Step:
 
     def save(self, path: str | Path) -> None:
         """Write the step and all its state to a ``.qtn`` file, whole or not at all."""
+        write(self._bundle(), path_of(path))
+
+    def __reduce__(self) -> tuple[Callable[..., Step], tuple[bytes, BindOptions]]:
+        """A copy, or what is pickled, is the step as saved and loaded: with all its state.
+
+        Like a loaded one it has no model and no optimizer: the hyper-parameters stay those of
+        ``hyper``, and the batch size that of the example.
+        """
+        return _unpickled, (pack(self._bundle()), self.options)
+
+    def _bundle(self) -> Bundle:
         s = self.source
         manifest = {
             "target": s.target,
@@ -175,22 +194,24 @@ class Step:
             "model_state": dict(s.model_state),
             "torch_saved": None if s.torch_saved is None else [asdict(k) for k in s.torch_saved],
         }
-        bundle = Bundle(s.train, s.evaluation, s.recipe, manifest, self._state.read())
-        write(bundle, Path(path))
+        return Bundle(s.train, s.evaluation, s.recipe, manifest, self._state.read())
 
     def _read_hyper(self, bound: _Bound) -> None:
         if self._optimizer is not None:
-            self.hyper = self.source.optimizer.read(self._optimizer)
+            remark_ignored(self.hyper, self._read)
+            self._read = self.source.optimizer.read(self._optimizer)
+            self.hyper = dict(self._read)
             # The step is the optimizer's; torch's schedulers warn unless they see it step.
             self._optimizer._opt_called = True  # type: ignore[attr-defined]
-        for name, array in zip(bound.hyper_names, bound.hyper, strict=True):
-            if not abs(self.hyper[name]) <= MOST:
-                raise InputError(f"{name} is {self.hyper[name]}; it must be a finite number of f32")
-            array[...] = self.hyper[name]
+        numbers = check_hyper(self.hyper, bound.hyper_names, self.source.optimizer.inputs())
+        for array, number in zip(bound.hyper, numbers, strict=True):
+            array[...] = number
 
     def _for_batch(self, batch: Sequence[object]) -> _Bound:
         """The program for the batch; the main one refuses whatever does not fit it."""
         tensors = tuple(t for t in batch if isinstance(t, torch.Tensor))
+        for i, tensor in enumerate(tensors):
+            check_dense(f"element {i} of the batch", tensor)
         shapes = tuple(tuple(t.shape) for t in tensors)
         for i, shape in enumerate(shapes):
             if 0 in shape:
@@ -198,9 +219,14 @@ class Step:
         if self._recapture is None or not _resized(shapes, self._main.batch):
             return self._main
         if shapes not in self._variants:
-            source = self._recapture(tensors)
-            self._variants[shapes] = _Bound(source, self.options, self._state.layout)
+            with told(f"compile for another batch, {_words(shapes)}"):
+                source = self._recapture(tensors)
+                self._variants[shapes] = _Bound(source, self.options, self._state.layout)
         return self._variants[shapes]
+
+
+def _words(shapes: Iterable[Shape]) -> str:
+    return ", ".join("x".join(map(str, shape)) or "scalar" for shape in shapes)
 
 
 def _resized(shapes: Shapes, example: Sequence[Value]) -> bool:
@@ -234,7 +260,15 @@ def load_step(path: str | Path, options: BindOptions, target: str | None = None)
 
     Raises FileError where the file is missing, damaged or lacks what a step needs.
     """
-    bundle = read(path)
+    path = path_of(path)
+    return _loaded(read(path), path, options, target)
+
+
+def _unpickled(data: bytes, options: BindOptions) -> Step:
+    return _loaded(unpack(data), PICKLED, options)
+
+
+def _loaded(bundle: Bundle, path: Path, options: BindOptions, target: str | None = None) -> Step:
     try:
         source = source_of(bundle)
         hyper = {k: float(v) for k, v in mapping(bundle.manifest["hyper"]).items()}

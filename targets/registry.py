@@ -11,7 +11,7 @@ from typing import Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
-from ..compiler.errors import TargetError, closest
+from ..compiler.errors import TargetError, closest, shown
 from ..compiler.ir import Program
 from ..compiler.ir.verify import verify
 from .plan.plan import Plan
@@ -127,6 +127,8 @@ def find_target(name: str) -> Target:
 
     Raises TargetError with the closest name where there is none.
     """
+    if not isinstance(name, str):
+        raise TargetError(f"target is {shown(name)}; it is a name, such as 'cpu'")
     base, colon, mcpu = name.partition(":")
     if base not in TARGETS:
         raise TargetError(f"no target is called {name!r}; {closest(base, TARGETS)}")

@@ -17,7 +17,7 @@ from pkgutil import iter_modules
 import typer
 
 from ..compiler.errors import QuatrainError, UsageError
-from . import commands, terminal
+from . import commands, env, terminal
 from .stages import shown
 
 FAILED, INTERRUPTED = 2, 130
@@ -82,6 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status. ``arguments`` are those of the process if None."""
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
+        terminal.spell_what_streams_lack()
+        env.check_names()
         with shown():
             status = app()(words, prog_name="quatrain", standalone_mode=False)
         sys.stdout.flush()

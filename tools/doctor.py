@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from importlib import metadata
@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..compiler.capture.version import TRIED as TORCH_TRIED
+from ..compiler.errors import UsageError
 from ..runtime.report.tables import size
 from ..targets.cpu.info import flags
 from . import env
@@ -22,14 +23,23 @@ from . import env
 TVM_TRIED = ("0.27",)
 PYTHON_TRIED = ((3, 11), (3, 12), (3, 13))
 NEEDED = ("numpy", "ml_dtypes", "networkx", "safetensors", "rich", "typer")
-OPTIONAL = {"scikit-learn": "the data set digits", "onnx": "export", "onnxruntime": "its test"}
+OPTIONAL = {"scikit-learn": "the data set digits", "matplotlib": "pictures (--plot)"}
 SHOWN_FEATURES = (
     *("avx2", "fma", "avx512f", "avx512bw", "avx512vl", "avx512vnni", "avxvnni", "avx512bf16"),
     *("amx-tile", "amx-int8", "amx-bf16"),
 )
 SELF_TEST_SECONDS = 120
-# tvm_ffi loads the library that all others of TVM stand on.
-LOAD = "import ctypes, sys, tvm_ffi; ctypes.CDLL(sys.argv[1])"
+# tvm_ffi loads the library that all others of TVM stand on. A line a library: empty, or an error.
+LOAD = """
+import ctypes, sys, tvm_ffi
+for path in sys.argv[1:]:
+    try:
+        ctypes.CDLL(path)
+        print(flush=True)
+    except OSError as error:
+        print(str(error).splitlines()[0], flush=True)
+"""
+CRASHED = "crashed"
 
 
 class Mark(Enum):
@@ -115,7 +125,7 @@ def extras() -> Finding:
     missing = [p for p in OPTIONAL if not _installed(p)]
     if missing:
         text = "; ".join(f"without {p} no {OPTIONAL[p]}" for p in missing)
-        return Finding("extras", Mark.NOTE, f"{text}; pip install 'quatrain[demo,onnx]'")
+        return Finding("extras", Mark.NOTE, f"{text}; pip install 'quatrain[demo,plot]'")
     return Finding("extras", Mark.GOOD, ", ".join(OPTIONAL))
 
 
@@ -125,20 +135,28 @@ def shared_libraries() -> Finding:
     if spec is None or not spec.submodule_search_locations:
         return Finding("shared libraries", Mark.BAD, "TVM is not installed")
     folder = Path(next(iter(spec.submodule_search_locations))) / "lib"
-    missing, for_cuda = [], []
-    for path in sorted(folder.glob("*.so")):
-        done = _child("-c", LOAD, str(path))
-        if not done.returncode:
-            continue
-        if "cuda" in path.name:
-            for_cuda.append(path.name)
-            continue
-        last = (done.stderr.strip().splitlines() or ["crashed"])[-1]
-        missing.append(f"{path.name}: {last.removeprefix('OSError: ')}")
+    failed = {p.name: why for p, why in _load(sorted(folder.glob("*.so"))).items() if why}
+    for_cuda = [name for name in failed if "cuda" in name]
+    missing = [f"{name}: {why}" for name, why in failed.items() if name not in for_cuda]
     if missing:
         return Finding("shared libraries", Mark.BAD, "; ".join(missing))
     but = f" but {', '.join(for_cuda)}, for GPUs only" if for_cuda else ""
     return Finding("shared libraries", Mark.GOOD, f"all load{but}")
+
+
+def _load(paths: Sequence[Path]) -> dict[Path, str]:
+    """Why each library does not load, empty where it does; in one process while none crashes."""
+    found: dict[Path, str] = {}
+    left = list(paths)
+    while left:
+        done = _child("-c", LOAD, *map(str, left))
+        answers = done.stdout.splitlines()
+        if done.returncode:
+            said = done.stderr.strip().splitlines() if done.returncode > 0 else []
+            answers.append((said or [CRASHED])[-1])
+        found |= dict(zip(left, answers, strict=False))
+        left = left[max(len(answers), 1) :]
+    return found
 
 
 def cpu() -> Finding:
@@ -165,7 +183,11 @@ def units() -> Finding:
 def threads() -> Finding:
     """Threads of a step."""
     note = f" (from {env.THREADS})" if os.environ.get(env.THREADS) else ""
-    text = f"{env.threads()}{note}; this process may use {env.available_threads()} CPUs"
+    try:
+        count = env.threads()
+    except UsageError as error:
+        return Finding("threads", Mark.BAD, str(error))
+    text = f"{count}{note}; this process may use {env.available_threads()} CPUs"
     return Finding("threads", Mark.GOOD, text)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import torch
@@ -13,10 +14,14 @@ from torch import nn
 from ..compiler.capture.again import Again
 from ..compiler.capture.graph import Loss
 from ..compiler.capture.program import Capture, capture
+from ..compiler.errors import UsageError, closest, shown
+from ..compiler.ir import Program
+from ..compiler.ir.ops import GEMMS
 from ..passes.recipe import Recipe, load_recipe, recipe_names
 from ..runtime.source import Source
 from ..runtime.state import check_seed
 from ..runtime.step import Step, load_step
+from ..runtime.telling import LOG, told
 from ..targets.registry import TARGETS, BindOptions, find_target
 from . import dump, env
 from .collector import put_off
@@ -70,27 +75,27 @@ def compile(
     what cannot be done, where, and what would be right.
     """
     update = Update(clip_norm, clip_value, accumulate, average)
-    chosen = update.after(load_recipe(recipe).with_options(options or {}))
-    name, seed = target or env.target(), check_seed(seed)
-    find_target(name)
+    chosen = update.after(load_recipe(recipe).with_options({} if options is None else options))
+    name = find_target(env.target() if target is None else target).name
+    seed, allowed, how = check_seed(seed), patterns(allow), bind_options()
 
     def source(captured: Capture) -> Source:
         parts = (captured.train, captured.evaluation, chosen, captured.optimizer)
-        made, saved = captured.model_state, captured.torch_saved
-        return Source(*parts, made, name, seed, tuple(allow), saved)
+        return Source(*parts, captured.model_state, name, seed, allowed, captured.torch_saved)
 
     @put_off()
     def recapture(batch: Sequence[torch.Tensor]) -> Source:
         return source(again.capture(batch))
 
-    with stage("capture"):
-        captured = capture(model, loss, example, optimizer)
-        again = Again(captured, model, loss, example, optimizer)
-    made, how = source(captured), bind_options()
-    if (folder := env.dump_dir()) is not None:
-        made.stages(captured.train, dump.observer(folder, captured.train))
-    with stage("passes and kernels"):
-        step = Step(made, captured.state, how, optimizer, recapture, again.evaluation)
+    with told(f"compile {type(model).__name__}, {chosen.name}, for {name}"):
+        with stage("capture"):
+            captured = capture(model, loss, example, optimizer)
+            again = Again(captured, model, loss, example, optimizer)
+        made = source(captured)
+        _dump(made, captured.train)
+        with stage("passes and kernels"):
+            step = Step(made, captured.state, how, optimizer, recapture, again.evaluation)
+    _remark_unused(allowed, captured.train)
     update.begin(step)
     return step
 
@@ -98,7 +103,36 @@ def compile(
 @put_off()
 def load(path: str | Path, *, target: str | None = None) -> Step:
     """The step that ``step.save(path)`` or ``quatrain compile -o path`` wrote, with its state."""
-    return load_step(path, bind_options(), target)
+    how = bind_options()
+    with told(f"load {shown(path) if not isinstance(path, Path) else path}"):
+        return load_step(path, how, target)
+
+
+def patterns(allow: object) -> tuple[str, ...]:
+    """The patterns of layers of ``allow=``; UsageError for what is no list of them.
+
+    One text would be a list of its letters, of which ``*`` allows all layers.
+    """
+    if isinstance(allow, list | tuple) and all(isinstance(p, str) for p in allow):
+        return tuple(allow)
+    raise UsageError(
+        f"allow is {shown(allow)}; it is a list of patterns of layers, such as ['fc*']"
+    )
+
+
+def _dump(source: Source, captured: Program) -> None:
+    """Write the text after every pass, if a folder for it was named."""
+    if (folder := env.dump_dir()) is not None:
+        source.stages(captured, dump.observer(folder, captured))
+
+
+def _remark_unused(patterns: Sequence[str], program: Program) -> None:
+    """Warn of patterns that allow no layer, as they name none."""
+    layers = dict.fromkeys(op.origin for _, op in program.ops() if op.kind in GEMMS)
+    for pattern in patterns:
+        if not any(fnmatchcase(layer, pattern) for layer in layers):
+            hint = closest(pattern, layers)
+            LOG.warning("allow: no layer with products is called %r; %s", pattern, hint)
 
 
 def recipes() -> tuple[str, ...]:
@@ -113,4 +147,5 @@ def targets() -> tuple[str, ...]:
 
 def bind_options() -> BindOptions:
     """Build options from the environment."""
+    env.check_names()
     return BindOptions(cache_dir=env.cache_dir(), threads=env.threads())

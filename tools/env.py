@@ -6,6 +6,8 @@
     QUATRAIN_DATA      --data-dir    folder of data sets
     QUATRAIN_CACHE     --cache-dir   folder of compiled kernels (default: the user's cache folder)
 
+A variable of quatrain that is none of these is told once, as it was most likely misspelt.
+
 An option wins over its variable. ``chosen`` hands options on as variables, so that the command line
 and a Python program take the same road.
 """
@@ -16,13 +18,16 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
-from ..compiler.errors import UsageError
+from ..compiler.errors import UsageError, closest
+from ..runtime.telling import LOG
 
 THREADS, TARGET, DUMP, DATA, CACHE = (
     f"QUATRAIN_{word}" for word in ("THREADS", "TARGET", "DUMP", "DATA", "CACHE")
 )
+NAMES = (THREADS, TARGET, DUMP, DATA, CACHE)
 DEFAULT_TARGET = "cpu"
 MOST_THREADS = 4096
 
@@ -41,6 +46,18 @@ def chosen(**options: str | int | Path | None) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def check_names() -> None:
+    """Warn of variables that begin as quatrain's own and mean nothing."""
+    for name in sorted(os.environ):
+        if name.startswith("QUATRAIN_") and name not in NAMES:
+            _warn_of(name)
+
+
+@cache
+def _warn_of(name: str) -> None:
+    LOG.warning("%s is no variable of quatrain and is ignored; %s", name, closest(name, NAMES))
 
 
 def target() -> str:

@@ -5,25 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 
 from rich.text import Text
 
+from ..runtime.telling import SHOWN, SLOW_SECONDS
 from . import terminal
-
-# A stage that took less is not worth a line.
-SLOW_SECONDS = 2.0
-_SHOWN = ContextVar("shown", default=False)
 
 
 @contextmanager
 def shown() -> Iterator[None]:
     """Let stages show themselves: so does the command line, but no program of a user's."""
-    token = _SHOWN.set(True)
+    token = SHOWN.set(True)
     try:
         yield
     finally:
-        _SHOWN.reset(token)
+        SHOWN.reset(token)
 
 
 @contextmanager
@@ -32,7 +28,7 @@ def stage(name: str, *, quiet: bool = False) -> Iterator[None]:
 
     ``quiet`` leaves the seconds out.
     """
-    if not _SHOWN.get():
+    if not SHOWN.get():
         yield
         return
     console = terminal.err()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 
@@ -26,6 +27,25 @@ def _console(*, stderr: bool) -> Console:
     if not console.is_terminal:
         console.width = FILE_WIDTH
     return console
+
+
+def can_say(text: str) -> bool:
+    """Whether standard output can write ``text`` as it is."""
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def spell_what_streams_lack() -> None:
+    """Let both streams write letters that their encoding lacks as escapes, where they would raise.
+
+    A name of a file with an accent is no reason to stop.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def show(item: RenderableType) -> None:

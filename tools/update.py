@@ -7,13 +7,22 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, cast
 
-from ..compiler.errors import UsageError
+from ..compiler.errors import UsageError, shown
 from ..compiler.ir import OPTIMIZER_STEP
 from ..passes.average_weights import AVERAGE
 from ..passes.recipe import Recipe
 
 if TYPE_CHECKING:
     from ..runtime.step import Step
+
+MOST = (1 << 31) - 1
+# The pass and the option that an argument ends in, and the argument, which a person knows.
+GIVEN_AS = {
+    ("average_weights", "decay"): "average",
+    ("accumulate_gradients", "batches"): "accumulate",
+    ("clip_gradients", "norm"): "clip_norm",
+    ("clip_gradients", "value"): "clip_value",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +39,12 @@ class Update:
         for name in ("clip_norm", "clip_value"):
             _demand(name, getattr(self, name), "a number of at least 0", lambda v: v >= 0)
         whole = isinstance(self.accumulate, int) and not isinstance(self.accumulate, bool)
-        _demand("accumulate", self.accumulate, "a whole number above 0", lambda v: whole and v > 0)
+        _demand(
+            "accumulate",
+            self.accumulate,
+            f"a whole number of 1 .. {MOST}",
+            lambda v: whole and 1 <= v <= MOST,
+        )
         _demand("average", self.average, "a number of at least 0 and below 1", lambda v: 0 <= v < 1)
 
     def after(self, recipe: Recipe) -> Recipe:
@@ -55,4 +69,4 @@ class Update:
 def _demand(name: str, value: object, wanted: str, holds: Callable[[float], bool]) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
     if not number or not holds(cast(float, value)):
-        raise UsageError(f"{name} is {value!r}; it is {wanted}")
+        raise UsageError(f"{name} is {shown(value)}; it is {wanted}")

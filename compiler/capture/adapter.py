@@ -38,6 +38,7 @@ from torch.fx.traceback import annotate, preserve_node_meta
 aten = torch.ops.aten
 CompiledModule = OptimizedModule  # what torch.compile makes of a module
 KEY = "quatrain"
+CallMark = tuple[str, str, str]  # layer, source line, the torch function that was called there
 DEPENDS_ON_DATA = (
     DataDependentOutputException,
     DynamicOutputShapeException,
@@ -127,14 +128,14 @@ def is_backward(node: Node) -> bool:
     return node.meta.get("partitioner_tag") == "is_backward"
 
 
-def marked(mark: tuple[str, str]) -> Any:
+def marked(mark: CallMark) -> Any:
     """Context: nodes made inside, and the backward nodes that follow from them, carry ``mark``."""
     return annotate({KEY: mark})
 
 
-def mark_of(node: Node) -> tuple[str, str] | None:
-    """The (layer, source) that ``marked`` left on a node; none on a sum of gradients."""
-    found: tuple[str, str] | None = (node.meta.get("custom") or {}).get(KEY)
+def mark_of(node: Node) -> CallMark | None:
+    """What ``marked`` left on a node; none on a sum of gradients."""
+    found: CallMark | None = (node.meta.get("custom") or {}).get(KEY)
     return found
 
 

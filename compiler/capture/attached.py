@@ -35,6 +35,9 @@ def check_model(model: object) -> None:
     """Raise CaptureError unless ``model`` is a module that runs as Python."""
     if not isinstance(model, nn.Module):
         raise CaptureError(f"the model is a {type(model).__name__}; give a torch.nn.Module")
+    if not hasattr(model, "_modules"):
+        name = type(model).__name__
+        raise CaptureError(f"the __init__ of {name} does not call super().__init__(); call it")
     for name, module in model.named_modules():
         for kind, what, instead in WRAPPERS:
             if isinstance(module, kind):

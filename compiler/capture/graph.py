@@ -13,15 +13,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..errors import CaptureError, QuatrainError
+from ..errors import CaptureError, QuatrainError, shown
 from ..ir import unused
 from ..lower.joint import Joint
 from ..lower.norm import CUMULATIVE
 from . import adapter
 from .intercept import intercept
 from .reader import read_graph
-from .scope import HERE, TORCH, Scope, relative_place
+from .scope import HERE, Scope, own_line
 from .untouched import ForwardRun, untouched
+from .values import called_in, needs_value, reads_value
 
 Loss = Callable[[Any, Any], torch.Tensor]
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -50,8 +51,9 @@ class Traced(nn.Module):
         with self.scope:
             made = self.model(*(batch if loss is None else batch[:-1]))
             run.check()
+            outputs = _outputs(made)
             if loss is None:
-                return _outputs(made)
+                return outputs
             with self.scope.inside("loss"):
                 return _scalar(loss(made, batch[-1]))
 
@@ -88,6 +90,8 @@ class Traced(nn.Module):
 
 def _outputs(made: object) -> tuple[torch.Tensor, ...]:
     parts = made if isinstance(made, (tuple, list)) else (made,)
+    if not parts:
+        raise CaptureError("the model returns no tensor; return one or a tuple of some")
     for part in parts:
         if not isinstance(part, torch.Tensor):
             raise CaptureError(
@@ -105,6 +109,14 @@ def _scalar(value: object) -> torch.Tensor:
             "for example with reduction='mean'"
         )
     return value.reshape(())
+
+
+def check_loss(loss: object) -> None:
+    """Raise CaptureError unless ``loss`` can be called with an output and a target."""
+    if isinstance(loss, type):
+        raise CaptureError(f"the loss is the class {loss.__name__}; give {loss.__name__}()")
+    if not callable(loss):
+        raise CaptureError(f"the loss is {shown(loss)}; give a function loss(output, target)")
 
 
 def state_tensors(model: nn.Module, loss: Loss) -> dict[str, torch.Tensor]:
@@ -177,28 +189,29 @@ def _trace(
             graph = adapter.joint_graph(root, tuple(t.detach() for t in batch))
     except QuatrainError:
         raise
-    except adapter.DEPENDS_ON_DATA as error:
-        raise CaptureError(
-            f"the forward needs the value of a tensor{_place(error)}, for a branch, a loop or a "
-            "shape; compute with tensors there instead"
-        ) from error
     except Exception as error:
+        if reads_value(error, scope.failed):
+            raise needs_value(scope.failed, _place(error)) from error
         if any(words in str(error) for words in adapter.FOREIGN_TENSOR):
             raise CaptureError(
-                f"the forward or the loss{_place(error)} uses a tensor that is no parameter, no "
+                f"the forward or the loss{_at(error)} uses a tensor that is no parameter, no "
                 "buffer and no input; register it as a buffer of the model"
             ) from error
         first = str(error).strip().partition("\n")[0]
         raise CaptureError(
-            f"tracing {type(model).__name__}{_place(error)} failed with "
+            f"tracing {type(model).__name__}{called_in(scope.failed)}{_at(error)} failed with "
             f"{type(error).__name__}: {first}"
         ) from error
     return read_graph(list(graph.graph.nodes), type(model).__name__, root.plain, trained)
 
 
+def _at(error: BaseException) -> str:
+    place = _place(error)
+    return f" at {place}" if place else ""
+
+
 def _place(error: BaseException) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    for frame in reversed(frames):
-        if not frame.filename.startswith((TORCH, HERE, "<")) and frame.name != "_trace":
-            return f" at {relative_place(frame.filename, frame.lineno or 0)}"
-    return ""
+    """The user's line that raised."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.name != "_trace"]
+    inside = [(f.filename, f.lineno or 0) for f in frames if not f.filename.startswith(HERE)]
+    return own_line(reversed(inside))

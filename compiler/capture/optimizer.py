@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..errors import CaptureError
-from ..ir.optimizers import KINDS, OptimizerSpec, ParameterGroup, kept_name
+from ..ir.optimizers import KINDS, OptimizerSpec, ParameterGroup, kept_name, read_numbers
 
 OPTIMIZERS: dict[type[object], str] = {
     torch.optim.SGD: "sgd",
@@ -65,8 +65,8 @@ def _group(
                 f"parameter group {index} of the optimizer has {setting}=True; only "
                 f"{setting}=False is supported"
             )
-    numbers = {key: float(read(group)) for key, read in KINDS[kind].numbers.items()}
-    flags = {flag: bool(group[flag]) for flag in KINDS[kind].flags}
+    numbers = read_numbers(KINDS[kind], index, group)
+    flags = {flag: bool(group.get(flag)) for flag in KINDS[kind].flags}
     return ParameterGroup(tuple(trained), numbers, flags)
 
 

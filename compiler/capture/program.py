@@ -20,7 +20,7 @@ from ..lower.builder import FORMAT_OF, FORMAT_WITHIN
 from ..lower.programs import Lowered, lower_evaluation, lower_training
 from ..saved import Kept
 from .attached import check_hooks, check_keys, check_methods, check_model, check_tensors
-from .graph import Loss, state_tensors, trace_evaluation, trace_training
+from .graph import Loss, check_loss, state_tensors, trace_evaluation, trace_training
 from .optimizer import kept_tensors, read_optimizer
 from .saved import kept_in_training
 
@@ -62,6 +62,7 @@ def capture(
     """
     batch = _check_batch(example)
     check_model(model)
+    check_loss(loss)
     spec = read_optimizer(optimizer, model)
     tensors = state_tensors(model, loss)
     check_tensors(tensors)

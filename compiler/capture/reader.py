@@ -69,6 +69,8 @@ class _GraphReader:
 
     def placeholder(self, node: Node) -> None:
         (port,) = adapter.ports(node)
+        if port.role == "nothing":  # what torch orders checks of its own by
+            return
         tensor = _tensor(node.meta["val"])
         self.made[node] = tensor
         if port.role == "batch":
@@ -78,7 +80,7 @@ class _GraphReader:
         else:
             self.made[node] = self.state.setdefault(self.plain[port.name], tensor)
 
-    def call(self, node: Node, mark: tuple[str, str]) -> list[Call]:
+    def call(self, node: Node, mark: adapter.CallMark) -> list[Call]:
         if node.target is operator.getitem:
             whole, index = node.args
             assert isinstance(whole, Node) and isinstance(index, int)
@@ -88,7 +90,7 @@ class _GraphReader:
             assert part is not None
             self.made[node] = part
             return []
-        layer, source = mark
+        layer, source, asked = mark
         if not adapter.is_op(node):
             what = "a tensor made in the forward" if node.op == "get_attr" else str(node.target)
             raise UnsupportedOpError(
@@ -104,7 +106,8 @@ class _GraphReader:
             results = tuple(_tensor(p) if isinstance(p, torch.Tensor) else None for p in value)
             self.made[node] = results
         args = tuple(self.argument(a) for a in adapter.full_arguments(node))
-        return [Call(str(node.target), args, results, layer, source, adapter.is_backward(node))]
+        backward = adapter.is_backward(node)
+        return [Call(str(node.target), args, results, layer, source, backward, asked)]
 
     def tensor(self, node: Node) -> JointTensor:
         made = self.made[node]
@@ -137,11 +140,12 @@ def _live(nodes: list[Node], roots: list[Node]) -> set[Node]:
 
 def _marks(
     live: list[Node], wanted: list[tuple[adapter.Port, Node]], plain: Mapping[str, str]
-) -> dict[Node, tuple[str, str]]:
-    """(layer, source) of each node; a sum of gradients belongs to the layer that reads it."""
+) -> dict[Node, adapter.CallMark]:
+    """The marks of the nodes; a sum of gradients belongs to the layer that reads it."""
     owner = {n: module_of(plain[p.name]) for p, n in wanted if p.role == "gradient"}
-    marks: dict[Node, tuple[str, str]] = {}
+    marks: dict[Node, adapter.CallMark] = {}
     for node in reversed(live):
-        reader = next((marks[u] for u in node.users if u in marks), (owner.get(node, ROOT), ""))
+        nobody = owner.get(node, ROOT), "", ""
+        reader = next((marks[u] for u in node.users if u in marks), nobody)
         marks[node] = adapter.mark_of(node) or reader
     return marks

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import sysconfig
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -18,13 +18,16 @@ from torch.overrides import TorchFunctionMode
 
 from ..errors import CaptureError
 from ..lower.joint import ROOT
-from .adapter import marked
+from .adapter import CallMark, marked
 from .weights import Weights
 
 TORCH = f"{Path(torch.__file__).parent}/"
 SWITCHES = (torch.Tensor.requires_grad_, torch.Tensor.requires_grad.__set__)  # type: ignore[attr-defined]
-STDLIB = f"{sysconfig.get_path('stdlib')}/"
 HERE = f"{Path(__file__).parent.parent}/"
+# Python's own files and installed packages, which are not the user's.
+LIBRARIES = tuple(
+    f"{sysconfig.get_path(name)}/" for name in ("stdlib", "platstdlib", "purelib", "platlib")
+)
 
 
 class Scope(TorchFunctionMode):
@@ -43,6 +46,7 @@ class Scope(TorchFunctionMode):
         self.module_calls: Counter[str] = Counter()
         self.layer_calls: Counter[tuple[str, str]] = Counter()
         self.weights.forget()
+        self.failed: CallMark | None = None  # the call that raised last
 
     def enter(self, module: nn.Module, args: object) -> None:
         """Module hook: a module known to the model becomes the current one, others inherit."""
@@ -115,9 +119,13 @@ class Scope(TorchFunctionMode):
             on = (*args[1:], *(kwargs or {}).values(), True)[0]
             return _switched(args[0], on, _at(layer, source))
         self.function = getattr(func, "__name__", "")
-        before = self.layer_calls.total()
-        with marked((layer, source)):
-            made = func(*args, **(kwargs or {}))
+        mark, before = (layer, source, self.function), self.layer_calls.total()
+        with marked(mark):
+            try:
+                made = func(*args, **(kwargs or {}))
+            except Exception:
+                self.failed = mark
+                raise
         if self.layer_calls.total() == before:
             self.weights.follow((args, kwargs), made)
         return made
@@ -156,11 +164,23 @@ def _at(layer: str, source: str) -> str:
 def _user_line(depth: int) -> str:
     """The user's line above the frame at ``depth``, counted from this function."""
     frame: FrameType | None = sys._getframe(depth)
-    while frame is not None:
-        file = frame.f_code.co_filename
-        if file.startswith(HERE):
-            return ""
-        if not file.startswith((TORCH, STDLIB, "<")):
-            return relative_place(file, frame.f_lineno)
+    lines: list[tuple[str, int]] = []
+    while frame is not None and not frame.f_code.co_filename.startswith(HERE):
+        lines.append((frame.f_code.co_filename, frame.f_lineno))
         frame = frame.f_back
-    return ""
+    return own_line(lines)
+
+
+def own_line(lines: Iterable[tuple[str, int]]) -> str:
+    """The place, of those from the innermost out, that is the user's own.
+
+    Of a library's where no file is the user's; empty where all are torch's.
+    """
+    known = [(file, line) for file, line in lines if not file.startswith((TORCH, "<"))]
+    own = [(file, line) for file, line in known if not is_library(file)]
+    return relative_place(*(own or known)[0]) if known else ""
+
+
+def is_library(file: str) -> bool:
+    """Whether a file came with Python or with a package."""
+    return file.startswith(LIBRARIES)

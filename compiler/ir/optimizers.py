@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Protocol
 
-from ..errors import InputError
+from ..errors import InputError, shown
 
 Options = Mapping[str, Any]  # a parameter group of torch
 
@@ -43,6 +43,8 @@ ADAM = {
     "one_minus_beta2": _rest(1),
     **_plain("eps", "weight_decay"),
 }
+# What a user sets, of numbers that go by another name here.
+SETTING_OF = {"one_minus_beta1": "betas", "one_minus_beta2": "betas"}
 MOMENTS = {"exp_avg": "exp_avg", "exp_avg_sq": "exp_avg_sq"}
 KINDS: dict[str, Kind] = {
     "sgd": Kind(
@@ -126,22 +128,22 @@ class OptimizerSpec:
             )
         for i, (group, then) in enumerate(zip(now, self.groups, strict=True)):
             for flag, before in then.flags.items():
-                if bool(group[flag]) != before:
+                if bool(group.get(flag)) != before:
                     raise InputError(
                         f"{flag} of parameter group {i} was {before} when the step "
-                        f"was compiled and is {bool(group[flag])}; compile it again"
+                        f"was compiled and is {bool(group.get(flag))}; compile it again"
                     )
             # Nothing counts then whether a buffer was there before the dampening.
             none = self.kind == "sgd" and not (then.numbers["momentum"] or self.counts_momenta(i))
-            if none and group["dampening"]:
+            if none and group.get("dampening"):
                 raise InputError(
                     f"dampening of parameter group {i} was 0 and so was its momentum when the step "
                     f"was compiled, and is {group['dampening']}; compile it again"
                 )
         return {
-            hyper_input(i, key): float(read(group))
+            hyper_input(i, key): number
             for i, group in enumerate(now)
-            for key, read in self.of.numbers.items()
+            for key, number in read_numbers(self.of, i, group).items()
         }
 
 
@@ -149,6 +151,24 @@ class HasGroups(Protocol):
     """A ``torch.optim`` optimizer, of which only the groups matter here."""
 
     param_groups: list[dict[str, Any]]
+
+
+def read_numbers(kind: Kind, index: int, group: Options) -> dict[str, float]:
+    """The hyper-parameters of group ``index``; InputError where one is gone or is no number."""
+    found: dict[str, float] = {}
+    for key, read in kind.numbers.items():
+        asked = SETTING_OF.get(key, key)
+        try:
+            found[key] = float(read(group))
+        except KeyError:
+            raise InputError(f"parameter group {index} of the optimizer has no {asked}") from None
+        except (TypeError, ValueError, IndexError, RuntimeError):
+            said = shown(group[asked])
+            raise InputError(
+                f"{asked} of parameter group {index} of the optimizer is {said}; it is a number"
+                f"{' twice' if asked == 'betas' else ''}"
+            ) from None
+    return found
 
 
 def momentum_steps(group: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -14,6 +15,10 @@ from .joint import Arg, Call, JointTensor
 FORMAT_OF = {"float32": F32, "int64": I64}
 # Truth values are numbers in the IR: 1 and 0.
 FORMAT_WITHIN = {**FORMAT_OF, "bool": F32}
+# What turns the name of an op inside of torch into the one that users know.
+INTERNAL = re.compile(
+    r"^(native|fused)_|_legit\w*$|_with_indices$|(2d)?_forward$|_nd$|(?<=^to)_copy$"
+)
 
 
 def f32(shape: Sequence[int] = ()) -> TensorType:
@@ -36,9 +41,23 @@ def short(op: str) -> str:
     return op.split(".")[1].lstrip("_")
 
 
+def known_as(op: str) -> str:
+    """The name by which users know an op: ``max_pool2d``, ``to``."""
+    return INTERNAL.sub("", short(op))
+
+
+def called(call: Call) -> tuple[str, ...]:
+    """The names of a call: what the user wrote, and what torch made of that if it is another."""
+    made, asked = known_as(call.op), call.asked.strip("_")
+    written = asked and not call.asked.startswith("__")
+    return (asked, made) if written and asked != made else (made,)
+
+
 def refuse(call: Call, why: str) -> UnsupportedOpError:
     """The error for a call whose form has no counterpart; ``why`` says what would be right."""
-    return UnsupportedOpError(f"{short(call.op)} in {place_of(call)} {why}")
+    asked, *made = called(call)
+    inside = f" (its {made[0]})" if made and asked not in made[0] else ""
+    return UnsupportedOpError(f"{asked}{inside} in {place_of(call)} {why}")
 
 
 class Builder:

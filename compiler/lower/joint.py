@@ -30,7 +30,8 @@ class Call:
     """One call ``results = op(args)`` with all default arguments filled in.
 
     ``op`` is a name with overload (``aten.relu.default``), ``layer`` the path of the module that
-    made the call (``#2`` for its second call), ``source`` the user's ``file:line``.
+    made the call (``#2`` for its second call), ``source`` the user's ``file:line``, ``asked`` the
+    name of the torch function that was called there.
     """
 
     op: str
@@ -39,6 +40,7 @@ class Call:
     layer: str
     source: str
     backward: bool
+    asked: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -13,9 +12,10 @@ from ..ir import SEED, Program, Value
 from ..ir.optimizers import OptimizerSpec
 from ..ir.verify import verify
 from ..types import TensorType
-from .builder import FORMAT_WITHIN, Builder, CallLowering, place_of, refuse, short
+from .builder import FORMAT_WITHIN, Builder, CallLowering, called, known_as, refuse, short
 from .gemm import GEMM
 from .index import INDEX
+from .instead import PAGE, instead
 from .joint import Arg, Call, Joint, JointTensor
 from .loss import LOSS
 from .math import MATH
@@ -37,9 +37,10 @@ LOWERINGS: dict[str, CallLowering] = {
 }
 ON_INTEGERS = {"aten.add.Tensor", *(op for op, made in SHAPE.items() if made in (alias, view))}
 # Ops with integers of their own: labels, indices, winners.
-ON_LABELS = ("nll_loss", "max_pool2d", "adaptive_max", "embedding", "max.dim", "arange", "one_hot")
-# What turns the name of an op inside of torch into the one that users know.
-INTERNAL = re.compile(r"^native_|_legit\w*$|_with_indices$|(2d)?_forward$|_nd$")
+ON_LABELS = (
+    *("nll_loss", "max_pool2d", "adaptive_max", "embedding", "max.dim", "arange", "one_hot"),
+    "scalar_tensor",  # one number, which is a number of the IR whatever torch calls it
+)
 HELPERS = {"alias", "clone", "detach", "full", "zeros", "t"}
 RAW_GEMMS = ("convolution",)
 
@@ -139,21 +140,13 @@ def _lower_calls(b: Builder, joint: Joint) -> None:
 
 def supported() -> list[str]:
     """Short names of the torch ops that have a lowering."""
-    ops = {short(op) for op in LOWERINGS if op.startswith("aten.") and "backward" not in op}
-    return sorted({INTERNAL.sub("", op) for op in ops - HELPERS} | {"conv2d", "linear"})
+    ops = {op for op in LOWERINGS if op.startswith("aten.") and "backward" not in op}
+    return sorted({known_as(op) for op in ops if short(op) not in HELPERS} | {"conv2d", "linear"})
 
 
 def _check(b: Builder, call: Call) -> None:
-    name, place = short(call.op), place_of(call)
     if call.op not in LOWERINGS:
-        if name.removesuffix("_backward") in RAW_GEMMS:
-            raise UnsupportedOpError(
-                f"{name} in {place} is a convolution that is no layer; layers are nn.Conv1d, "
-                "nn.Conv2d, their transposed and their functional forms"
-            )
-        raise UnsupportedOpError(
-            f"{name} in {place} is not supported; supported are {', '.join(supported())}"
-        )
+        raise _unknown(call)
     tensors = [t for t in (*_flat(call.args), *call.results) if isinstance(t, JointTensor)]
     if not call.op.partition(".")[2].startswith(ON_LABELS):
         # A count of truth values is int64 in torch and a number here.
@@ -164,6 +157,18 @@ def _check(b: Builder, call: Call) -> None:
                 _check_dtype(call, t)
 
 
+def _unknown(call: Call) -> UnsupportedOpError:
+    if short(call.op).removesuffix("_backward") in RAW_GEMMS:
+        return refuse(
+            call,
+            "is a convolution that is no layer; layers are nn.Conv1d, nn.Conv2d, their transposed "
+            "and their functional forms",
+        )
+    names = [name.removesuffix("_backward") for name in called(call)]
+    advice = instead(names, supported())
+    return refuse(call, f"is not supported: {advice}; {PAGE} lists what is")
+
+
 def _is_number(b: Builder, t: JointTensor) -> bool:
     return t.dtype == "int64" and t in b.values and b.values[t].type.format is F32
 
@@ -171,7 +176,9 @@ def _is_number(b: Builder, t: JointTensor) -> bool:
 def _check_dtype(call: Call, t: JointTensor) -> None:
     integer = t.dtype == "int64"
     if t.dtype not in FORMAT_WITHIN:
-        raise refuse(call, f"computes in {t.dtype}; only float32 is supported")
+        raise refuse(
+            call, f"computes in {t.dtype}; leave the model in float32, recipes choose formats"
+        )
     if integer and call.op not in ON_INTEGERS:
         raise refuse(
             call,

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from ...compiler.errors import QuatrainError, RecipeError, VerifyError, closest
+from ...compiler.errors import QuatrainError, RecipeError, VerifyError, closest, shown
 from ...compiler.ir import Program
 from ...compiler.ir.verify import verify
 from .. import PASSES
@@ -148,11 +148,10 @@ class Recipe:
         outranks the former. Values are text, flags or numbers. ``base`` puts the passes of a
         schedule over another recipe, ahead of all other changes.
         """
-        try:
-            changes = dict(changes)
-        except (TypeError, ValueError):
-            kind = type(changes).__name__
-            raise RecipeError(f"options are a dictionary, not a {kind}") from None
+        if not isinstance(changes, Mapping):
+            raise RecipeError(f"options are a dictionary, not a {type(changes).__name__}")
+        if odd := [key for key in changes if not isinstance(key, str)]:
+            raise RecipeError(f"the option {shown(odd[0])} is no name; options are named by words")
         recipe = self._over(str(changes[BASE])) if BASE in changes else self
         for key in sorted(changes.keys() - {BASE}, key=lambda k: ("." in k, k)):
             recipe = recipe._with(key, changes[key])
@@ -252,6 +251,8 @@ def load_recipe(which: str | os.PathLike[str] | Recipe) -> Recipe:
     """A recipe by name or from a TOML file; one that is a recipe already is returned as it is."""
     if isinstance(which, Recipe):
         return which
+    if not isinstance(which, str | os.PathLike):
+        raise RecipeError(f"recipe is {shown(which)}; it is a name, a .toml file or a Recipe")
     path = Path(which)
     if isinstance(which, str) and which in recipe_names():
         path = FOLDER / f"{which}.toml"

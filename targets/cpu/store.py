@@ -11,10 +11,12 @@ one, and processes may fill a folder at once.
 from __future__ import annotations
 
 import hashlib
+import logging
 import shutil
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 SUFFIX = ".kernel"
@@ -67,7 +69,8 @@ class Store:
                 note = draft.with_suffix(SUFFIX)
                 note.write_text(Stored(path.name, i).line(digest))
                 note.replace(self.folder / (digest + SUFFIX))
-        except OSError:
+        except OSError as error:
+            _warn(self.folder, error.strerror)
             return None
         return path
 
@@ -76,8 +79,20 @@ class Store:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             return tempfile.TemporaryDirectory(dir=self.folder, prefix="draft-")
-        except OSError:
+        except OSError as error:
+            _warn(self.folder, error.strerror)
             return None
+
+
+@cache
+def _warn(folder: Path, why: str | None) -> None:
+    """Said once: without a cache each process compiles all kernels again."""
+    logging.getLogger("quatrain").warning(
+        "the cache of kernels %s cannot be written (%s), so each process compiles them again; name "
+        "another folder with QUATRAIN_CACHE",
+        folder,
+        why or "no reason given",
+    )
 
 
 def has_linker() -> bool:

@@ -54,7 +54,7 @@ def _refused(op: Op, check: KernelCheck, allow: Sequence[str]) -> bool:
     except NoKernelError as e:
         if any(fnmatchcase(op.origin, pattern) for pattern in allow):
             return True
-        way = f"allow={op.origin!r} would let that layer run in float"
+        way = f"allow=[{op.origin!r}] would let that layer run in float"
         raise NoKernelError(f"{e}; {way}") from None
     return False
 

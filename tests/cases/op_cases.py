@@ -73,6 +73,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "tanh": lambda: behind(nn.Tanh()),
     "softplus": lambda: behind(nn.Softplus()),
     "mish": lambda: behind(nn.Mish()),
+    "log_sigmoid": lambda: behind(nn.LogSigmoid()),
     "prelu": lambda: behind(nn.PReLU(4)),
     "glu": lambda: behind(nn.GLU(1)),
     "softmax": lambda: behind(nn.Softmax(1)),

@@ -40,7 +40,7 @@ def test_without_a_waiver_it_is_an_error_that_names_the_layer_and_the_way_out() 
     with pytest.raises(NoKernelError) as e:
         waive(parse(PROGRAM), refuse_fc1, ("fc2",))
     assert str(e.value) == (
-        "cpu: layer fc1: no linear of uint4 by int4; allow='fc1' would let that layer run in float"
+        "cpu: layer fc1: no linear of uint4 by int4; allow=['fc1'] would let that layer run in float"
     )
 
 

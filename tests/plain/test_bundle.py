@@ -48,8 +48,51 @@ def test_what_is_no_qtn_file_is_told_how_to_make_one(path: Path, content: bytes)
     path.write_bytes(content)
     with pytest.raises(FileError) as e:
         read(path)
-    said = f"{path} is no .qtn file or was cut short; make it with: quatrain compile ... -o {path}"
+    said = f"{path} is no .qtn file or was cut short; step.save and quatrain compile -o make one"
     assert str(e.value) == said
+
+
+@pytest.mark.parametrize(
+    ("entries", "said"),
+    [
+        (("m/data.pkl", "m/version"), "is a file of torch.save; load it into the model with"),
+        (("word/document.xml",), "is a zip file without manifest.json and no .qtn file"),
+        (("manifest.json",), "is a zip file without train.qt and no .qtn file"),
+    ],
+)
+def test_zip_files_of_others_are_no_lists(path: Path, entries: tuple[str, ...], said: str) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for entry in entries:
+            archive.writestr(entry, b"")
+    with pytest.raises(FileError) as e:
+        read(path)
+    assert str(e.value).startswith(f"{path} {said}") and "[" not in str(e.value)
+
+
+def test_more_than_a_step_in_a_file_is_refused(path: Path) -> None:
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("code.py", b"")
+    with pytest.raises(FileError, match=r"holds more than a .qtn file does, such as code.py$"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [
+        ("nets/digits.py:digits", "quatrain compile nets/digits.py:digits -o digits.qtn"),
+        ("digits.py", "quatrain compile digits.py:FUNCTION -o digits.qtn"),
+    ],
+)
+def test_python_is_no_network(name: str, instead: str) -> None:
+    with pytest.raises(FileError) as e:
+        read(name)
+    said = f"{name} is Python, and a network is a .qtn file; make one with: {instead}"
+    assert str(e.value) == said
+
+
+def test_a_folder_is_no_network(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match=r"is a folder; name a .qtn file$"):
+        read(tmp_path)
 
 
 @pytest.mark.parametrize(

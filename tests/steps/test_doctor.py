@@ -1,8 +1,10 @@
 """The doctor's findings that depend on folders and variables; its self-test."""
 
+import io
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
@@ -125,26 +127,90 @@ def test_self_test_of_the_cpu() -> None:
     assert "built for cpu equals the reference" in self_test.self_test("cpu")
 
 
-def test_a_library_for_gpus_may_fail_to_load(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+@pytest.fixture
+def libraries(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, str]:
+    """Why libraries of a made up TVM fail, by name, to be filled; CRASHED ends the process."""
+    names = ("liba.so", "libb.so", "libc.so", "libc_cuda.so")
     (tmp_path / "lib").mkdir()
-    for name in ("libtvm.so", "libtvm_runtime_cuda.so"):
+    for name in names:
         (tmp_path / "lib" / name).touch()
-    spec = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
-    monkeypatch.setattr(doctor, "find_spec", lambda name: spec)
-    fails = {"libtvm_runtime_cuda.so"}
+    why: dict[str, str] = {}
 
     def child(*words: str) -> subprocess.CompletedProcess[str]:
-        failed = Path(words[-1]).name in fails
-        return subprocess.CompletedProcess(words, int(failed), "", "OSError: libx.so: missing\n")
+        answers = [why.get(Path(word).name, "") for word in words[2:]]
+        crash = answers.index(doctor.CRASHED) if doctor.CRASHED in answers else None
+        said = "".join(f"{answer}\n" for answer in answers[:crash])
+        return subprocess.CompletedProcess(words, 0 if crash is None else -11, said, "")
 
+    spec = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    monkeypatch.setattr(doctor, "find_spec", lambda name: spec)
     monkeypatch.setattr(doctor, "_child", child)
+    return why
+
+
+def test_a_library_for_gpus_may_fail_to_load(libraries: dict[str, str]) -> None:
+    assert doctor.shared_libraries() == Finding("shared libraries", Mark.GOOD, "all load")
+    libraries["libc_cuda.so"] = "libx.so: missing"
     found = doctor.shared_libraries()
-    assert found.mark is Mark.GOOD and "libtvm_runtime_cuda.so" in found.text
-    fails.add("libtvm.so")
+    assert found.mark is Mark.GOOD and "libc_cuda.so" in found.text
+    libraries["libb.so"] = "liby.so: missing"
     found = doctor.shared_libraries()
-    assert found == Finding("shared libraries", Mark.BAD, "libtvm.so: libx.so: missing")
+    assert found == Finding("shared libraries", Mark.BAD, "libb.so: liby.so: missing")
+
+
+@pytest.mark.parametrize("crashing", ["liba.so", "libb.so", "libc_cuda.so"])
+def test_a_library_that_crashes_leaves_the_others_known(
+    libraries: dict[str, str], crashing: str
+) -> None:
+    libraries[crashing] = doctor.CRASHED
+    libraries["libc.so"] = "liby.so: missing"
+    found = doctor.shared_libraries()
+    crashed = "" if "cuda" in crashing else f"{crashing}: crashed; "
+    assert found.text == f"{crashed}libc.so: liby.so: missing"
+
+
+def test_a_process_that_finds_no_tvm_says_so(
+    libraries: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = subprocess.CompletedProcess((), 1, "", "Traceback\nImportError: no tvm_ffi\n")
+    monkeypatch.setattr(doctor, "_child", lambda *words: done)
+    assert "liba.so: ImportError: no tvm_ffi" in doctor.shared_libraries().text
+
+
+def test_wrong_threads_are_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(env.THREADS, "0")
+    found = doctor.threads()
+    assert found.mark is Mark.BAD and "is '0'; it is a whole number" in found.text
+
+
+def test_nothing_is_promised_that_quatrain_lacks() -> None:
+    assert set(doctor.OPTIONAL) == {"scikit-learn", "matplotlib"}
+
+
+ASCII = [("doctor",), ("recipes",), ("recipes", "ultra_low_4bit"), ("targets",), ("--help",)]
+
+
+@pytest.mark.parametrize("words", [*ASCII, ("compile", "\u00e9.py:f", "-o", "x.qtn")])
+def test_streams_of_ascii(words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    def known(mark: Mark) -> Callable[[], Finding]:
+        return lambda: Finding("this", mark, "of \u00e9")
+
+    checks = tuple(map(known, Mark))
+    for check in checks:
+        check.__name__ = "this"
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="ascii") for _ in range(2))
+    monkeypatch.setattr(doctor, "CHECKS", checks)
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    main(words)
+    said = []
+    for stream in (out, err):
+        stream.flush()
+        said.append(stream.buffer.getvalue().decode("ascii"))
+    assert "".join(said).strip()
+    if words == ("doctor",):
+        starts = [line.split()[0] for line in said[0].splitlines()]
+        assert starts == ["ok", "note", "broken"] and said[0].count("of \\xe9") == 3
 
 
 @pytest.mark.tvm

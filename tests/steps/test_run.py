@@ -303,7 +303,10 @@ def test_a_trained_network_trains_on(quatrain: Quatrain, network: Path, data: Pa
         (("--data", "{data}", "--steps", "1", "--checkpoint", "/nowhere/x"), "/nowhere"),
         (("--data", "{data}", "--steps", "1", "--output", "/nowhere/x"), "/nowhere"),
         (("--data", "{data}", "--steps", "1", "--resume", "nothing.qtn"), "nothing.qtn"),
-        (("--data", "{data}", "--steps", "1", "--resume", "{data}"), "a .qtn holds"),
+        (
+            ("--data", "{data}", "--steps", "1", "--resume", "{data}"),
+            "is a zip file without manifest.json",
+        ),
     ],
 )
 def test_mistakes_at_run(
@@ -330,7 +333,8 @@ def test_a_checkpoint_of_another_network_is_refused(
     other = tmp_path / "other.qtn"
     quatrain("compile", f"{source}:task", *FP32, "-o", other)
     words = ("run", network, "--data", data, "--steps", "1", "--resume", other)
-    assert "their programs differ" in quatrain(*words, status=2)
+    said = f"{other} is no checkpoint of {network}: its batch is 3x1x7x7, 3, not 4x1x7x7, 4"
+    assert said in quatrain(*words, status=2)
 
 
 def test_a_stop_leaves_a_checkpoint_of_what_was_done(

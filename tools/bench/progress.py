@@ -1,4 +1,4 @@
-"""How a benchmark shows itself while it runs: on terminals only, with the time that is left."""
+"""How a benchmark shows itself while it runs: with the time that is left, elsewhere in lines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .. import terminal
 
 
 class BenchProgress:
-    """Words about the stage, or a bar; silent where stderr is no terminal."""
+    """Words about the stage, or a bar; where stderr is no terminal a line a stage."""
 
     def __init__(self) -> None:
         self._console = terminal.err()
@@ -23,6 +23,7 @@ class BenchProgress:
     def stage(self, words: str) -> None:
         """Say what is being done now."""
         if not self._console.is_terminal:
+            terminal.remark(words)
             return
         if self._status is None:
             self._status = self._console.status(Text(words))

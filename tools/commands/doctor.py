@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import typer
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 SIGNS = {"ok": ("✓", "green"), "note": ("–", "yellow"), "broken": ("✗", "red")}
 BROKEN_STATUS = 1
+# Most checks wait for a process of their own.
+AT_ONCE = 2
 
 
 def command(
@@ -29,10 +32,11 @@ def command(
     from ..stages import stage
 
     found: list[Finding] = []
-    with env.chosen(threads=threads, cache=cache_dir, data=data_dir):
-        for check in CHECKS:
+    variables = env.chosen(threads=threads, cache=cache_dir, data=data_dir)
+    with variables, ThreadPoolExecutor(AT_ONCE) as pool:
+        for check, begun in [(check, pool.submit(check)) for check in CHECKS]:
             with stage(check.__name__.replace("_", " "), quiet=True):
-                found.append(check())
+                found.append(begun.result())
             if not as_json:
                 terminal.show(_line(found[-1]))
     if as_json:
@@ -43,8 +47,10 @@ def command(
 
 def _line(finding: Finding) -> Table:
     sign, colour = SIGNS[finding.mark.value]
+    if not terminal.can_say(sign):
+        sign = finding.mark.value
     row = Table.grid(padding=(0, 1))
-    row.add_column(width=1)
+    row.add_column(width=1 if len(sign) == 1 else max(map(len, SIGNS)))
     row.add_column(width=16)
     row.add_column(overflow="fold")
     row.add_row(Text(sign, colour), finding.what, Text(finding.text))

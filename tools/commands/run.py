@@ -135,14 +135,11 @@ def _open(network: Path, resume: Path | None, target: str | None) -> tuple[Step,
 
 def check_same(network: Path, checkpoint: Path) -> None:
     """Raise UsageError unless ``checkpoint`` is of the network: same program, same recipe."""
-    from ...compiler.ir.text import show
     from ...runtime.bundle import read
+    from ..same import difference
 
-    a, b = read(network, state=False), read(checkpoint, state=False)
-    if show(a.train) != show(b.train):
-        raise UsageError(f"{checkpoint} is no checkpoint of {network}: their programs differ")
-    if a.recipe.to_dict() != b.recipe.to_dict():
-        raise UsageError(f"{checkpoint} is no checkpoint of {network}: their recipes differ")
+    if said := difference(read(network, state=False), read(checkpoint, state=False)):
+        raise UsageError(f"{checkpoint} is no checkpoint of {network}: {said}")
 
 
 def _train(step: Step, data: Dataset, run: Run, batch: int, as_json: bool) -> None:

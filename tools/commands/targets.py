@@ -58,5 +58,5 @@ def _show(name: str, as_json: bool) -> None:
 def _hanging(text: str) -> Table:
     """A line that starts with a point, so that its own folds are told from the next line."""
     made = Table.grid(padding=(0, 1))
-    made.add_row("·", text)
+    made.add_row("-", text)
     return made

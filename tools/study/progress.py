@@ -1,4 +1,4 @@
-"""How a study shows itself while it runs: one bar with rate and time left, on terminals only."""
+"""How a study shows itself while it runs: a bar with rate and time left, elsewhere lines."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .. import terminal
 
 
 class StudyProgress:
-    """A bar over ``steps`` training steps in ``with``; silent where stderr is no terminal."""
+    """A bar over ``steps`` training steps in ``with``; no bar where stderr is no terminal."""
 
     def __init__(self, steps: int) -> None:
         console = terminal.err()
@@ -52,6 +52,8 @@ class StudyProgress:
             self._bar.update(self._task, advance=steps, description=words)
 
     def line(self, words: str) -> None:
-        """A line that stays, above the bar."""
+        """A line that stays, above the bar where there is one."""
         if self._bar is not None:
             self._bar.console.print(words)
+        else:
+            terminal.remark(words)

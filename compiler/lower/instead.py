@@ -1,0 +1,116 @@
+"""What to write in place of a torch function that a step lacks, by kinds of functions.
+
+``docs/ops.md`` lists the supported ones, and these kinds with what to write instead.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection
+
+PAGE = "docs/ops.md"
+CLOSE = 0.75
+OUTSIDE = "compute it outside of the step and give it as an input, or keep a constant as a buffer"
+
+# Functions by regular expressions of their names; the first that fits counts.
+INSTEAD: tuple[tuple[str, str], ...] = (
+    (
+        r"a?r?g?sort|msort|topk|kthvalue|(nan)?median|mode|argmax|argmin|searchsorted|bucketize"
+        r"|(nan)?quantile|unique\w*|hist\w*|bincount",
+        "a step sorts nothing and finds no positions; amax and amin give the largest and the "
+        "least number, the rest belongs outside of the step, its result given as an input",
+    ),
+    (
+        r"fft\w*|i?stft|\w*complex\w*|polar|angle|conj\w*|imag|real",
+        "all numbers of a step are real; transform outside of the step and give real inputs",
+    ),
+    (
+        r"(linalg_)?(inv\w*|pinv\w*|svd\w*|qr|lu\w*|cholesky\w*|det|slogdet|logdet|solve\w*"
+        r"|eig\w*|lstsq|matrix_exp\w*|triangular_solve|solve_triangular|ldl\w*|householder\w*)",
+        "a step decomposes no matrices; do so outside of it and give the result as an input",
+    ),
+    (
+        r"rand\w*|normal\w*|uniform\w*|bernoulli\w*|multinomial|exponential\w*|poisson|log_normal\w*"
+        r"|geometric\w*|cauchy\w*|gumbel_softmax|rrelu\w*|\w*alpha_dropout",
+        "only nn.Dropout draws inside of a step; draw other random numbers outside and give them "
+        "as an input",
+    ),
+    (
+        r"cumsum|cumulative_trapezoid|logcumsumexp|cumprod|cummax|cummin",
+        "a running sum is a product: x @ torch.ones(n, n).triu() along the last dimension; other "
+        "running results belong outside of the step",
+    ),
+    (
+        r"(lstm|gru|rnn)\w*",
+        "nn.LSTM, nn.GRU and nn.RNN are there; a cell is one of them with a sequence of one",
+    ),
+    (
+        r"gather\w*|scatter\w*|index\w*|take\w*|put\w*|masked_scatter\w*|embedding_bag\w*",
+        "rows of a table are nn.Embedding, fixed places are slices, others a product with a mask "
+        "that is an input",
+    ),
+    (
+        r"sin|cos|tan|asin\w*|acos\w*|atan\w*|arc\w+|sinc|hypot",
+        "what does not depend on the batch, as a table of positions, is computed once and kept as "
+        "a buffer; the rest belongs outside of the step",
+    ),
+    (
+        r"round\w*|ceil|trunc|fix|frac|remainder|fmod|floor_divide",
+        "floor is there: floor(x + 0.5) rounds, -floor(-x) is ceil, x - n * floor(x / n) is the "
+        "remainder",
+    ),
+    (
+        r"cdist\w*|pdist\w*|pairwise_distance",
+        "write the distance out: (a.unsqueeze(1) - b).square().sum(-1).sqrt()",
+    ),
+    (r"celu", "nn.ELU is the same for alpha=1"),
+    (r"threshold", "torch.where(x > threshold, x, value) is the same"),
+    (r"exp2", "(x * math.log(2)).exp() is the same"),
+    (r"erfc", "1 - erf(x) is the same"),
+    (r"sinh|cosh", "(x.exp() - (-x).exp()) / 2 and (x.exp() + (-x).exp()) / 2 are the same"),
+    (r"prod", "of positive numbers it is x.log().sum().exp()"),
+    (r"nansum|nanmean|nan_to_num", "torch.where(x.isnan(), 0.0, x) ahead of it is the same"),
+    (
+        r"im2col|col2im|unfold|fold|unfold_copy",
+        "windows are what nn.Conv2d reads; nn.Conv2d with a fixed kernel takes them apart",
+    ),
+    (
+        r"interpolate|\w*upsample\w*|grid_sampl\w*|affine_grid\w*",
+        "nn.functional.interpolate does nearest and bilinear in one and two dimensions",
+    ),
+    (
+        r"conv\w*3d|\w*pool3d\w*|local_response_norm",
+        "layers have one or two dimensions; fold a third one into the batch or the channels",
+    ),
+    (
+        r"ctc_loss|multi_?margin\w*|multilabel_margin\w*",
+        "the losses are those of the README; write another one out with the functions of the page",
+    ),
+    (
+        r"empty\w*|new_empty\w*",
+        "layers are made in __init__ and not in the forward; torch.zeros and torch.ones make "
+        "tensors with numbers in them",
+    ),
+    (
+        r"eye|linspace|logspace|diag\w*|tri[lu]_indices|trace",
+        "make constant matrices once and keep them as buffers of the model; x * eye takes a "
+        "diagonal out",
+    ),
+    (r"\w*cross", "write the products of the components out with slices and torch.stack"),
+    (r"fake_quant\w*|quantize\w*|dequantize\w*", "recipes quantize; leave the model in float32"),
+)
+
+
+def instead(names: Collection[str], known: Collection[str]) -> str:
+    """What to do without a function: the kind's advice, or the closest ``known`` name.
+
+    ``names`` are those it goes by: what was written, and what torch made of that.
+    """
+    for pattern, advice in INSTEAD:
+        if any(re.fullmatch(pattern, name) for name in names):
+            return advice
+    for name in names:
+        if near := difflib.get_close_matches(name, known, n=1, cutoff=CLOSE):
+            return f"the closest that there is, is {near[0]}"
+    return OUTSIDE

@@ -1,0 +1,39 @@
+"""Whether two ``.qtn`` files are of one network, in words of the person who compiled them."""
+
+from __future__ import annotations
+
+from itertools import zip_longest
+
+from ..compiler.ir.text import show
+from ..runtime.bundle import Bundle
+from .update import GIVEN_AS
+
+
+def difference(network: Bundle, other: Bundle) -> str:
+    """In what ``other`` is not the network, its batch and recipe; empty where in nothing."""
+    for what, ours, found in (
+        ("network", network.train.name, other.train.name),
+        ("batch", _batch(network), _batch(other)),
+        ("recipe", network.recipe.name, other.recipe.name),
+    ):
+        if ours != found:
+            return f"its {what} is {found}, not {ours}"
+    for ours, found in zip_longest(_lines(network), _lines(other), fillvalue="nothing"):
+        if ours != found:
+            return f"it has {found!r} where the network has {ours!r}"
+    alike = network.recipe.to_dict() == other.recipe.to_dict()
+    return "" if alike else "its passes are of another file or version"
+
+
+def _batch(bundle: Bundle) -> str:
+    return ", ".join("x".join(map(str, v.type.shape)) for v in bundle.train.inputs if v.type.shape)
+
+
+def _lines(bundle: Bundle) -> list[str]:
+    """The program, and all settings of the recipe's passes."""
+    settings = [
+        f"{GIVEN_AS.get((p.name, key), f'{p.name}.{key}')}={value}"
+        for p in bundle.recipe.passes
+        for key, value in p.settings.items() or [("", "")]
+    ]
+    return [*map(str.strip, show(bundle.train).splitlines()), *settings]

@@ -15,7 +15,7 @@ from ...tir.expr import Index
 from ..gemm.decode import Numbers
 from ..gemm.geometry import Geometry, geometry
 from ..gemm.rows import Rows
-from ..gemm.shapes import shape4
+from ..gemm.shapes import channels_last, shape4
 from ..gemm.slots import Slots
 from ..gemm.spec import GemmSpec
 from ..gemm.vectors import least
@@ -118,8 +118,9 @@ def _runs(geo: Geometry, slots: int, element_bytes: int, floats: bool) -> tuple[
 def _in_order(source: Layout, weights: Layout) -> bool:
     """Whether channels must lie in their own order in scratch.
 
-    They may lie side by side, as bytes hold them, where both operands do so, and where a slot that
-    no channel fills holds the number 0.
+    They may lie side by side, as bytes hold them, where both operands have the channels of a pixel
+    in the same bytes, and where a slot that no channel fills holds the number 0.
     """
+    alike = source.parts == weights.parts and channels_last(source) == channels_last(weights)
     uneven = shape4(source)[1] % source.parts != 0 and source.type.format.decode(0) != 0
-    return source.parts != weights.parts or uneven
+    return uneven or not alike

@@ -10,7 +10,6 @@ import numpy.typing as npt
 from quatrain.compiler.formats import F32
 from quatrain.compiler.ir import Attr, Op, Value, attrs
 from quatrain.compiler.types import Scale, TensorType
-from quatrain.targets.cpu.build import Compiled, compile_kernel
 from quatrain.targets.cpu.info import detect
 from quatrain.targets.cpu.pointwise.kernel import pointwise_kernel
 from quatrain.targets.cpu.single import single_kernel
@@ -19,6 +18,8 @@ from quatrain.targets.numbers.tensor import Tensor, dtype_of, scale_shape
 from quatrain.targets.plan.kernel import Kernel
 from quatrain.targets.plan.layout import Layout, Order
 from quatrain.targets.reference.evaluate import run_op
+
+from .compiled import compiled
 
 Array = npt.NDArray[np.generic]
 Values = dict[str, Tensor]
@@ -92,17 +93,6 @@ def reference(ops: Sequence[Op], inputs: Mapping[str, Tensor]) -> Values:
     return env
 
 
-COMPILED: dict[str, Compiled] = {}
-
-
-def compiled(kernel: Kernel) -> Compiled:
-    """The kernel as a function; equal specs are compiled once."""
-    key = repr(kernel.spec)
-    if key not in COMPILED:
-        COMPILED[key] = compile_kernel(kernel, detect())
-    return COMPILED[key]
-
-
 def run_kernel(
     kernel: Kernel, inputs: Mapping[str, Tensor], orders: Mapping[Value, Order]
 ) -> Values:
@@ -124,7 +114,7 @@ def run_kernel(
         made[slot.value, slot.scale] = garbage.view(
             np.float32 if slot.scale else layout.dtype
         ).copy()[:size]
-    compiled(kernel)(*arrays, *made.values())
+    compiled(kernel, detect())(*arrays, *made.values())
     result: Values = {}
     for (value, scale), array in made.items():
         if not scale:

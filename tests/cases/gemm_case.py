@@ -7,7 +7,7 @@ stored format; products of bf16 are exact in f32.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -154,13 +154,21 @@ def tensor(type_: TensorType, rng: np.random.Generator) -> Tensor:
     return Tensor(type_, rng.choice(np.array(codes, dtype_of(f)), type_.shape), scale)
 
 
+Draw = Callable[[TensorType, np.random.Generator], Tensor]
+
+
 def run(
-    case: Case, cpu: CpuInfo, beside: Sequence[Case] = (), infinite: int | None = None
+    case: Case,
+    cpu: CpuInfo,
+    beside: Sequence[Case] = (),
+    *,
+    infinite: int | None = None,
+    draw: Draw = tensor,
 ) -> tuple[Tensor, list[Tensor], Kernel]:
     """The compiled kernel's result and its operands; nothing behind the output is touched.
 
     It is compiled with its neighbours in ``beside``. The first operand may have a sample that is
-    ``infinite``.
+    ``infinite``; ``draw`` makes the operands.
     """
     kernel, orders = case.kernel_on(cpu)
     rng = np.random.default_rng(7)
@@ -170,7 +178,7 @@ def run(
         if slot.scale:
             arrays.append(np.atleast_1d(np.asarray(operands[-1].scale)))
             continue
-        operands.append(tensor(slot.value.type, rng))
+        operands.append(draw(slot.value.type, rng))
         if infinite is not None and len(operands) == 1:
             operands[0].data[infinite] = np.inf
         arrays.append(to_memory(operands[-1], Layout(slot.value.type, orders[slot.value])))

@@ -1,4 +1,4 @@
-"""Chains of views that cost nothing have places; what is a view of an input or of state is right."""
+"""Views that cost nothing, and outputs that are inputs, state or each other: right, and apart."""
 
 from __future__ import annotations
 
@@ -34,6 +34,21 @@ CHAINS = {
         "y, r, a",
     ),
 }
+OUTPUTS = {
+    "one value twice": ("y = relu(x) : f32[4x6]", "y, y"),
+    "an input twice": ("y = relu(x) : f32[4x6]", "x, y, x"),
+    "a constant and its view": (
+        "c = constant() {value=2.5} : f32[4x6]|a = view(c) : f32[24]|b = view(a) : f32[6x4]",
+        "c, b, c",
+    ),
+    "a table": ("c = table() {numbers=[1.0,2.0,3.0]} : f32[3]|y = view(c) : f32[1x3]", "y, c"),
+    "turned": (
+        "y = permute(x) {dims=[1,0]} : f32[6x4]|z = permute(y) {dims=[1,0]} : f32[4x6]",
+        "y, z",
+    ),
+    "a slice of all": ("y = slice(x) {dim=0, start=0, step=1} : f32[4x6]", "y, x"),
+    "in its own format": ("y = cast(x) : f32[4x6]|z = cast(s) : f32[6]", "y, z"),
+}
 NEXT = {
     "a view of an input": "n = slice(x) {dim=0, start=1, step=1} : f32[1x6]|m = view(n) : f32[6]",
     "a view of a view of state": "n = view(s) : f32[2x3]|k = view(n) : f32[3x2]|m = view(k) : f32[6]",
@@ -51,7 +66,10 @@ def program(lines: str, returned: str, after: str = "") -> str:
 
 
 def run(text: str, target: str) -> tuple[list[np.ndarray], np.ndarray]:
-    """The outputs, and the state after two runs; outputs stay what they were."""
+    """The outputs and the state of a run.
+
+    They stay what they are when the caller writes into the input or an output, or runs again.
+    """
     made = verify(parse(text))
     layout = state_layout(made)
     executable = find_target(target).bind(made, layout, BindOptions())
@@ -62,11 +80,18 @@ def run(text: str, target: str) -> tuple[list[np.ndarray], np.ndarray]:
     x = rng.normal(size=(4, 6)).astype(np.float32)
     first = executable.run((x,), old, new)
     kept = [y.copy() for y in first]
-    made_state = layout.view(new, "s").copy()
+    given, made_state = x.copy(), layout.view(new, "s").copy()
     x[...] = 7.0
     executable.run((x,), new, old)
     for y, before in zip(first, kept, strict=True):
         np.testing.assert_array_equal(y, before)
+    x[...], ahead, made_again = given, new.copy(), old.copy()
+    for y, before in zip(first, kept, strict=True):
+        np.testing.assert_array_equal(y, before)
+        y[...] = 9.0
+    np.testing.assert_array_equal(x, given)
+    np.testing.assert_array_equal(new, ahead)
+    np.testing.assert_array_equal(old, made_again)
     return kept, made_state
 
 
@@ -86,9 +111,15 @@ def test_chains_of_views(chain: str) -> None:
 
 
 @pytest.mark.tvm
+@pytest.mark.parametrize("kind", OUTPUTS)
+def test_outputs_that_share(kind: str) -> None:
+    same(program(*OUTPUTS[kind]))
+
+
+@pytest.mark.tvm
 @pytest.mark.parametrize("chain", NEXT)
 def test_a_next_state_that_is_a_view(chain: str) -> None:
-    same(program(NEXT[chain], "x, m", "next s = m\n"))
+    same(program(NEXT[chain], "x, m, s, n", "next s = m\n"))
 
 
 @pytest.mark.parametrize("chain", CHAINS)

@@ -6,7 +6,8 @@ quicker than one by one. Chunks are short: workers that share a list compile eac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 from quatrain.targets.cpu.build import Compiled, compile_kernels
@@ -18,6 +19,7 @@ Item = TypeVar("Item")
 Key = tuple[CpuInfo, str]
 
 _COMPILED: dict[Key, Compiled] = {}
+_NOTES: list[list[Kernel]] = []
 
 
 def chunk(item: Item, among: Sequence[Item]) -> Sequence[Item]:
@@ -32,10 +34,31 @@ def compiled(
     """The kernel as a function; those ``beside`` it are compiled with it where it is new."""
     key = _key(kernel, cpu)
     if key not in _COMPILED:
-        wanted = {_key(k, cpu): k for k in (kernel, *beside())}
-        new = {k: v for k, v in wanted.items() if k not in _COMPILED}
-        _COMPILED.update(zip(new, compile_kernels(list(new.values()), cpu), strict=True))
+        compile_all([kernel, *beside()], cpu)
     return _COMPILED[key]
+
+
+def compile_all(kernels: Iterable[Kernel], cpu: CpuInfo) -> None:
+    """Compile those that are new together."""
+    new = {key: k for k in kernels if (key := _key(k, cpu)) not in _COMPILED}
+    _COMPILED.update(zip(new, compile_kernels(list(new.values()), cpu), strict=True))
+
+
+@contextmanager
+def noting() -> Iterator[list[Kernel]]:
+    """Meanwhile kernels that ask ``noted`` are listed, and need not run."""
+    _NOTES.append([])
+    try:
+        yield _NOTES[-1]
+    finally:
+        _NOTES.pop()
+
+
+def noted(kernel: Kernel) -> bool:
+    """Whether the kernel was listed in place of being wanted."""
+    for notes in _NOTES[-1:]:
+        notes.append(kernel)
+    return bool(_NOTES)
 
 
 def _key(kernel: Kernel, cpu: CpuInfo) -> Key:

@@ -26,7 +26,7 @@ from quatrain.targets.plan.layout import Order
 from ..cases.compiled import compiled
 from ..cases.one_kernel import Group, close, pointwise, random_inputs, same
 
-pytestmark = pytest.mark.tvm
+pytestmark = [pytest.mark.tvm, pytest.mark.usefixtures("together")]
 
 CHANNELS = [1, 3, 13, 16, 28, 32, 33, 48, 64]
 # Sums of up to 32 f32 numbers before they go to f64: at most 32 half ulps of the sum of sizes.

@@ -7,10 +7,6 @@ from contextlib import suppress
 
 import pytest
 
-from quatrain.targets.cpu.info import detect
-
-from ..cases.compiled import chunk, compile_all, noting
-
 
 @pytest.fixture
 def together(request: pytest.FixtureRequest) -> None:
@@ -18,6 +14,11 @@ def together(request: pytest.FixtureRequest) -> None:
 
     The tests run once ahead, with what they want in place of what kernels make.
     """
+    # Here, as both load TVM.
+    from quatrain.targets.cpu.info import detect
+
+    from ..cases.compiled import chunk, compile_all, noting
+
     tests = [
         item
         for item in request.session.items

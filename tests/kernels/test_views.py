@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+pytest.importorskip("tvm")
+
 from quatrain.compiler import parse, verify
 from quatrain.compiler.errors import NoKernelError
 from quatrain.targets.cpu.info import named
@@ -12,6 +14,8 @@ from quatrain.targets.cpu.target import plan_cpu
 from quatrain.targets.plan.kernel import Slot
 from quatrain.targets.plan.state import state_layout
 from quatrain.targets.registry import BindOptions, find_target
+
+pytestmark = pytest.mark.tvm
 
 # What forward makes of an input and a state, and what is returned.
 CHAINS = {
@@ -97,26 +101,22 @@ def run(text: str, target: str) -> tuple[list[np.ndarray], np.ndarray]:
 
 def same(text: str) -> None:
     """Both targets agree to the bit."""
-    pytest.importorskip("tvm")
     (ours, state), (wanted, wanted_state) = (run(text, target) for target in ("cpu", "reference"))
     for a, b in zip(ours, wanted, strict=True):
         np.testing.assert_array_equal(a, b)
     np.testing.assert_array_equal(state, wanted_state)
 
 
-@pytest.mark.tvm
 @pytest.mark.parametrize("chain", CHAINS)
 def test_chains_of_views(chain: str) -> None:
     same(program(*CHAINS[chain]))
 
 
-@pytest.mark.tvm
 @pytest.mark.parametrize("kind", OUTPUTS)
 def test_outputs_that_share(kind: str) -> None:
     same(program(*OUTPUTS[kind]))
 
 
-@pytest.mark.tvm
 @pytest.mark.parametrize("chain", NEXT)
 def test_a_next_state_that_is_a_view(chain: str) -> None:
     same(program(NEXT[chain], "x, m, s, n", "next s = m\n"))

@@ -15,6 +15,7 @@ import torch
 from ..compiler.errors import CaptureError, InputError
 from ..compiler.ir import Program, Value
 from ..compiler.types import Shape
+from ..targets.plan.pool import Pool
 from ..targets.plan.state import StateLayout
 from ..targets.registry import BindOptions, find_target
 from .inputs import DTYPES, check_batch, check_dense, check_labels, find_labels, to_torch
@@ -27,10 +28,15 @@ class Predictor:
     """Evaluations of one network; ``capture`` makes the program for other inputs of the model."""
 
     def __init__(
-        self, source: Source, options: BindOptions, layout: StateLayout, capture: Reevaluate | None
+        self,
+        source: Source,
+        options: BindOptions,
+        layout: StateLayout,
+        pool: Pool,
+        capture: Reevaluate | None,
     ) -> None:
         self._source, self._options, self._layout = source, options, layout
-        self._capture = capture
+        self._pool, self._capture = pool, capture
         self._main = self._evaluation(source.evaluation)
         self._own: dict[int, Evaluation] = {}
 
@@ -50,7 +56,7 @@ class Predictor:
         return self._own[count].run(samples, state)
 
     def _evaluation(self, captured: Program) -> Evaluation:
-        return Evaluation(self._source, captured, self._options, self._layout)
+        return Evaluation(self._source, captured, self._options, self._layout, self._pool)
 
     @cached_property
     def _by_rows(self) -> bool:
@@ -77,11 +83,16 @@ class Evaluation:
     """An evaluation program, through all passes and bound to the target."""
 
     def __init__(
-        self, source: Source, captured: Program, options: BindOptions, layout: StateLayout
+        self,
+        source: Source,
+        captured: Program,
+        options: BindOptions,
+        layout: StateLayout,
+        pool: Pool,
     ) -> None:
         self.program = source.stages(captured)[-1][1]
         self.labels = find_labels(self.program)
-        self.executable = find_target(source.target).bind(self.program, layout, options)
+        self.executable = find_target(source.target).bind(self.program, layout, options, pool)
 
     @property
     def size(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from ..compiler.ir.text import show
 from ..compiler.types import Shape
 from ..passes.average_weights import AVERAGE
 from ..passes.skip_nonfinite import skip_counter
+from ..targets.plan.pool import Pool
 from ..targets.plan.state import StateLayout, aligned_bytes, state_layout
 from ..targets.registry import BindOptions, Executable, find_target
 from .bundle import Bundle, pack, read, unpack, write
@@ -55,7 +57,9 @@ class Step:
         self.hyper: dict[str, float] = source.optimizer.initial()
         self._read = dict(self.hyper)  # as the optimizer last had them
         self._optimizer, self._recapture, self._reevaluate = optimizer, recapture, reevaluate
-        self._main = _Bound(source, options)
+        # A thread at a time: programs share their memory, and a step reads what the last one wrote.
+        self._lock, self._pool = RLock(), Pool()
+        self._main = _Bound(source, options, self._pool)
         seeds = {SEED: stored_seed(source.seed)} if SEED in self._main.state_names else {}
         self._state = State(self._main.program, {**seeds, **state})
         self._variants: dict[Shapes, _Bound] = {}
@@ -76,13 +80,15 @@ class Step:
         not finite is not applied: ``skipped`` counts it, GradScale's scales react, all other state
         stays, and the loss is returned as it came out.
         """
-        bound = self._for_batch(batch)
-        ready = check_batch(batch, bound.batch)
-        for labels in bound.labels:
-            check_labels(ready, bound.batch, labels)
-        self._read_hyper(bound)
-        loss, *_ = bound.executable.run((*ready, *bound.hyper), self._state.old, self._state.new)
-        self._state.commit()
+        with self._lock:
+            bound = self._for_batch(batch)
+            ready = check_batch(batch, bound.batch)
+            for labels in bound.labels:
+                check_labels(ready, bound.batch, labels)
+            self._read_hyper(bound)
+            given = (*ready, *bound.hyper)
+            loss, *_ = bound.executable.run(given, self._state.old, self._state.new)
+            self._state.commit()
         return to_torch(loss, bound.program.outputs[0])
 
     def predict(self, *x: torch.Tensor) -> Any:
@@ -91,17 +97,19 @@ class Step:
         Running statistics, learned clips and scales of the current weights. A model with several
         inputs takes several tensors; one with several outputs gives a tuple.
         """
-        if self._predictor is None:
-            given = self.source, self.options, self._state.layout
-            with told("compile for predict"):
-                self._predictor = Predictor(*given, self._reevaluate)
-        made = self._predictor.run(x, self._state.old)
+        with self._lock:
+            if self._predictor is None:
+                given = self.source, self.options, self._state.layout
+                with told("compile for predict"):
+                    self._predictor = Predictor(*given, self._pool, self._reevaluate)
+            made = self._predictor.run(x, self._state.old)
         return made[0] if len(made) == 1 else tuple(made)
 
     @property
     def skipped(self) -> int:
         """The steps of the network's life that were not applied."""
-        return self._state.skipped
+        with self._lock:
+            return self._state.skipped
 
     @property
     def program(self) -> Program:
@@ -143,18 +151,20 @@ class Step:
             allow=s.allow,
             torch_saved=s.torch_saved,
         )
-        return with_spent(bill, self._state.read())
+        return with_spent(bill, self._snapshot())
 
     @property
     def state(self) -> dict[str, torch.Tensor]:
         """Copies of everything the step carries, by name."""
-        return {k: torch.from_numpy(v) for k, v in self._state.read().items()}
+        return {k: torch.from_numpy(v) for k, v in self._snapshot().items()}
 
     def load_state(self, values: Mapping[str, torch.Tensor | float]) -> None:
         """Set state values by name; InputError, with nothing changed, for one that does not fit."""
         if not isinstance(values, Mapping):
             raise InputError(f"{shown(values)} is no state; give a dictionary of tensors by name")
-        self._state.load({k: _array(k, v) for k, v in values.items()})
+        arrays = {k: _array(k, v) for k, v in values.items()}
+        with self._lock:
+            self._state.load(arrays)
 
     def state_dict(self, *, average: bool = False) -> dict[str, torch.Tensor]:
         """Parameters and buffers as the plain model names them; loads into it strictly.
@@ -163,7 +173,7 @@ class Step:
         """
         if not isinstance(average, bool):
             raise InputError(f"average is {shown(average)}; it is True or False")
-        state, names = self._state.read(), dict(self.source.model_state)
+        state, names = self._snapshot(), dict(self.source.model_state)
         if average:
             kept = {k: name + AVERAGE for k, name in names.items() if name + AVERAGE in state}
             if not kept:
@@ -194,7 +204,12 @@ class Step:
             "model_state": dict(s.model_state),
             "torch_saved": None if s.torch_saved is None else [asdict(k) for k in s.torch_saved],
         }
-        return Bundle(s.train, s.evaluation, s.recipe, manifest, self._state.read())
+        return Bundle(s.train, s.evaluation, s.recipe, manifest, self._snapshot())
+
+    def _snapshot(self) -> dict[str, np.ndarray]:
+        """All state as it is between two steps."""
+        with self._lock:
+            return self._state.read()
 
     def _read_hyper(self, bound: _Bound) -> None:
         if self._optimizer is not None:
@@ -220,8 +235,8 @@ class Step:
             return self._main
         if shapes not in self._variants:
             with told(f"compile for another batch, {_words(shapes)}"):
-                source = self._recapture(tensors)
-                self._variants[shapes] = _Bound(source, self.options, self._state.layout)
+                source, layout = self._recapture(tensors), self._state.layout
+                self._variants[shapes] = _Bound(source, self.options, self._pool, layout)
         return self._variants[shapes]
 
 
@@ -241,7 +256,11 @@ class _Bound:
     """The training program for one batch shape, through all passes and bound to the target."""
 
     def __init__(
-        self, source: Source, options: BindOptions, layout: StateLayout | None = None
+        self,
+        source: Source,
+        options: BindOptions,
+        pool: Pool,
+        layout: StateLayout | None = None,
     ) -> None:
         self.stages = source.stages(source.train)
         self.program = self.stages[-1][1]
@@ -252,7 +271,7 @@ class _Bound:
         self.hyper = [aligned_bytes(4).view(np.float32).reshape(()) for _ in self.hyper_names]
         self.labels = find_labels(self.program)
         place = layout or state_layout(self.program)
-        self.executable = find_target(source.target).bind(self.program, place, options)
+        self.executable = find_target(source.target).bind(self.program, place, options, pool)
 
 
 def load_step(path: str | Path, options: BindOptions, target: str | None = None) -> Step:

@@ -15,6 +15,7 @@ from ..compiler.errors import TargetError, closest, shown
 from ..compiler.ir import Program
 from ..compiler.ir.verify import verify
 from .plan.plan import Plan
+from .plan.pool import Pool
 from .plan.state import StateLayout
 
 Block = npt.NDArray[np.uint8]
@@ -49,8 +50,13 @@ class TargetModule(Protocol):
     def plan(self, program: Program, state: StateLayout, options: BindOptions) -> Plan | None:
         """Choose kernels without building them; None where the target interprets."""
 
-    def bind(self, program: Program, state: StateLayout, options: BindOptions) -> Executable:
-        """Bind ``program``; NoKernelError names op and layer where a kernel is missing."""
+    def bind(
+        self, program: Program, state: StateLayout, options: BindOptions, pool: Pool
+    ) -> Executable:
+        """Bind ``program``; NoKernelError names op and layer where a kernel is missing.
+
+        Of executables that share a pool one runs at a time.
+        """
 
 
 class Lowering(Protocol):
@@ -96,9 +102,15 @@ class Target:
         """See ``TargetModule.plan``."""
         return self._module().plan(program, state, self._options(options))
 
-    def bind(self, program: Program, state: StateLayout, options: BindOptions) -> Executable:
-        """See ``TargetModule.bind``."""
-        return self._module().bind(program, state, self._options(options))
+    def bind(
+        self,
+        program: Program,
+        state: StateLayout,
+        options: BindOptions,
+        pool: Pool | None = None,
+    ) -> Executable:
+        """See ``TargetModule.bind``; without ``pool`` the program has memory of its own."""
+        return self._module().bind(program, state, self._options(options), pool or Pool())
 
     def _options(self, options: BindOptions) -> BindOptions:
         return replace(options, mcpu=self.mcpu) if self.mcpu else options

@@ -61,10 +61,11 @@ def _words(kernel: Loaded, slots: Sequence[tuple[int, int]]) -> list[int]:
 
 
 class CompiledStep:
-    """The step of a plan; ``loop`` is a parallel loop without work."""
+    """The step of a plan; ``arena`` counts bytes, ``loop`` is a parallel loop without work."""
 
     def __init__(self, walker: Walker, expected: Sequence[Expected]) -> None:
         self._walker, self._expected = walker, tuple(expected)
+        (self.arena,) = self._expected[0].shape
         self.loop: Callable[[], object] = walker.loop
 
     def __call__(self, *blocks: object) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tvm.tirx import PrimFunc
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SingleSpec(Single):
     """The spec with what builds it."""
 

@@ -14,28 +14,30 @@ from ..plan.fuse import Group
 from ..plan.kernel import Kernel, Slot
 from ..plan.layout import Order
 from ..plan.plan import Plan
-from ..plan.state import StateLayout, aligned_bytes
+from ..plan.pool import Pool
+from ..plan.state import StateLayout
 from ..registry import BindOptions, Block
 from .choose import gemm_kernel, matmul_kernel
 from .info import CpuInfo, check_runs_here, detect, named
 from .module import CompiledStep, load_step
 from .pointwise.kernel import pointwise_kernel
 from .single import single_kernel
-from .threads import crew
+from .threads import all_threads, crew
 
 
 class CpuExecutable:
-    """Runs the compiled step; owns the arena, whose contents outlive no call."""
+    """Runs the compiled step on up to ``threads`` threads, in the arena of a pool."""
 
-    def __init__(self, plan: Plan, step: CompiledStep) -> None:
+    def __init__(self, plan: Plan, step: CompiledStep, pool: Pool, threads: int) -> None:
         self.program, self.plan, self._step = plan.program, plan, step
-        self._arena = aligned_bytes(max(plan.arena, 64))
+        self._pool, self._threads = pool, threads
 
     def run(self, inputs: Sequence[object], old: Block, new: Block) -> tuple[np.ndarray, ...]:
         """See ``Executable.run``."""
-        crew().look()
-        self._step(self._arena, old, new, *inputs)
-        blocks = {"arena": self._arena, "old": old, "new": new}
+        crew(self._threads, self._step.loop).look()
+        arena = self._pool.arena(self._step.arena)
+        self._step(arena, old, new, *inputs)
+        blocks = {"arena": arena, "old": old, "new": new}
         return tuple(self._output(v, blocks, inputs) for v in self.program.outputs)
 
     def _output(
@@ -59,17 +61,14 @@ def plan(program: Program, state: StateLayout, options: BindOptions) -> Plan:
     return plan_cpu(program, state, _cpu(options))
 
 
-def bind(program: Program, state: StateLayout, options: BindOptions) -> CpuExecutable:
+def bind(program: Program, state: StateLayout, options: BindOptions, pool: Pool) -> CpuExecutable:
     """Plan and compile ``program``; TargetError for a CPU whose units this machine lacks."""
     cpu = _cpu(options)
     if options.mcpu:
         check_runs_here(cpu)
-    if options.threads is not None:
-        crew().limit(options.threads)
     made = plan_cpu(program, state, cpu)
     step = load_step(made, state.bytes, cpu, options.cache_dir)
-    crew().loop = step.loop
-    return CpuExecutable(made, step)
+    return CpuExecutable(made, step, pool, options.threads or all_threads())
 
 
 def _cpu(options: BindOptions) -> CpuInfo:

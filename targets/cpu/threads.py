@@ -1,18 +1,34 @@
-"""The crew of TVM's pool of threads, which all compiled steps of a process share."""
+"""The crews of TVM's pools of threads: each thread that runs compiled steps has a pool."""
 
 from __future__ import annotations
 
 import os
-from functools import cache
+import threading
+from collections.abc import Callable
 
 from .crew import Crew
 from .runtime import use_threads
 
 
-@cache
-def crew() -> Crew:
-    """All CPUs that this process may use, or as many as ``TVM_NUM_THREADS`` said at the start.
+def all_threads() -> int:
+    """All CPUs that this process may use, or as many as ``TVM_NUM_THREADS`` said at the start."""
+    return int(os.environ["TVM_NUM_THREADS"])
 
-    Its ``loop`` does nothing until there is a compiled step, which brings one.
-    """
-    return Crew(int(os.environ["TVM_NUM_THREADS"]), use_threads, lambda: None)
+
+class _Crews(threading.local):
+    """A crew for each thread; a compiled step brings the loop."""
+
+    def __init__(self) -> None:
+        self.crew = Crew(all_threads(), use_threads, lambda: None)
+
+
+_CREWS = _Crews()
+
+
+def crew(most: int, loop: Callable[[], object]) -> Crew:
+    """The crew of the calling thread, of up to ``most`` threads, which ``loop`` can try out."""
+    found = _CREWS.crew
+    found.loop = loop
+    if found.most != most:
+        found.limit(most)
+    return found

@@ -21,13 +21,14 @@ from .gemm.units import (
     ON_INT8_TILE,
     ON_INT16_DOT,
     Dot,
+    most_in_planes,
 )
 
 if TYPE_CHECKING:
     from tvm.tirx import PrimFunc
 
-# Below this many the rows of tiles, which hold 64 images, would be mostly empty.
-FEWEST_IMAGES = 8
+# A row of an integer tile holds so many images; below the fewest it would be mostly empty.
+TILE_IMAGES, FEWEST_IMAGES = 64, 8
 
 
 def _exact(gemm: GemmRequest) -> bool:
@@ -44,9 +45,12 @@ def _tiled_images(gemm: GemmRequest) -> int | None:
     if not _exact(gemm) or gemm.groups > 1 or not gemm.weight_grad:
         return None
     n, _, h, w = shape4(gemm.a)
-    summed = n * h * w if gemm.pointwise else n
-    # Sums are cut where int32 ends, see ``amx/chunks``: one product is all that must fit.
-    return 1 if summed >= FEWEST_IMAGES else None
+    images, columns = (n * h * w, 1) if gemm.pointwise else (n, w)
+    both = gemm.pair(1).integers
+    # Sums are cut where int32 ends, see ``amx/chunks``, but not within a row of pixels.
+    if both and min(images, TILE_IMAGES) * columns > most_in_planes(*both):
+        return None
+    return 1 if images >= FEWEST_IMAGES else None
 
 
 def _taps(gemm: GemmRequest) -> int | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ...compiler.formats import Format
 
 INT32_END = 1 << 31
+BYTE = 1 << 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,18 @@ class Integers:
     def magnitude(self) -> int:
         """The largest absolute value."""
         return max(self.high, -self.low)
+
+    @property
+    def byte(self) -> str | None:
+        """The type of byte that holds the numbers; two signed ones do where it is None."""
+        if self.low >= -BYTE // 2 and self.high < BYTE // 2:
+            return "int8"
+        return "uint8" if self.low >= 0 and self.high < BYTE else None
+
+    @property
+    def high_byte(self) -> int:
+        """The largest second byte: numbers are ``high * 256 + low`` of bytes with a sign."""
+        return (self.magnitude + BYTE // 2) // BYTE
 
 
 def integers(f: Format) -> Integers | None:
@@ -38,6 +51,6 @@ def unit_of(f: Format) -> float:
     return numbers.unit if numbers else 1.0
 
 
-def fits_int32(a: Integers, b: Integers, length: int) -> bool:
-    """Whether every sum of ``length`` products is within int32."""
-    return length * a.magnitude * b.magnitude < INT32_END
+def most_products(a: int, b: int) -> int:
+    """How many products of numbers up to ``a`` and up to ``b`` int32 holds the sum of."""
+    return (INT32_END - 1) // (a * b)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from ...compiler.errors import NoKernelError
 from ...compiler.ir import Program, Value
 from ...compiler.ir.analysis import without_dead
 from .fuse import Group, fuse
@@ -12,6 +13,9 @@ from .kernel import Kernel
 from .layout import Order, orders, same_bytes
 from .plan import Plan, PlannedKernel, place_slots
 from .state import StateLayout
+
+# Kernels find elements by integers of 32 bits.
+MOST_ELEMENTS = 1 << 31
 
 
 class Kernels(Protocol):
@@ -26,9 +30,11 @@ def make_plan(program: Program, state: StateLayout, kernels: Kernels) -> Plan:
 
     What nothing needs and a view that costs nothing have no kernel.
 
-    Raises NoKernelError, with op and layer, where no kernel of the asked formats exists.
+    Raises NoKernelError, with op and layer, where no kernel of the asked formats exists or a tensor
+    is larger than kernels count.
     """
     program = without_dead(program)
+    _check_sizes(program)
     order = orders(program)
     bound = {*program.outputs, *(v for _, v in program.next)}
     chosen: list[PlannedKernel] = []
@@ -40,3 +46,14 @@ def make_plan(program: Program, state: StateLayout, kernels: Kernels) -> Plan:
         else:
             chosen.append(PlannedKernel(kernels.kernel(group, order), group.region))
     return place_slots(program, chosen, order, aliases, state)
+
+
+def _check_sizes(program: Program) -> None:
+    """Raise NoKernelError for a value of more elements than 32 bits count."""
+    made = ((v, f" of layer {op.origin or '-'}") for _, op in program.ops() for v in op.results)
+    for v, layer in (*((v, "") for v in (*program.inputs, *program.state)), *made):
+        if v.type.elements >= MOST_ELEMENTS:
+            raise NoKernelError(
+                f"{v.name}{layer} has shape {list(v.type.shape)}; kernels take tensors of fewer"
+                " than 2^31 elements, so take a smaller batch or a smaller layer"
+            )

@@ -96,16 +96,24 @@ def place_slots(
     """
     layouts = {v: Layout(v.type, order) for v, order in orders.items()}
     fixed = _outside(program, state, layouts)
-    storages, lifetimes = _storages(program, kernels, aliases, fixed, layouts)
+    sources = {view: _source(view, aliases) for view in aliases}
+    storages, lifetimes = _storages(program, kernels, sources, fixed, layouts)
     offsets, size = place(lifetimes)
     places = dict(fixed)
     for storage, offset in zip(storages, offsets, strict=True):
         for slot in storage.slots:
             places[slot] = Place("arena", offset, storage.bytes)
-    for view, source in aliases.items():
+    for view, source in sources.items():
         if Slot(source) in fixed:
             places[Slot(view)] = fixed[Slot(source)]
     return Plan(program, tuple(kernels), places, size, layouts)
+
+
+def _source(view: Value, aliases: Mapping[Value, Value]) -> Value:
+    """The value with memory of its own at the end of a chain of views."""
+    while view in aliases:
+        view = aliases[view]
+    return view
 
 
 def _outside(
@@ -123,26 +131,21 @@ def _outside(
 def _storages(
     program: Program,
     kernels: Sequence[PlannedKernel],
-    aliases: Mapping[Value, Value],
+    sources: Mapping[Value, Value],
     fixed: Mapping[Slot, Place],
     layouts: Mapping[Value, Layout],
 ) -> tuple[list[_Storage], list[Lifetime]]:
-    def root(v: Value) -> Value:
-        while v in aliases:
-            v = aliases[v]
-        return v
-
     spans: dict[Slot, list[int]] = {}
     members: dict[Slot, dict[Slot, None]] = {}
     for i, planned in enumerate(kernels):
         for slot in planned.kernel.slots:
-            base = Slot(root(slot.value), slot.scale)
+            base = Slot(sources.get(slot.value, slot.value), slot.scale)
             if base in fixed or slot in fixed:
                 continue
             spans.setdefault(base, [i, i])[1] = i
             members.setdefault(base, {base: None})[slot] = None
     for v in program.outputs:
-        if (base := Slot(root(v))) in spans:
+        if (base := Slot(v)) in spans:
             spans[base][1] = len(kernels)
     storages = [_Storage(list(members[b]), slot_bytes(b, layouts)) for b in spans]
     lifetimes = [

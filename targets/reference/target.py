@@ -9,6 +9,7 @@ import numpy as np
 from ...compiler.ir import Program
 from ...compiler.types import TensorType
 from ..numbers.tensor import Tensor
+from ..plan.pool import Pool
 from ..plan.state import StateLayout
 from ..registry import BindOptions, Block
 from .evaluate import evaluate
@@ -40,6 +41,6 @@ def plan(program: Program, state: StateLayout, options: BindOptions) -> None:
     """An interpreter chooses no kernels."""
 
 
-def bind(program: Program, state: StateLayout, options: BindOptions) -> Interpreter:
-    """Bind ``program``; nothing is built, so the options do not matter."""
+def bind(program: Program, state: StateLayout, options: BindOptions, pool: Pool) -> Interpreter:
+    """Bind ``program``; nothing is built, so neither options nor pool matter."""
     return Interpreter(program, state)

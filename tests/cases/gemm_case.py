@@ -7,6 +7,7 @@ stored format; products of bf16 are exact in f32.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 from quatrain.compiler.formats import BF16, F16, F32, INT4, UINT4, Format
 from quatrain.compiler.ir import Op, Value, attrs
 from quatrain.compiler.types import Scale, TensorType
-from quatrain.targets.cpu.build import compile_kernel
+from quatrain.targets.cpu.build import Compiled
 from quatrain.targets.cpu.choose import gemm_kernel
 from quatrain.targets.cpu.gemm.spec import GemmSpec
 from quatrain.targets.cpu.info import CpuInfo, detect, flags
@@ -24,6 +25,8 @@ from quatrain.targets.numbers.tensor import Tensor, dtype_of
 from quatrain.targets.plan.kernel import Kernel, Unit
 from quatrain.targets.plan.layout import Layout, Order
 from quatrain.targets.reference.gemm import GEMM
+
+from .compiled import chunk, compiled
 
 KINDS = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad")
 LINEAR = ("linear", "linear_input_grad", "linear_weight_grad")
@@ -111,6 +114,32 @@ class Case:
         return gemm_kernel(ops, orders, cpu), orders
 
 
+def without_tiles(kernel: Kernel) -> Kernel:
+    """The kernel for a CPU without tiles where it uses none: a test sees that its code is one."""
+    spec = kernel.spec
+    assert isinstance(spec, GemmSpec)
+    if spec.cpu != detect() or kernel.unit in TILES:
+        return kernel
+    return replace(kernel, spec=replace(spec, cpu=WITHOUT_TILES))
+
+
+def compile_case(kernel: Kernel, case: Case, beside: Sequence[Case]) -> Compiled:
+    """The kernel of a case as a function, compiled with those of its neighbours in ``beside``."""
+    made = without_tiles(kernel)
+    cpu = _cpu(made)
+
+    def neighbours() -> list[Kernel]:
+        some = (without_tiles(c.kernel_on(_cpu(kernel))[0]) for c in chunk(case, beside))
+        return [k for k in some if _cpu(k) == cpu]
+
+    return compiled(made, cpu, neighbours)
+
+
+def _cpu(kernel: Kernel) -> CpuInfo:
+    assert isinstance(kernel.spec, GemmSpec)
+    return kernel.spec.cpu
+
+
 def tensor(type_: TensorType, rng: np.random.Generator) -> Tensor:
     """Random numbers over all codes but the special ones, with a scale where one belongs."""
     f = type_.format
@@ -125,12 +154,21 @@ def tensor(type_: TensorType, rng: np.random.Generator) -> Tensor:
     return Tensor(type_, rng.choice(np.array(codes, dtype_of(f)), type_.shape), scale)
 
 
+Draw = Callable[[TensorType, np.random.Generator], Tensor]
+
+
 def run(
-    case: Case, cpu: CpuInfo, infinite: int | None = None
+    case: Case,
+    cpu: CpuInfo,
+    beside: Sequence[Case] = (),
+    *,
+    infinite: int | None = None,
+    draw: Draw = tensor,
 ) -> tuple[Tensor, list[Tensor], Kernel]:
     """The compiled kernel's result and its operands; nothing behind the output is touched.
 
-    The first operand may have a sample that is ``infinite``.
+    It is compiled with its neighbours in ``beside``. The first operand may have a sample that is
+    ``infinite``; ``draw`` makes the operands.
     """
     kernel, orders = case.kernel_on(cpu)
     rng = np.random.default_rng(7)
@@ -140,7 +178,7 @@ def run(
         if slot.scale:
             arrays.append(np.atleast_1d(np.asarray(operands[-1].scale)))
             continue
-        operands.append(tensor(slot.value.type, rng))
+        operands.append(draw(slot.value.type, rng))
         if infinite is not None and len(operands) == 1:
             operands[0].data[infinite] = np.inf
         arrays.append(to_memory(operands[-1], Layout(slot.value.type, orders[slot.value])))
@@ -148,7 +186,7 @@ def run(
     layout = Layout(result.type, orders[result])
     elements = layout.rows * layout.cell
     out = np.full(elements + CANARY, 77, layout.dtype)
-    compile_kernel(kernel, cpu)(*arrays, out)
+    compile_case(kernel, case, beside or (case,))(*arrays, out)
     assert np.all(out[elements:] == 77), "the kernel wrote behind its result"
     return from_memory(out[:elements], layout), operands, kernel
 
@@ -179,9 +217,11 @@ def bound(case: Case, operands: list[Tensor]) -> np.ndarray:
     return np.asarray(total.numbers * ((spec.length + 4) * 2.0**-24 + 2.5 * steps)) + 2.0**-24
 
 
-def check(case: Case, cpu: CpuInfo, unit: Unit | None = None) -> None:
-    """Compare one case with the reference."""
-    got, operands, kernel = run(case, cpu)
+def check(
+    case: Case, cpu: CpuInfo, unit: Unit | None = None, *, beside: Sequence[Case] = ()
+) -> None:
+    """Compare one case with the reference; its kernel is compiled with neighbours in ``beside``."""
+    got, operands, kernel = run(case, cpu, beside)
     want = expected(case, operands)
     if unit is not None:
         assert kernel.unit is unit

@@ -231,12 +231,19 @@ def test_wrong_options_of_the_pass_are_refused() -> None:
 # What follows compiles kernels.
 pytest.importorskip("tvm")
 
-from quatrain.targets.cpu.build import compile_kernel  # noqa: E402
 from quatrain.targets.cpu.info import detect, named  # noqa: E402
 from quatrain.targets.plan.kernel import Unit  # noqa: E402
 from quatrain.targets.plan.layout import Order  # noqa: E402
 
-from ..cases.gemm_case import EACH_CPU, KINDS, LINEAR, Case, expected, run  # noqa: E402
+from ..cases.gemm_case import (  # noqa: E402
+    EACH_CPU,
+    KINDS,
+    LINEAR,
+    Case,
+    compile_case,
+    expected,
+    run,
+)
 from .test_tvm_gemm import PORTABLE  # noqa: E402
 
 ROWS = (Order.ROWS,) * 3
@@ -258,7 +265,7 @@ class Chunked(Case):
 
 def same(case: Chunked, cpu: Any) -> None:
     """Equal numbers, and zeros of equal sign; a NaN for a NaN."""
-    got, operands, kernel = run(case, cpu)
+    got, operands, kernel = run(case, cpu, CASES if case in CASES else ())
     with np.errstate(all="ignore"):
         want = expected(case, operands).numbers
     assert kernel.unit is Unit.F32
@@ -318,7 +325,7 @@ def dot(case: Chunked, a: list[int], b: list[int]) -> float:
     kernel, _ = case.kernel_on(detect())
     scale, out = np.ones(1, np.float32), np.zeros(1, np.float32)
     first, second = (np.array(codes, np.uint8) for codes in (a, b))
-    compile_kernel(kernel, detect())(first, scale, second, scale, out)
+    compile_case(kernel, case, (case,))(first, scale, second, scale, out)
     return float(out.item())
 
 

@@ -5,8 +5,10 @@ The ops are those that are defined, so that a new one is among them.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
+from typing import TypeVar
 
 import numpy as np
 import pytest
@@ -15,9 +17,10 @@ from quatrain.compiler.formats import BF16, F32, FORMATS, INT15, INT16, UINTS, F
 from quatrain.compiler.ir import Op, Value
 from quatrain.compiler.ir.ops import OPS, PRODUCTS, Trait, having
 from quatrain.compiler.types import Scale, TensorType
-from quatrain.targets.cpu.info import CpuInfo
+from quatrain.targets.cpu.info import CpuInfo, detect
 from quatrain.targets.numbers.tensor import Tensor, dtype_of
 
+from ..cases.compiled import chunk, compiled
 from ..cases.gemm_case import EACH_CPU, Case
 from ..cases.gemm_case import run as run_gemm
 from ..cases.one_kernel import Group, pointwise
@@ -29,12 +32,14 @@ from ..cases.special_numbers import (
     SIZES,
     TURNS,
     alike,
+    kernel_of,
     run,
     special_inputs,
     variants,
 )
 
 pytestmark = pytest.mark.tvm
+Item = TypeVar("Item")
 
 # Classes of operands that numbers of a carrier may stand for.
 CARRIERS = ("float", "gemm", "scaled", "mask")
@@ -66,16 +71,36 @@ def check(op: Op) -> None:
             alike(got[r.name], want[r.name], *tolerance(op.kind))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_special_numbers(kind: str) -> None:
-    for op in variants(example(kind, SIZES)):
+def check_all(item: Item, among: Sequence[Item], ops: Callable[[Item], Iterable[Op]]) -> None:
+    """Check the ops of an item; those of its neighbours are compiled with them."""
+    mine = list(ops(item))
+    kernels = (kernel_of(op) for other in chunk(item, among) for op in ops(other))
+    compiled(kernel_of(mine[0]), detect(), lambda: kernels)
+    for op in mine:
         check(op)
 
 
-@pytest.mark.parametrize("carriers", [("f32", "bf16"), ("bf16", "f16")], ids="-".join)
+def varied(kind: str) -> Iterator[Op]:
+    """An op of this kind and its variants."""
+    return variants(example(kind, SIZES))
+
+
 @pytest.mark.parametrize("kind", KINDS)
-def test_special_numbers_in_16_bits(kind: str, carriers: tuple[str, str]) -> None:
-    check(example(kind, SIZES, carriers))
+def test_special_numbers(kind: str) -> None:
+    check_all(kind, KINDS, varied)
+
+
+CARRIED = [(kind, pair) for pair in (("f32", "bf16"), ("bf16", "f16")) for kind in KINDS]
+
+
+def carried(case: tuple[str, tuple[str, str]]) -> list[Op]:
+    """The op of a kind, of operands and results in these formats."""
+    return [example(case[0], SIZES, case[1])]
+
+
+@pytest.mark.parametrize("case", CARRIED, ids=lambda c: f"{c[0]}-{'-'.join(c[1])}")
+def test_special_numbers_in_16_bits(case: tuple[str, tuple[str, str]]) -> None:
+    check_all(case, CARRIED, carried)
 
 
 def twice() -> list[tuple[str, int, int]]:
@@ -88,12 +113,21 @@ def twice() -> list[tuple[str, int, int]]:
     return made
 
 
-@pytest.mark.parametrize(("kind", "i", "j"), twice())
-def test_the_same_operand_twice(kind: str, i: int, j: int) -> None:
-    for op in variants(example(kind, SIZES)):
+TWICE = twice()
+
+
+def doubled(case: tuple[str, int, int]) -> Iterator[Op]:
+    """The variants of an op whose operand j is operand i."""
+    kind, i, j = case
+    for op in varied(kind):
         inputs = list(op.inputs)
         inputs[j] = inputs[i]
-        check(replace(op, inputs=tuple(inputs)))
+        yield replace(op, inputs=tuple(inputs))
+
+
+@pytest.mark.parametrize("case", TWICE, ids=lambda c: "-".join(map(str, c)))
+def test_the_same_operand_twice(case: tuple[str, int, int]) -> None:
+    check_all(case, TWICE, doubled)
 
 
 def hands_on() -> list[str]:
@@ -171,22 +205,34 @@ def test_numbers_of_special_codes() -> None:
 
 
 def test_there_are_ops_of_the_same_operand_twice() -> None:
-    kinds = {kind for kind, _, _ in twice()}
+    kinds = {kind for kind, _, _ in TWICE}
     assert {"add", "sub", "mul", "div", "maximum", "minimum", "compare", "where"} <= kinds
 
 
+INFINITE = [
+    Case(
+        kind,
+        n=3,
+        c=channels,
+        k=channels + 2,
+        size=(3, 5),
+        kernel=(side, side),
+        padding=(side // 2, side // 2),
+        formats=(f, f),
+    )
+    for kind in ("conv2d", "conv2d_input_grad", "linear", "linear_input_grad")
+    for channels in (3, 5, 13, 34)
+    for f in (F32, BF16)
+    for side in ((1, 3) if kind.startswith("conv2d") else (1,))
+]
+
+
 @EACH_CPU
-@pytest.mark.parametrize("f", [F32, BF16], ids=str)
-@pytest.mark.parametrize("channels", [3, 5, 13, 34])
-@pytest.mark.parametrize("kind", ["conv2d", "conv2d_input_grad", "linear", "linear_input_grad"])
-def test_an_infinite_sample_leaves_the_others(
-    kind: str, channels: int, f: Format, cpu: CpuInfo
-) -> None:
+@pytest.mark.parametrize(
+    "case", INFINITE, ids=lambda c: f"{c.kind}-{c.c}-{c.formats[0]}-{c.kernel[0]}"
+)
+def test_an_infinite_sample_leaves_the_others(case: Case, cpu: CpuInfo) -> None:
     """What a tile reads behind a pixel is multiplied by 0: then it must be finite."""
-    for kernel in ((1, 1), (3, 3)):
-        padding = (kernel[0] // 2,) * 2
-        sizes = replace(Case(kind, n=3, c=channels, k=channels + 2), size=(3, 5))
-        case = replace(sizes, kernel=kernel, padding=padding, formats=(f, f))
-        got, _, _ = run_gemm(case, cpu, infinite=1)
-        finite = [np.isfinite(sample) for sample in got.numbers]
-        assert finite[0].all() and not finite[1].any() and finite[2].all()
+    got, _, _ = run_gemm(case, cpu, INFINITE, infinite=1)
+    finite = [np.isfinite(sample) for sample in got.numbers]
+    assert finite[0].all() and not finite[1].any() and finite[2].all()

@@ -20,7 +20,6 @@ from quatrain.compiler.formats import (
     INT8,
     UINT4,
     UINT8,
-    Format,
 )
 from quatrain.targets.cpu.dialect import LLVM
 from quatrain.targets.cpu.info import detect
@@ -49,23 +48,40 @@ TILE_SIZES = [
 ]
 
 
-@pytest.mark.skipif(not detect().amx, reason="this machine has no AMX")
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("size", TILE_SIZES, ids=lambda c: f"{c.n}x{c.c}x{c.size}->{c.k}")
-def test_tiles_of_all_sizes_and_formats(kind: str, size: Case) -> None:
-    for formats in TILE_FORMATS[kind.partition("_")[2]]:
-        case = replace(size, kind=kind, formats=formats)
-        few = kind.endswith("weight_grad") and size.n < FEWEST_IMAGES
-        assert few or case.kernel_on(detect())[0].unit in TILES
-        check(case, detect())
+TILE_CASES = [
+    replace(size, kind=kind, formats=formats)
+    for size in TILE_SIZES
+    for kind in KINDS
+    for formats in TILE_FORMATS[kind.partition("_")[2]]
+]
+
+
+def name(case: Case) -> str:
+    """Sizes and formats, for the name of a test."""
+    formats = "-".join(f.name for f in case.formats)
+    return f"{case.kind}-{case.n}x{case.c}x{case.size}->{case.k}-{formats}"
 
 
 @pytest.mark.skipif(not detect().amx, reason="this machine has no AMX")
-@pytest.mark.parametrize(("n", "c", "k"), [(70, 64, 33), (5, 96, 16), (128, 48, 7), (1, 16, 128)])
-def test_linear_layers_on_tiles(n: int, c: int, k: int) -> None:
-    for kind in LINEAR:
-        for formats in TILE_FORMATS[kind.partition("_")[2]]:
-            check(Case(kind, n=n, c=c, k=k, formats=formats), detect())
+@pytest.mark.parametrize("case", TILE_CASES, ids=name)
+def test_tiles_of_all_sizes_and_formats(case: Case) -> None:
+    few = case.kind.endswith("weight_grad") and case.n < FEWEST_IMAGES
+    assert few or case.kernel_on(detect())[0].unit in TILES
+    check(case, detect(), beside=TILE_CASES)
+
+
+LINEAR_CASES = [
+    Case(kind, n=n, c=c, k=k, formats=formats)
+    for n, c, k in ((70, 64, 33), (5, 96, 16), (128, 48, 7), (1, 16, 128))
+    for kind in LINEAR
+    for formats in TILE_FORMATS[kind.partition("_")[2]]
+]
+
+
+@pytest.mark.skipif(not detect().amx, reason="this machine has no AMX")
+@pytest.mark.parametrize("case", LINEAR_CASES, ids=name)
+def test_linear_layers_on_tiles(case: Case) -> None:
+    check(case, detect(), beside=LINEAR_CASES)
 
 
 # Results in bf16 leave two vectors at a time: of one place, of two places, and where that ends.
@@ -80,15 +96,19 @@ BF16_SIZES = [
 ]
 
 
+BF16_CASES = [
+    replace(size, kind=kind, formats=formats, made=BF16, bias=bias, out=BF16)
+    for size in BF16_SIZES
+    for kind, biases in (("conv2d", (None, BF16, F32)), ("conv2d_input_grad", (None,)))
+    for bias in biases
+    for formats in (TILE_FORMATS[kind.partition("_")[2]][0], (BF16, BF16))
+]
+
+
 @pytest.mark.skipif(not detect().amx, reason="this machine has no AMX")
-@pytest.mark.parametrize("kind", KINDS[:2])
-@pytest.mark.parametrize("bias", [None, BF16, F32])
-@pytest.mark.parametrize("size", BF16_SIZES, ids=lambda c: f"{c.n}x{c.c}x{c.size}->{c.k}")
-def test_bf16_results_of_tiles(kind: str, size: Case, bias: Format | None) -> None:
-    if bias is not None and kind != "conv2d":
-        pytest.skip("gradients have no bias")
-    for formats in (TILE_FORMATS[kind.partition("_")[2]][0], (BF16, BF16)):
-        check(replace(size, kind=kind, formats=formats, made=BF16, bias=bias, out=BF16), detect())
+@pytest.mark.parametrize("case", BF16_CASES, ids=lambda c: f"{name(c)}-{c.bias}")
+def test_bf16_results_of_tiles(case: Case) -> None:
+    check(case, detect(), beside=BF16_CASES)
 
 
 @pytest.mark.skipif(not detect().amx, reason="this machine has no AMX")

@@ -23,7 +23,7 @@ from ..cases.one_kernel import (
     single,
 )
 
-pytestmark = pytest.mark.tvm
+pytestmark = [pytest.mark.tvm, pytest.mark.usefixtures("together")]
 
 ORDERS = list(Order)
 FUNCTIONS = (

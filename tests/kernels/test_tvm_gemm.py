@@ -10,6 +10,8 @@ import pytest
 
 pytest.importorskip("tvm")
 
+from tvm_ffi import structural_equal
+
 from quatrain.compiler.errors import NoKernelError
 from quatrain.compiler.formats import (
     BF16,
@@ -41,12 +43,11 @@ from quatrain.compiler.formats import (
     UINTS,
     Format,
 )
-from quatrain.targets.cpu.build import compile_kernel
 from quatrain.targets.cpu.gemm.spec import GemmSpec
 from quatrain.targets.cpu.info import CpuInfo, detect, flags, named
 from quatrain.targets.cpu.module import use_threads
 from quatrain.targets.numbers.integers import integers
-from quatrain.targets.plan.kernel import Unit
+from quatrain.targets.plan.kernel import Kernel, Unit
 from quatrain.targets.plan.layout import Layout, Order
 
 from ..cases.gemm_case import (
@@ -58,7 +59,9 @@ from ..cases.gemm_case import (
     WITHOUT_TILES,
     Case,
     check,
+    compile_case,
     run,
+    without_tiles,
 )
 
 pytestmark = pytest.mark.tvm
@@ -138,11 +141,11 @@ DOTS = [
 @pytest.mark.parametrize("case", DOTS, ids=lambda c: f"{c.kind}-{DOTS.index(c)}")
 def test_integer_gemms_equal_the_reference(case: Case, cpu: CpuInfo) -> None:
     assert case.kernel_on(cpu)[0].unit not in FLOAT_UNITS
-    check(case, cpu)
+    check(case, cpu, beside=DOTS)
 
 
 # Taps in pairs and one left over, phases of one and two taps, taps that lie apart, one column.
-DEPTHWISE = [
+DEPTHWISE_SIZES = [
     Case("", c=2, k=2, size=(1, 1)),
     Case("", c=40, k=40, size=(9, 11), kernel=(3, 3), stride=(2, 2)),
     Case("", c=17, k=17, size=(8, 27), kernel=(5, 2), padding=(2, 0)),
@@ -151,37 +154,60 @@ DEPTHWISE = [
     Case("", c=16, k=16, size=(6, 3), kernel=(3, 1), stride=(1, 3), padding=(1, 0)),
     Case("", c=3, k=3, n=1, size=(28, 33), kernel=(4, 4), stride=(4, 4), padding=(0, 0)),
 ]
+PAIRS = {"": (UINT4, INT4), "input_grad": (FP4_EVEN, INT4), "weight_grad": (FP4_ODD, UINT4)}
+DEPTHWISE = [
+    replace(s, kind=kind, groups=s.c, formats=PAIRS[kind.partition("_")[2]], orders=(order,) * 3)
+    for s in DEPTHWISE_SIZES
+    for kind in KINDS
+    for order in (Order.PIXELS, Order.ROWS)
+]
 
 
 @EACH_CPU
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("size", DEPTHWISE, ids=lambda c: f"{c.n}x{c.c}x{c.size}{c.kernel}")
-def test_depthwise_gemms_equal_the_reference(kind: str, size: Case, cpu: CpuInfo) -> None:
-    formats = {"": (UINT4, INT4), "input_grad": (FP4_EVEN, INT4), "weight_grad": (FP4_ODD, UINT4)}
-    pair = formats[kind.partition("_")[2]]
-    for orders in ((Order.PIXELS,) * 3, (Order.ROWS,) * 3):
-        check(replace(size, kind=kind, groups=size.c, formats=pair, orders=orders), cpu)
+@pytest.mark.parametrize(
+    "case", DEPTHWISE, ids=lambda c: f"{c.kind}-{c.n}x{c.c}x{c.size}{c.kernel}-{c.orders[0].value}"
+)
+def test_depthwise_gemms_equal_the_reference(case: Case, cpu: CpuInfo) -> None:
+    check(case, cpu, beside=DEPTHWISE)
+
+
+PORTABLE_CASES = [
+    Case(kind, formats=(INT4, INT4) if "_" not in kind else PAIRS[kind.partition("_")[2]])
+    for kind in (*KINDS, *LINEAR)
+]
 
 
 @pytest.mark.parametrize("mcpu", [PORTABLE])
-@pytest.mark.parametrize("kind", [*KINDS, *LINEAR])
-def test_other_cpus_give_the_same_integers(kind: str, mcpu: str) -> None:
-    formats = {"": (INT4, INT4), "input_grad": (FP4_EVEN, INT4), "weight_grad": (FP4_ODD, UINT4)}
-    check(Case(kind, formats=formats[kind.partition("_")[2]]), named(mcpu), Unit.INT32)
+@pytest.mark.parametrize("case", PORTABLE_CASES, ids=lambda c: c.kind)
+def test_other_cpus_give_the_same_integers(case: Case, mcpu: str) -> None:
+    check(case, named(mcpu), Unit.INT32, beside=PORTABLE_CASES)
+
+
+DECODED = [
+    Case(kind, formats=(f, other), c=7, k=3, kernel=(1, 1), size=(5, 5))
+    for f in FORMATS.values()
+    if f.is_coded
+    for other in (f if integers(f) is None else INT4,)
+    for kind in KINDS
+]
 
 
 @EACH_CPU
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("f", [f for f in FORMATS.values() if f.is_coded], ids=lambda f: f.name)
-def test_every_format_is_decoded(f: Format, kind: str, cpu: CpuInfo) -> None:
-    other = f if integers(f) is None else INT4
-    check(Case(kind, formats=(f, other), c=7, k=3, kernel=(1, 1), size=(5, 5)), cpu)
+@pytest.mark.parametrize("case", DECODED, ids=lambda c: f"{c.formats[0].name}-{c.kind}")
+def test_every_format_is_decoded(case: Case, cpu: CpuInfo) -> None:
+    check(case, cpu, beside=DECODED)
 
 
-@pytest.mark.parametrize("f", [UINT2, INT4, FP8_143], ids=lambda f: f.name)
-def test_groups_are_decoded_in_channel_order(f: Format) -> None:
-    for kind in KINDS:
-        check(Case(kind, formats=(f, f), c=6, k=10, groups=2, size=(5, 5)), detect())
+GROUPED = [
+    Case(kind, formats=(f, f), c=6, k=10, groups=2, size=(5, 5))
+    for f in (UINT2, INT4, FP8_143)
+    for kind in KINDS
+]
+
+
+@pytest.mark.parametrize("case", GROUPED, ids=lambda c: f"{c.formats[0].name}-{c.kind}")
+def test_groups_are_decoded_in_channel_order(case: Case) -> None:
+    check(case, detect(), beside=GROUPED)
 
 
 FLOATS = [
@@ -220,7 +246,20 @@ FLOATS = [
 @EACH_CPU
 def test_float_gemms_are_near_the_reference(case: Case, cpu: CpuInfo) -> None:
     assert case.kernel_on(cpu)[0].unit in FLOAT_UNITS
-    check(case, cpu)
+    check(case, cpu, beside=FLOATS)
+
+
+def test_a_kernel_without_tiles_is_one_on_both_cpus() -> None:
+    """So that it is compiled once for both."""
+    kernels = (case.kernel_on(detect())[0] for case in (*DOTS, *DEPTHWISE, *FLOATS))
+    for spec, kernel in {(_spec(k).way.name, _spec(k).kind): k for k in kernels}.items():
+        plainer = without_tiles(kernel).spec.build()
+        assert structural_equal(kernel.spec.build(), plainer, map_free_vars=True), spec
+
+
+def _spec(kernel: Kernel) -> GemmSpec:
+    assert isinstance(kernel.spec, GemmSpec)
+    return kernel.spec
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -228,12 +267,13 @@ def test_float_gemms_are_near_the_reference(case: Case, cpu: CpuInfo) -> None:
 def test_what_scratch_memory_held_before_does_not_matter(kind: str, cpu: CpuInfo) -> None:
     """Blocks of two channels or pixels reach beyond odd sizes; there 0 times NaN would be NaN."""
     odd = Case(kind, formats=(BF16, BF16), k=27)
-    for even in (replace(odd, c=14, k=28), replace(odd, size=(8, 8))):
+    evens = replace(odd, c=14, k=28), replace(odd, size=(8, 8))
+    for even in evens:
         kernel, orders = even.kernel_on(cpu)
         layouts = [Layout(s.value.type, orders[s.value]) for s in kernel.slots]
         nans = [np.full(x.rows * x.cell, -1, np.int64).astype(x.dtype) for x in layouts]
         nans[-1] = np.zeros(layouts[-1].rows * layouts[-1].cell, layouts[-1].dtype)
-        compile_kernel(kernel, cpu)(*nans)
+        compile_case(kernel, even, (odd, *evens))(*nans)
         check(odd, cpu)
 
 
@@ -275,33 +315,35 @@ WORDS = {
 }
 
 
-@pytest.mark.parametrize(
-    ("kind", "formats", "mcpu", "unit"),
-    [
-        ("conv2d", (UINT4, INT4), "znver4", Unit.INT8_DOT),
-        ("linear", (INT4, INT4), "icelake-server", Unit.INT8_DOT),
-        *((kind, (INT4, INT4), "sapphirerapids", Unit.INT8_TILE) for kind in (*KINDS, *LINEAR)),
-        *((kind, (BF16, BF16), "sapphirerapids", Unit.BF16_TILE) for kind in (*KINDS, *LINEAR)),
-        ("conv2d_input_grad", (FP4_EVEN, INT4), "znver4", Unit.INT16_DOT),
-        ("linear_input_grad", (FP4_EVEN, INT4_MIDRISE), "znver4", Unit.INT16_DOT),
-        ("conv2d_input_grad", (LUQ[7], INT4), "znver4", Unit.INT8_DOT),
-        ("linear_input_grad", (LUQ[5], INT4), "znver4", Unit.INT8_DOT),
-        ("conv2d_input_grad", (LUQ[8], INT4), "znver4", Unit.INT16_DOT),
-        ("conv2d_weight_grad", (LUQ[7], UINT4), "sapphirerapids", Unit.INT8_TILE),
-        ("conv2d_weight_grad", (FP4_ODD, UINT4), "znver4", Unit.INT16_DOT),
-        ("linear_weight_grad", (FP4_ODD, UINT4), "znver4", Unit.INT16_DOT),
-        *((kind, (BF16, BF16), "znver4", Unit.BF16_DOT) for kind in (*KINDS, *LINEAR)),
-        *((kind, (F32, F32), "skylake-avx512", Unit.F32) for kind in (*KINDS, *LINEAR)),
-        *((kind, (UINT4, INT4), "x86-64-v3", Unit.INT32) for kind in (*KINDS, *LINEAR)),
-    ],
-)
+UNITS: list[tuple[str, tuple[Format, Format], str, Unit]] = [
+    ("conv2d", (UINT4, INT4), "znver4", Unit.INT8_DOT),
+    ("linear", (INT4, INT4), "icelake-server", Unit.INT8_DOT),
+    *((kind, (INT4, INT4), "sapphirerapids", Unit.INT8_TILE) for kind in (*KINDS, *LINEAR)),
+    *((kind, (BF16, BF16), "sapphirerapids", Unit.BF16_TILE) for kind in (*KINDS, *LINEAR)),
+    ("conv2d_input_grad", (FP4_EVEN, INT4), "znver4", Unit.INT16_DOT),
+    ("linear_input_grad", (FP4_EVEN, INT4_MIDRISE), "znver4", Unit.INT16_DOT),
+    ("conv2d_input_grad", (LUQ[7], INT4), "znver4", Unit.INT8_DOT),
+    ("linear_input_grad", (LUQ[5], INT4), "znver4", Unit.INT8_DOT),
+    ("conv2d_input_grad", (LUQ[8], INT4), "znver4", Unit.INT16_DOT),
+    ("conv2d_weight_grad", (LUQ[7], UINT4), "sapphirerapids", Unit.INT8_TILE),
+    ("conv2d_weight_grad", (FP4_ODD, UINT4), "znver4", Unit.INT16_DOT),
+    ("linear_weight_grad", (FP4_ODD, UINT4), "znver4", Unit.INT16_DOT),
+    *((kind, (BF16, BF16), "znver4", Unit.BF16_DOT) for kind in (*KINDS, *LINEAR)),
+    *((kind, (F32, F32), "skylake-avx512", Unit.F32) for kind in (*KINDS, *LINEAR)),
+    *((kind, (UINT4, INT4), "x86-64-v3", Unit.INT32) for kind in (*KINDS, *LINEAR)),
+]
+
+
+@pytest.mark.parametrize(("kind", "formats", "mcpu", "unit"), UNITS)
 def test_the_declared_unit_is_in_the_assembly(
     kind: str, formats: tuple[Format, Format], mcpu: str, unit: Unit
 ) -> None:
-    cpu = named(mcpu)
-    kernel, _ = Case(kind, n=16, c=32, k=32, formats=formats).kernel_on(cpu)
+    plain = Case("", n=16, c=32, k=32)
+    case = replace(plain, kind=kind, formats=formats)
+    beside = [replace(plain, kind=k, formats=f) for k, f, name, _ in UNITS if name == mcpu]
+    kernel, _ = case.kernel_on(named(mcpu))
     assert kernel.unit is unit
-    assembly = compile_kernel(kernel, cpu).assembly
+    assembly = compile_case(kernel, case, beside).assembly
     present = {u for u, word in WORDS.items() if word in assembly}
     assert unit in present
     assert not present & ({Unit.INT8_DOT, Unit.INT16_DOT} - {unit})

@@ -18,13 +18,15 @@ from quatrain.compiler.formats import (
 )
 from quatrain.compiler.ir import Attr, Value
 from quatrain.compiler.types import Scale, Shape, TensorType
+from quatrain.targets.cpu.build import compile_kernels
 from quatrain.targets.cpu.info import detect
 from quatrain.targets.cpu.pointwise.kernel import pointwise_kernel
 from quatrain.targets.plan.layout import Order
 
-from ..cases.one_kernel import Group, close, compiled, pointwise, random_inputs, same
+from ..cases.compiled import compiled
+from ..cases.one_kernel import Group, close, pointwise, random_inputs, same
 
-pytestmark = pytest.mark.tvm
+pytestmark = [pytest.mark.tvm, pytest.mark.usefixtures("together")]
 
 CHANNELS = [1, 3, 13, 16, 28, 32, 33, 48, 64]
 # Sums of up to 32 f32 numbers before they go to f64: at most 32 half ulps of the sum of sizes.
@@ -237,7 +239,8 @@ def test_nothing_is_fused_or_approximated() -> None:
     ps = parameters(group, 32, "mean var gamma dgamma dbeta")
     (dx,) = group.op("batch_norm_input_grad", (g, x, *ps), [g.type], eps=1e-5)
     orders = dict.fromkeys((g, x, *ps, dx), Order.PIXELS)
-    assembly = compiled(pointwise_kernel(tuple(group.ops), (dx,), orders, detect())).assembly
+    kernel = pointwise_kernel(tuple(group.ops), (dx,), orders, detect())
+    assembly = compiled(kernel, detect()).assembly
     if "vmulps" not in assembly:
         pytest.skip("no x86 with AVX")
     # A fused product differs in the last bit from the reference, and so does an estimate.
@@ -255,3 +258,16 @@ def test_equal_groups_have_equal_specs() -> None:
 
     assert spec((2, 3)) == spec((2, 3)) and repr(spec((2, 3))) == repr(spec((2, 3)))
     assert spec((2, 3)) != spec((3, 2))
+
+
+def test_a_zero_of_another_sign_is_another_kernel() -> None:
+    group = Group()
+    x = group.input("x", TensorType((2,), F32))
+    made = [*group.op("shift", (x,), [x.type], by=0.0)]
+    made += group.op("shift", (x,), [x.type], by=-0.0)
+    orders = dict.fromkeys((x, *made), Order.ROWS)
+    kernels = [pointwise_kernel((op,), op.results, orders, detect()) for op in group.ops]
+    for kernel, one in zip(kernels, compile_kernels(kernels, detect()), strict=True):
+        out = np.ones(2, np.float32)
+        one(np.full(2, -0.0, np.float32), out)
+        assert np.signbit(out).all() == np.signbit(kernel.ops[0].float_attr("by"))

@@ -26,7 +26,7 @@ from quatrain.targets.plan.layout import Order
 
 from ..cases.one_kernel import Group, pointwise, random_inputs, same
 
-pytestmark = pytest.mark.tvm
+pytestmark = [pytest.mark.tvm, pytest.mark.usefixtures("together")]
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 5, 8])

@@ -27,7 +27,7 @@ from quatrain.targets.tir.pointwise.tails import CHANNEL_TAILS, LANE_TAILS
 
 from ..cases.one_kernel import Group, close, random_inputs, same, single
 
-pytestmark = pytest.mark.tvm
+pytestmark = [pytest.mark.tvm, pytest.mark.usefixtures("together")]
 
 # One rounding to f32 of sums, exponentials and logarithms in f64.
 ROUNDING = 2.0**-23

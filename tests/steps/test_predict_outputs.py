@@ -79,6 +79,22 @@ def test_outputs_equal_the_model_s(kind: str, target: str) -> None:
 
 
 @TARGETS
+@pytest.mark.parametrize("kind", OUTPUTS)
+def test_outputs_stay_when_input_and_state_change(kind: str, target: str) -> None:
+    step, _ = made(OUTPUTS[kind], target)
+    x, y = torch.randn(SIZE, 7), torch.arange(SIZE) % 5
+    outputs, state, weights = step.predict(x), step.state, step.state_dict()
+    loss = step(x, y)
+    held = [loss, *outputs, *state.values(), *weights.values()]
+    before = [t.clone() for t in held]
+    step.load_state({k: v + 1 for k, v in state.items() if v.is_floating_point()})
+    x.fill_(7.0)
+    step.predict(x)
+    step(x, y)
+    assert all(torch.equal(a, b) for a, b in zip(held, before, strict=True))
+
+
+@TARGETS
 def test_a_step_of_a_file_takes_the_samples_it_was_made_for(target: str, tmp_path: Path) -> None:
     step, _ = made(OUTPUTS["scalar"], target)
     step.save(tmp_path / "a.qtn")

@@ -14,6 +14,7 @@ from ..gemm.partitions import PARTITIONS, Partitions, apart
 from ..gemm.pixels import Pixels
 from ..gemm.shapes import shape4
 from ..gemm.spec import GemmSpec
+from ..gemm.units import most_in_planes
 
 PRIVATE_BYTES, SHARED_BYTES, TILE_BYTES = 3 << 19, 4 << 20, 1024
 ROWS_LEAST = 4  # rows of a band at least: its rows of x are prepared again by its neighbours
@@ -124,7 +125,8 @@ def choose_amx_chunks(
     all_blocks = -(-grid.images // depth)
     shared = not apart(all_blocks * grid.rows, result_bytes)
     room = (SHARED_BYTES if shared else PRIVATE_BYTES) // TILE_BYTES
-    limits = _Limits(grid, down, across, *tiles, room, _exact(spec) // depth)
+    exact = _exact(spec) // min(depth, grid.images)
+    limits = _Limits(grid, down, across, *tiles, room, exact)
     rows = _rows(limits, all_blocks, shared)
     blocks = _blocks(limits, all_blocks, shared) if rows == grid.rows else 1
     count = -(-all_blocks // blocks) * -(-grid.rows // rows)
@@ -158,8 +160,6 @@ def _grid(spec: GemmSpec) -> Pixels:
 
 
 def _exact(spec: GemmSpec) -> int:
-    """Pixels whose sums int32 holds in every plane."""
+    """Pixels whose sums int32 holds in every plane; of floats any number."""
     a, b = (integers(x.type.format) for x in (spec.a, spec.b))
-    if a is None or b is None:
-        return INT32_END
-    return (INT32_END - 1) // (max(a.magnitude, 128) * b.magnitude)
+    return most_in_planes(a, b) if a and b else INT32_END

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...numbers.integers import fits_int32, integers
+from ...numbers.integers import integers
 from ...tir.expr import Expr
 from .geometry import LATENCY, LOAD, TURN
 from .partitions import PARTITIONS, Partitions, apart
 from .pixels import Pixels
 from .spec import GemmSpec
+from .units import fits
 
 PRIVATE_BYTES, SHARED_BYTES = 384 << 10, 1 << 20
 CHUNK_PIXELS = 256
@@ -74,7 +75,7 @@ def _cut(spec: GemmSpec, grid: Pixels, row_bytes: int, *, shared: bool) -> Chunk
     most = max(1, (SHARED_BYTES if shared else PRIVATE_BYTES) // row_bytes)
     a, b = (integers(x.type.format) for x in (spec.a, spec.b))
     if a and b and spec.dot.acc == "int32":
-        while most > 1 and not fits_int32(a, b, most * grid.columns):
+        while most > 1 and not fits(spec.dot, a, b, most * grid.columns):
             most //= 2
     rows = min(grid.rows, most)
     bands = -(-grid.rows // rows)

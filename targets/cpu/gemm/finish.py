@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from ...numbers.integers import fits_int32, integers
+from ...numbers.integers import integers
 from ...tir.expr import Code, Expr, Index, load
 from .epilogue import GemmBuffers, narrow, scalar_factor
 from .shapes import shape4
 from .slots import Slots
 from .spec import GemmSpec
+from .units import fits
 from .unpack import StoredTensor
 from .vectors import Registers, cast, least, splat, split, store
 
@@ -26,7 +27,7 @@ def sum_type(spec: GemmSpec) -> str:
     a, b = (integers(x.type.format) for x in (spec.a, spec.b))
     if spec.dot.acc != "int32" or a is None or b is None:
         return spec.dot.acc
-    return "int32" if fits_int32(a, b, spec.length) else "int64"
+    return "int32" if fits(spec.dot, a, b, spec.length) else "int64"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 Formats whose levels are integer multiples of one power of two multiply in integers, exactly; all
 others are decoded to f32 or bf16. A sum that int32 cannot hold (its bound follows from length and
-formats) is taken in int64.
+formats) is taken in int64. The bound is that of each partial sum: what a unit adds up on the way,
+``a + zero`` from minus ``zero`` times the weights on, or planes of bytes, may be more than ``a``.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ....compiler.formats import BF16, Format
-from ...numbers.integers import Integers, fits_int32, integers
+from ...numbers.integers import BYTE, Integers, integers, most_products
 from ...plan.kernel import Unit
 from ..info import CpuInfo
 
@@ -34,6 +35,23 @@ class Dot:
     def wide(self) -> bool:
         """Whether the sum is kept in int64."""
         return self.acc == "int64"
+
+
+def largest(dot: Dot, a: Integers) -> int:
+    """The largest number that is multiplied in a sum of ``dot``, its planes put together."""
+    if dot.unit is Unit.INT8_TILE and a.byte is None:
+        return a.high_byte * BYTE
+    return max(a.magnitude, dot.zero)
+
+
+def most_in_planes(a: Integers, b: Integers) -> int:
+    """The products that int32 holds the sum of in each plane of bytes of ``a``."""
+    return most_products(a.magnitude if a.byte else max(BYTE // 2, a.high_byte), b.magnitude)
+
+
+def fits(dot: Dot, a: Integers, b: Integers, length: int) -> bool:
+    """Whether int32 holds what ``dot`` adds up in a sum of ``length`` products."""
+    return length <= most_products(largest(dot, a), b.magnitude)
 
 
 FLOAT = Dot(Unit.F32, "float32", "float32", "float32")
@@ -59,11 +77,10 @@ class FormatPair:
         a, b = integers(self.a), integers(self.b)
         return (a, b) if a and b else None
 
-    @property
-    def short(self) -> tuple[Integers, Integers] | None:
-        """Both as integers whose sums int32 holds; None otherwise."""
+    def short(self, dot: Dot) -> Dot | None:
+        """``dot`` where both are integers whose sums it holds in int32."""
         both = self.integers
-        return both if both and fits_int32(*both, self.length) else None
+        return dot if both and fits(dot, *both, self.length) else None
 
     @property
     def as_bf16(self) -> bool:
@@ -88,17 +105,12 @@ class UnitRule:
 
 def _int8_tile(pair: FormatPair, cpu: CpuInfo) -> Dot | None:
     # Tiles unpack codes of a byte at most; only ``a`` may need two bytes a number: two planes.
-    if not cpu.amx or pair.short is None or any(f.bits > 8 for f in (pair.a, pair.b)):
+    if not cpu.amx or pair.integers is None or any(f.bits > 8 for f in (pair.a, pair.b)):
         return None
-    first, second = map(_byte, pair.short)
-    return Dot(Unit.INT8_TILE, first or "int8", second, "int32", block=4) if second else None
-
-
-def _byte(numbers: Integers) -> str | None:
-    """The type of byte that holds the numbers."""
-    if numbers.low >= -128 and numbers.high < 128:
-        return "int8"
-    return "uint8" if numbers.low >= 0 and numbers.high < 256 else None
+    first, second = (numbers.byte for numbers in pair.integers)
+    if second is None:
+        return None
+    return pair.short(Dot(Unit.INT8_TILE, first or "int8", second, "int32", block=4))
 
 
 def _bf16_tile(pair: FormatPair, cpu: CpuInfo) -> Dot | None:
@@ -106,13 +118,13 @@ def _bf16_tile(pair: FormatPair, cpu: CpuInfo) -> Dot | None:
 
 
 def _int8_dot(pair: FormatPair, cpu: CpuInfo) -> Dot | None:
-    if not cpu.vnni or pair.short is None:
+    if not cpu.vnni or pair.integers is None:
         return None
-    a, b = pair.short
+    a, b = pair.integers
     zero = max(0, -_stored_low(pair.a, a))
-    if a.high + zero >= 256 or _byte(b) != "int8":
+    if a.high + zero >= BYTE or b.byte != "int8":
         return None
-    return Dot(Unit.INT8_DOT, "uint8", "int8", "int32", block=4, zero=zero)
+    return pair.short(Dot(Unit.INT8_DOT, "uint8", "int8", "int32", block=4, zero=zero))
 
 
 def _stored_low(f: Format, numbers: Integers) -> int:
@@ -122,7 +134,7 @@ def _stored_low(f: Format, numbers: Integers) -> int:
 
 
 def _int16_dot(pair: FormatPair, cpu: CpuInfo) -> Dot | None:
-    return INT16 if cpu.vnni and pair.short else None
+    return pair.short(INT16) if cpu.vnni else None
 
 
 def _bf16_dot(pair: FormatPair, cpu: CpuInfo) -> Dot | None:
@@ -130,11 +142,11 @@ def _bf16_dot(pair: FormatPair, cpu: CpuInfo) -> Dot | None:
 
 
 def _int32(pair: FormatPair, cpu: CpuInfo) -> Dot | None:
-    return INT32 if pair.short else None
+    return pair.short(INT32)
 
 
 def _int64(pair: FormatPair, cpu: CpuInfo) -> Dot | None:
-    return INT64 if pair.integers and not pair.short else None
+    return INT64 if pair.integers and not pair.short(INT32) else None
 
 
 def _f32(pair: FormatPair, cpu: CpuInfo) -> Dot | None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tvm.tirx import PrimFunc
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pointwise(PointwiseSpec):
     """The spec with what builds it."""
 

@@ -10,6 +10,7 @@ from ....compiler.ir import Attr
 from ....compiler.ir.ops import OPS, Trait
 from ....compiler.ir.ops.definition import OpDef
 from ....compiler.types import TensorType
+from ...plan.kernel import Identity
 from ...plan.layout import Layout, Order
 
 
@@ -95,8 +96,8 @@ def memory_strides(layout: Layout) -> dict[int, int]:
     return strides
 
 
-@dataclass(frozen=True)
-class PointwiseSpec:
+@dataclass(frozen=True, eq=False)
+class PointwiseSpec(Identity):
     """A group of ops without names: ``types`` and ``orders`` of its values, which are numbers."""
 
     types: tuple[TensorType, ...]

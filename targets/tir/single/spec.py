@@ -7,11 +7,12 @@ from functools import cached_property
 
 from ....compiler.ir import Attr, Op, Value
 from ....compiler.types import TensorType
+from ...plan.kernel import Identity
 from ...plan.layout import Layout, Order
 
 
-@dataclass(frozen=True)
-class Single:
+@dataclass(frozen=True, eq=False)
+class Single(Identity):
     """One op without names: types and orders of operands and results."""
 
     kind: str

@@ -1,0 +1,40 @@
+"""Kernels of neighbouring tests are compiled together."""
+
+from __future__ import annotations
+
+import inspect
+from contextlib import suppress
+
+import pytest
+
+
+@pytest.fixture
+def together(request: pytest.FixtureRequest) -> None:
+    """Compile what a test and its neighbours in the file run on one kernel.
+
+    The tests run once ahead, with what they want in place of what kernels make.
+    """
+    # Here, as both load TVM.
+    from quatrain.targets.cpu.info import detect
+
+    from ..cases.compiled import chunk, compile_all, noting
+
+    tests = [
+        item
+        for item in request.session.items
+        if isinstance(item, pytest.Function) and item.path == request.path
+    ]
+    near = chunk(request.node, tests)
+    if near[0].stash.setdefault(DONE, request.node) is not request.node:
+        return
+    with noting() as kernels:
+        for item in near:
+            given = item.callspec.params if hasattr(item, "callspec") else {}
+            # A test that fails or skips fails or skips again, under its own name.
+            with suppress(Exception, pytest.skip.Exception):
+                if set(inspect.signature(item.function).parameters) <= set(given):
+                    item.function(**given)
+    compile_all(kernels, detect())
+
+
+DONE = pytest.StashKey[pytest.Item]()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from quatrain.compiler.formats import FORMATS
+from quatrain.compiler.formats import FORMATS, INT15, INT16, Format
 from quatrain.compiler.ir import Attr, Op, Value, attrs
 from quatrain.compiler.ir.ops import OPS, OpDef
 from quatrain.compiler.ir.ops.definition import Attribute, Operand
@@ -57,6 +57,21 @@ TYPES = {
     "rescale": "int4*c",
     "adaptive_max_pool2d": "i32",
     "adaptive_max_pool2d_grad": "i32",
+}
+
+CODED = [f for f in FORMATS.values() if f.is_coded]
+INTEGERS = [f for f in CODED if f.is_integer]
+UNSIGNED = [f for f in INTEGERS if not f.signed and not f.midrise]
+# The formats that each op can make.
+MADE: dict[str, list[Format]] = {
+    "cast": CODED,
+    "quantize": INTEGERS,
+    "quantize_bits": INTEGERS,
+    **dict.fromkeys(("quantize_affine", "quantize_affine_stochastic"), UNSIGNED),
+    "round_log": [f for f in CODED if f.is_log],
+    "round_stochastic": CODED,
+    "round_flag": [INT15, INT16],
+    "squeeze": [f for f in CODED if f.exp],
 }
 
 

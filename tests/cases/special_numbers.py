@@ -149,3 +149,14 @@ def alike(got: Tensor, want: Tensor, relative: float = 0.0, absolute: float = 0.
     if want.scale is not None:
         assert got.scale is not None
         np.testing.assert_array_equal(got.scale, want.scale)
+
+
+def tolerance(kind: str) -> tuple[float, float]:
+    """Relative and absolute; all that neither sums nor is a function of f64 agrees to the bit."""
+    traits = OPS[kind].traits
+    if Trait.TAIL in traits:
+        # Sums of up to 32 ordinary numbers in f32, of some 800 in f64.
+        return 2.0**-18, 2.0**-15
+    alone = Trait.POINTWISE not in traits and Trait.UPDATE not in traits
+    # Of f64 that errs by some 1e-15 the two roundings to f32 may be neighbours.
+    return (2.0**-22 if alone or Trait.FUNCTION in traits else 0.0), 0.0

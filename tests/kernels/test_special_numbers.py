@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 import pytest
 
-from quatrain.compiler.formats import BF16, F32, FORMATS, INT15, INT16, UINTS, Format
+from quatrain.compiler.formats import BF16, F32
 from quatrain.compiler.ir import Op, Value
 from quatrain.compiler.ir.ops import OPS, PRODUCTS, Trait, having
 from quatrain.compiler.types import Scale, TensorType
@@ -24,9 +24,8 @@ from ..cases.compiled import chunk, compiled
 from ..cases.gemm_case import EACH_CPU, Case
 from ..cases.gemm_case import run as run_gemm
 from ..cases.one_kernel import Group, pointwise
-from ..cases.op_examples import example
+from ..cases.op_examples import CODED, MADE, example
 from ..cases.special_numbers import (
-    BITS,
     EVERY,
     LARGE,
     SIZES,
@@ -35,6 +34,7 @@ from ..cases.special_numbers import (
     kernel_of,
     run,
     special_inputs,
+    tolerance,
     variants,
 )
 
@@ -48,17 +48,6 @@ KINDS = sorted(
     for kind in set(OPS) - PRODUCTS
     if any(o.format_class in CARRIERS for o in OPS[kind].operands)
 )
-
-
-def tolerance(kind: str) -> tuple[float, float]:
-    """Relative and absolute; all that neither sums nor is a function of f64 agrees to the bit."""
-    traits = OPS[kind].traits
-    if Trait.TAIL in traits:
-        # Sums of up to 32 ordinary numbers in f32, of some 800 in f64.
-        return 2.0**-18, 2.0**-15
-    alone = Trait.POINTWISE not in traits and Trait.UPDATE not in traits
-    # Of f64 that errs by some 1e-15 the two roundings to f32 may be neighbours.
-    return (2.0**-22 if alone or Trait.FUNCTION in traits else 0.0), 0.0
 
 
 def check(op: Op) -> None:
@@ -151,22 +140,6 @@ def test_an_op_beside_its_own_operand(kind: str) -> None:
         got, want = pointwise(group, made, special_inputs(op, turn))
         for v in made:
             alike(got[v.name], want[v.name])
-
-
-CODED = [f for f in FORMATS.values() if f.is_coded]
-INTEGERS = [f for f in CODED if f.is_integer]
-# What each op can make, as its reference says.
-MADE: dict[str, list[Format]] = {
-    "cast": CODED,
-    "quantize": INTEGERS,
-    "quantize_bits": [f for f in INTEGERS if f.bits > BITS],
-    "quantize_affine": [f for f in UINTS.values() if f.bits >= BITS],
-    "quantize_affine_stochastic": [f for f in UINTS.values() if f.bits >= BITS],
-    "round_log": [f for f in CODED if f.is_log],
-    "round_stochastic": CODED,
-    "round_flag": [INT15, INT16],
-    "squeeze": [f for f in CODED if f.exp],
-}
 
 
 def test_every_quantizer_is_tried() -> None:

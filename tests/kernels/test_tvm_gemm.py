@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -208,6 +209,24 @@ GROUPED = [
 @pytest.mark.parametrize("case", GROUPED, ids=lambda c: f"{c.formats[0].name}-{c.kind}")
 def test_groups_are_decoded_in_channel_order(case: Case) -> None:
     check(case, detect(), beside=GROUPED)
+
+
+MIXED = [
+    Case(kind, formats=formats, c=c, k=k, size=(5, 5), orders=orders)
+    for kind, formats in zip(
+        KINDS, ((UINT4, INT4), (FP4_EVEN, INT4), (FP4_ODD, UINT4)), strict=True
+    )
+    for c, k in ((3, 4), (13, 28))
+    for orders in product(Order, Order, Order)
+    if len({*orders}) > 1
+]
+
+
+@EACH_CPU
+@pytest.mark.parametrize("case", MIXED, ids=lambda c: f"{c.kind}-{MIXED.index(c)}")
+def test_operands_in_different_orders(case: Case, cpu: CpuInfo) -> None:
+    """What a program returns lies in rows, whatever reads it beside."""
+    check(case, cpu, beside=MIXED)
 
 
 FLOATS = [

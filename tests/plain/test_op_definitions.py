@@ -19,7 +19,7 @@ import pytest
 
 from quatrain.compiler import parse, show, verify
 from quatrain.compiler.errors import VerifyError
-from quatrain.compiler.formats import F32, I64, UINT2
+from quatrain.compiler.formats import F32, FORMATS, I64, UINT2
 from quatrain.compiler.ir import Attr, Op, Program, Region, Value
 from quatrain.compiler.ir.ops import FAMILIES, GEMMS, OPS, PRODUCTS, Trait, having
 from quatrain.compiler.ir.ops.definition import Attribute, OpDef
@@ -27,7 +27,7 @@ from quatrain.compiler.types import Scale, Shape, TensorType
 from quatrain.targets.numbers.tensor import Tensor, dtype_of
 from quatrain.targets.reference.evaluate import run_op
 
-from ..cases.op_examples import CODES, example
+from ..cases.op_examples import CODES, MADE, example
 
 EVERY_OP = pytest.mark.parametrize("kind", sorted(OPS))
 
@@ -150,6 +150,35 @@ def test_a_wrong_format_is_refused(kind: str) -> None:
         values[place] = Value(v.name, TensorType(v.type.shape, wrong, Scale.NONE))
         changed = replace(op, inputs=tuple(values[:n]), results=tuple(values[n:]))
         assert f"is not of class {operand.format_class}" in refusal(changed)
+
+
+@pytest.mark.parametrize("kind", sorted(MADE))
+def test_a_quantizer_makes_its_formats_and_no_others(kind: str) -> None:
+    op = example(kind)
+    (made,) = op.results
+    for f in FORMATS.values():
+        cast = TensorType(made.type.shape, f, Scale.POW2 if f.is_coded else Scale.NONE)
+        changed = Value(made.name, cast if kind == "cast" else replace(made.type, format=f))
+        known = f in MADE[kind] or (kind == "cast" and f.is_carrier)
+        assert (not refusal(replace(op, results=(changed,)))) == known, f
+
+
+@pytest.mark.parametrize("scale", Scale)
+@pytest.mark.parametrize("kind", ["cast", "round_log", "round_stochastic", "round_flag"])
+def test_a_rounding_keeps_the_scale(kind: str, scale: Scale) -> None:
+    op = example(kind)
+    x, *rest = op.inputs
+    given = Value(x.name, replace(x.type, scale=Scale.POW2))
+    made = Value(op.result.name, TensorType(x.type.shape, MADE[kind][-1], scale))
+    changed = replace(op, inputs=(given, *rest), results=(made,))
+    assert (not refusal(changed)) == (scale is Scale.POW2)
+
+
+def test_a_counter_has_no_scale() -> None:
+    op = example("increment")
+    for scale in set(Scale) - {Scale.NONE}:
+        made = Value(op.result.name, replace(op.result.type, scale=scale))
+        assert "is not of class int" in refusal(replace(op, results=(made,)))
 
 
 def faults(attribute: Attribute, value: Attr, rank: int) -> Iterator[Attr]:

@@ -38,17 +38,17 @@ def _squeezed(op: Op, at: Extents) -> str:
     return "" if fits else f"squeeze makes squeezed numbers, not {made.short}"
 
 
+def _keeps_scale(op: Op, at: Extents) -> str:
+    g, q = op.inputs[0].type, op.result.type
+    return "" if q.scale is g.scale else f"{g.short} keeps its scale, which {q.short} has not"
+
+
 def _flag(op: Op, at: Extents) -> str:
     f, bits = op.result.type.format, op.int_attr("bits")
     top = ((1 << (bits - 1)) - 1) << (bits - 1)
     if f.is_integer and f.signed and not f.midrise and f.max >= top:
-        return ""
+        return _keeps_scale(op, at)
     return f"round_flag with bits={bits} makes integers up to {top}, which {f} does not hold"
-
-
-def _keeps_scale(op: Op, at: Extents) -> str:
-    g, q = op.inputs[0].type, op.result.type
-    return "" if q.scale is g.scale else f"{g.short} keeps its scale, which {q.short} has not"
 
 
 def _cast(op: Op, at: Extents) -> str:

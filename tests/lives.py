@@ -35,6 +35,9 @@ from .exactness import COMPILED, compare, given
 from .fuzz import CLOSE, CONDITION, MOST_KERNELS, OPTIMIZERS, away, shaken
 
 SPECIALS = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-42, -1e-42, 3e38], np.float32)
+# Where a gradient is 0 but for rounding, Adam's rate over its eps, which is 1, is all that bounds the
+# step: some roundings of f32 of numbers about 1.
+ROUNDINGS = 4e-6
 Batch = tuple[Tensor, Tensor]
 
 
@@ -211,7 +214,7 @@ EVENTS: dict[str, Callable[[Beside], str]] = {
 
 
 def _far(name: str, ours: Tensor, eager: Tensor, exact: Tensor, noisy: Tensor) -> str:
-    if away(ours, eager) <= CLOSE:
+    if away(ours, eager) <= CLOSE or float((ours.double() - exact).abs().max()) <= ROUNDINGS:
         return ""
     mine = away(ours.double(), exact)
     theirs = max(away(t.double(), exact) for t in (eager, noisy))

@@ -155,9 +155,12 @@ class WeightProducts:
         return None
 
     def _layer(self, x: Labelled, w: Labelled, out: Names, bias: Tensor | None) -> Tensor | None:
-        x, w = _reduced(x, w, out)
-        if not set(x.labels) & set(w.labels) - {*out} or _repeats(x, w):
+        if _repeats(x, w):
             return None
+        x, w = _reduced(x, w, out)
+        shared = {*x.labels} & {*w.labels}
+        if not shared - {*out} or any(x.size(label) != w.size(label) for label in shared):
+            return None  # no sum, or sizes that torch refuses
         columns = tuple(label for label in out if label not in x.labels)
         inside = bias is not None and bias.dim() == 1 and out[-1:] == columns and len(out) == 2
         made = self._product(x, w, out, bias if inside else None)
@@ -184,10 +187,10 @@ class WeightProducts:
 
 
 def _reduced(x: Labelled, w: Labelled, out: Names) -> tuple[Labelled, Labelled]:
-    """Without dimensions that only one operand has and sums, and without those of size 1 or with
-    the same matrix again and again where the other operand has the dimension too."""
+    """Without what broadcasts, and without dimensions that are summed in one operand alone."""
     for label in [label for label in x.labels if label in w.labels]:
-        if w.size(label) == 1 != x.size(label) or (_repeated(w, label) and label in out):
+        again = _repeated(w, label) and label in out and w.size(label) == x.size(label)
+        if w.size(label) == 1 != x.size(label) or again:
             w = w.without(label, total=False)
         elif x.size(label) == 1 != w.size(label):
             x = x.without(label, total=False)

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 import quatrain
 from quatrain.compiler.capture.labels import einsum_labels
 from quatrain.compiler.capture.program import capture
+from quatrain.compiler.errors import CaptureError
 from quatrain.compiler.ir import Program
 
 pytestmark = pytest.mark.torch
@@ -187,6 +188,33 @@ class Others(nn.Module):
 def test_other_products_are_none(call: Call) -> None:
     found = kinds(captured(Others(call)))
     assert found.count("linear") <= 2 and "matmul" in found
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda m, x: x[:, :15] @ m.p,
+        lambda m, x: torch.mm(x, m.p[:7]),
+        lambda m, x: torch.einsum("bc,ck->bk", x[:, :3], m.p),
+        lambda m, x: torch.bmm(x.view(4, -1, C), m.p.expand(3, C, C))[0],
+        lambda m, x: torch.addmm(m.p[0], x, m.p[:, :5]) @ m.p,
+        lambda m, x: torch.tensordot(x, m.p, ([0], [0])),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused_as_torch_does(call: Call) -> None:
+    with pytest.raises(CaptureError, match=r"test_products_with_weights\.py:\d+"):
+        captured(Others(call))
+
+
+def test_a_scale_a_column_is_no_layer() -> None:
+    found = kinds(captured(Others(lambda m, x: torch.einsum("bc,c->bc", x, m.p[0]))))
+    assert found.count("linear") == 1
+
+
+@pytest.mark.parametrize("equation", ["bi,ii->bi", "bi,ii->b"])
+def test_diagonals_are_refused(equation: str) -> None:
+    with pytest.raises(CaptureError, match=r"diagonal.*weights\.py:\d+ is not supported"):
+        captured(Others(lambda m, x: torch.einsum(equation, x, m.p).sum() * x))
 
 
 def test_every_product_of_a_layer_has_a_name_of_its_own() -> None:

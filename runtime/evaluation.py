@@ -14,6 +14,7 @@ import torch
 
 from ..compiler.errors import CaptureError, InputError
 from ..compiler.ir import Program, Value
+from ..compiler.ir.samples import samples_apart
 from ..compiler.types import Shape
 from ..targets.plan.pool import Pool
 from ..targets.plan.state import StateLayout
@@ -42,14 +43,20 @@ class Predictor:
 
     def run(self, given: Sequence[object], state: np.ndarray) -> list[torch.Tensor]:
         """Outputs for all samples; InputError where they do not fit the program."""
-        samples = _check_samples(given, self._main.program.inputs)
+        wanted = self._main.program.inputs
+        tensors = [x for x in given if isinstance(x, torch.Tensor)]
+        fits = [tuple(x.shape) for x in tensors] == [v.type.shape for v in wanted]
+        if fits and len(tensors) == len(given):
+            return self._main.run_once(tensors, state)
+        samples = _check_samples(given, wanted)
         count, size = len(samples[0]), self._main.size
         if count == size or self._by_rows:
             return self._main.run(samples, state)
         if self._capture is None or count == 0:
             raise InputError(
-                f"an output of the model has no row for each sample, so predict takes {size} "
-                f"samples, not {count}; a step compiled from its model takes other numbers above 0"
+                "samples of the model meet each other, or an output has no row for each, so "
+                f"predict takes {size} samples, not {count}; a step compiled from its model takes "
+                "other numbers above 0"
             )
         if count not in self._own:
             self._own[count] = self._evaluation(self._capture(samples))
@@ -60,23 +67,23 @@ class Predictor:
 
     @cached_property
     def _by_rows(self) -> bool:
-        """Whether each output has a row a sample: seen on one sample more, if there is a model.
+        """Whether each output has a row a sample, of that sample alone.
 
-        A model that is another one by now tells nothing; then shapes of the example must do.
+        That is seen on one sample more, if there is a model; one that is another by now tells
+        nothing. Of a single sample the shapes must do.
         """
         program, size = self._source.evaluation, self._main.size
-        shapes = [v.type.shape for v in program.outputs]
-        if any(shape[:1] != (size,) for shape in shapes) or self._capture is None:
-            return all(shape[:1] == (size,) for shape in shapes)
+        rows = all(v.type.shape[:1] == (size,) for v in (*program.inputs, *program.outputs))
+        if not rows or self._capture is None:
+            return rows and (size == 1 or samples_apart(program, size))
         more = [
             torch.zeros((size + 1, *v.type.shape[1:]), dtype=DTYPES[v.type.format.name])
             for v in program.inputs
         ]
         try:
-            longer = [v.type.shape for v in self._capture(more).outputs]
+            return samples_apart(self._capture(more), size + 1)
         except CaptureError:
-            return True
-        return longer == [(size + 1, *shape[1:]) for shape in shapes]
+            return size == 1 or samples_apart(program, size)
 
 
 class Evaluation:
@@ -105,12 +112,15 @@ class Evaluation:
         if count == 0:
             return [torch.zeros((0, *v.type.shape[1:])) for v in self.program.outputs]
         starts = range(0, count, self.size)
-        slices = [self._run_slice([_rows(x, i, self.size) for x in samples], state) for i in starts]
+        slices = [self.run_once([_rows(x, i, self.size) for x in samples], state) for i in starts]
         if count == self.size:
             return slices[0]
         return [torch.cat(parts)[:count] for parts in zip(*slices, strict=True)]
 
-    def _run_slice(self, batch: list[torch.Tensor], state: np.ndarray) -> list[torch.Tensor]:
+    def run_once(self, batch: Sequence[torch.Tensor], state: np.ndarray) -> list[torch.Tensor]:
+        """Outputs for a batch of the program's own shapes."""
+        for x in batch:
+            check_dense("a sample", x)
         ready = check_batch(batch, self.program.inputs)
         for labels in self.labels:
             check_labels(ready, self.program.inputs, labels)
@@ -140,8 +150,10 @@ def _check_samples(given: Sequence[object], wanted: Sequence[Value]) -> list[tor
 
 def _check_sample(x: object, shape: Shape) -> torch.Tensor:
     if not isinstance(x, torch.Tensor):
-        raise InputError(f"predict takes samples of shape {list(shape)}, not {type(x).__name__}")
+        raise InputError(f"a sample is a {type(x).__name__}; give predict torch tensors")
     check_dense("a sample", x)
-    if tuple(x.shape[1:]) != shape:
-        raise InputError(f"predict takes samples of shape {list(shape)}, not {list(x.shape)}")
+    if x.dim() == 0 or tuple(x.shape[1:]) != shape:
+        wanted = ["N", *shape]
+        shown = ", ".join(map(str, wanted))
+        raise InputError(f"predict takes N samples, [{shown}], not {list(x.shape)}")
     return x

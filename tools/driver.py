@@ -95,7 +95,7 @@ def compile(
         _dump(made, captured.train)
         with stage("passes and kernels"):
             step = Step(made, captured.state, how, optimizer, recapture, again.evaluation)
-    _remark_unused(allowed, captured.train)
+    _remark(model, allowed, captured.train)
     update.begin(step)
     return step
 
@@ -126,8 +126,10 @@ def _dump(source: Source, captured: Program) -> None:
         source.stages(captured, dump.observer(folder, captured))
 
 
-def _remark_unused(patterns: Sequence[str], program: Program) -> None:
-    """Warn of patterns that allow no layer, as they name none."""
+def _remark(model: nn.Module, patterns: Sequence[str], program: Program) -> None:
+    """Warn of a model in eval mode, and of patterns that allow no layer, as they name none."""
+    if not model.training:
+        LOG.warning("the model is in eval mode; the step trains it, each layer in training mode")
     layers = dict.fromkeys(op.origin for _, op in program.ops() if op.kind in GEMMS)
     for pattern in patterns:
         if not any(fnmatchcase(layer, pattern) for layer in layers):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -115,7 +116,8 @@ def without_saved_tensor_hooks(scope: Scope) -> Iterator[None]:
     enter = hooks.__enter__
 
     def checked(self: torch.autograd.graph.saved_tensors_hooks) -> None:
-        if type(self) is hooks or not type(self).__module__.startswith("torch."):
+        own = type(self) is hooks or not type(self).__module__.startswith("torch.")
+        if own and threading.get_ident() == scope.thread:
             raise CaptureError(
                 f"{scope.place()} sets hooks on the tensors that autograd saves, which a compiled "
                 "step does not run; formats of what is kept are the recipe's"

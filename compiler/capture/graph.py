@@ -47,15 +47,15 @@ class Traced(nn.Module):
         self.scope.reset()
         self.scope.weights.start(self.parameters(), self.buffers())
         loss = getattr(self, self.loss_name)
-        run = ForwardRun(self.model)
+        run = ForwardRun(self.model, loss)
         with self.scope:
             made = self.model(*(batch if loss is None else batch[:-1]))
-            run.check()
-            outputs = _outputs(made)
-            if loss is None:
-                return outputs
-            with self.scope.inside("loss"):
-                return _scalar(loss(made, batch[-1]))
+            outputs: Any = _outputs(made)
+            if loss is not None:
+                with self.scope.inside("loss"):
+                    outputs = _scalar(loss(made, batch[-1]))
+        run.check()
+        return outputs
 
     def __call__(self, *batch: torch.Tensor) -> Any:
         """``forward``, without the global hooks of modules: this is none of the user's."""
@@ -138,7 +138,7 @@ def trace_training(
     ``batch`` is the model's inputs, then the target. A model whose own flag says eval is switched
     to training for the trace; otherwise each module's flag counts as it is.
     """
-    with mode(model, training=True), recording():
+    with mode(model, loss, training=True), recording():
         joint = _trace(model, loss, batch, trained)
     if not joint.gradients:
         raise CaptureError("the loss depends on no parameter that the optimizer trains")
@@ -152,7 +152,7 @@ def trace_evaluation(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Join
 
 
 @contextmanager
-def mode(model: nn.Module, *, training: bool) -> Iterator[None]:
+def mode(model: nn.Module, loss: Loss | None = None, *, training: bool) -> Iterator[None]:
     """The model in train or eval mode inside of the context, and behind it as it was."""
     modules = list(model.modules())
     flags = [m.training for m in modules]
@@ -163,7 +163,7 @@ def mode(model: nn.Module, *, training: bool) -> Iterator[None]:
             model.train(training)
         for m in cumulative:
             m.momentum = CUMULATIVE
-        with torch.random.fork_rng(devices=[]), untouched(model):
+        with torch.random.fork_rng(devices=[]), untouched(model, loss):
             yield
     finally:
         for m in cumulative:

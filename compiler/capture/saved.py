@@ -69,7 +69,7 @@ def kept_in_training(
     root = Traced(model, loss, scope)
     convert, fake = adapter.fake_tensors()
     try:
-        with mode(model, training=True), recording(), adapter.quiet(), scope.following():
+        with mode(model, loss, training=True), recording(), adapter.quiet(), scope.following():
             held = {name: convert(t) for name, t in root.every()}
             given = tuple(convert(t.detach()) for t in batch)
             counter = Counter((*held.values(), *given), scope)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import sysconfig
-from collections import Counter
+import threading
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 from torch import nn
 from torch.nn.modules import module as nn_module
 from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
 
 from ..errors import CaptureError
 from ..lower.joint import ROOT
@@ -36,6 +38,7 @@ class Scope(TorchFunctionMode):
     def __init__(self, names: dict[int, str]) -> None:
         super().__init__()
         self.names = names
+        self.thread = threading.get_ident()
         self.weights = Weights()
         self.function = ""
         self.reset()
@@ -49,7 +52,12 @@ class Scope(TorchFunctionMode):
         self.failed: CallMark | None = None  # the call that raised last
 
     def enter(self, module: nn.Module, args: object) -> None:
-        """Module hook: a module known to the model becomes the current one, others inherit."""
+        """Module hook: a module known to the model becomes the current one, others inherit.
+
+        The hooks are the process's; modules that other threads run are no matter.
+        """
+        if threading.get_ident() != self.thread:
+            return
         name = self.names.get(id(module))
         if name is None:
             self.stack.append(self.stack[-1])
@@ -59,7 +67,8 @@ class Scope(TorchFunctionMode):
 
     def leave(self, module: nn.Module, args: object, output: object) -> None:
         """Module hook: the calling module is the current one again."""
-        if len(self.stack) > 1:  # a reset inside of the root's forward has emptied it
+        own = threading.get_ident() == self.thread
+        if own and len(self.stack) > 1:  # a reset inside of the root's forward has emptied it
             self.stack.pop()
 
     @contextmanager
@@ -115,6 +124,8 @@ class Scope(TorchFunctionMode):
             )
         if func is torch.Tensor.retain_grad:
             return None
+        if func is torch.Tensor.register_hook and not torch.is_grad_enabled():
+            return RemovableHandle(OrderedDict())  # no gradient comes
         if func in SWITCHES and self.weights.holds(args[0]):
             on = (*args[1:], *(kwargs or {}).values(), True)[0]
             return _switched(args[0], on, _at(layer, source))

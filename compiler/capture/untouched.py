@@ -7,11 +7,14 @@ be one constant of the program.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
+from types import CellType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -23,29 +26,83 @@ Tensors = Mapping[str, torch.Tensor | None]
 
 
 @contextmanager
-def untouched(model: nn.Module) -> Iterator[None]:
-    """Attributes of all modules are behind the context what they were ahead of it."""
-    before = {module: _held(module) for module in model.modules()}
+def untouched(model: nn.Module, loss: object = None) -> Iterator[None]:
+    """Attributes of all modules, and what a loss holds, are behind the context as ahead of it."""
+    modules = [*model.modules(), *(loss.modules() if isinstance(loss, nn.Module) else ())]
+    before = {module: _held(vars(module)) for module in modules}
+    around = _held({} if isinstance(loss, nn.Module) else held_by(loss))
+    generators = random.getstate(), np.random.get_state()
     try:
         yield
     finally:
+        random.setstate(generators[0])
+        np.random.set_state(generators[1])
         for module, held in before.items():
-            _put_back(module, held)
+            _put_back(vars(module), held)
+        _fill(around)
 
 
 class ForwardRun:
-    """One run of a model's forward: made ahead of it, and asked behind it what it changed."""
+    """One run of a model and its loss: made ahead of it, and asked behind it what it changed."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, loss: object) -> None:
         self.names = {module: name for name, module in model.named_modules()}
         self.buffers = {module: dict(module._buffers) for module in self.names}
-        self.attributes = {module: dict(vars(module)) for module in self.names}
+        self.attributes = {module: _plain(vars(module)) for module in self.names}
+        self.loss, self.of_loss = loss, _plain(held_by(loss))
+        self.drawn = _generators()
 
     def check(self) -> None:
-        """Raise CaptureError for a buffer that was replaced, a number or word that was changed."""
+        """Raise CaptureError for a buffer that was replaced, a number or word that was changed.
+
+        And for numbers that Python or NumPy have drawn: a step would keep them for ever.
+        """
         for module, layer in self.names.items():
             _check_buffers(layer, self.buffers[module], module._buffers)
-            _check_numbers(layer, self.attributes[module], vars(module))
+            _check_numbers("the forward", layer, self.attributes[module], vars(module))
+        _check_numbers("the loss", "", self.of_loss, held_by(self.loss))
+        if self.drawn != _generators():
+            raise CaptureError(
+                "the forward or the loss draws from Python's or NumPy's random numbers, and a "
+                "compiled step would keep those of its trace for ever; draw outside and give the "
+                "result as an input, or take nn.Dropout"
+            )
+
+
+def held_by(loss: object) -> dict[str, Any]:
+    """What a loss holds beside tensors: attributes of an object, variables around a function."""
+    if isinstance(loss, nn.Module):
+        named = loss.named_modules()
+        return {f"{name}.{k}".strip("."): v for name, m in named for k, v in vars(m).items()}
+    around = getattr(loss, "__closure__", None)
+    if around:
+        names = loss.__code__.co_freevars  # type: ignore[attr-defined]
+        return {n: c.cell_contents for n, c in zip(names, around, strict=True) if _filled(c)}
+    return dict(getattr(loss, "__dict__", {}))
+
+
+def _filled(cell: CellType) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018 - raises where the variable has no value yet
+    except ValueError:
+        return False
+    return True
+
+
+def _generators() -> tuple[object, ...]:
+    """The states of Python's and NumPy's generators."""
+    kind, keys, *rest = np.random.get_state(legacy=True)
+    return random.getstate(), kind, np.asarray(keys).tobytes(), *rest
+
+
+def _plain(held: Mapping[str, Any]) -> dict[str, Any]:
+    """Numbers and words by name, those in lists and dictionaries too."""
+    plain = {k: v for k, v in held.items() if type(v) in PLAIN}
+    for name, value in held.items():
+        items = enumerate(value) if isinstance(value, list) else ()
+        inner = value.items() if type(value) is dict else items
+        plain |= {f"{name}[{k!r}]": v for k, v in inner if type(v) in PLAIN}
+    return plain
 
 
 def _check_buffers(layer: str, before: Tensors, after: Tensors) -> None:
@@ -58,15 +115,18 @@ def _check_buffers(layer: str, before: Tensors, after: Tensors) -> None:
             )
 
 
-def _check_numbers(layer: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+def _check_numbers(
+    who: str, layer: str, before: Mapping[str, Any], held: Mapping[str, Any]
+) -> None:
+    after = _plain(held)
     for name, value in before.items():
-        now = after.get(name)
-        if type(value) in PLAIN and type(now) in PLAIN and now != value and now == now:
+        now = after.get(name, value)
+        if now != value and now == now:
             path = ".".join(filter(None, (layer, name)))
             raise CaptureError(
-                f"the forward changes {path} from {value!r} to {now!r}, and a compiled step would "
+                f"{who} changes {path} from {value!r} to {now!r}, and a compiled step would "
                 "keep one of them for ever; make it a buffer that is written in place, or leave "
-                "it alone in the forward"
+                "it alone there"
             )
 
 
@@ -74,16 +134,19 @@ def _check_numbers(layer: str, before: Mapping[str, Any], after: Mapping[str, An
 Held = dict[str, tuple[Any, Any]]
 
 
-def _held(module: nn.Module) -> Held:
-    return {k: (v, copy(v) if type(v) in CONTAINERS else None) for k, v in vars(module).items()}
+def _held(attributes: Mapping[str, Any]) -> Held:
+    return {k: (v, copy(v) if type(v) in CONTAINERS else None) for k, v in attributes.items()}
 
 
-def _put_back(module: nn.Module, before: Held) -> None:
-    attributes = vars(module)
+def _put_back(attributes: dict[str, Any], before: Held) -> None:
     for name in attributes.keys() - before.keys():
         del attributes[name]
-    for name, (value, contents) in before.items():
-        attributes[name] = value
+    attributes.update({name: value for name, (value, _) in before.items()})
+    _fill(before)
+
+
+def _fill(before: Held) -> None:
+    for value, contents in before.values():
         if isinstance(value, list):
             value[:] = contents
         elif contents is not None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from functools import cache
 
+from ...compiler.errors import TargetError
 from .crew import Crew
 from .runtime import use_threads
 
@@ -25,8 +27,19 @@ class _Crews(threading.local):
 _CREWS = _Crews()
 
 
+@cache
+def _first_process() -> int:
+    """The process in which kernels ran first; one that is forked from it inherits the answer."""
+    return os.getpid()
+
+
 def crew(most: int, loop: Callable[[], object]) -> Crew:
     """The crew of the calling thread, of up to ``most`` threads, which ``loop`` can try out."""
+    if most > 1 and _first_process() != os.getpid():
+        raise TargetError(
+            "a compiled step has run in the process that this one was forked from, and the threads "
+            "of its kernels stayed there; start processes by 'spawn', or set QUATRAIN_THREADS=1"
+        )
     found = _CREWS.crew
     found.loop = loop
     if found.most != most:

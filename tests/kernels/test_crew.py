@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
+
+import pytest
 
 from quatrain.targets.cpu.crew import LATE, LOOPS, MOST_PATIENCE, PATIENCE, PAUSE, Crew
 
@@ -76,3 +82,38 @@ def test_a_single_thread_is_never_timed() -> None:
     machine.crew.limit(1)
     assert machine.threads == 1
     assert counted(lambda: machine.steps(5), machine) == 0
+
+
+FORKED = """
+import multiprocessing as mp, torch, quatrain
+from quatrain.compiler.errors import TargetError
+model = torch.nn.Linear(8, 4)
+batch = torch.randn(8, 8), torch.arange(8) % 4
+sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+loss = torch.nn.functional.cross_entropy
+step = quatrain.compile(model, loss, batch, sgd, recipe="fp32", target="cpu")
+step(*batch)
+def run():
+    try:
+        step(*batch)
+    except TargetError as error:
+        assert "forked" in str(error) and "spawn" in str(error)
+        raise SystemExit(7)
+child = mp.get_context("fork").Process(target=run)
+child.start()
+child.join(60)
+print(child.exitcode)
+"""
+
+
+@pytest.mark.torch
+@pytest.mark.tvm
+def test_a_forked_process_is_told_to_be_spawned() -> None:
+    """The threads stayed with the parent: a step would wait for them for ever."""
+    pytest.importorskip("torch")
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("one CPU, one thread")
+    command = [sys.executable, "-W", "ignore", "-c", FORKED]
+    top = Path(__file__).parents[2]
+    made = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True, cwd=top)
+    assert made.stdout.split()[-1] == "7", made.stderr

@@ -1,5 +1,8 @@
 """What is attached to a model, its tensors or its optimizer: honoured, or refused by a sentence."""
 
+import random
+import re
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -7,6 +10,7 @@ import pytest
 
 pytest.importorskip("torch")
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -68,6 +72,17 @@ HONOURED: dict[str, Callable[[nn.Module], object]] = {
 def test_hooks_on_modules_run(kind: str, layer: str) -> None:
     model = Body(plain)
     HONOURED[kind](model.get_submodule(layer))
+    same_as_eager(model)
+
+
+def test_hooks_on_tensors_of_the_forward_run_without_a_condition() -> None:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        hidden = torch.relu(m.a(x))
+        hidden.register_hook(lambda g: g * 0.5)
+        made: Tensor = m.b(hidden)
+        return made
+
+    model = Body(forward)
     same_as_eager(model)
 
 
@@ -134,6 +149,119 @@ def test_numbers_that_the_forward_changes_are_refused(
     before = getattr(model, name)
     refused(model, rf"the forward changes {name} from {before!r}")
     assert getattr(model, name) is before
+
+
+def counted_in_a_dict(m: Any, x: Tensor) -> Tensor:
+    m.cache["kept"] += 1
+    return plain(m, x)
+
+
+def counted_in_a_list(m: Any, x: Tensor) -> Tensor:
+    m.seen[0] += 1
+    return plain(m, x)
+
+
+@pytest.mark.parametrize(
+    ("forward", "name"), [(counted_in_a_dict, "cache['kept']"), (counted_in_a_list, "seen[0]")]
+)
+def test_numbers_in_containers_are_refused(forward: Callable[..., Tensor], name: str) -> None:
+    model = Body(forward)
+    refused(model, rf"the forward changes {re.escape(name)} from 1 to 2")
+    assert (model.seen, model.cache) == ([1], {"kept": 1})
+
+
+@pytest.mark.parametrize("draw", [random.random, np.random.rand])
+def test_random_numbers_of_python_are_refused(draw: Callable[[], float]) -> None:
+    refused(
+        Body(lambda m, x: plain(m, x) * draw()), "draws from Python's or NumPy's random numbers"
+    )
+    made(Body(plain))
+
+
+class Annealed(nn.Module):
+    """A loss with a number that grows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.share = 0.0
+
+    def forward(self, out: Tensor, y: Tensor) -> Tensor:
+        self.share += 0.5
+        return cross_entropy(out, y) * self.share
+
+
+class Called:
+    """A loss that is no module."""
+
+    share = 0.0
+
+    def __init__(self) -> None:
+        self.share = 0.0
+
+    def __call__(self, out: Tensor, y: Tensor) -> Tensor:
+        self.share += 0.5
+        return cross_entropy(out, y) * self.share
+
+
+def closed() -> Callable[[Tensor, Tensor], Tensor]:
+    share = 0.0
+
+    def loss(out: Tensor, y: Tensor) -> Tensor:
+        nonlocal share
+        share += 0.5
+        return cross_entropy(out, y) * share
+
+    return loss
+
+
+@pytest.mark.parametrize("make", [Annealed, Called, closed])
+def test_numbers_that_the_loss_changes_are_refused(make: Callable[[], Any]) -> None:
+    model = Body(plain)
+    sgd = SGD(model.parameters(), lr=0.1)
+    with pytest.raises(CaptureError, match=r"^the loss changes share from 0\.0 to 0\.5"):
+        quatrain.compile(model, make(), batch(), sgd, recipe="fp32", target="reference")
+
+
+def test_what_the_loss_keeps_is_put_back() -> None:
+    seen, model = list[Tensor](), Body(plain)
+
+    def loss(out: Tensor, y: Tensor) -> Tensor:
+        seen.append(out.mean())
+        return cross_entropy(out, y)
+
+    sgd = SGD(model.parameters(), lr=0.1)
+    quatrain.compile(model, loss, batch(), sgd, recipe="fp32", target="reference")
+    assert seen == []
+
+
+def test_a_model_in_eval_mode_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    made(Body(plain))
+    assert "eval mode" not in caplog.text
+    made(Body(plain).eval())
+    assert "the model is in eval mode" in caplog.text
+
+
+def test_other_threads_run_modules_meanwhile() -> None:
+    """Hooks of modules belong to the process: what others run is no part of the trace."""
+    other, x, wrong = Body(plain), batch()[0], list[BaseException]()
+    stop = threading.Event()
+
+    def serve() -> None:
+        while not stop.is_set():
+            try:
+                with torch.no_grad(), torch.autograd.graph.saved_tensors_hooks(abs, abs):
+                    other(x)
+            except BaseException as error:
+                wrong.append(error)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        texts = {made(Body(plain)).ir() for _ in range(6)}
+    finally:
+        stop.set()
+        thread.join()
+    assert len(texts) == 1 and not wrong
 
 
 def test_what_the_forward_keeps_is_put_back() -> None:

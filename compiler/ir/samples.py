@@ -49,7 +49,7 @@ def samples_apart(program: Program, samples: int) -> bool:
 
 
 class _Flow:
-    """The kinds of all values so far; state is free."""
+    """The kinds of all values so far; state is shared."""
 
     def __init__(self, samples: int) -> None:
         self.samples = samples
@@ -82,7 +82,7 @@ class _Flow:
         return None
 
     def _alike(self, op: Op, made: Value) -> frozenset[int]:
-        """The dimensions along which a result of free operands is the same."""
+        """The dimensions along which a result of shared operands is the same."""
         every = frozenset(range(len(made.type.shape)))
         if not op.inputs:
             return every if op.kind == "constant" else frozenset()
@@ -128,7 +128,7 @@ class _Flow:
         return kind.stride // prod(v.type.shape[axis + 1 :]) * prod(made.type.shape[to + 1 :])
 
     def _others_alike(self, op: Op, made: Value, axis: int) -> bool:
-        """Whether operands of the result's shape that are free are alike along the samples."""
+        """Whether operands of the result's shape that are shared are alike along the samples."""
         return all(
             axis in kind.alike or v.type.shape[axis] == 1
             for v in op.inputs

@@ -83,7 +83,9 @@ def _check(given: object, value: Value) -> torch.Tensor:
         raise InputError(f"{name} has shape {shapes}")
     ready = given.detach().resolve_neg().contiguous()
     if ready.is_floating_point() and not _finite(ready.numpy()):
-        raise InputError(f"{name} holds NaN or infinity, which would destroy the weights; drop it")
+        raise InputError(
+            f"{name} holds NaN or infinity, which spoils what is computed from it; drop it"
+        )
     return ready.clone() if ready.data_ptr() % ALIGNMENT else ready
 
 

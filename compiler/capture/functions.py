@@ -135,6 +135,11 @@ def cross_entropy(
     label_smoothing: float = 0.0,
 ) -> Tensor:
     """As torch documents it, for classes and for probabilities, with smoothed labels."""
+    if target.dtype.is_floating_point and target.shape != x.shape:
+        raise CaptureError(
+            f"cross_entropy takes classes as int64, or probabilities of shape {list(x.shape)}; the "
+            f"target is {str(target.dtype).removeprefix('torch.')} of shape {list(target.shape)}"
+        )
     dim = min(1, x.dim() - 1)
     logs = torch.log_softmax(x, dim)
     if target.dtype.is_floating_point:

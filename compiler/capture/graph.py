@@ -141,7 +141,12 @@ def trace_training(
     with mode(model, loss, training=True), recording():
         joint = _trace(model, loss, batch, trained)
     if not joint.gradients:
-        raise CaptureError("the loss depends on no parameter that the optimizer trains")
+        numbers = (
+            ""
+            if any(t.dtype.is_floating_point for t in batch[:-1])
+            else ("; the inputs are integers, which nothing is trained with: give float32")
+        )
+        raise CaptureError(f"the loss depends on no parameter that the optimizer trains{numbers}")
     return joint
 
 
@@ -195,7 +200,8 @@ def _trace(
         if any(words in str(error) for words in adapter.FOREIGN_TENSOR):
             raise CaptureError(
                 f"the forward or the loss{_at(error)} uses a tensor that is no parameter, no "
-                "buffer and no input; register it as a buffer of the model"
+                "buffer and no input; register it as a buffer of the model, or layers that stand "
+                "in a list as nn.ModuleList"
             ) from error
         first = str(error).strip().partition("\n")[0]
         raise CaptureError(

@@ -24,6 +24,11 @@ REFUSED = ("amsgrad", "centered", "differentiable")
 def read_optimizer(optimizer: object, model: nn.Module) -> OptimizerSpec:
     """The optimizer as data; CaptureError for one that is not known or trains foreign tensors."""
     kind = OPTIMIZERS.get(type(optimizer))
+    if isinstance(optimizer, type):
+        name = optimizer.__name__
+        raise CaptureError(
+            f"the optimizer is the class {name}; give {name}(model.parameters(), ...)"
+        )
     parents = [c.__name__ for c in type(optimizer).__mro__ if c in OPTIMIZERS]
     if kind is None and parents:
         raise CaptureError(
@@ -55,7 +60,8 @@ def _group(
         if id(p) not in names:
             raise CaptureError(
                 f"parameter group {index} of the optimizer holds a {tuple(p.shape)} tensor "
-                "that is no parameter of the model; build the optimizer from model.parameters()"
+                "that is no parameter of the model; build the optimizer from model.parameters(), "
+                "and put what a loss learns into the model"
             )
         if p.requires_grad:
             trained.append(names[id(p)])

@@ -120,7 +120,11 @@ def _check_batch(example: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
         raise CaptureError("the example is a batch (x, y): the model's inputs, then the target")
     for i, t in enumerate(example):
         if not isinstance(t, torch.Tensor):
-            raise CaptureError(f"element {i} of the example is a {type(t).__name__}, not a tensor")
+            kind = type(t).__name__
+            raise CaptureError(
+                f"element {i} of the example is a {kind}, not a tensor; several inputs stand side "
+                "by side, (x1, x2, y)"
+            )
         _check_tensor(f"element {i} of the example", t)
         if t.is_inference():
             raise InputError(f"element {i} of the example was made in inference mode; clone it")

@@ -95,7 +95,8 @@ class _GraphReader:
             what = "a tensor made in the forward" if node.op == "get_attr" else str(node.target)
             raise UnsupportedOpError(
                 f"{what}{_where(layer, source)} is not supported; register tensors that are "
-                "constants as buffers of the model"
+                "constants as buffers of the model, and write into a part of a tensor, h[...] = v, "
+                "as torch.where with a mask"
             )
         value = node.meta["val"]
         if isinstance(value, torch.Tensor):

@@ -99,7 +99,8 @@ class Builder:
         if tensor in self.unread:
             raise refuse(
                 self.unread[tensor],
-                "has a second result that the model reads; only the first has a counterpart",
+                "has a second result that is needed; only the first has a counterpart (of max and "
+                "min take amax and amin)",
             )
         return self.values[tensor]
 

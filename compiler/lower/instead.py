@@ -13,8 +13,15 @@ PAGE = "docs/ops.md"
 CLOSE = 0.75
 OUTSIDE = "compute it outside of the step and give it as an input, or keep a constant as a buffer"
 
+FORM = "it is there in its plain form, without the options of this call"
+
 # Functions by regular expressions of their names; the first that fits counts.
 INSTEAD: tuple[tuple[str, str], ...] = (
+    (
+        r"max|min",
+        "max(dim) and min(dim) find positions, which a step lacks; amax and amin give the numbers",
+    ),
+    (r"embedding_renorm\w*", "nn.Embedding is there without max_norm"),
     (
         r"a?r?g?sort|msort|topk|kthvalue|(nan)?median|mode|argmax|argmin|searchsorted|bucketize"
         r"|(nan)?quantile|unique\w*|hist\w*|bincount",
@@ -111,6 +118,7 @@ def instead(names: Collection[str], known: Collection[str]) -> str:
         if any(re.fullmatch(pattern, name) for name in names):
             return advice
     for name in names:
-        if near := difflib.get_close_matches(name, known, n=1, cutoff=CLOSE):
+        near = difflib.get_close_matches(name, {*known} - {*names}, n=1, cutoff=CLOSE)
+        if near and not {*names} & {*known}:
             return f"the closest that there is, is {near[0]}"
-    return OUTSIDE
+    return FORM if {*names} & {*known} else OUTSIDE

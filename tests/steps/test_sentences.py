@@ -49,10 +49,8 @@ MLP: Callable[..., Tensor] = lambda m, x: m.b(torch.relu(m.a(x)))  # noqa: E731
 
 def made(model: nn.Module | None = None, example: Any = (X, Y), **given: Any) -> Any:
     model = model or Net(MLP)
-    options = {
-        "loss": cross_entropy,
-        "optimizer": torch.optim.SGD(model.parameters(), 0.1),
-    } | options
+    sgd = torch.optim.SGD(model.parameters(), 0.1)
+    options: dict[str, Any] = {"loss": cross_entropy, "optimizer": sgd, **given}
     return quatrain.compile(
         model=model, example=example, recipe="fp32", target="reference", **options
     )

@@ -188,7 +188,7 @@ def test_predict_takes_any_number_of_samples(target: str) -> None:
     assert whole.shape == (9, CLASSES)
     assert torch.equal(step.predict(x[:1]), whole[:1])
     assert torch.equal(step.predict(x[5:]), whole[5:])
-    with pytest.raises(InputError, match=r"samples of shape \[3, 9, 9\], not \[9, 3, 8, 9\]"):
+    with pytest.raises(InputError, match=r"N samples, \[N, 3, 9, 9\], not \[9, 3, 8, 9\]"):
         step.predict(x[:, :, 1:])
 
 

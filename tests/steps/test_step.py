@@ -141,7 +141,7 @@ WRONG: dict[str, Callable[[Tensor, Tensor], tuple[Any, ...]]] = {
     "x is torch.float64; the step was compiled for torch.float32": lambda x, y: (x.double(), y),
     "the step takes 2 tensors (x, y), not 1": lambda x, y: (x,),
     "y holds the label 5; labels are 0 .. 4": lambda x, y: (x, y.clone().fill_(5)),
-    "x holds NaN or infinity, which would destroy the weights; drop it": lambda x, y: (
+    "x holds NaN or infinity, which spoils what is computed from it; drop it": lambda x, y: (
         x / x.new_zeros(()),
         y,
     ),

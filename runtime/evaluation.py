@@ -7,6 +7,7 @@ transposed matrix, a weight) belong to all samples together, and take a program 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cached_property
 
 import numpy as np
@@ -50,17 +51,17 @@ class Predictor:
             return self._main.run_once(tensors, state)
         samples = _check_samples(given, wanted)
         count, size = len(samples[0]), self._main.size
-        if count == size or self._by_rows:
+        if self._by_rows:
             return self._main.run(samples, state)
         if self._capture is None or count == 0:
             raise InputError(
-                "samples of the model meet each other, or an output has no row for each, so "
-                f"predict takes {size} samples, not {count}; a step compiled from its model takes "
-                "other numbers above 0"
+                "samples of the model meet each other, or an output has no row for each, or one "
+                f"sample does not tell, so predict takes {size} samples, not {count}; a step "
+                "compiled from its model takes other numbers above 0"
             )
         if count not in self._own:
             self._own[count] = self._evaluation(self._capture(samples))
-        return self._own[count].run(samples, state)
+        return self._own[count].run_once(samples, state)
 
     def _evaluation(self, captured: Program) -> Evaluation:
         return Evaluation(self._source, captured, self._options, self._layout, self._pool)
@@ -70,20 +71,17 @@ class Predictor:
         """Whether each output has a row a sample, of that sample alone.
 
         That is seen on one sample more, if there is a model; one that is another by now tells
-        nothing. Of a single sample the shapes must do.
+        nothing, and a single sample tells nothing of others.
         """
         program, size = self._source.evaluation, self._main.size
-        rows = all(v.type.shape[:1] == (size,) for v in (*program.inputs, *program.outputs))
-        if not rows or self._capture is None:
-            return rows and (size == 1 or samples_apart(program, size))
-        more = [
-            torch.zeros((size + 1, *v.type.shape[1:]), dtype=DTYPES[v.type.format.name])
-            for v in program.inputs
-        ]
-        try:
-            return samples_apart(self._capture(more), size + 1)
-        except CaptureError:
-            return size == 1 or samples_apart(program, size)
+        if self._capture is not None and all(v.type.shape for v in program.inputs):
+            more = [
+                torch.zeros((size + 1, *v.type.shape[1:]), dtype=DTYPES[v.type.format.name])
+                for v in program.inputs
+            ]
+            with suppress(CaptureError):
+                return samples_apart(self._capture(more), size + 1)
+        return samples_apart(program, size)
 
 
 class Evaluation:
@@ -107,14 +105,12 @@ class Evaluation:
         return self.program.inputs[0].type.shape[0]
 
     def run(self, samples: Sequence[torch.Tensor], state: np.ndarray) -> list[torch.Tensor]:
-        """Outputs for all samples: of another number than ``size``, one row each."""
+        """Outputs for all samples, one row each."""
         count = len(samples[0])
         if count == 0:
             return [torch.zeros((0, *v.type.shape[1:])) for v in self.program.outputs]
         starts = range(0, count, self.size)
         slices = [self.run_once([_rows(x, i, self.size) for x in samples], state) for i in starts]
-        if count == self.size:
-            return slices[0]
         return [torch.cat(parts)[:count] for parts in zip(*slices, strict=True)]
 
     def run_once(self, batch: Sequence[torch.Tensor], state: np.ndarray) -> list[torch.Tensor]:

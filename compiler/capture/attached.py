@@ -27,9 +27,9 @@ TENSOR_HOOKS = {
     "_post_accumulate_grad_hooks": "a hook (register_post_accumulate_grad_hook)",
 }
 STEP_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
+GLOBAL_HOOKS = ("_global_optimizer_pre_hooks", "_global_optimizer_post_hooks")
 METHODS = ("step", "zero_grad")
 PLAIN_TENSORS = (torch.Tensor, nn.Parameter, nn.Buffer)
-GLOBAL_HOOKS = ("_global_optimizer_pre_hooks", "_global_optimizer_post_hooks")
 
 
 def check_model(model: object) -> None:
@@ -119,7 +119,7 @@ def without_saved_tensor_hooks(scope: Scope) -> Iterator[None]:
         own = type(self) is hooks or not type(self).__module__.startswith("torch.")
         if own and threading.get_ident() == scope.thread:
             raise CaptureError(
-                f"{scope.place()} sets hooks on the tensors that autograd saves, which a compiled "
+                f"{scope.here()} sets hooks on the tensors that autograd saves, which a compiled "
                 "step does not run; formats of what is kept are the recipe's"
             )
         enter(self)

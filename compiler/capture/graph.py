@@ -141,12 +141,10 @@ def trace_training(
     with mode(model, loss, training=True), recording():
         joint = _trace(model, loss, batch, trained)
     if not joint.gradients:
-        numbers = (
-            ""
-            if any(t.dtype.is_floating_point for t in batch[:-1])
-            else ("; the inputs are integers, which nothing is trained with: give float32")
-        )
-        raise CaptureError(f"the loss depends on no parameter that the optimizer trains{numbers}")
+        why = "the loss depends on no parameter that the optimizer trains"
+        if not any(t.dtype.is_floating_point for t in batch[:-1]):
+            why += "; the inputs are integers, which nothing is trained with: give float32"
+        raise CaptureError(why)
     return joint
 
 

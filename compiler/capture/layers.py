@@ -180,7 +180,7 @@ def _keep_layer(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.layer = inputs[-1]
 
 
-def _backward_of_backward(ctx: Any, g: Tensor) -> NoReturn:
+def _refuse_twice(ctx: Any, g: Tensor) -> NoReturn:
     raise CaptureError(
         f"layer {ctx.layer!r} is differentiated twice, as a penalty on gradients does; a compiled "
         "step has first gradients only: detach() the gradient, or leave the penalty out"
@@ -192,8 +192,7 @@ for _name, _kernel in KERNELS.items():
     library.impl(_name, _kernel, "CompositeExplicitAutograd")
     register_fake(f"qtr::{_name}", SHAPES[_name], lib=library)
 for _name in BACKWARD:
-    _formula = _backward_of_backward
-    register_autograd(f"qtr::{_name}", _formula, setup_context=_keep_layer, lib=library)
+    register_autograd(f"qtr::{_name}", _refuse_twice, setup_context=_keep_layer, lib=library)
 register_autograd("qtr::conv", _backward_of_conv, setup_context=_save, lib=library)
 register_autograd("qtr::linear", _backward_of_linear, setup_context=_save, lib=library)
 register_autograd("qtr::conv_t", _backward_of_conv_t, setup_context=_save, lib=library)

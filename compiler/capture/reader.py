@@ -10,7 +10,7 @@ import torch
 from torch.fx import Node
 
 from ..errors import UnsupportedOpError
-from ..lower.joint import ROOT, Arg, Call, Joint, JointTensor, module_of
+from ..lower.joint import ROOT, Arg, Call, Joint, JointTensor, module_of, place
 from . import adapter
 
 
@@ -94,7 +94,7 @@ class _GraphReader:
         if not adapter.is_op(node):
             what = "a tensor made in the forward" if node.op == "get_attr" else str(node.target)
             raise UnsupportedOpError(
-                f"{what}{_where(layer, source)} is not supported; register tensors that are "
+                f"{what} in {place(layer, source)} is not supported; register tensors that are "
                 "constants as buffers of the model, and write into a part of a tensor, h[...] = v, "
                 "as torch.where with a mask"
             )
@@ -121,10 +121,6 @@ class _GraphReader:
         if isinstance(a, (list, tuple)):
             return tuple(map(self.argument, a))
         return a if a is None or isinstance(a, (bool, int, float, str)) else str(a)
-
-
-def _where(layer: str, source: str) -> str:
-    return f" in layer {layer!r}" + (f" at {source}" if source else "")
 
 
 def _tensor(value: torch.Tensor) -> JointTensor:

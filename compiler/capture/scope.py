@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from ..errors import CaptureError
-from ..lower.joint import ROOT
+from ..lower.joint import ROOT, place
 from .adapter import CallMark, marked
 from .weights import Weights
 
@@ -97,10 +97,10 @@ class Scope(TorchFunctionMode):
         """The layer and the function of torch that run."""
         return self.stack[-1][0], self.function
 
-    def place(self) -> str:
+    def here(self) -> str:
         """The layer that runs, and the line of the user that calls what asks."""
         layer, definition = self.stack[-1]
-        return _at(layer, _user_line(3) or definition)
+        return place(layer, _user_line(3) or definition)
 
     def layer(self, kind: str = "layer") -> str:
         """Name for the next op of a kind: the module's path, ``#2`` for the second, and so on."""
@@ -119,7 +119,7 @@ class Scope(TorchFunctionMode):
         source = _user_line(2) or definition
         if torch.is_autocast_enabled("cpu"):
             raise CaptureError(
-                f"{_at(layer, source)} runs under torch.autocast; formats are the recipe's: "
+                f"{place(layer, source)} runs under torch.autocast; formats are the recipe's: "
                 "leave autocast out, and take for example recipe='bf16'"
             )
         if func is torch.Tensor.retain_grad:
@@ -128,7 +128,7 @@ class Scope(TorchFunctionMode):
             return RemovableHandle(OrderedDict())  # no gradient comes
         if func in SWITCHES and self.weights.holds(args[0]):
             on = (*args[1:], *(kwargs or {}).values(), True)[0]
-            return _switched(args[0], on, _at(layer, source))
+            return _switched(args[0], on, place(layer, source))
         self.function = getattr(func, "__name__", "")
         mark, before = (layer, source, self.function), self.layer_calls.total()
         with marked(mark):
@@ -158,18 +158,14 @@ def _definition(module: nn.Module) -> str:
     return relative_place(code.co_filename, code.co_firstlineno) if code else ""
 
 
-def _switched(weight: torch.Tensor, on: bool, place: str) -> torch.Tensor:
+def _switched(weight: torch.Tensor, on: bool, where: str) -> torch.Tensor:
     """A weight whose ``requires_grad`` the forward sets; CaptureError where that changes it."""
     if torch.is_grad_enabled() and on != weight.requires_grad:
         raise CaptureError(
-            f"{place} changes requires_grad of a parameter, and a compiled step would keep it as "
+            f"{where} changes requires_grad of a parameter, and a compiled step would keep it as "
             "it was; set it ahead of compile, or use the parameter's detach()"
         )
     return weight
-
-
-def _at(layer: str, source: str) -> str:
-    return f"layer {layer!r}" + (f" at {source}" if source else "")
 
 
 def _user_line(depth: int) -> str:

@@ -31,12 +31,9 @@ def untouched(model: nn.Module, loss: object = None) -> Iterator[None]:
     modules = [*model.modules(), *(loss.modules() if isinstance(loss, nn.Module) else ())]
     before = {module: _held(vars(module)) for module in modules}
     around = _held({} if isinstance(loss, nn.Module) else held_by(loss))
-    generators = random.getstate(), np.random.get_state()
     try:
         yield
     finally:
-        random.setstate(generators[0])
-        np.random.set_state(generators[1])
         for module, held in before.items():
             _put_back(vars(module), held)
         _fill(around)

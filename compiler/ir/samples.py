@@ -100,7 +100,9 @@ class _Flow:
             )
         if has(op, Trait.POINTWISE) and all(v.type.shape == made.type.shape for v in op.inputs):
             return frozenset.intersection(*(k.alike for k in kinds))
-        return first & {0} if 0 in first and _named(self, op, op.inputs[0], 0) == 0 else frozenset()
+        leading = [v for v in op.inputs if _named(self, op, v, 0) == 0]
+        alike = all(isinstance(k := self.of(v), Shared) and 0 in k.alike for v in leading)
+        return frozenset({0}) if leading and alike else frozenset()
 
     def _moved(self, op: Op, made: Value) -> Flowing:
         """The kind of a result of an op with a part of the batch among its operands."""
@@ -130,7 +132,7 @@ class _Flow:
     def _others_alike(self, op: Op, made: Value, axis: int) -> bool:
         """Whether operands of the result's shape that are shared are alike along the samples."""
         return all(
-            axis in kind.alike or v.type.shape[axis] == 1
+            axis in kind.alike
             for v in op.inputs
             if isinstance(kind := self.of(v), Shared)
             and (v.type.shape == made.type.shape or op.kind == "cat")

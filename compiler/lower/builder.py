@@ -10,7 +10,7 @@ from ..errors import UnsupportedOpError
 from ..formats import F32, I32, I64, UINT8
 from ..ir import Attr, Op, Program, Region, Value, attrs, spelled, unused
 from ..types import Shape, TensorType
-from .joint import Arg, Call, JointTensor
+from .joint import Arg, Call, JointTensor, place
 
 FORMAT_OF = {"float32": F32, "int64": I64}
 # Truth values are numbers in the IR: 1 and 0.
@@ -33,7 +33,7 @@ def winners(shape: Shape, window: int) -> TensorType:
 
 def place_of(call: Call) -> str:
     """The place of a call for an error message: layer and source line."""
-    return f"layer {call.layer!r}" + (f" at {call.source}" if call.source else "")
+    return place(call.layer, call.source)
 
 
 def short(op: str) -> str:

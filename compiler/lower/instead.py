@@ -12,7 +12,6 @@ from collections.abc import Collection
 PAGE = "docs/ops.md"
 CLOSE = 0.75
 OUTSIDE = "compute it outside of the step and give it as an input, or keep a constant as a buffer"
-
 FORM = "it is there in its plain form, without the options of this call"
 
 # Functions by regular expressions of their names; the first that fits counts.

@@ -9,6 +9,11 @@ from ..types import Shape
 ROOT = "model"  # the layer of what a model calls outside of its modules
 
 
+def place(layer: str, source: str) -> str:
+    """Where something stands, in a sentence: the layer, and the line where that is known."""
+    return f"layer {layer!r}" + (f" at {source}" if source else "")
+
+
 def module_of(name: str) -> str:
     """The module that a parameter or buffer belongs to."""
     return name.rpartition(".")[0] or ROOT

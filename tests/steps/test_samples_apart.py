@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,14 @@ MEETING: dict[str, Made] = {
         lambda: Net(lambda m, x: m.b(x) * m.p[: len(x)], p=nn.Parameter(torch.randn(9, 1))),
         ROWS,
     ),
+    "by place, in a product": (
+        lambda: Net(
+            lambda m, x: m.b(x) + (m.p.expand(len(x), -1, -1) @ m.q[: len(x)])[:, 0],
+            p=nn.Parameter(torch.randn(1, 1, 8)),
+            q=nn.Parameter(torch.randn(9, 8, 4)),
+        ),
+        ROWS,
+    ),
     "time first": (lambda: Net(lambda m, x: m.b(m.t(x).mean(1)), t=encoder()), SEQUENCES),
     "turned": (lambda: Net(lambda m, x: m.b((x.reshape(8, -1).T).reshape(x.shape))), ROWS),
 }
@@ -169,6 +178,10 @@ def test_a_step_of_single_samples(name: str) -> None:
     sgd = torch.optim.SGD(model.parameters(), lr=0.1)
     step = quatrain.compile(model, cross_entropy, batch, sgd, recipe="fp32", target="reference")
     check(model.eval(), step, torch.randn(5, *shape))
+    loaded = copy.deepcopy(step)
+    check(model, loaded, torch.randn(1, *shape))
+    with pytest.raises(InputError, match="one sample does not tell"):
+        loaded.predict(torch.randn(5, *shape))
 
 
 def test_inputs_that_have_no_samples() -> None:

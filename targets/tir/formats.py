@@ -17,6 +17,7 @@ from .expr import Expr, Vectors
 MAGIC = 12582912.0
 SIGN, INFINITY = 0x80000000, 0x7F800000
 QUIET = 0x00400000  # the bit that a NaN keeps in 16 bits
+MAGNITUDE = 0x7FFFFFFF
 
 
 def f32_bits(value: float) -> int:

@@ -19,7 +19,8 @@ from ...numbers.plateau import (
     WINDOW_LENGTH,
 )
 from ..expr import Expr, Vectors, i32, load
-from .grid import Buffers, Single
+from .grid import Single
+from .loops import Buffers
 
 
 def _counter(b: Buffers, spec: Single, i: int) -> Expr:

@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from math import inf
 
 from tvm import tirx as tir
 
-from ...plan.layout import Layout
 from ..expr import Expr, Vectors, i32, load, ramp
-from ..formats import from_memory
 from ..pointwise.space import memory_strides
-from .grid import Buffers, Single, Spot, index_of, natural, over, rounded
-from .shape import unravel
-
-COLUMNS = 64  # columns of a table that one thread owns
-
-
-@contextmanager
-def _table(b: Buffers, dtype: str, numbers: Sequence[float]) -> Iterator[Expr]:
-    """Scratch that holds constants."""
-    with b.code.workspace(dtype, max(1, len(numbers))) as buffer:
-        for i, number in enumerate(numbers):
-            b.code.store(buffer, i32(i), tir.const(number, dtype))
-        yield buffer
+from .grid import Single, Spot, natural
+from .loops import Buffers
 
 
 def resample(b: Buffers, spec: Single) -> None:
@@ -37,27 +22,27 @@ def resample(b: Buffers, spec: Single) -> None:
     order = [d for d in dims if d != dim]
     order = [*order[:-1], dim, *order[-1:]]
     with (
-        _table(b, "int32", op.ints_attr("starts")) as starts,
-        _table(b, "int32", op.ints_attr("index")) as index,
-        _table(b, "float32", op.floats_attr("weights")) as weights,
+        b.loops.table("int32", op.ints_attr("starts")) as starts,
+        b.loops.table("int32", op.ints_attr("index")) as index,
+        b.loops.table("float32", op.floats_attr("weights")) as weights,
     ):
 
         def body(s: Spot) -> None:
             i = s.at[dim]
-            begin = b.code.let(load(starts, i), "int32")
-            end = b.code.let(load(starts, i + i32(1)), "int32")
+            begin = b.code.let(starts(i), "int32")
+            end = b.code.let(starts(i + i32(1)), "int32")
             sum_ = b.code.local("float32", s.v.lanes)
             everything = ramp(0, s.v.lanes)
             b.code.store(sum_, everything, s.v.splat(0.0))
             with b.code.loop(end - begin) as k:
-                place = b.code.let(load(index, begin + k), "int32")
+                place = b.code.let(index(begin + k), "int32")
                 number = Spot(s.v, {**s.at, dim: place}, s.side).number(b.inputs[0], x, strides)
-                term = s.v.mul(s.v.splat(v.f(load(weights, begin + k))), number)
+                term = s.v.mul(s.v.splat(v.f(weights(begin + k))), number)
                 b.code.store(sum_, everything, s.v.add(s.v.f(load(sum_, everything)), term))
             s.put(b.outputs[0], y, s.v.f(load(sum_, everything)), own)
 
         lanes = 1 if order[-1] == dim else spec.lanes
-        over(b.code, shape, order, lanes, body)
+        b.loops.over(shape, order, lanes, body)
 
 
 def embedding(b: Buffers, spec: Single) -> None:
@@ -72,7 +57,7 @@ def embedding(b: Buffers, spec: Single) -> None:
         place = Spot(s.v, {0: row, 1: s.at[rank - 1]}, 1)
         s.put(b.outputs[0], y, place.number(b.inputs[0], w, table), own)
 
-    over(b.code, y.type.shape, tuple(range(rank)), spec.lanes, body)
+    b.loops.over(y.type.shape, tuple(range(rank)), spec.lanes, body)
 
 
 def _outer(s: Spot, strides: dict[int, int]) -> Expr:
@@ -83,46 +68,16 @@ def _outer(s: Spot, strides: dict[int, int]) -> Expr:
     return offset
 
 
-def embedding_grad(b: Buffers, spec: Single) -> None:
-    """Each thread owns columns of the table and adds all rows of g there, one after the other."""
-    g, index = spec.inputs
-    (dw,) = spec.outputs
-    code, (rows, columns) = b.code, dw.type.shape
-    padding, count = spec.op.int_attr("padding_index"), index.type.elements
-    pieces = -(-columns // COLUMNS)
-    v = Vectors(code, 1, "float64")
-    with (
-        code.blocks(pieces) as piece,
-        code.workspace("float64", rows * COLUMNS) as sums,
-    ):
-        first = piece * i32(COLUMNS)
-        width = tir.min(i32(COLUMNS), i32(columns) - first)
-        with code.loop(rows * COLUMNS) as i:
-            code.store(sums, i, v.splat(0.0))
-        with code.loop(count) as i:
-            row = code.let(tir.Cast("int32", load(b.inputs[1], _at(index, i))), "int32")
-            with code.when(tir.NE(row, i32(padding))), code.loop(width) as j:
-                raw = load(b.inputs[0], _at(g, i * i32(columns) + first + j))
-                number = from_memory(Vectors(code, 1), raw, g.type.format)
-                to = row * i32(COLUMNS) + j
-                code.store(sums, to, load(sums, to) + v.cast(number, "float64"))
-        with code.loop(rows) as row, code.loop(width) as j:
-            x = Vectors(code, 1).f(v.cast(load(sums, row * i32(COLUMNS) + j), "float32"))
-            stored = rounded(Vectors(code, 1), x, dw.type.format)
-            code.store(b.outputs[0], row * i32(columns) + first + j, stored)
-
-
-def _at(layout: Layout, i: Expr) -> Expr:
-    """Where the ``i``-th element in logical order lies."""
-    return index_of(unravel(i, layout.type.shape), memory_strides(layout))
-
-
 def iota(b: Buffers, spec: Single) -> None:
     """start, start + step, ..."""
     (y,), op = spec.outputs, spec.op
     start, step = (tir.const(op.int_attr(k), y.dtype) for k in ("start", "step"))
-    with b.code.loop(y.type.elements) as i:
+
+    def body(s: Spot) -> None:
+        i = s.at[0]
         b.code.store(b.outputs[0], i, start + tir.Cast(y.dtype, i) * step)
+
+    b.loops.over((y.type.elements,), (0,), 1, body)
 
 
 def triangle(b: Buffers, spec: Single) -> None:
@@ -136,15 +91,16 @@ def triangle(b: Buffers, spec: Single) -> None:
         one = s.v.where(inside, s.v.splat(1.0), s.v.splat(0.0))
         s.put(b.outputs[0], y, s.v.f(one), strides)
 
-    over(b.code, shape, tuple(range(rank)), 1, body)
+    b.loops.over(shape, tuple(range(rank)), 1, body)
 
 
 def hard_choice(b: Buffers, spec: Single) -> None:
     """1 at the first of the largest numbers of a row; at the first of all where none is larger."""
     (x,), (y,) = spec.inputs, spec.outputs
     (rows, choices), v = x.type.shape, Vectors(b.code, 1)
-    best, place = b.code.local("float32", 1), b.code.local("int32", 1)
-    with b.code.loop(rows) as n:
+
+    def one(s: Spot) -> None:
+        n, best, place = s.at[0], b.code.local("float32", 1), b.code.local("int32", 1)
         b.code.store(best, i32(0), v.splat(-inf))
         b.code.store(place, i32(0), i32(0))
         with b.code.loop(choices) as k:
@@ -156,6 +112,8 @@ def hard_choice(b: Buffers, spec: Single) -> None:
             hit = load(place, i32(0)).equal(k)
             made = v.f(v.where(hit, v.splat(1.0), v.splat(0.0)))
             Spot(v, {0: n, 1: k}, -1).put(b.outputs[0], y, made)
+
+    b.loops.over((rows,), (0,), 1, one)
 
 
 def table(b: Buffers, spec: Single) -> None:
@@ -178,13 +136,12 @@ def one_hot(b: Buffers, spec: Single) -> None:
         hit = tir.all(label.equal(tir.Cast(target.dtype, s.at[1])), tir.NE(label, ignored))
         s.put(b.outputs[0], y, s.v.f(s.v.where(hit, s.v.splat(1.0), s.v.splat(0.0))), strides)
 
-    over(b.code, shape, dims, 1, body)
+    b.loops.over(shape, dims, 1, body)
 
 
 GATHER = {
     "resample": resample,
     "embedding": embedding,
-    "embedding_grad": embedding_grad,
     "iota": iota,
     "triangle": triangle,
     "one_hot": one_hot,

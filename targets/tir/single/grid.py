@@ -1,34 +1,18 @@
-"""Loops of kernels that are no fused group: over a box of elements, as vectors along one side."""
+"""Places of elements in kernels that are no fused group: in a box, as vectors along one side."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
 
 from tvm import tirx as tir
 
 from ....compiler.formats import Format
 from ...plan.layout import Layout
-from ..expr import Code, Expr, Index, Vectors, i32, load, ramp, typed
+from ..expr import Expr, Vectors, i32, load, ramp, typed
 from ..formats import from_memory, round_carrier, to_memory
 from ..pointwise.space import memory_dims, memory_strides
 from .spec import Single as Single  # exported
-
-BLOCK = 16384  # elements that make a block worth a thread's while
-MOST_BLOCKS = 64
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Buffers:
-    """The buffers of a single kernel: data of operands and results, and their scales."""
-
-    code: Code
-    inputs: Sequence[Expr]
-    outputs: Sequence[Expr]
-    input_scales: Mapping[int, Expr]
-    output_scales: Mapping[int, Expr]
 
 
 def index_of(at: Mapping[int, Expr], strides: Mapping[int, int], start: int = 0) -> Expr:
@@ -94,56 +78,6 @@ def lanes_for(size: int, lanes: int) -> int:
     while lanes > max(size, 1):
         lanes //= 2
     return best if best * 2 >= lanes else lanes
-
-
-def over(
-    code: Code,
-    shape: Sequence[int],
-    dims: Sequence[int],
-    lanes: int,
-    body: Callable[[Spot], None],
-) -> None:
-    """Run ``body`` over a box in the order of ``dims``, in fixed blocks of rows in parallel.
-
-    Vectors lie along the last of ``dims``; what remains of a row is done element by element.
-    """
-    side = dims[-1] if dims else -1
-    length = shape[side] if dims else 1
-    rows = prod(shape[d] for d in dims[:-1])
-    lanes = lanes_for(length, lanes)
-    vectors, singles = divmod(length, lanes)
-
-    def some(at: dict[int, Expr], first: Index, count: Index, width: int) -> None:
-        with code.loop(count) as j:
-            place = {**at, side: first + j * i32(width)} if dims else at
-            body(Spot(Vectors(code, width), place, side))
-
-    if rows == 1 and length > BLOCK:
-        at = row_place(i32(0), shape, dims)
-        with _blocks(code, vectors, lanes) as (first, count):
-            some(at, first * i32(lanes), count, lanes)
-        some(at, length - singles, singles, 1)
-        return
-    with _blocks(code, rows, length) as (first, count), code.loop(count) as r:
-        at = row_place(first + r, shape, dims)
-        for n, width, start in ((vectors, lanes, 0), (singles, 1, length - singles)):
-            if n:
-                some(at, i32(start), n, width)
-
-
-@contextmanager
-def _blocks(code: Code, rows: int, length: int) -> Iterator[tuple[Expr, Expr]]:
-    """First row, and rows, of each of the blocks that threads share."""
-    block_rows, blocks = row_blocks(rows, length)
-    with code.blocks(blocks) as block:
-        first = block * i32(block_rows)
-        yield first, tir.min(i32(block_rows), i32(rows) - first)
-
-
-def row_blocks(rows: int, length: int) -> tuple[int, int]:
-    """Rows a block, and blocks, of the shape alone."""
-    block_rows = max(-(-BLOCK // max(length, 1)), -(-rows // MOST_BLOCKS), 1)
-    return block_rows, max(1, -(-rows // block_rows))
 
 
 def row_place(r: Expr, shape: Sequence[int], dims: Sequence[int]) -> dict[int, Expr]:

@@ -12,12 +12,13 @@ from math import inf, prod
 from tvm import tirx as tir
 
 from ...plan.layout import Layout
-from ..expr import Code, Expr, Vectors, i32, load
+from ..expr import Expr, Vectors, i32, load
 from ..math import exp, log
 from ..pointwise.space import memory_dims, memory_strides
-from .grid import Buffers, Single, Spot, over, rounded, row_blocks
+from .grid import Single, Spot, rounded
+from .loops import Buffers, Join, Loops
 from .sums import store_wide
-from .total import Join, across, add, line, wide
+from .total import add, wide
 
 LANES = 8  # of f64: one register, or two
 
@@ -26,7 +27,7 @@ LANES = 8  # of f64: one register, or two
 class Row:
     """One row of a tensor: an image where there are no pixels."""
 
-    code: Code
+    loops: Loops
     number: Expr
     pixels: int
 
@@ -54,9 +55,8 @@ class Row:
         self, layout: Layout, term: Callable[[Spot], Expr], join: Join, start: float = 0.0
     ) -> Expr:
         """Join a term of all classes."""
-        count = i32(layout.type.shape[1])
-        (pair,) = line(self.code, i32(0), count, LANES, lambda s: [term(s)], [join], start)
-        return across(self.code, pair, LANES, join)
+        (made,) = self.loops.line(layout.type.shape[1], LANES, lambda s: [term(s)], [join], start)
+        return made
 
     def each(self, layout: Layout, body: Callable[[Spot], None]) -> None:
         """Run ``body`` over all classes."""
@@ -65,19 +65,14 @@ class Row:
             body(s)
             return []
 
-        line(self.code, i32(0), i32(layout.type.shape[1]), LANES, nothing, [])
+        self.loops.line(layout.type.shape[1], LANES, nothing, [])
 
 
-def over_rows(code: Code, layout: Layout, body: Callable[[Row], None]) -> None:
-    """Run ``body`` for each row, in fixed blocks in parallel."""
+def over_rows(loops: Loops, layout: Layout, body: Callable[[Row], None]) -> None:
+    """Run ``body`` for each row."""
     shape = layout.type.shape
     pixels = prod(shape[2:])
-    rows = shape[0] * pixels
-    block_rows, blocks = row_blocks(rows, shape[1])
-    with code.blocks(blocks) as block:
-        first = block * i32(block_rows)
-        with code.loop(tir.min(i32(block_rows), i32(rows) - first)) as r:
-            body(Row(code, first + r, pixels))
+    loops.rows(shape[0] * pixels, shape[1], lambda r: body(Row(loops, r, pixels)))
 
 
 def log_softmax(b: Buffers, spec: Single) -> None:
@@ -98,7 +93,7 @@ def log_softmax(b: Buffers, spec: Single) -> None:
 
         row.each(x, store)
 
-    over_rows(b.code, x, one)
+    over_rows(b.loops, x, one)
 
 
 def log_softmax_grad(b: Buffers, spec: Single) -> None:
@@ -115,7 +110,7 @@ def log_softmax_grad(b: Buffers, spec: Single) -> None:
 
         row.each(dx, store)
 
-    over_rows(b.code, dx, one)
+    over_rows(b.loops, dx, one)
 
 
 def _label(b: Buffers, spec: Single, operand: int, layout: Layout, row: Expr) -> tuple[Expr, Expr]:
@@ -135,23 +130,25 @@ def nll_loss(b: Buffers, spec: Single) -> None:
     """Minus the mean or sum of y at the labels; the number of labels that count."""
     y = spec.inputs[0]
     v = Vectors(b.code, 1, "float64")
-    sums = [b.code.local("float64", 1) for _ in range(2)]
-    for buffer in sums:
-        b.code.store(buffer, i32(0), v.splat(0.0))
     pixels = prod(y.type.shape[2:])
-    with b.code.loop(y.type.shape[0] * pixels) as r:
+
+    def terms(s: Spot) -> list[Expr]:
+        r = s.at[0]
         label, counts = _label(b, spec, 1, y, _label_place(spec.inputs[1], r))
-        with b.code.when(counts):
-            one = Spot(Vectors(b.code, 1), {0: label}, 0)
-            x = Row(b.code, r, pixels).read(one, b.inputs[0], y)
-            for buffer, term in zip(sums, (x, v.splat(1.0)), strict=True):
-                b.code.store(buffer, i32(0), load(buffer, i32(0)) + term)
-    sum_, count = (v.f(load(buffer, i32(0))) for buffer in sums)
-    loss = v.f(v.splat(-1.0) * sum_)
-    if spec.op.word_attr("reduction") == "mean":
-        loss = v.div(loss, count)
-    for buffer, x in zip(b.outputs, (loss, count), strict=True):
-        b.code.store(buffer, i32(0), v.cast(x, "float32"))
+        x = Row(b.loops, r, pixels).read(Spot(s.v, {0: label}, 0), b.inputs[0], y)
+        return [v.f(v.where(counts, term, v.splat(0.0))) for term in (x, v.splat(1.0))]
+
+    count = y.type.shape[0] * pixels
+
+    def one(_: Expr) -> None:
+        sum_, labels = b.loops.line(count, 1, terms, [add, add])
+        loss = v.f(v.splat(-1.0) * sum_)
+        if spec.op.word_attr("reduction") == "mean":
+            loss = v.div(loss, labels)
+        for buffer, x in zip(b.outputs, (loss, labels), strict=True):
+            b.code.store(buffer, i32(0), v.cast(x, "float32"))
+
+    b.loops.rows(1, count, one)
 
 
 def _label_place(labels: Layout, row: Expr) -> Expr:
@@ -185,7 +182,7 @@ def nll_loss_grad(b: Buffers, spec: Single) -> None:
             spot, strides = row.spot(Spot(Vectors(b.code, 1), {0: label}, 0), dy)
             b.code.store(b.outputs[0], spot.index(strides), minus)
 
-    over_rows(b.code, dy, one)
+    over_rows(b.loops, dy, one)
 
 
 def mse_loss_grad(b: Buffers, spec: Single) -> None:
@@ -203,7 +200,7 @@ def mse_loss_grad(b: Buffers, spec: Single) -> None:
         at = s.index(memory_strides(dx))
         v.code.store(b.outputs[0], at, rounded(v, made, dx.type.format))
 
-    over(b.code, dx.type.shape, memory_dims(dx), spec.lanes, body)
+    b.loops.over(dx.type.shape, memory_dims(dx), spec.lanes, body)
 
 
 LOSS = {

@@ -13,7 +13,8 @@ from ..expr import Expr, Vectors, load, ramp, typed
 from ..formats import is_nan
 from ..pointwise.space import memory_strides
 from ..window import Windows
-from .grid import Buffers, Single, Spot, over
+from .grid import Single, Spot
+from .loops import Buffers
 
 PIXELS = (0, 2, 3, 1)
 
@@ -89,7 +90,7 @@ def max_pool2d(b: Buffers, spec: Single) -> None:
             best.see(inside.number(b.inputs[0], x), tap)
         best.store(s, b, spec)
 
-    over(b.code, y.type.shape, PIXELS, spec.lanes, body)
+    b.loops.over(y.type.shape, PIXELS, spec.lanes, body)
 
 
 def max_pool2d_grad(b: Buffers, spec: Single) -> None:
@@ -107,7 +108,7 @@ def max_pool2d_grad(b: Buffers, spec: Single) -> None:
             sum_.add(s.v.f(won))
         s.put(b.outputs[0], dx, sum_.value())
 
-    over(b.code, dx.type.shape, PIXELS, spec.lanes, body)
+    b.loops.over(dx.type.shape, PIXELS, spec.lanes, body)
 
 
 def avg_pool2d(b: Buffers, spec: Single) -> None:
@@ -122,7 +123,7 @@ def avg_pool2d(b: Buffers, spec: Single) -> None:
         divisor = windows.divisor(spec.op, s.at[2], s.at[3])
         s.put(b.outputs[0], y, s.v.div(sum_.value(), s.v.splat(divisor)))
 
-    over(b.code, y.type.shape, PIXELS, spec.lanes, body)
+    b.loops.over(y.type.shape, PIXELS, spec.lanes, body)
 
 
 def avg_pool2d_grad(b: Buffers, spec: Single) -> None:
@@ -137,7 +138,7 @@ def avg_pool2d_grad(b: Buffers, spec: Single) -> None:
             sum_.add(s.v.div(number, s.v.splat(windows.divisor(spec.op, i, j))))
         s.put(b.outputs[0], dx, sum_.value())
 
-    over(b.code, dx.type.shape, PIXELS, spec.lanes, body)
+    b.loops.over(dx.type.shape, PIXELS, spec.lanes, body)
 
 
 POOL = {

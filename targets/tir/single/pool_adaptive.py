@@ -9,7 +9,8 @@ from tvm import tirx as tir
 
 from ..expr import Code, Expr, i32, load, ramp
 from ..pointwise.space import memory_strides
-from .grid import Buffers, Single, Spot, over
+from .grid import Single, Spot
+from .loops import Buffers
 from .pool import PIXELS, Best, Sum
 from .sums import store_wide
 from .total import wide
@@ -59,7 +60,7 @@ def adaptive_avg_pool2d(b: Buffers, spec: Single) -> None:
         result = v.div(v.f(load(sum_, everything)), count)
         store_wide(s.v, b.outputs[0], s.index(memory_strides(y)), y, result)
 
-    over(b.code, y.type.shape, PIXELS, spec.lanes, body)
+    b.loops.over(y.type.shape, PIXELS, spec.lanes, body)
 
 
 def adaptive_avg_pool2d_grad(b: Buffers, spec: Single) -> None:
@@ -75,7 +76,7 @@ def adaptive_avg_pool2d_grad(b: Buffers, spec: Single) -> None:
             sum_.add(s.v.div(at.number(b.inputs[0], g), size))
         s.put(b.outputs[0], dx, sum_.value())
 
-    over(b.code, dx.type.shape, PIXELS, spec.lanes, body)
+    b.loops.over(dx.type.shape, PIXELS, spec.lanes, body)
 
 
 def adaptive_max_pool2d(b: Buffers, spec: Single) -> None:
@@ -89,7 +90,7 @@ def adaptive_max_pool2d(b: Buffers, spec: Single) -> None:
             best.see(number, h * i32(x.type.shape[3]) + w)
         best.store(s, b, spec)
 
-    over(b.code, y.type.shape, PIXELS, spec.lanes, body)
+    b.loops.over(y.type.shape, PIXELS, spec.lanes, body)
 
 
 def adaptive_max_pool2d_grad(b: Buffers, spec: Single) -> None:
@@ -106,7 +107,7 @@ def adaptive_max_pool2d_grad(b: Buffers, spec: Single) -> None:
             sum_.add(s.v.f(s.v.where(winner == place, number, s.v.splat(0.0))))
         s.put(b.outputs[0], dx, sum_.value())
 
-    over(b.code, dx.type.shape, PIXELS, spec.lanes, body)
+    b.loops.over(dx.type.shape, PIXELS, spec.lanes, body)
 
 
 ADAPTIVE = {

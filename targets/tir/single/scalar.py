@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 from tvm import tirx as tir
 
-from ...plan.layout import Layout
-from ..expr import Code, Expr, Vectors, i32, load, ramp
-from ..formats import INFINITY, from_memory
-from .grid import Buffers, Single, Spot, over
+from ..expr import Code, Expr, Vectors, i32, load
+from ..formats import INFINITY, MAGNITUDE, from_memory
+from .grid import Single, Spot
+from .loops import Buffers
 
 LEAST_SCALE, GREATEST_SCALE = 2.0**-100, 2.0**100
-MAGNITUDE = 0x7FFFFFFF
+
 LEAST_LOSS_SCALE = 2.0**-126
 
 
@@ -28,7 +28,7 @@ def _running(b: Buffers, spec: Single, momentum: Expr, rest: Expr) -> None:
         olds = v.mul(v.splat(rest), s.number(b.inputs[0], old, {0: 1}))
         s.put(b.outputs[0], spec.outputs[0], v.add(olds, news), {0: 1})
 
-    over(b.code, (old.type.elements,), (0,), spec.lanes, body)
+    b.loops.over((old.type.elements,), (0,), spec.lanes, body)
 
 
 def running_stats(b: Buffers, spec: Single) -> None:
@@ -53,26 +53,8 @@ def increment(b: Buffers, spec: Single) -> None:
 
 def _worst(b: Buffers, spec: Single, operand: int) -> Expr:
     """The largest bit pattern of a magnitude, from ``operand`` on."""
-    code, lanes = b.code, spec.lanes
-    worst = code.local("uint32", lanes)
-    code.store(worst, ramp(0, lanes), Vectors(code, lanes).u(0))
-
-    def look(buffer: Expr, layout: Layout, first: Expr, width: int) -> None:
-        v = Vectors(code, width)
-        x = Spot(v, {0: first}, 0).number(buffer, layout, {0: 1})
-        size = v.bits(x) & v.u(MAGNITUDE)
-        place = ramp(0, width)
-        code.store(worst, place, tir.max(load(worst, place), size))
-
-    for buffer, layout in zip(b.inputs[operand:], spec.inputs[operand:], strict=True):
-        whole, rest = divmod(layout.type.elements, lanes)
-        for count, width, start in ((whole, lanes, 0), (rest, 1, whole * lanes)):
-            if count:
-                with code.loop(count) as i:
-                    look(buffer, layout, i32(start) + i * i32(width), width)
-    with code.loop(lanes) as lane:
-        code.store(worst, i32(0), tir.max(load(worst, i32(0)), load(worst, lane)))
-    return load(worst, i32(0))
+    values = zip(b.inputs[operand:], spec.inputs[operand:], strict=True)
+    return b.loops.largest(list(values), spec.lanes)
 
 
 def tally(b: Buffers, spec: Single) -> None:
@@ -163,8 +145,7 @@ def _number(b: Buffers, spec: Single, i: int, k: Expr) -> Expr:
 
 def _each(b: Buffers, spec: Single, body: Callable[[Expr], None]) -> None:
     """Over the numbers of a scalar or vector."""
-    with b.code.loop(spec.inputs[0].type.elements) as k:
-        body(k)
+    b.loops.over((spec.inputs[0].type.elements,), (0,), 1, lambda s: body(s.at[0]))
 
 
 def loss_scale_step(b: Buffers, spec: Single) -> None:

@@ -11,16 +11,17 @@ from math import prod
 from tvm import tirx as tir
 
 from ...plan.layout import Layout
-from ..expr import Code, Expr, i32, load, packed_place
+from ..expr import Expr, i32, load, packed_place
 from ..formats import round_carrier, to_memory
 from ..pointwise.space import memory_dims, memory_strides
-from .grid import Buffers, Single, Spot, index_of, over
+from .grid import Single, Spot, index_of
+from .loops import Buffers, Loops
 
 Strides = Mapping[int, int]
 
 
 def copy_box(
-    code: Code,
+    loops: Loops,
     lanes: int,
     shape: tuple[int, ...],
     source: tuple[Expr, Layout, Strides, int],
@@ -32,25 +33,25 @@ def copy_box(
     def body(s: Spot) -> None:
         if from_.type.format == to.type.format:
             raw = s.raw(a, from_.dtype, from_strides, from_start)
-            code.store(b, s.index(to_strides, to_start), raw)
+            loops.code.store(b, s.index(to_strides, to_start), raw)
         else:
             x = s.number(a, from_, from_strides, from_start)
             s.put(b, to, x, to_strides, to_start)
 
     # Sizes of 1 first, then from the largest stride to the smallest.
     dims = sorted(range(len(shape)), key=lambda d: (shape[d] > 1, -to_strides.get(d, 0)))
-    over(code, shape, dims, lanes, body)
+    loops.over(shape, dims, lanes, body)
 
 
-def fill_all(code: Code, lanes: int, buffer: Expr, layout: Layout, value: float) -> None:
+def fill_all(loops: Loops, lanes: int, buffer: Expr, layout: Layout, value: float) -> None:
     """The same number everywhere."""
 
     def body(s: Spot) -> None:
         x = s.v.f(s.v.splat(value))
         number = to_memory(s.v, round_carrier(s.v, x, layout.type.format), layout.type.format)
-        code.store(buffer, s.index({0: 1}), number)
+        loops.code.store(buffer, s.index({0: 1}), number)
 
-    over(code, (layout.type.elements,), (0,), lanes, body)
+    loops.over((layout.type.elements,), (0,), lanes, body)
 
 
 def row_strides(shape: tuple[int, ...]) -> dict[int, int]:
@@ -70,7 +71,7 @@ def permute(b: Buffers, spec: Single) -> None:
     strides, dims = memory_strides(x), spec.op.ints_attr("dims")
     source = {i: strides[d] for i, d in enumerate(dims)}
     copy_box(
-        b.code,
+        b.loops,
         spec.lanes,
         y.type.shape,
         (b.inputs[0], x, source, 0),
@@ -85,7 +86,7 @@ def cat(b: Buffers, spec: Single) -> None:
     for buffer, x in zip(b.inputs, spec.inputs, strict=True):
         source = (buffer, x, memory_strides(x), 0)
         target = (b.outputs[0], y, strides, start * strides[dim])
-        copy_box(b.code, spec.lanes, x.type.shape, source, target)
+        copy_box(b.loops, spec.lanes, x.type.shape, source, target)
         start += x.type.shape[dim]
 
 
@@ -100,32 +101,32 @@ def slice_(b: Buffers, spec: Single) -> None:
     (x,), (y,) = spec.inputs, spec.outputs
     source = (b.inputs[0], x, *_stepped(spec, x))
     target = (b.outputs[0], y, memory_strides(y), 0)
-    copy_box(b.code, spec.lanes, y.type.shape, source, target)
+    copy_box(b.loops, spec.lanes, y.type.shape, source, target)
 
 
 def slice_grad(b: Buffers, spec: Single) -> None:
     """Zeros but for the slice."""
     (g,), (dx,) = spec.inputs, spec.outputs
-    fill_all(b.code, spec.lanes, b.outputs[0], dx, 0.0)
+    fill_all(b.loops, spec.lanes, b.outputs[0], dx, 0.0)
     source = (b.inputs[0], g, memory_strides(g), 0)
     target = (b.outputs[0], dx, *_stepped(spec, dx))
-    copy_box(b.code, spec.lanes, g.type.shape, source, target)
+    copy_box(b.loops, spec.lanes, g.type.shape, source, target)
 
 
 def pad(b: Buffers, spec: Single) -> None:
     """A border of ``value`` around x."""
     (x,), (y,) = spec.inputs, spec.outputs
-    fill_all(b.code, spec.lanes, b.outputs[0], y, spec.op.float_attr("value"))
+    fill_all(b.loops, spec.lanes, b.outputs[0], y, spec.op.float_attr("value"))
     strides = memory_strides(y)
     start = sum(n * strides[d] for d, n in enumerate(spec.op.ints_attr("before")))
     source = (b.inputs[0], x, memory_strides(x), 0)
     target = (b.outputs[0], y, strides, start)
-    copy_box(b.code, spec.lanes, x.type.shape, source, target)
+    copy_box(b.loops, spec.lanes, x.type.shape, source, target)
 
 
 def constant(b: Buffers, spec: Single) -> None:
     """``value`` everywhere."""
-    fill_all(b.code, spec.lanes, b.outputs[0], spec.outputs[0], spec.op.float_attr("value"))
+    fill_all(b.loops, spec.lanes, b.outputs[0], spec.outputs[0], spec.op.float_attr("value"))
 
 
 def view(b: Buffers, spec: Single) -> None:
@@ -141,12 +142,12 @@ def view(b: Buffers, spec: Single) -> None:
     a, c = (b.inputs[0], x), (b.outputs[0], y)
     if row_major(y):
         linear = row_strides(x.type.shape)
-        copy_box(b.code, spec.lanes, x.type.shape, (*a, source, 0), (*c, linear, 0))
+        copy_box(b.loops, spec.lanes, x.type.shape, (*a, source, 0), (*c, linear, 0))
     elif row_major(x):
         linear = row_strides(y.type.shape)
-        copy_box(b.code, spec.lanes, y.type.shape, (*a, linear, 0), (*c, target, 0))
+        copy_box(b.loops, spec.lanes, y.type.shape, (*a, linear, 0), (*c, target, 0))
     else:
-        over(b.code, y.type.shape, memory_dims(y), 1, _one_by_one(b, x, y))
+        b.loops.over(y.type.shape, memory_dims(y), 1, _one_by_one(b, x, y))
 
 
 def _one_by_one(b: Buffers, x: Layout, y: Layout) -> Callable[[Spot], None]:
@@ -183,7 +184,7 @@ def _view_packed(b: Buffers, x: Layout, y: Layout) -> None:
                 code.store(byte, i32(0), load(byte, i32(0)) | shifted)
         code.store(b.outputs[0], row * i32(y.cell) + j, load(byte, i32(0)))
 
-    over(code, (y.rows, y.cell), (0, 1), 1, body)
+    b.loops.over((y.rows, y.cell), (0, 1), 1, body)
 
 
 def _logical(y: Layout, row: Expr, channel: Expr) -> Expr:

@@ -7,8 +7,9 @@ from tvm import tirx as tir
 from ...numbers.powers import LEAST
 from ..expr import Expr, Vectors, i32
 from ..powers import log2
-from .grid import Buffers, Single, Spot
-from .total import Join, add, read, total, wide
+from .grid import Single, Spot
+from .loops import Buffers, Join
+from .total import add, read, wide
 
 # log2 of the largest stored number, and what counts as a difference from the mean at all.
 TARGET, LEAST_SPREAD = 15.0, 2.0**-20
@@ -27,7 +28,7 @@ def squeeze_stats(b: Buffers, spec: Single) -> None:
         return [v.f(v.cast(each, "float64")) for each in (logs, counted, size)]
 
     joins: list[Join] = [add, add, tir.max]
-    logs, count, largest = total(b.code, [x], spec.lanes, terms, joins)
+    logs, count, largest = b.loops.total([x], spec.lanes, terms, joins)
     v = Vectors(b.code, 1, "float64")
     zero, one = v.splat(0.0), v.splat(1.0)
     empty = count.equal(zero)

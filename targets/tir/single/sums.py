@@ -11,9 +11,10 @@ from tvm import tirx as tir
 from ...plan.layout import Layout
 from ..expr import Expr, Vectors, i32, load, ramp
 from ..pointwise.space import memory_dims, memory_strides
-from .grid import Buffers, Single, Spot, over, rounded
+from .grid import Single, Spot, rounded
+from .loops import Buffers, Join
 from .scalar import instant_scale
-from .total import Join, across, add, line, read, total, wide
+from .total import add, read, wide
 
 
 def store_wide(v: Vectors, buffer: Expr, index: Expr, layout: Layout, x: Expr) -> None:
@@ -32,7 +33,7 @@ def _reduce(b: Buffers, spec: Single, mean: bool) -> None:
     def terms(s: Spot) -> list[Expr]:
         return [wide(s.v).cast(read(s, b.inputs[0], x, [x]), "float64")]
 
-    (sum_,) = total(b.code, [x], spec.lanes, terms, [add])
+    (sum_,) = b.loops.total([x], spec.lanes, terms, [add])
     v = Vectors(b.code, 1)
     store_wide(v, b.outputs[0], i32(0), y, wide(v).div(sum_, wide(v).splat(divisor)))
 
@@ -62,7 +63,7 @@ def _reduce_each(b: Buffers, spec: Single, start: float, join: Join, divisor: fl
         result = v.div(v.f(load(made, everything)), v.splat(divisor))
         store_wide(s.v, b.outputs[0], s.index(memory_strides(y)), y, result)
 
-    over(b.code, y.type.shape, memory_dims(y), 8, each)
+    b.loops.over(y.type.shape, memory_dims(y), 8, each)
 
 
 def largest(a: Expr, b: Expr) -> Expr:
@@ -102,12 +103,14 @@ def extremes(b: Buffers, spec: Single) -> None:
 
     joins: list[Join] = [largest, largest]
     if not spec.outputs[0].type.shape:
-        put(i32(0), *total(b.code, [x], spec.lanes, terms, joins, -math.inf))
+        put(i32(0), *b.loops.total([x], spec.lanes, terms, joins, -math.inf))
         return
     each = x.type.elements // places
-    with b.code.blocks(places) as k:
-        pairs = line(b.code, k * i32(each), i32(each), spec.lanes, terms, joins, -math.inf)
-        put(k, *(across(b.code, pair, spec.lanes, largest) for pair in pairs))
+
+    def one(k: Expr) -> None:
+        put(k, *b.loops.line(each, spec.lanes, terms, joins, -math.inf, k * i32(each)))
+
+    b.loops.rows(places, each, one)
 
 
 def mse_loss(b: Buffers, spec: Single) -> None:
@@ -123,7 +126,7 @@ def mse_loss(b: Buffers, spec: Single) -> None:
         difference = v.sub(x, y)
         return [v.mul(difference, difference)]
 
-    (squares,) = total(b.code, both, spec.lanes, terms, [add])
+    (squares,) = b.loops.total(both, spec.lanes, terms, [add])
     v, is_mean = Vectors(b.code, 1), spec.op.word_attr("reduction") == "mean"
     count = float(both[0].type.elements) if is_mean else 1.0
     loss = wide(v).div(squares, wide(v).splat(count))
@@ -147,17 +150,17 @@ def sawb_clip(b: Buffers, spec: Single) -> None:
         return _sizes(s, b.inputs[0], w)
 
     if not clip.type.shape:
-        sums = total(b.code, [w], spec.lanes, terms, SIZES)
+        sums = b.loops.total([w], spec.lanes, terms, SIZES)
         _store_clip(b, spec, i32(0), sums, w.type.elements)
         return
     channels = w.type.shape[0]
     each = w.type.elements // channels
-    with b.code.blocks(channels) as k:
-        pairs = line(b.code, k * i32(each), i32(each), spec.lanes, terms, SIZES)
-        sums = [
-            across(b.code, pair, spec.lanes, join) for pair, join in zip(pairs, SIZES, strict=True)
-        ]
+
+    def one(k: Expr) -> None:
+        sums = b.loops.line(each, spec.lanes, terms, SIZES, first=k * i32(each))
         _store_clip(b, spec, k, sums, each)
+
+    b.loops.rows(channels, each, one)
 
 
 def _store_clip(b: Buffers, spec: Single, k: Expr, sums: list[Expr], count: int) -> None:
@@ -183,7 +186,7 @@ def _largest_bits(b: Buffers, spec: Single) -> Expr:
         bits = spot.v.bits(numbers) & spot.v.u(0x7FFFFFFF)
         return [wide(spot.v).cast(bits, "float64")]
 
-    (bits,) = total(b.code, [g], spec.lanes, terms, [tir.max])
+    (bits,) = b.loops.total([g], spec.lanes, terms, [tir.max])
     return v.hold(v.cast(bits, "uint32"))
 
 

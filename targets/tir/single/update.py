@@ -10,7 +10,8 @@ from ..expr import Expr, Vectors, i32, load
 from ..formats import from_memory
 from ..math import exp, log1p
 from ..pointwise.space import memory_dims, memory_strides
-from .grid import Buffers, Single, Spot, flat, over
+from .grid import Single, Spot, flat
+from .loops import Buffers
 
 # From vectors and the numbers w, dw, kept ... at a place to w1, kept1 ...
 UpdateRule = Callable[[Vectors, Sequence[Expr]], Sequence[Expr]]
@@ -114,9 +115,9 @@ def _each(b: Buffers, spec: Single, rule: UpdateRule) -> None:
                 s.put(b.outputs[i], layout, x, strides[many + 1 + i])
 
     if line:
-        over(b.code, (w.type.elements,), (0,), spec.lanes, body)
+        b.loops.over((w.type.elements,), (0,), spec.lanes, body)
     else:
-        over(b.code, w.type.shape, memory_dims(w), spec.lanes, body)
+        b.loops.over(w.type.shape, memory_dims(w), spec.lanes, body)
 
 
 UPDATE = {"sgd": sgd, "adam": adam, "rmsprop": rmsprop}

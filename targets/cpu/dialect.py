@@ -44,6 +44,10 @@ class Llvm:
         """A loop that the threads share; a single turn needs none."""
         return code.loop(count, PARALLEL if count > 1 else SERIAL)
 
+    def spread(self, code: Statements, count: int) -> AbstractContextManager[Expr]:
+        """A loop: memory is a thread's own."""
+        return code.loop(count, SERIAL)
+
     @contextmanager
     def workspace(self, code: Statements, dtype: str, size: int) -> Iterator[Expr]:
         """Heap memory, of the thread that takes it."""

@@ -44,6 +44,9 @@ class Dialect(Protocol):
     def blocks(self, code: Statements, count: int) -> AbstractContextManager[Expr]:
         """Turns 0 .. count - 1 in any order, shared by all that compute; done when it ends."""
 
+    def spread(self, code: Statements, count: int) -> AbstractContextManager[Expr]:
+        """Turns that those share who share a workspace; all is there for all when it ends."""
+
     def workspace(self, code: Statements, dtype: str, size: int) -> AbstractContextManager[Expr]:
         """Memory that lives until the ``with`` ends; its contents are undefined at first."""
 

@@ -122,6 +122,10 @@ class Code:
         """See ``Dialect.blocks``."""
         return self.dialect.blocks(self, count)
 
+    def spread(self, count: int) -> AbstractContextManager[Expr]:
+        """See ``Dialect.spread``."""
+        return self.dialect.spread(self, count)
+
     def workspace(self, dtype: str, size: int) -> AbstractContextManager[Expr]:
         """See ``Dialect.workspace``."""
         return self.dialect.workspace(self, dtype, size)

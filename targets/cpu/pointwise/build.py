@@ -11,17 +11,15 @@ from tvm import tirx as tir
 
 from ...tir.expr import Code, Expr, i32
 from ...tir.pointwise.point import Frame
+from ...tir.pointwise.prologue import channel_constants, compute_scalars, store_scales
 from ...tir.pointwise.space import PointwiseSpec
 from ...tir.pointwise.squeeze import tables
+from ...tir.pointwise.stripes import STRIPE, blocks
 from ...tir.pointwise.tails import channel_tails, lane_tails
 from ..dialect import function
 from .choose_walk import choose_walk
-from .prologue import channel_constants, compute_scalars, store_scales
-from .reduce import STRIPE, Reductions
+from .reduce import Reductions
 from .walk import Walk, point
-
-BLOCK = 16384  # elements that make a block worth a thread's while
-MOST_BLOCKS = 64
 
 
 def build(spec: PointwiseSpec) -> tir.PrimFunc:
@@ -44,13 +42,6 @@ def build(spec: PointwiseSpec) -> tir.PrimFunc:
 
 def _buffers(spec: PointwiseSpec, value: int) -> list[bool]:
     return [False, True] if spec.types[value].scale.value else [False]
-
-
-def blocks(rows: int, channels: int) -> tuple[int, int]:
-    """Rows a block, and blocks: a function of the shape alone, so that sums are too."""
-    least = max(-(-BLOCK // channels), -(-rows // MOST_BLOCKS), 1)
-    block_rows = -(-least // STRIPE) * STRIPE
-    return block_rows, max(1, -(-rows // block_rows))
 
 
 def _emit(frame: Frame) -> None:

@@ -1,37 +1,18 @@
-"""Reductions that end in a pointwise kernel, independent of how many threads run.
-
-Rows form fixed blocks. Within a block up to 32 rows are summed in f32, then added to sums in f64;
-the blocks' sums are added in their order at the end. Variances: per 32 rows the sums of x - K and
-(x - K)^2 with K the first row, joined by Chan's formula, so that a mean far from zero costs no
-digits.
-"""
+"""Reductions that end in a pointwise kernel, however many threads run; see ``stripes``."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from tvm import tirx as tir
 
-from ...tir.expr import Code, Expr, Vectors, i32, load, ramp
+from ...tir.expr import Expr, Vectors, i32, load, ramp
 from ...tir.pointwise.point import Frame, Point
+from ...tir.pointwise.prologue import each_channel
+from ...tir.pointwise.stripes import chan, moments
 from ...tir.pointwise.tails import ChannelSum, LaneMax, LaneSum, Moments
-
-STRIPE = 32  # rows that are summed in f32
-
-
-def each_channel(
-    code: Code, channels: int, lanes: int, body: Callable[[Vectors, Expr], None]
-) -> None:
-    """Run ``body`` over all channels, as vectors and then one by one."""
-    if channels // lanes:
-        with code.loop(channels // lanes) as j:
-            body(Vectors(code, lanes), j * i32(lanes))
-    if lanes > 1 and channels % lanes:
-        with code.loop(channels % lanes) as j:
-            body(Vectors(code, 1), j + i32(channels - channels % lanes))
 
 
 @dataclass(eq=False)
@@ -178,7 +159,7 @@ class Reductions:
             squares = d.sub(s2, d.mul(s1, offset))
             at = [self._place("double", tail, i, block) + first for i in range(2)]
             places = [(self.double, ramp(i, v.lanes)) for i in at]
-            _chan(d, places, (n, m, d.add(shift, offset), squares))
+            chan(d, places, (n, m, d.add(shift, offset), squares))
 
         return body
 
@@ -253,29 +234,15 @@ class Reductions:
                 at = [self._place("double", tail, i, block) + first for i in range(2)]
                 mean, squares = (d.f(load(self.double, ramp(i, v.lanes))) for i in at)
                 n, m = (d.splat(tir.Cast("float64", x)) for x in (before, count))
-                _chan(d, places, (n, m, mean, squares))
+                chan(d, places, (n, m, mean, squares))
             mean, squares = (d.f(load(*place)) for place in places)
-            # Whether a mean of infinity becomes NaN depends on the rows that are joined.
-            mean = d.f(d.where(squares <= d.splat(math.inf), mean, squares))
-            var = d.div(squares, d.splat(float(rows)))
+            mean, var = moments(d, mean, squares, rows)
             for output, result in ((tail.mean, mean), (tail.var, var)):
                 if output >= 0:
                     number = v.cast(result, "float32")
                     v.code.store(self.frame.data[output], ramp(first, v.lanes), number)
 
         return body
-
-
-def _chan(
-    d: Vectors, places: Sequence[tuple[Expr, Expr]], new: tuple[Expr, Expr, Expr, Expr]
-) -> None:
-    """Join (rows before, new rows, their mean, their squares) to the moments at ``places``."""
-    n, m, mean, squares = new
-    old_mean, old_squares = (d.f(load(*place)) for place in places)
-    delta, share = d.sub(mean, old_mean), d.div(m, d.add(n, m))
-    d.code.store(*places[0], d.add(old_mean, d.mul(delta, share)))
-    between = d.mul(d.mul(d.mul(delta, delta), n), share)
-    d.code.store(*places[1], d.add(old_squares, d.add(squares, between)))
 
 
 def _locals_of(tail: LaneSum | LaneMax) -> list[tuple[str, str]]:

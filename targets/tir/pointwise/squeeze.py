@@ -54,7 +54,7 @@ def tables(frame: Frame, lanes: int) -> Iterator[None]:
         start = 0
         for q, size in zip(wanted, sizes, strict=True):
             frame.tables[q] = (buffer, start)
-            with frame.code.loop(size // lanes) as i:
+            with frame.code.spread(size // lanes) as i:
                 v, first = Vectors(frame.code, lanes), i * i32(lanes)
                 number = _real(frame, v, q, v.cast(ramp(first, lanes), "uint32"))
                 frame.code.store(buffer, ramp(first + i32(start), lanes), number)

@@ -6,14 +6,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ....compiler.types import Scale
-from ...tir.expr import Expr, Vectors, i32, load, ramp
-from ...tir.formats import from_memory
-from ...tir.pointwise.affine import store_grid
-from ...tir.pointwise.ops import CHANNELS, SCALARS
-from ...tir.pointwise.point import Frame
-from ...tir.pointwise.space import Node
-from ...tir.pointwise.squeeze import store_parts
-from .reduce import each_channel
+from ..expr import Code, Expr, Vectors, i32, load, ramp
+from ..formats import from_memory
+from .affine import store_grid
+from .ops import CHANNELS, SCALARS
+from .point import Frame
+from .space import Node
+from .squeeze import store_parts
+
+
+def each_channel(
+    code: Code, channels: int, lanes: int, body: Callable[[Vectors, Expr], None]
+) -> None:
+    """Run ``body`` over all channels, as vectors and then one by one; see ``Dialect.spread``."""
+    if channels // lanes:
+        with code.spread(channels // lanes) as j:
+            body(Vectors(code, lanes), j * i32(lanes))
+    if lanes > 1 and channels % lanes:
+        with code.spread(channels % lanes) as j:
+            body(Vectors(code, 1), j + i32(channels - channels % lanes))
 
 
 def compute_scalars(frame: Frame) -> None:

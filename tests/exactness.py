@@ -11,8 +11,10 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -102,12 +104,52 @@ def compare(
 
     With ``at_end`` each buffer ends at a page that nothing may touch, or, if false, begins there.
     """
+    yield from compare_on(_Cpu(cpu, at_end), program, given)
+
+
+class Machine(Protocol):
+    """What kernels are compared on."""
+
+    def plan(self, program: Program) -> Plan:
+        """The plan of a program whose operands are decoded."""
+
+    def compile(self, kernels: Sequence[Kernel]) -> Sequence[Callable[..., None]]:
+        """Functions of one array a slot, which write the outputs in place."""
+
+
+def compare_on(
+    machine: Machine, program: Program, given: Mapping[str, Tensor]
+) -> Iterator[Mismatch]:
+    """Run every kernel of ``program`` on the reference's values; yield what differs."""
     program = decode_operands(program)
     values = evaluate(program, given)
-    plan = plan_cpu(program, state_layout(program), cpu)
-    compile_all([planned.kernel for planned in plan.kernels], cpu)
-    for planned in plan.kernels:
-        yield from compare_kernel(planned.kernel, values, plan, cpu, at_end=at_end)
+    plan = machine.plan(program)
+    kernels = [planned.kernel for planned in plan.kernels]
+    for kernel, compiled in zip(kernels, machine.compile(kernels), strict=True):
+        inputs = [_memory(values, plan, s) for s in kernel.inputs]
+        outputs = [np.zeros_like(_memory(values, plan, s)) for s in kernel.outputs]
+        compiled(*inputs, *outputs)
+        yield from differences(kernel, values, plan, outputs)
+
+
+@dataclass(frozen=True)
+class _Cpu:
+    """See ``Machine``."""
+
+    cpu: CpuInfo
+    at_end: bool | None = None
+
+    def plan(self, program: Program) -> Plan:
+        return plan_cpu(program, state_layout(program), self.cpu)
+
+    def compile(self, kernels: Sequence[Kernel]) -> Sequence[Callable[..., None]]:
+        compile_all(kernels, self.cpu)
+        made = [COMPILED[kernel.spec, self.cpu] for kernel in kernels]
+        if self.at_end is None:
+            return made
+        counts = [len(kernel.inputs) for kernel in kernels]
+        pairs = zip(made, counts, strict=True)
+        return [partial(_run_guarded, kernel, n, self.at_end) for kernel, n in pairs]
 
 
 def compile_all(kernels: Sequence[Kernel], cpu: CpuInfo) -> None:
@@ -131,11 +173,15 @@ def compare_kernel(
     """One kernel, run alone."""
     inputs = [_memory(values, plan, s) for s in kernel.inputs]
     outputs = [np.zeros_like(_memory(values, plan, s)) for s in kernel.outputs]
-    compile_all([kernel], cpu)
-    if at_end is None:
-        COMPILED[kernel.spec, cpu](*inputs, *outputs)
-    else:
-        outputs = _run_guarded(COMPILED[kernel.spec, cpu], inputs, outputs, at_end)
+    (compiled,) = _Cpu(cpu, at_end).compile([kernel])
+    compiled(*inputs, *outputs)
+    yield from differences(kernel, values, plan, outputs)
+
+
+def differences(
+    kernel: Kernel, values: Mapping[Value, Tensor], plan: Plan, outputs: Sequence[np.ndarray]
+) -> Iterator[Mismatch]:
+    """Where what a kernel made of the reference's values is not what the reference has."""
     makers = {r: op for op in kernel.ops for r in op.results}
     scales = {s.value: o for s, o in zip(kernel.outputs, outputs, strict=True) if s.scale}
     for slot, made in zip(kernel.outputs, outputs, strict=True):
@@ -155,10 +201,10 @@ def compare_kernel(
             yield Mismatch(kernel.spec.name, kinds, name, int(wrong.sum()), wrong.size, worst)
 
 
-def _run_guarded(
-    kernel: Compiled, inputs: list[np.ndarray], outputs: list[np.ndarray], at_end: bool
-) -> list[np.ndarray]:
-    held = [Guarded(a, at_end=at_end) for a in (*inputs, *outputs)]
+def _run_guarded(kernel: Compiled, count: int, at_end: bool, *arrays: np.ndarray) -> None:
+    """Run on guarded copies; the first ``count`` arrays are operands."""
+    held = [Guarded(a, at_end=at_end) for a in arrays]
+    inputs, outputs = arrays[:count], arrays[count:]
     kernel.run(*(g.array for g in held))
     if not all(g.whole for g in held):
         raise AssertionError("a kernel wrote behind a buffer")
@@ -167,7 +213,8 @@ def _run_guarded(
         for g, a in zip(held, inputs, strict=False)
     ):
         raise AssertionError("a kernel wrote into an operand")
-    return [g.array for g in held[len(inputs) :]]
+    for array, g in zip(outputs, held[count:], strict=True):
+        array[...] = g.array.reshape(array.shape)
 
 
 def _memory(values: Mapping[Value, Tensor], plan: Plan, slot: Slot) -> np.ndarray:

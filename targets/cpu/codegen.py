@@ -8,7 +8,7 @@ than all others together. A test compares what both lists make.
 from __future__ import annotations
 
 # Sets TVM's environment before TVM is loaded, so it comes first.
-from .runtime import function  # isort: skip
+from ..tir.runtime import function  # isort: skip
 
 import tvm
 from tvm import s_tir

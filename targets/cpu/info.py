@@ -99,7 +99,7 @@ def vector_bytes(features: frozenset[str]) -> int:
 @cache
 def detect() -> CpuInfo:
     """The CPU of this machine; a baseline of its family where features of it are hidden."""
-    from .runtime import function
+    from ..tir.runtime import function
 
     host = str(function("target.llvm_get_system_cpu")())
     seen = flags()
@@ -155,7 +155,8 @@ def features(mcpu: str) -> frozenset[str]:
 
 def _asked(question: str, mcpu: str | None) -> Iterable[object]:
     """What LLVM answers about a CPU."""
-    from .runtime import function, llvm_target
+    from ..tir.runtime import function
+    from .runtime import llvm_target
 
     return cast(Iterable[object], function(question)(llvm_target(mcpu)))
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from ..plan.kernel import KernelSpec
+from ..tir.runtime import load_module, load_package, version
 from .info import CpuInfo
-from .runtime import load_module, load_package, version
 from .store import Store, has_linker
 
 if TYPE_CHECKING:

@@ -5,12 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
 from ...compiler.ir import Op, Value
-
-if TYPE_CHECKING:
-    from tvm.tirx import PrimFunc
 
 
 class Unit(Enum):
@@ -44,8 +41,8 @@ class KernelSpec(Protocol):
     def name(self) -> str:
         """A short identifier: the op kinds and what tells variants apart."""
 
-    def build(self) -> PrimFunc:
-        """The private function: one typed pointer per slot, inputs first, returning int32 0."""
+    def build(self) -> Any:
+        """What the target generates code from; it takes a pointer per slot, inputs first."""
 
 
 class Identity:
@@ -65,13 +62,17 @@ class Identity:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Kernel:
-    """A spec bound to values; ``ops`` are covered by it, ``unit`` multiplies."""
+    """A spec bound to values; ``ops`` are covered by it, ``unit`` multiplies.
+
+    ``scratch`` are sizes in bytes of what it needs while it runs; their pointers come last.
+    """
 
     spec: KernelSpec
     ops: tuple[Op, ...]
     inputs: tuple[Slot, ...]
     outputs: tuple[Slot, ...]
     unit: Unit = Unit.NONE
+    scratch: tuple[int, ...] = ()
 
     @property
     def slots(self) -> tuple[Slot, ...]:

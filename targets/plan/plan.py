@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 
 from ...compiler.ir import Program, Value
 from .kernel import Kernel, Slot
@@ -23,10 +24,11 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class PlannedKernel:
-    """A kernel and its region."""
+    """A kernel, its region, and where each scratch of it lies in the arena."""
 
     kernel: Kernel
     region: str
+    scratch: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -98,15 +100,18 @@ def place_slots(
     fixed = _outside(program, state, layouts)
     sources = {view: _source(view, aliases) for view in aliases}
     storages, lifetimes = _storages(program, kernels, sources, fixed, layouts)
-    offsets, size = place(lifetimes)
+    scratches = [Lifetime(b, i, i) for i, k in enumerate(kernels) for b in k.kernel.scratch]
+    offsets, size = place([*lifetimes, *scratches])
+    behind = iter(offsets[len(storages) :])
+    placed = [replace(k, scratch=tuple(islice(behind, len(k.kernel.scratch)))) for k in kernels]
     places = dict(fixed)
-    for storage, offset in zip(storages, offsets, strict=True):
+    for storage, offset in zip(storages, offsets[: len(storages)], strict=True):
         for slot in storage.slots:
             places[slot] = Place("arena", offset, storage.bytes)
     for view, source in sources.items():
         if Slot(source) in fixed:
             places[Slot(view)] = fixed[Slot(source)]
-    return Plan(program, tuple(kernels), places, size, layouts)
+    return Plan(program, tuple(placed), places, size, layouts)
 
 
 def _source(view: Value, aliases: Mapping[Value, Value]) -> Value:

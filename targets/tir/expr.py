@@ -91,17 +91,21 @@ class Code:
         """A loop over 0 .. extent - 1 around what is appended inside the ``with``."""
         var = tir.Var(self.name("i"), "int32")
         self._enter()
-        yield var
-        body = self._leave()
-        extent = i32(extent) if isinstance(extent, int) else extent
-        self.add(st.For(var, i32(0), extent, kind, body))
+        try:
+            yield var
+        finally:
+            body = self._leave()
+            extent = i32(extent) if isinstance(extent, int) else extent
+            self.add(st.For(var, i32(0), extent, kind, body))
 
     @contextmanager
     def when(self, condition: Expr) -> Iterator[None]:
         """Run what is appended inside the ``with`` only where the scalar ``condition`` holds."""
         self._enter()
-        yield
-        self.add(st.IfThenElse(condition, self._leave(), None))
+        try:
+            yield
+        finally:
+            self.add(st.IfThenElse(condition, self._leave(), None))
 
     def _enter(self) -> None:
         self._open.append([])

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from tvm import tirx as tir
 
-from ...tir.expr import Code, Expr, i32
+from ...tir.expr import Expr, i32
+from ...tir.pointwise.buffers import frame_of, parameters
 from ...tir.pointwise.point import Frame
 from ...tir.pointwise.prologue import channel_constants, compute_scalars, store_scales
 from ...tir.pointwise.space import PointwiseSpec
@@ -24,24 +25,8 @@ from .walk import Walk, point
 
 def build(spec: PointwiseSpec) -> tir.PrimFunc:
     """The function of a spec."""
-    slots = [(i, scale) for i in (*spec.inputs, *spec.outputs) for scale in _buffers(spec, i)]
-    layouts = [spec.layout(i) for i, _ in slots]
-    parameters = [
-        ("float32", layout.scales) if scale else (layout.dtype, layout.rows * layout.cell)
-        for (_, scale), layout in zip(slots, layouts, strict=True)
-    ]
-
-    def body(code: Code, buffers: list[Expr]) -> None:
-        table = dict(zip(slots, buffers, strict=True))
-        data = {i: b for (i, scale), b in table.items() if not scale}
-        scales = {i: b for (i, scale), b in table.items() if scale}
-        _emit(Frame(spec, code, data, scales))
-
-    return function(parameters, body)
-
-
-def _buffers(spec: PointwiseSpec, value: int) -> list[bool]:
-    return [False, True] if spec.types[value].scale.value else [False]
+    shapes = list(parameters(spec).values())
+    return function(shapes, lambda code, given: _emit(frame_of(spec, code, given)))
 
 
 def _emit(frame: Frame) -> None:

@@ -1,0 +1,211 @@
+"""One thread of a kernel for a GPU, as a ``Code``: registers, shared memory, barriers, PTX."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+
+import tvm
+from tvm import tirx as tir
+from tvm.ir import PointerType, PrimType
+from tvm.tirx import stmt as st
+from tvm.tirx.op import tvm_storage_sync
+
+from ..tir.dialect import Rounded, Statements
+from ..tir.expr import SERIAL, Code, Expr, Index, i32, load
+
+# IEEE functions of CUDA C, for f32 and f64; nvcc is told to round roots and quotients correctly.
+FUNCTIONS: dict[Rounded, tuple[str, str]] = {
+    "sqrt": ("sqrtf", "sqrt"),
+    "rint": ("rintf", "rint"),
+    "floor": ("floorf", "floor"),
+}
+
+
+class Words:
+    """See ``Dialect``: one thread's, of the block that ``code`` is in."""
+
+    # Stores past the caches are worth nothing where all of memory is written once.
+    streamed_bytes = 1 << 62
+
+    def fence(self, value: Expr, vector: str) -> Expr:
+        """The value: nvcc is told to contract nothing."""
+        return value
+
+    def call(self, function: Rounded, vector: str, x: Expr) -> Expr:
+        """Lane by lane: CUDA C's functions know no vectors."""
+        dtype, _, lanes = vector.partition("x")
+        name = FUNCTIONS[function][dtype == "float64"]
+        if not lanes:
+            return tir.call_pure_extern(dtype, name, x)
+        places = [i32(k) for k in range(int(lanes))]
+        made = [tir.call_pure_extern(dtype, name, tir.Shuffle([x], [k])) for k in places]
+        return tir.Shuffle(made, places)
+
+    def blocks(self, code: Statements, count: int) -> AbstractContextManager[Expr]:
+        """Never asked for: what is parallel are a kernel's blocks and threads."""
+        raise AssertionError("a kernel for a GPU has no parallel loop")
+
+    def spread(self, code: Statements, count: int) -> AbstractContextManager[Expr]:
+        """The turns over the threads of the block, then a barrier."""
+        return _device(code).turns(count)
+
+    @contextmanager
+    def workspace(self, code: Statements, dtype: str, size: int) -> Iterator[Expr]:
+        """Shared memory: each block has its own, and fills it by ``spread``."""
+        yield _device(code).shared(dtype, size)
+
+    def stream(self, code: Statements, buffer: Expr, index: Expr, value: Expr, lanes: int) -> None:
+        """Never asked for, see ``streamed_bytes``."""
+        raise AssertionError("a kernel for a GPU stores through its caches")
+
+    def link(self, texts: Iterable[str], body: st.Stmt) -> st.Stmt:
+        """CUDA C that stands ahead of the kernel, see ``Launch``."""
+        return body
+
+
+WORDS = Words()
+
+
+class DeviceCode(Code):
+    """Statements of one of ``threads`` threads of a block.
+
+    What all threads compute alike one of them stores: the first of the grid, or of the block, see
+    ``alone``.
+    """
+
+    def __init__(self, threads: int) -> None:
+        super().__init__(WORDS)
+        self.threads, self.grid = threads, 1
+        self.thread, self.block = tir.Var("thread", "int32"), tir.Var("block", "int32")
+        self._storing: Expr | None = tir.all(self.thread.equal(i32(0)), self.block.equal(i32(0)))
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """CUDA C that the kernel calls."""
+        return tuple(sorted(self._linked))
+
+    @contextmanager
+    def alone(self, condition: Expr | None) -> Iterator[None]:
+        """Results are stored where ``condition`` holds, or by every thread its own."""
+        before, self._storing = self._storing, condition
+        try:
+            yield
+        finally:
+            self._storing = before
+
+    def store(self, buffer: Expr, index: Expr, value: Expr) -> None:
+        """See ``Code``; to global memory as ``alone`` says."""
+        if self._storing is None or buffer.scope() != "global":
+            super().store(buffer, index, value)
+            return
+        with self.when(self._storing):
+            super().store(buffer, index, value)
+
+    @contextmanager
+    def loop(self, extent: Index, kind: int = SERIAL) -> Iterator[Expr]:
+        """Serial or unrolled: what is parallel are blocks and threads."""
+        assert kind != 1, "a kernel for a GPU has no parallel loop"
+        with super().loop(extent, kind) as i:
+            yield i
+
+    @contextmanager
+    def turns(self, count: Index) -> Iterator[Expr]:
+        """0 .. count - 1 over the threads of the block, then a barrier."""
+        with self.strided(count) as at:
+            yield at
+        self.barrier()
+
+    @contextmanager
+    def strided(self, count: Index) -> Iterator[Expr]:
+        """0 .. count - 1 over the threads of the block; every thread stores what it makes."""
+        with self.alone(None):
+            if isinstance(count, int) and count <= self.threads:
+                with self.when(self.thread < i32(count)):
+                    yield self.thread
+                return
+            end = i32(count) if isinstance(count, int) else count
+            turns = tir.floordiv(end + i32(self.threads - 1), i32(self.threads))
+            with self.loop(turns) as turn:
+                at = self.let(turn * i32(self.threads) + self.thread, "int32", "at")
+                with self.when(at < end):
+                    yield at
+
+    def tree(self, own: Expr, dtype: str, join: Callable[[Expr, Expr], Expr]) -> Expr:
+        """The numbers of all threads of the block joined, a name in each of them.
+
+        The order is that of the threads, whose number is a power of two.
+        """
+        places = self.shared(dtype, self.threads)
+        self.store(places, self.thread, own)
+        self.barrier()
+        half = self.threads // 2
+        while half:
+            with self.when(self.thread < i32(half)):
+                other = load(places, self.thread + i32(half))
+                self.store(places, self.thread, join(load(places, self.thread), other))
+            self.barrier()
+            half //= 2
+        return self.let(load(places, i32(0)), dtype)
+
+    def local(self, dtype: str, size: int) -> Expr:
+        """Registers: a small array that is indexed by constants alone."""
+        return self._array(dtype, size, "local")
+
+    def shared(self, dtype: str, size: int) -> Expr:
+        """An array of the block; up to 48 KiB in all."""
+        return self._array(dtype, size, "shared")
+
+    def _array(self, dtype: str, size: int, scope: str) -> Expr:
+        buffer = tir.decl_buffer((size,), dtype, self.name(scope), scope=scope, layout=None)
+        self.add(st.AllocBuffer(buffer))
+        return buffer
+
+    def barrier(self) -> None:
+        """Wait for the whole block."""
+        self.add(st.Evaluate(tvm_storage_sync("shared")))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Launch:
+    """A kernel with the grid that it runs on; ``texts`` of CUDA C stand ahead of it."""
+
+    function: tir.PrimFunc
+    grid: int
+    threads: int
+    texts: tuple[str, ...] = ()
+
+
+def launch(
+    parameters: Sequence[tuple[str, int]],
+    threads: int,
+    body: Callable[[DeviceCode, list[Expr]], None],
+) -> Launch:
+    """A kernel with a pointer for each (dtype, elements); ``body`` writes one thread.
+
+    ``body`` may leave another grid and fewer threads in its code.
+    """
+    code = DeviceCode(threads)
+    pointers, buffers = [], []
+    for i, (dtype, size) in enumerate(parameters):
+        pointers.append(tir.Var(f"p{i}", PointerType(PrimType(dtype), "global")))
+        buffers.append(tir.decl_buffer((size,), dtype, f"b{i}", data=pointers[i], layout=None))
+    body(code, buffers)
+    inner = code.done()
+    for name, variable, extent in (
+        ("threadIdx.x", code.thread, code.threads),
+        ("blockIdx.x", code.block, code.grid),
+    ):
+        axis = tir.IterVar(tvm.ir.Range(0, extent), variable, 1, name)
+        inner = st.AttrStmt(axis, "thread_extent", i32(extent), inner)
+    declared = [st.DeclBuffer(b, data=p) for b, p in zip(buffers, pointers, strict=True)]
+    made = tir.PrimFunc(pointers, st.SeqStmt([*declared, inner]))
+    # The plan gives no result the memory of an operand.
+    made = made.with_attr("s_tir", True).with_attr("tirx.noalias", True)
+    return Launch(made, code.grid, code.threads, code.texts)
+
+
+def _device(code: Statements) -> DeviceCode:
+    assert isinstance(code, DeviceCode)
+    return code

@@ -1,0 +1,35 @@
+"""The launches of a pointwise kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...tir.expr import Expr
+from ...tir.pointwise.buffers import frame_of, parameters
+from ..code import DeviceCode, Launch, launch
+from .geometry import THREADS
+from .join import Joined
+from .kernel import DevicePointwise
+from .sums import Scratch
+from .thread import Thread
+
+
+def build(spec: DevicePointwise) -> list[Launch]:
+    """All rows, then what they leave joined."""
+    geometry = spec.geometry
+    slots = list(parameters(spec).values())
+    shapes = [*slots, *geometry.scratch]
+
+    def scratch(pointers: Sequence[Expr]) -> Scratch:
+        names = {"float32": "single", "float64": "partial"}
+        given = zip(geometry.scratch, pointers[len(slots) :], strict=True)
+        return Scratch(geometry, **{names[dtype]: buffer for (dtype, _), buffer in given})
+
+    def rows(code: DeviceCode, pointers: list[Expr]) -> None:
+        Thread(frame_of(spec, code, pointers[: len(slots)]), code, scratch(pointers)).run()
+
+    def join(code: DeviceCode, pointers: list[Expr]) -> None:
+        Joined(frame_of(spec, code, pointers[: len(slots)]), code, scratch(pointers)).run()
+
+    first = launch(shapes, geometry.threads, rows)
+    return [first, *([launch(shapes, THREADS, join)] if geometry.scratch else [])]

@@ -1,0 +1,82 @@
+"""From kernels in TIR to CUDA C: the passes of TVM that they need, then its code generator."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import cast
+
+# Sets TVM's environment before TVM is loaded, so it comes first.
+from ..tir.runtime import function  # isort: skip
+
+import tvm
+from tvm import tirx as tir
+
+from .code import Launch
+
+# TVM's own begins with headers of CUDA's C++ library; these words are all that kernels need.
+PRELUDE = """
+#define int8_t signed char
+#define uint8_t unsigned char
+#define int16_t short
+#define uint16_t unsigned short
+#define int32_t int
+#define uint32_t unsigned int
+#define int64_t long long
+#define uint64_t unsigned long long
+#define uint unsigned int
+#define uchar unsigned char
+#define ushort unsigned short
+#define CUDART_INF_F __int_as_float(0x7f800000)
+#define CUDART_NAN_F __int_as_float(0x7fffffff)
+#define CUDART_INF __longlong_as_double(0x7ff0000000000000ll)
+#define CUDART_NAN __longlong_as_double(0xfff8000000000000ll)
+"""
+# The last lines of what TVM begins with.
+BEGUN = "#define ushort unsigned short\n#endif\n"
+DEVICE_KERNEL = 2  # TVM's number for functions that a host launches
+
+
+@cache
+def _backend() -> None:
+    """TVM's words for CUDA, which its package does not bring by itself, see ``load_package``."""
+    from tvm.backend import cuda
+
+    cuda.register_backend()
+    # It asks for machine code where it finds CUDA; what is wanted here is the text.
+    tvm.register_global_func("tvm_callback_cuda_compile", lambda source: b"none", override=True)
+
+
+def cuda_source(launches: Mapping[str, Launch], arch: str) -> str:
+    """CUDA C of kernels by name, for an architecture such as ``sm_90``."""
+    _backend()
+    target = tvm.target.Target({"kind": "cuda", "arch": arch})
+    functions = {
+        tvm.ir.GlobalVar(name): made.function.with_attr("global_symbol", name)
+        .with_attr("calling_conv", DEVICE_KERNEL)
+        .with_attr("target", target)
+        for name, made in launches.items()
+    }
+    lowered = tvm.transform.Sequential(passes())(tvm.IRModule(functions))
+    built = cast(tvm.runtime.Module, function("target.build.cuda")(lowered, target))
+    text = str(built.inspect_source("cuda"))
+    _, found, kernels = text.partition(BEGUN)
+    assert found, "TVM begins CUDA C in other words"
+    texts = sorted({text for made in launches.values() for text in made.texts})
+    return "".join([PRELUDE, *texts, kernels])
+
+
+def passes() -> list[tvm.transform.Pass]:
+    """In order; what is written in TIR is what runs: no barrier comes in, no array shrinks."""
+    return [
+        tir.transform.StmtSimplify(),
+        tir.transform.FlattenBuffer(),
+        tir.transform.NarrowDataType(32),
+        tir.transform.VectorizeLoop(),
+        tir.transform.UnrollLoop(),
+        tir.transform.StmtSimplify(),
+        tir.transform.CommonSubexprElim(),
+        tir.transform.FP8StorageLegalize(),
+        tir.transform.BF16StorageLegalize(),
+        tir.transform.LowerIntrin(),
+    ]

@@ -1,0 +1,39 @@
+"""The ``cuda`` target: TVM kernels on packed storage for NVIDIA GPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ...compiler.errors import NoKernelError
+from ...compiler.ir import Program, Value
+from ...compiler.ir.ops import GEMMS, PRODUCTS, Trait, has
+from ..plan.choose import make_plan
+from ..plan.fuse import Group
+from ..plan.kernel import Kernel
+from ..plan.layout import Order
+from ..plan.plan import Plan
+from ..plan.state import StateLayout
+from .pointwise.kernel import pointwise_kernel
+from .single import single_kernel
+
+
+def plan_cuda(program: Program, state: StateLayout, arch: str) -> Plan:
+    """The plan of a lowered program for one architecture; see ``make_plan``."""
+    return make_plan(program, state, CudaKernels(arch))
+
+
+@dataclass(frozen=True, slots=True)
+class CudaKernels:
+    """See ``Kernels``."""
+
+    arch: str
+
+    def kernel(self, group: Group, orders: Mapping[Value, Order]) -> Kernel:
+        """The GEMM with its bias, the fused pointwise ops, or the op that stays alone."""
+        first = group.ops[0]
+        if first.kind in GEMMS or first.kind in PRODUCTS:
+            raise NoKernelError(f"cuda has no kernel for {first.kind}")
+        if has(first, Trait.POINTWISE) or has(first, Trait.TAIL):
+            return pointwise_kernel(group.ops, group.outputs, orders)
+        return single_kernel(first, orders)

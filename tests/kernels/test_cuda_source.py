@@ -123,7 +123,7 @@ def test_a_kernel_of_tvm(text: str) -> None:
         np.uint8
     )  # normal numbers, far from the largest
     quads = rng.integers(-64, 64, 4 * THREADS).astype(np.int8)
-    given = [
+    given: list[np.ndarray] = [
         words,
         np.zeros_like(words),
         half,

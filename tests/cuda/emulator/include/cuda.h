@@ -1,0 +1,2 @@
+// Kernels take nothing from it.
+#pragma once

@@ -14,7 +14,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -28,7 +27,6 @@ from quatrain.compiler.ir.ops import GEMMS, PRODUCTS
 from quatrain.runtime.step import Step
 from quatrain.targets.cpu.build import Compiled, compile_kernels
 from quatrain.targets.cpu.info import CpuInfo
-from quatrain.targets.cpu.target import plan_cpu
 from quatrain.targets.numbers.integers import integers
 from quatrain.targets.numbers.packing import from_memory, to_memory
 from quatrain.targets.numbers.tensor import Tensor
@@ -36,11 +34,11 @@ from quatrain.targets.plan.decode import decode_operands
 from quatrain.targets.plan.kernel import Kernel, KernelSpec, Slot
 from quatrain.targets.plan.layout import Layout
 from quatrain.targets.plan.plan import Plan
-from quatrain.targets.plan.state import state_layout
 from quatrain.targets.reference.evaluate import evaluate
 from quatrain.tools.env import cache_dir
 
 from .cases.guarded import Guarded
+from .cases.machine import Cpu, Machine, machine
 
 # Sums of floats, and exp and log: the order of summation is the kernel's own.
 FLOAT_SUMS = frozenset(
@@ -102,19 +100,11 @@ def compare(
 ) -> Iterator[Mismatch]:
     """Run every kernel of ``program`` on the reference's values; yield what differs.
 
+    That is on ``cpu``, unless tests run on another machine, see ``machine``.
     With ``at_end`` each buffer ends at a page that nothing may touch, or, if false, begins there.
     """
-    yield from compare_on(_Cpu(cpu, at_end), program, given)
-
-
-class Machine(Protocol):
-    """What kernels are compared on."""
-
-    def plan(self, program: Program) -> Plan:
-        """The plan of a program whose operands are decoded."""
-
-    def compile(self, kernels: Sequence[Kernel]) -> Sequence[Callable[..., None]]:
-        """Functions of one array a slot, which write the outputs in place."""
+    here = machine()
+    yield from compare_on(_Steps(cpu, at_end) if isinstance(here, Cpu) else here, program, given)
 
 
 def compare_on(
@@ -133,18 +123,15 @@ def compare_on(
 
 
 @dataclass(frozen=True)
-class _Cpu:
-    """See ``Machine``."""
+class _Steps(Cpu):
+    """A CPU whose kernels come from the cache of the steps, guarded if asked."""
 
-    cpu: CpuInfo
-    at_end: bool | None = None
-
-    def plan(self, program: Program) -> Plan:
-        return plan_cpu(program, state_layout(program), self.cpu)
+    at_end: bool | None
 
     def compile(self, kernels: Sequence[Kernel]) -> Sequence[Callable[..., None]]:
-        compile_all(kernels, self.cpu)
-        made = [COMPILED[kernel.spec, self.cpu] for kernel in kernels]
+        """See ``Machine``."""
+        compile_all(kernels, self.info)
+        made = [COMPILED[kernel.spec, self.info] for kernel in kernels]
         if self.at_end is None:
             return made
         counts = [len(kernel.inputs) for kernel in kernels]
@@ -173,7 +160,7 @@ def compare_kernel(
     """One kernel, run alone."""
     inputs = [_memory(values, plan, s) for s in kernel.inputs]
     outputs = [np.zeros_like(_memory(values, plan, s)) for s in kernel.outputs]
-    (compiled,) = _Cpu(cpu, at_end).compile([kernel])
+    (compiled,) = _Steps(cpu, at_end).compile([kernel])
     compiled(*inputs, *outputs)
     yield from differences(kernel, values, plan, outputs)
 

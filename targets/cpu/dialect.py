@@ -40,6 +40,10 @@ class Llvm:
         """One instruction."""
         return tir.call_llvm_pure_intrin(vector, f"llvm.{INTRINSICS[function]}", x)
 
+    def where(self, condition: Expr, a: Expr, b: Expr) -> Expr:
+        """One instruction."""
+        return tir.Select(condition, a, b)
+
     def blocks(self, code: Statements, count: int) -> AbstractContextManager[Expr]:
         """A loop that the threads share; a single turn needs none."""
         return code.loop(count, PARALLEL if count > 1 else SERIAL)

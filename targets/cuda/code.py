@@ -10,6 +10,7 @@ import tvm
 from tvm import tirx as tir
 from tvm.ir import PointerType, PrimType
 from tvm.tirx import stmt as st
+from tvm.tirx.expr import EqualOp
 from tvm.tirx.op import tvm_storage_sync
 
 from ..tir.dialect import Rounded, Statements
@@ -42,6 +43,14 @@ class Words:
         places = [i32(k) for k in range(int(lanes))]
         made = [tir.call_pure_extern(dtype, name, tir.Shuffle([x], [k])) for k in places]
         return tir.Shuffle(made, places)
+
+    def where(self, condition: Expr, a: Expr, b: Expr) -> Expr:
+        """By one condition where all lanes have the same: TVM writes no CUDA C for its copies."""
+        if isinstance(condition, EqualOp):  # what Python's == makes
+            condition = condition.asobject()
+        one = _of_one_lane(condition)
+        alike = _lanes(one) == _lanes(condition)
+        return tir.Select(condition, a, b) if alike else tir.if_then_else(one, a, b)
 
     def blocks(self, code: Statements, count: int) -> AbstractContextManager[Expr]:
         """Never asked for: what is parallel are a kernel's blocks and threads."""
@@ -204,6 +213,21 @@ def launch(
     # The plan gives no result the memory of an operand.
     made = made.with_attr("s_tir", True).with_attr("tirx.noalias", True)
     return Launch(made, code.grid, code.threads, code.texts)
+
+
+def _of_one_lane(condition: Expr) -> Expr:
+    """A comparison of numbers that all lanes share as that of one lane."""
+    if isinstance(condition, tir.And | tir.Or):
+        a, b = (_of_one_lane(x) for x in (condition.a, condition.b))
+        return type(condition)(a, b) if _lanes(a) == _lanes(b) == 1 else condition
+    pair = (getattr(condition, "a", None), getattr(condition, "b", None))
+    if all(isinstance(x, tir.Broadcast) for x in pair):
+        return type(condition)(*(x.value for x in pair))
+    return condition
+
+
+def _lanes(x: Expr) -> int:
+    return tvm.DataType(str(x.ty.dtype)).lanes
 
 
 def _device(code: Statements) -> DeviceCode:

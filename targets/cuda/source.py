@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from typing import cast
@@ -31,6 +32,23 @@ PRELUDE = """
 #define CUDART_NAN_F __int_as_float(0x7fffffff)
 #define CUDART_INF __longlong_as_double(0x7ff0000000000000ll)
 #define CUDART_NAN __longlong_as_double(0xfff8000000000000ll)
+"""
+# CUDA's own has headers that its compilers come without.
+HALF = """
+struct half {
+  unsigned short bits;
+  half() = default;
+  __device__ __forceinline__ half(float x) { asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(x)); }
+  __device__ __forceinline__ operator float() const {
+    float x;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(bits));
+    return x;
+  }
+};
+struct alignas(4) half2 { half x, y; };
+struct alignas(8) half4 { half x, y, z, w; };
+__device__ __forceinline__ half2 make_half2(half x, half y) { return {x, y}; }
+__device__ __forceinline__ half4 make_half4(half x, half y, half z, half w) { return {x, y, z, w}; }
 """
 # The last lines of what TVM begins with.
 BEGUN = "#define ushort unsigned short\n#endif\n"
@@ -63,7 +81,8 @@ def cuda_source(launches: Mapping[str, Launch], arch: str) -> str:
     _, found, kernels = text.partition(BEGUN)
     assert found, "TVM begins CUDA C in other words"
     texts = sorted({text for made in launches.values() for text in made.texts})
-    return "".join([PRELUDE, *texts, kernels])
+    half = [HALF] if re.search(r"\bhalf", kernels) else []
+    return "".join([PRELUDE, *half, *texts, kernels])
 
 
 def passes() -> list[tvm.transform.Pass]:

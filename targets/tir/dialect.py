@@ -41,6 +41,9 @@ class Dialect(Protocol):
     def call(self, function: Rounded, vector: str, x: Expr) -> Expr:
         """A function of floats of type ``vector``."""
 
+    def where(self, condition: Expr, a: Expr, b: Expr) -> Expr:
+        """Lane by lane a where the condition holds, else b."""
+
     def blocks(self, code: Statements, count: int) -> AbstractContextManager[Expr]:
         """Turns 0 .. count - 1 in any order, shared by all that compute; done when it ends."""
 

@@ -273,7 +273,7 @@ class Vectors:
 
     def where(self, condition: Expr, a: Expr, b: Expr) -> Expr:
         """a where the condition holds in a lane, else b; both are names or constants."""
-        return tir.Select(condition, a, b)
+        return self.code.dialect.where(condition, a, b)
 
     def bits(self, a: Expr) -> Expr:
         """The bit pattern of an f32, as u32."""

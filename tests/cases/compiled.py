@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from quatrain.targets.cpu.build import Compiled, compile_kernels
-from quatrain.targets.cpu.info import CpuInfo
 from quatrain.targets.plan.kernel import Kernel
+
+from .machine import Machine
 
 CHUNK = 12
 Item = TypeVar("Item")
-Key = tuple[CpuInfo, str]
+Function = Callable[..., Any]
+Key = tuple[Machine, str]
 
-_COMPILED: dict[Key, Compiled] = {}
+_COMPILED: dict[Key, Function] = {}
 _NOTES: list[list[Kernel]] = []
 
 
@@ -29,19 +30,19 @@ def chunk(item: Item, among: Sequence[Item]) -> Sequence[Item]:
 
 
 def compiled(
-    kernel: Kernel, cpu: CpuInfo, beside: Callable[[], Iterable[Kernel]] = tuple
-) -> Compiled:
+    kernel: Kernel, machine: Machine, beside: Callable[[], Iterable[Kernel]] = tuple
+) -> Function:
     """The kernel as a function; those ``beside`` it are compiled with it where it is new."""
-    key = _key(kernel, cpu)
+    key = _key(kernel, machine)
     if key not in _COMPILED:
-        compile_all([kernel, *beside()], cpu)
+        compile_all([kernel, *beside()], machine)
     return _COMPILED[key]
 
 
-def compile_all(kernels: Iterable[Kernel], cpu: CpuInfo) -> None:
+def compile_all(kernels: Iterable[Kernel], machine: Machine) -> None:
     """Compile those that are new together."""
-    new = {key: k for k in kernels if (key := _key(k, cpu)) not in _COMPILED}
-    _COMPILED.update(zip(new, compile_kernels(list(new.values()), cpu), strict=True))
+    new = {key: k for k in kernels if (key := _key(k, machine)) not in _COMPILED}
+    _COMPILED.update(zip(new, machine.compile(list(new.values())), strict=True))
 
 
 @contextmanager
@@ -61,5 +62,5 @@ def noted(kernel: Kernel) -> bool:
     return bool(_NOTES)
 
 
-def _key(kernel: Kernel, cpu: CpuInfo) -> Key:
-    return cpu, repr(kernel.spec)
+def _key(kernel: Kernel, machine: Machine) -> Key:
+    return machine, repr(kernel.spec)

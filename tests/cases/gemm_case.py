@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from quatrain.targets.plan.layout import Layout, Order
 from quatrain.targets.reference.gemm import GEMM
 
 from .compiled import chunk, compiled
+from .machine import Cpu
 
 KINDS = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad")
 LINEAR = ("linear", "linear_input_grad", "linear_weight_grad")
@@ -132,7 +134,7 @@ def compile_case(kernel: Kernel, case: Case, beside: Sequence[Case]) -> Compiled
         some = (without_tiles(c.kernel_on(_cpu(kernel))[0]) for c in chunk(case, beside))
         return [k for k in some if _cpu(k) == cpu]
 
-    return compiled(made, cpu, neighbours)
+    return cast(Compiled, compiled(made, Cpu(cpu), neighbours))
 
 
 def _cpu(kernel: Kernel) -> CpuInfo:

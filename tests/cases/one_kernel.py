@@ -1,4 +1,4 @@
-"""Runs one CPU kernel beside the reference, on random inputs of any type."""
+"""Runs one kernel beside the reference, on random inputs of any type."""
 
 from __future__ import annotations
 
@@ -10,9 +10,6 @@ import numpy.typing as npt
 from quatrain.compiler.formats import F32
 from quatrain.compiler.ir import Attr, Op, Value, attrs
 from quatrain.compiler.types import Scale, TensorType
-from quatrain.targets.cpu.info import detect
-from quatrain.targets.cpu.pointwise.kernel import pointwise_kernel
-from quatrain.targets.cpu.single import single_kernel
 from quatrain.targets.numbers.packing import from_memory, to_memory
 from quatrain.targets.numbers.tensor import Tensor, dtype_of, scale_shape
 from quatrain.targets.plan.kernel import Kernel
@@ -20,6 +17,7 @@ from quatrain.targets.plan.layout import Layout, Order
 from quatrain.targets.reference.evaluate import run_op
 
 from .compiled import compiled, noted
+from .machine import kernel_of, machine
 
 Array = npt.NDArray[np.generic]
 Values = dict[str, Tensor]
@@ -114,7 +112,7 @@ def run_kernel(
         made[slot.value, slot.scale] = garbage.view(
             np.float32 if slot.scale else layout.dtype
         ).copy()[:size]
-    compiled(kernel, detect())(*arrays, *made.values())
+    compiled(kernel, machine())(*arrays, *made.values())
     result: Values = {}
     for (value, scale), array in made.items():
         if not scale:
@@ -140,7 +138,7 @@ def pointwise(
     """Outputs of the fused kernel, and all values of the reference."""
     values = {v for op in group.ops for v in (*op.inputs, *op.results)}
     orders = {v: order(v) for v in values}
-    kernel = pointwise_kernel(tuple(group.ops), tuple(outputs), orders, detect())
+    kernel = kernel_of(group.ops, outputs, orders)
     return _run(kernel, inputs, orders, reference(group.ops, inputs))
 
 
@@ -152,7 +150,7 @@ def single(
     """Results of the kernel of the group's only op, and of the reference."""
     (op,) = group.ops
     orders = {v: order(v) for v in (*op.inputs, *op.results)}
-    kernel = single_kernel(op, orders, detect())
+    kernel = kernel_of([op], op.results, orders)
     return _run(kernel, inputs, orders, reference([op], inputs))
 
 

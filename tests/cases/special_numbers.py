@@ -18,14 +18,12 @@ from quatrain.compiler.errors import VerifyError
 from quatrain.compiler.ir import Attr, Op, Program, Region, attrs
 from quatrain.compiler.ir.ops import OPS, Trait
 from quatrain.compiler.types import Shape
-from quatrain.targets.cpu.info import detect
-from quatrain.targets.cpu.pointwise.kernel import pointwise_kernel
-from quatrain.targets.cpu.single import single_kernel
 from quatrain.targets.numbers.tensor import Tensor
 from quatrain.targets.plan.kernel import Kernel
 from quatrain.targets.plan.layout import Order
 from quatrain.targets.reference.evaluate import run_op
 
+from . import machine
 from .one_kernel import Group, Values, pointwise, random_inputs, single
 from .op_examples import example
 
@@ -125,9 +123,7 @@ def fused(op: Op) -> bool:
 def kernel_of(op: Op) -> Kernel:
     """The kernel that ``run`` runs."""
     orders = dict.fromkeys((*op.inputs, *op.results), Order.PIXELS)
-    if fused(op):
-        return pointwise_kernel((op,), op.results, orders, detect())
-    return single_kernel(op, orders, detect())
+    return machine.kernel_of([op], op.results, orders)
 
 
 def run(op: Op, inputs: Values) -> tuple[Values, Values]:

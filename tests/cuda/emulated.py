@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from quatrain.compiler.ir import Program
+from quatrain.compiler.ir import Program, Value
 from quatrain.targets.cuda.code import Launch
 from quatrain.targets.cuda.source import cuda_source
-from quatrain.targets.cuda.target import plan_cuda
+from quatrain.targets.cuda.target import CudaKernels, plan_cuda
+from quatrain.targets.plan.fuse import Group
 from quatrain.targets.plan.kernel import Kernel
+from quatrain.targets.plan.layout import Order
 from quatrain.targets.plan.plan import Plan
 from quatrain.targets.plan.state import aligned_bytes, state_layout
 
-from .emulate import Emulated
+from .emulate import ORDERS, Emulated
 
 
 @dataclass(frozen=True, slots=True)
 class EmulatedGpu:
-    """A machine to compare kernels on, see ``exactness``."""
+    """A machine to compare kernels on, see ``cases.machine``."""
 
     arch: str = "sm_90"
 
     def plan(self, program: Program) -> Plan:
         """For the GPU of that name."""
         return plan_cuda(program, state_layout(program), self.arch)
+
+    def kernel(self, group: Group, orders: Mapping[Value, Order]) -> Kernel:
+        """See ``Machine``."""
+        return CudaKernels(self.arch).kernel(group, orders)
 
     def compile(self, kernels: Sequence[Kernel]) -> list[EmulatedKernel]:
         """All in one library."""
@@ -54,14 +59,15 @@ class EmulatedKernel:
 
     def __call__(self, *arrays: np.ndarray) -> None:
         made = []
-        for backwards, early in itertools.product((False, True), repeat=2):
+        for backwards, early in ORDERS:
             held = [_copy(a) for a in arrays]
             self.run(held, backwards=backwards, early=early)
             made.append(held)
         for others in made[1:]:
             for one, other in zip(made[0], others, strict=True):
                 assert one.tobytes() == other.tobytes(), f"{self._kernel.spec.name}: by the order"
-        for array, result in zip(arrays, made[0], strict=True):
+        outputs = len(self._kernel.outputs)
+        for array, result in list(zip(arrays, made[0], strict=True))[-outputs:]:
             array[...] = result.reshape(array.shape)
 
     def run(self, held: Sequence[np.ndarray], *, backwards: bool, early: bool) -> None:

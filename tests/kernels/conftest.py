@@ -15,9 +15,9 @@ def together(request: pytest.FixtureRequest) -> None:
     The tests run once ahead, with what they want in place of what kernels make.
     """
     # Here, as both load TVM.
-    from quatrain.targets.cpu.info import detect
 
     from ..cases.compiled import chunk, compile_all, noting
+    from ..cases.machine import machine
 
     tests = [
         item
@@ -34,7 +34,7 @@ def together(request: pytest.FixtureRequest) -> None:
             with suppress(Exception, pytest.skip.Exception):
                 if set(inspect.signature(item.function).parameters) <= set(given):
                     item.function(**given)
-    compile_all(kernels, detect())
+    compile_all(kernels, machine())
 
 
 DONE = pytest.StashKey[pytest.Item]()

@@ -21,9 +21,9 @@ from quatrain.targets.cpu.info import detect
 from quatrain.targets.cpu.kernels import APART, load_kernels, source_files
 from quatrain.targets.cpu.module import Walker
 from quatrain.targets.cpu.peaks import BLOCK, Triad
-from quatrain.targets.tir.runtime import version
 from quatrain.targets.cpu.store import Store, Stored
 from quatrain.targets.plan.kernel import KernelSpec
+from quatrain.targets.tir.runtime import version
 
 pytestmark = pytest.mark.tvm
 SPECS = [Triad(detect().lanes, n * BLOCK) for n in (1, 2, 3)]

@@ -17,12 +17,13 @@ from quatrain.compiler.formats import BF16, F32
 from quatrain.compiler.ir import Op, Value
 from quatrain.compiler.ir.ops import OPS, PRODUCTS, Trait, having
 from quatrain.compiler.types import Scale, TensorType
-from quatrain.targets.cpu.info import CpuInfo, detect
+from quatrain.targets.cpu.info import CpuInfo
 from quatrain.targets.numbers.tensor import Tensor, dtype_of
 
 from ..cases.compiled import chunk, compiled
 from ..cases.gemm_case import EACH_CPU, Case
 from ..cases.gemm_case import run as run_gemm
+from ..cases.machine import machine
 from ..cases.one_kernel import Group, pointwise
 from ..cases.op_examples import CODED, MADE, example
 from ..cases.special_numbers import (
@@ -64,7 +65,7 @@ def check_all(item: Item, among: Sequence[Item], ops: Callable[[Item], Iterable[
     """Check the ops of an item; those of its neighbours are compiled with them."""
     mine = list(ops(item))
     kernels = (kernel_of(op) for other in chunk(item, among) for op in ops(other))
-    compiled(kernel_of(mine[0]), detect(), lambda: kernels)
+    compiled(kernel_of(mine[0]), machine(), lambda: kernels)
     for op in mine:
         check(op)
 

@@ -8,10 +8,9 @@ import pytest
 from quatrain.compiler.formats import BF16, F16, F32, I64, Format
 from quatrain.compiler.ir import Value
 from quatrain.compiler.types import Shape, TensorType
-from quatrain.targets.cpu.choose import matmul_kernel
-from quatrain.targets.cpu.info import detect
 from quatrain.targets.plan.layout import Order
 
+from ..cases.machine import kernel_of
 from ..cases.one_kernel import (
     Group,
     close,
@@ -249,7 +248,7 @@ def test_matmul(f: Format, sizes: Shape) -> None:
     (y,) = group.op("matmul", (a, b), [f32(batch, m, n)])
     orders = dict.fromkeys((a, b, y), Order.ROWS)
     inputs = random_inputs(group.inputs)
-    got = run_kernel(matmul_kernel(group.ops[0], detect()), inputs, orders)
+    got = run_kernel(kernel_of(group.ops, (y,), orders), inputs, orders)
     want = reference(group.ops, inputs)
     # Sums of up to 28 products of numbers of about 1, in f32.
     close(got[y.name], want[y.name], 2.0**-18, 28 * 2.0**-20)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import cast
 
 import numpy as np
 import pytest
@@ -18,12 +19,13 @@ from quatrain.compiler.formats import (
 )
 from quatrain.compiler.ir import Attr, Value
 from quatrain.compiler.types import Scale, Shape, TensorType
-from quatrain.targets.cpu.build import compile_kernels
+from quatrain.targets.cpu.build import Compiled, compile_kernels
 from quatrain.targets.cpu.info import detect
 from quatrain.targets.cpu.pointwise.kernel import pointwise_kernel
 from quatrain.targets.plan.layout import Order
 
 from ..cases.compiled import compiled
+from ..cases.machine import Cpu
 from ..cases.one_kernel import Group, close, pointwise, random_inputs, same
 
 pytestmark = [pytest.mark.tvm, pytest.mark.usefixtures("together")]
@@ -240,7 +242,7 @@ def test_nothing_is_fused_or_approximated() -> None:
     (dx,) = group.op("batch_norm_input_grad", (g, x, *ps), [g.type], eps=1e-5)
     orders = dict.fromkeys((g, x, *ps, dx), Order.PIXELS)
     kernel = pointwise_kernel(tuple(group.ops), (dx,), orders, detect())
-    assembly = compiled(kernel, detect()).assembly
+    assembly = cast(Compiled, compiled(kernel, Cpu(detect()))).assembly
     if "vmulps" not in assembly:
         pytest.skip("no x86 with AVX")
     # A fused product differs in the last bit from the reference, and so does an estimate.

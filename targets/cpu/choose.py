@@ -13,22 +13,13 @@ from dataclasses import fields
 
 from ...compiler.errors import TargetError
 from ...compiler.ir import Op, Value
-from ...compiler.ir.accumulation import accumulation
-from ...compiler.types import TensorType
+from ..gemm.check import check_gemm
+from ..gemm.product import Product, product_of, product_of_matrices
 from ..plan.kernel import Kernel, Slot, slots_of
-from ..plan.layout import Layout, Order
-from .gemm.spec import GemmRequest, GemmSpec, Steps, Way
+from ..plan.layout import Order
+from .gemm.spec import GemmRequest, GemmSpec, Way
 from .info import CpuInfo
-from .lowering import check_gemm
 from .ways import WAYS
-
-# A transposed convolution walks through its weights as dX of a convolution does.
-TRANSPOSED = {
-    "conv2d_transpose": "conv2d_input_grad",
-    "conv2d_transpose_input_grad": "conv2d",
-    "conv2d_transpose_weight_grad": "conv2d_weight_grad",
-}
-EXCHANGED = frozenset({"conv2d_transpose_weight_grad"})
 
 
 def choose(gemm: GemmRequest, among: Sequence[Way] = WAYS) -> GemmSpec:
@@ -53,49 +44,18 @@ def gemm_kernel(ops: tuple[Op, ...], orders: Mapping[Value, Order], cpu: CpuInfo
 
     Raises NoKernelError, see ``check_gemm``.
     """
-    gemm, out = ops[0], ops[-1].result
-    check_gemm(gemm)
-    factors = gemm.inputs[::-1] if gemm.kind in EXCHANGED else gemm.inputs
-    operands = (*factors, *(v for op in ops[1:] for v in op.inputs[1:]))
-    a, b, *bias = (Layout(v.type, orders[v]) for v in operands)
-    conv = gemm.kind.startswith("conv2d")
-    spec = choose(
-        GemmRequest(
-            kind=TRANSPOSED.get(gemm.kind, gemm.kind),
-            a=a,
-            b=b,
-            made=gemm.result.type.format,
-            bias=bias[0] if bias else None,
-            out=Layout(out.type, orders[out]),
-            stride=_steps(gemm, "stride") if conv else (1, 1),
-            padding=_steps(gemm, "padding") if conv else (0, 0),
-            dilation=_steps(gemm, "dilation") if conv else (1, 1),
-            groups=gemm.int_attr("groups") if conv else 1,
-            cpu=cpu,
-            accumulation=accumulation(gemm),
-        )
-    )
-    return Kernel(spec, ops, slots_of(operands), (Slot(out),), spec.dot.unit)
+    check_gemm("cpu", ops[0])
+    product, operands = product_of(ops, orders)
+    spec = choose(_for_cpu(product, cpu))
+    return Kernel(spec, ops, slots_of(operands), (Slot(ops[-1].result),), spec.dot.unit)
 
 
 def matmul_kernel(op: Op, cpu: CpuInfo) -> Kernel:
-    """The kernel of a ``matmul``: the matrices of a batch are groups of a 1x1 convolution.
-
-    All values lie row-major (``layout.MATRICES``), so that they are its operands as they are:
-    BxMxK weights of B*M channels out, an image of B*K channels and N pixels.
-    """
+    """The kernel of a ``matmul``, see ``product_of_matrices``."""
     a, b = op.inputs
-    (batch, m, k), n = a.type.shape, b.type.shape[2]
-    shapes = ((1, batch * k, 1, n), (batch * m, k, 1, 1), (1, batch * m, 1, n))
-    x, w, y = (
-        Layout(TensorType(shape, v.type.format), Order.ROWS)
-        for shape, v in zip(shapes, (b, a, op.result), strict=True)
-    )
-    one, made = (1, 1), op.result.type.format
-    spec = choose(GemmRequest("conv2d", x, w, made, None, y, one, (0, 0), one, batch, cpu, None))
+    spec = choose(_for_cpu(product_of_matrices(op), cpu))
     return Kernel(spec, (op,), slots_of((b, a)), (Slot(op.result),), spec.dot.unit)
 
 
-def _steps(gemm: Op, name: str) -> Steps:
-    first, second = gemm.ints_attr(name)
-    return first, second
+def _for_cpu(product: Product, cpu: CpuInfo) -> GemmRequest:
+    return GemmRequest(**{f.name: getattr(product, f.name) for f in fields(Product)}, cpu=cpu)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
-from ...compiler.errors import NoKernelError
-from ...compiler.ir import Op, Program
-from ...compiler.ir.ops import WEIGHT_GRADS
-from ...compiler.types import Scale
+from ...compiler.ir import Program
+from ..gemm.check import check_gemm
 from ..plan.decode import decode_operands
 from ..plan.waive import waive
 
@@ -15,19 +14,7 @@ from ..plan.waive import waive
 def lower(program: Program, allow: Sequence[str]) -> list[tuple[str, Program]]:
     """See ``Target.lower``."""
     decoded = decode_operands(program)
-    return [("decode_operands", decoded), ("waive", waive(decoded, check_gemm, allow))]
-
-
-def check_gemm(gemm: Op) -> None:
-    """Raise NoKernelError for a GEMM that has no kernel of its formats."""
-    shown = " by ".join(v.type.short for v in gemm.inputs)
-    what = f"cpu: layer {gemm.origin or '-'}: {gemm.kind} of {shown}"
-    scales = [v.type.scale for v in gemm.inputs]
-    weight_grad = gemm.kind in WEIGHT_GRADS
-    if scales[0] is Scale.CHANNEL or (weight_grad and scales[1] is Scale.CHANNEL):
-        raise NoKernelError(
-            f"{what}: a scale per channel is only supported on weights; give this operand one"
-            " scale per tensor"
-        )
-    if not all(scale.is_factor for scale in scales):
-        raise NoKernelError(f"{what}: take the program through decode_operands first")
+    return [
+        ("decode_operands", decoded),
+        ("waive", waive(decoded, partial(check_gemm, "cpu"), allow)),
+    ]

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..gemm.shapes import shape4
 from .gemm.pixels import pixels
-from .gemm.shapes import shape4
 from .gemm.spec import GemmRequest, GemmSpec, Way, ways
 from .gemm.units import (
     EVERY_DOT,

@@ -220,14 +220,14 @@ def _of_one_lane(condition: Expr) -> Expr:
     if isinstance(condition, tir.And | tir.Or):
         a, b = (_of_one_lane(x) for x in (condition.a, condition.b))
         return type(condition)(a, b) if _lanes(a) == _lanes(b) == 1 else condition
-    pair = (getattr(condition, "a", None), getattr(condition, "b", None))
-    if all(isinstance(x, tir.Broadcast) for x in pair):
-        return type(condition)(*(x.value for x in pair))
+    a, b = (getattr(condition, name, None) for name in "ab")
+    if isinstance(a, tir.Broadcast) and isinstance(b, tir.Broadcast):
+        return type(condition)(a.value, b.value)
     return condition
 
 
 def _lanes(x: Expr) -> int:
-    return tvm.DataType(str(x.ty.dtype)).lanes
+    return int(tvm.DataType(str(x.ty.dtype)).lanes)
 
 
 def _device(code: Statements) -> DeviceCode:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ...gemm.shapes import shape4
 from ...numbers.integers import INT32_END, integers
 from ..gemm.partitions import PARTITIONS, Partitions, apart
 from ..gemm.pixels import Pixels
-from ..gemm.shapes import shape4
 from ..gemm.spec import GemmSpec
 from ..gemm.units import most_in_planes
 

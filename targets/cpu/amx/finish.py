@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
+from ...gemm.shapes import shape4
 from ...tir.expr import Code, Expr, Index, i32, load, shuffle
 from ..dialect import LLVM
 from ..gemm.epilogue import GemmBuffers, narrow, scalar_factor
-from ..gemm.shapes import shape4
 from ..gemm.slots import Slots
 from ..gemm.spec import GemmSpec
 from ..gemm.unpack import StoredTensor

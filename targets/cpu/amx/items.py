@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..gemm.geometry import Geometry
+from ...gemm.geometry import Geometry
 from ..gemm.rows import Rows
 from .tiles import ROWS
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ...gemm.geometry import Phase
 from ...tir.expr import Index
-from ..gemm.geometry import Phase
 from ..gemm.vectors import least
 from .tiles import COLUMNS, ROW_BYTES
 

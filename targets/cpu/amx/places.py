@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from tvm import tirx as tir
 
 from ....compiler.formats import BF16
+from ...gemm.geometry import Phase
 from ...tir.expr import Code, Expr, Index, i32, load
 from ..gemm.epilogue import Epilogue, put
-from ..gemm.geometry import Phase
 from ..gemm.unpack import StoredTensor
 from ..gemm.vectors import least, splat, split
 from .planes import joined

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ...gemm.geometry import Geometry, geometry
+from ...gemm.shapes import channels_last, shape4
 from ...plan.layout import Layout
 from ...tir.expr import Index
 from ..gemm.decode import Numbers
-from ..gemm.geometry import Geometry, geometry
 from ..gemm.rows import Rows
-from ..gemm.shapes import channels_last, shape4
 from ..gemm.slots import Slots
 from ..gemm.spec import GemmSpec
 from ..gemm.vectors import least

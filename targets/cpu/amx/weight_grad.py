@@ -16,12 +16,12 @@ from math import prod
 
 from tvm import tirx as tir
 
+from ...gemm.shapes import shape4
 from ...tir.expr import Code, Expr, Index, i32, load
 from ..dialect import function
 from ..gemm.chunks import ChunkMemory
 from ..gemm.epilogue import GemmBuffers
 from ..gemm.finish import Finish, Partial, sum_type
-from ..gemm.shapes import shape4
 from ..gemm.spec import GemmSpec
 from ..gemm.unpack import StoredTensor, Unpacker
 from ..gemm.vectors import cast, fill, split, store

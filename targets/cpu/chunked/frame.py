@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from tvm import tirx as tir
 
 from ....compiler.types import Scale
+from ...gemm.shapes import shape4
 from ...plan.layout import Layout
 from ...tir.expr import Code, Expr, Vectors, i32, load, packed_place, ramp
 from ...tir.formats import decode, from_memory, round_carrier, to_memory
 from ...tir.pointwise.space import memory_dims, memory_strides
 from ..gemm.epilogue import GemmBuffers
-from ..gemm.shapes import shape4
 from ..gemm.spec import GemmSpec
 from ..gemm.vectors import fill
 

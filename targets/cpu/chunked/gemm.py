@@ -15,10 +15,10 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from ....compiler.ir.accumulation import Accumulation
+from ...gemm.shapes import shape4
 from ...tir.expr import Code, Expr, Vectors, i32, load, typed
 from ..dialect import function
 from ..gemm.epilogue import GemmBuffers
-from ..gemm.shapes import shape4
 from ..gemm.spec import GemmSpec
 from ..gemm.vectors import split
 from .frame import BorderedAxis, Results, axes, lanes_of, numbers

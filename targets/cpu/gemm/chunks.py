@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 from ...numbers.integers import integers
 from ...tir.expr import Expr
-from .geometry import LATENCY, LOAD, TURN
 from .partitions import PARTITIONS, Partitions, apart
 from .pixels import Pixels
 from .spec import GemmSpec
+from .tile import LATENCY, LOAD, TURN
 from .units import fits
 
 PRIVATE_BYTES, SHARED_BYTES = 384 << 10, 1 << 20

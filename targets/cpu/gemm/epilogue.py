@@ -10,10 +10,10 @@ from tvm import tirx as tir
 
 from ....compiler.formats import F16, F32, Format
 from ....compiler.types import Scale
+from ...gemm.shapes import shape4
 from ...numbers.integers import unit_of
 from ...tir.expr import Code, Expr, Index, load, shuffle
 from .decode import from_carrier
-from .shapes import shape4
 from .spec import GemmSpec
 from .unpack import StoredTensor
 from .vectors import bits, cast, powers, splat, store

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
+from ...gemm.shapes import shape4
 from ...numbers.integers import integers
 from ...tir.expr import Code, Expr, Index, load
 from .epilogue import GemmBuffers, narrow, scalar_factor
-from .shapes import shape4
 from .slots import Slots
 from .spec import GemmSpec
 from .units import fits

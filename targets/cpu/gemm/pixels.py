@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ...gemm.shapes import shape4
 from ...plan.layout import Layout
-from .shapes import shape4
 
 FLAT_LEAST, FLAT_MOST, FLAT_WHOLE = 16, 1024, 8192
 

@@ -11,10 +11,11 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+from ...gemm.geometry import Phase
 from ...tir.expr import Code, Expr, Index, load
 from .dots import multiply_add, repeated, word
-from .geometry import Phase, Tile
 from .taps_plan import TapsPlan
+from .tile import Tile
 from .vectors import Registers
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from tvm import tirx as tir
 
+from ...gemm.geometry import Geometry, Phase
 from ...tir.expr import Code, Expr, Index
-from .geometry import Geometry, Phase
 from .unpack import Unpacker
 from .vectors import fill
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from tvm import tirx as tir
 
+from ...gemm.shapes import channels_last, shape4
 from ...plan.layout import Layout
 from ...tir.expr import Index, i32
-from .shapes import channels_last, shape4
 
 LARGEST_WORD = 64  # bits in which the codes of a byte can be spread
 

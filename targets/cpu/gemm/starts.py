@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from ...gemm.geometry import Phase
 from ...tir.expr import Code, Expr, Index, i32, load
-from .geometry import Phase
 from .taps_plan import TapsPlan
 from .vectors import cast, splat, split
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 from tvm import tirx as tir
 
+from ...gemm.geometry import Phase
 from ...tir.expr import Code, Expr, Index
 from ..dialect import function
 from .decode import numbers_of, zero_of
 from .dots import prepare
 from .epilogue import Epilogue, GemmBuffers, epilogue, put
-from .geometry import Phase
 from .panel import PanelWriter
 from .products import EachTap, Factors, Patch, Products
 from .rows import BandUnpacker

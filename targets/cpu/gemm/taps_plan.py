@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ...gemm.geometry import Geometry, Phase, geometry
+from ...gemm.shapes import shape4
 from ...tir.expr import Index
 from .decode import numbers_of
-from .geometry import Geometry, Phase, Tile, choose_tile, geometry
 from .panel import Panel
 from .rows import Rows
-from .shapes import shape4
 from .slots import Slots
 from .spec import GemmSpec
+from .tile import Tile, choose_tile
 from .vectors import least
 
 BYTES = {"uint8": 1, "int8": 1, "int16": 2, "uint16": 2, "int32": 4, "float32": 4, "int64": 8}

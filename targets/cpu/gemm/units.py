@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ....compiler.formats import BF16, Format
-from ...numbers.integers import BYTE, Integers, integers, most_products
+from ....compiler.formats import Format
+from ...gemm.pair import FormatPair
+from ...numbers.integers import BYTE, Integers, most_products
 from ...plan.kernel import Unit
 from ..info import CpuInfo
 
@@ -63,31 +64,10 @@ BF16_DOT = Dot(Unit.BF16_DOT, "uint16", "uint16", "float32", block=2)
 INT16 = Dot(Unit.INT16_DOT, "int16", "int16", "int32", block=2)
 
 
-@dataclass(frozen=True, slots=True)
-class FormatPair:
-    """Two formats to multiply, ``a`` broadcast, in sums of at most ``length`` products."""
-
-    a: Format
-    b: Format
-    length: int
-
-    @property
-    def integers(self) -> tuple[Integers, Integers] | None:
-        """Both as integers; None where one is none."""
-        a, b = integers(self.a), integers(self.b)
-        return (a, b) if a and b else None
-
-    def short(self, dot: Dot) -> Dot | None:
-        """``dot`` where both are integers whose sums it holds in int32."""
-        both = self.integers
-        return dot if both and fits(dot, *both, self.length) else None
-
-    @property
-    def as_bf16(self) -> bool:
-        """Whether bf16 holds the numbers of both, and one is no integer."""
-        formats = (self.a, self.b)
-        held = all(f is BF16 or (f.is_coded and f.bits <= 8) for f in formats)
-        return held and self.integers is None
+def short(pair: FormatPair, dot: Dot) -> Dot | None:
+    """``dot`` where both are integers whose sums it holds in int32."""
+    both = pair.integers
+    return dot if both and fits(dot, *both, pair.length) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +90,7 @@ def _int8_tile(pair: FormatPair, cpu: CpuInfo) -> Dot | None:
     first, second = (numbers.byte for numbers in pair.integers)
     if second is None:
         return None
-    return pair.short(Dot(Unit.INT8_TILE, first or "int8", second, "int32", block=4))
+    return short(pair, Dot(Unit.INT8_TILE, first or "int8", second, "int32", block=4))
 
 
 def _bf16_tile(pair: FormatPair, cpu: CpuInfo) -> Dot | None:
@@ -124,7 +104,7 @@ def _int8_dot(pair: FormatPair, cpu: CpuInfo) -> Dot | None:
     zero = max(0, -_stored_low(pair.a, a))
     if a.high + zero >= BYTE or b.byte != "int8":
         return None
-    return pair.short(Dot(Unit.INT8_DOT, "uint8", "int8", "int32", block=4, zero=zero))
+    return short(pair, Dot(Unit.INT8_DOT, "uint8", "int8", "int32", block=4, zero=zero))
 
 
 def _stored_low(f: Format, numbers: Integers) -> int:
@@ -134,7 +114,7 @@ def _stored_low(f: Format, numbers: Integers) -> int:
 
 
 def _int16_dot(pair: FormatPair, cpu: CpuInfo) -> Dot | None:
-    return pair.short(INT16) if cpu.vnni else None
+    return short(pair, INT16) if cpu.vnni else None
 
 
 def _bf16_dot(pair: FormatPair, cpu: CpuInfo) -> Dot | None:
@@ -142,11 +122,11 @@ def _bf16_dot(pair: FormatPair, cpu: CpuInfo) -> Dot | None:
 
 
 def _int32(pair: FormatPair, cpu: CpuInfo) -> Dot | None:
-    return pair.short(INT32)
+    return short(pair, INT32)
 
 
 def _int64(pair: FormatPair, cpu: CpuInfo) -> Dot | None:
-    return INT64 if pair.integers and not pair.short(INT32) else None
+    return INT64 if pair.integers and not short(pair, INT32) else None
 
 
 def _f32(pair: FormatPair, cpu: CpuInfo) -> Dot | None:

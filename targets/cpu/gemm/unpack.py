@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from tvm import tirx as tir
 
 from ....compiler.formats import Format
+from ...gemm.shapes import channels_last, shape4
 from ...plan.layout import Layout
 from ...tir.expr import Code, Expr, Index, load, packed_place, typed
 from .decode import Numbers, from_carrier, from_codes
-from .shapes import channels_last, shape4
 from .slots import Slots
 from .vectors import bits, cast, splat, store, vectors
 

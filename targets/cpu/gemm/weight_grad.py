@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from tvm import tirx as tir
 
+from ...gemm.shapes import shape4
 from ...tir.expr import Code, Expr, Index, load
 from ..dialect import function
 from .chunks import ChunkMemory, choose_chunks, choose_weight_tile
@@ -23,7 +24,6 @@ from .epilogue import GemmBuffers
 from .finish import Finish, Partial, sum_type
 from .pairs import WordRow, WordWriter, as_operand
 from .pixels import pixels
-from .shapes import shape4
 from .spec import GemmSpec
 from .unpack import StoredTensor, Unpacker
 from .vectors import Registers, cast, fill, least, splat, split, store

@@ -10,10 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import product
 from math import gcd
+from typing import Any, TypeAlias
 
-from ...tir.expr import Index
+from .product import Product
 from .shapes import channels_last, shape4
-from .spec import GemmSpec
+
+# A number, or an expression of a kernel.
+Index: TypeAlias = Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +104,7 @@ class Geometry:
         return h, phase.columns.origin + x * self.columns.step
 
 
-def geometry(spec: GemmSpec) -> Geometry:
+def geometry(spec: Product) -> Geometry:
     """Of a forward or dX GEMM; a 1x1 stride-1 one is a single row of pixels (``flat``)."""
     n, _, h, w = shape4(spec.a)
     _, _, out_h, out_w = shape4(spec.out)
@@ -143,32 +146,3 @@ def _input_grad(places: int, taps: int, stride: int, padding: int, dilation: int
             )
         )
     return Side(1, stride, tuple(phases))
-
-
-@dataclass(frozen=True, slots=True)
-class Tile:
-    """Pixels x vectors of accumulators."""
-
-    pixels: int
-    vectors: int
-
-
-# Accumulators that hide the latency of a multiply-add, and the cost of a load beside it.
-LATENCY, LOAD, TURN = 8, 0.15, 0.5
-
-
-def choose_tile(width: int, channels: int, lanes: int) -> Tile:
-    """The cheapest tile for rows of ``width`` pixels and ``channels`` lanes in all."""
-    registers = 32 if lanes == 16 else 16
-    best, least = Tile(1, 1), float("inf")
-    for vectors in range(1, max(1, min(4, channels // lanes)) + 1):
-        for pixels in range(1, min(width, registers) + 1):
-            accumulators = pixels * vectors
-            if accumulators + vectors + 1 > registers:
-                break
-            turns = -(-width // pixels) * -(-channels // (vectors * lanes))
-            loads = LOAD * (pixels + vectors)
-            cost = turns * (max(accumulators, LATENCY) + loads + TURN)
-            if cost < least:
-                best, least = Tile(pixels, vectors), cost
-    return best

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...plan.layout import Layout, Order
+from ..plan.layout import Layout, Order
 
 
 def shape4(layout: Layout) -> tuple[int, int, int, int]:

@@ -1,0 +1,1 @@
+"""Products as targets are asked for them: operands, directions, taps; without TVM."""

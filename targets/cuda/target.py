@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ...compiler.errors import NoKernelError
 from ...compiler.ir import Program, Value
 from ...compiler.ir.ops import GEMMS, PRODUCTS, Trait, has
 from ..plan.choose import make_plan
@@ -14,6 +13,7 @@ from ..plan.kernel import Kernel
 from ..plan.layout import Order
 from ..plan.plan import Plan
 from ..plan.state import StateLayout
+from .gemm.kernel import gemm_kernel, matmul_kernel
 from .pointwise.kernel import pointwise_kernel
 from .single import single_kernel
 
@@ -32,8 +32,10 @@ class CudaKernels:
     def kernel(self, group: Group, orders: Mapping[Value, Order]) -> Kernel:
         """The GEMM with its bias, the fused pointwise ops, or the op that stays alone."""
         first = group.ops[0]
-        if first.kind in GEMMS or first.kind in PRODUCTS:
-            raise NoKernelError(f"cuda has no kernel for {first.kind}")
+        if first.kind in GEMMS:
+            return gemm_kernel(group.ops, orders, self.arch)
+        if first.kind in PRODUCTS:
+            return matmul_kernel(first, self.arch)
         if has(first, Trait.POINTWISE) or has(first, Trait.TAIL):
             return pointwise_kernel(group.ops, group.outputs, orders)
         return single_kernel(first, orders)

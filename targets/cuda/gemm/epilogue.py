@@ -1,0 +1,23 @@
+"""From a sum to what is stored: factor, rounding, bias, rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...gemm.product import Product
+from ...tir.expr import Code, Expr, Vectors, load
+from ...tir.formats import from_memory, round_carrier, to_memory
+from .operand import GemmSlots, Stored, factor
+
+
+def finish(code: Code, spec: Product, slots: GemmSlots, total: Expr, place: Sequence[Expr]) -> None:
+    """Store the result at N, C, H, W of a sum in f32."""
+    v = Vectors(code, 1)
+    channel = place[1]
+    y = v.mul(total, factor(v, spec, slots, channel))
+    f = spec.out.type.format
+    if slots.bias is not None and spec.bias is not None:
+        made = round_carrier(v, y, spec.made)
+        bias = from_memory(v, load(slots.bias, channel), spec.bias.type.format)
+        y = v.add(made, v.f(bias))
+    Stored(code, slots.out, spec.out).put(place, to_memory(v, round_carrier(v, y, f), f))

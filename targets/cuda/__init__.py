@@ -1,0 +1,1 @@
+"""The ``cuda`` target: TVM kernels on packed storage for NVIDIA's GPUs."""

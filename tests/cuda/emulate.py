@@ -75,7 +75,7 @@ def _place(found: re.Match[str]) -> str:
 def emulator() -> Path:
     """The library that all kernels call: fibers, warps, shared memory."""
     parts = "".join(f'#include "{name}.cc"\n' for name in ("emulator", "shared", "warp"))
-    return built(parts, "-O2", name="emulator.so")
+    return built(parts, "-O3", name="emulator.so")
 
 
 def library(source: str) -> Path:

@@ -155,6 +155,14 @@ def test_copies(kernels: Emulated) -> None:
     np.testing.assert_array_equal(out, want)
 
 
+def test_accesses(kernels: Emulated) -> None:
+    x = np.random.default_rng(8).integers(0, 9, (32, 4)).astype(np.uint32)
+    _, out, floats = run(kernels, "accesses", x, np.zeros_like(x), np.zeros(32, np.float32))
+    flat = x.reshape(-1)[:32]
+    np.testing.assert_array_equal(out.T, [x[:, 1], x[:, 0], flat, np.maximum(flat, 3)])
+    np.testing.assert_array_equal(floats.view(np.uint32), x[:, 3])
+
+
 def permuted(a: int, b: int, selector: int, *, signs: bool) -> int:
     source = (b << 32 | a).to_bytes(8, "little")
     out = 0

@@ -272,6 +272,13 @@ void barrier(int site, int line) {
   if (me->state != State::ready) pause();
 }
 
+void check_alignment(const void* address, unsigned bytes) {
+  if (reinterpret_cast<uintptr_t>(address) % bytes)
+    fail("an address that is not aligned to " + std::to_string(bytes) + " bytes");
+}
+
+void trap() { fail("a trap"); }
+
 void copy_async(uint32_t target, const void* source, unsigned bytes, unsigned given) {
   if (bytes != 4 && bytes != 8 && bytes != 16) fail("an asynchronous copy of a size that is none");
   if (given > bytes) fail("an asynchronous copy that is given more bytes than it copies");

@@ -23,6 +23,14 @@ T min(T a, T b) {
     return a < b ? a : b;
   }
 }
+template <class A, class B>
+std::enable_if_t<!std::is_same<A, B>::value, std::common_type_t<A, B>> max(A a, B b) {
+  return max<std::common_type_t<A, B>>(a, b);
+}
+template <class A, class B>
+std::enable_if_t<!std::is_same<A, B>::value, std::common_type_t<A, B>> min(A a, B b) {
+  return min<std::common_type_t<A, B>>(a, b);
+}
 // The C library's may return either zero.
 #define fmaxf(a, b) (max<float>(a, b))
 #define fminf(a, b) (min<float>(a, b))
@@ -30,10 +38,22 @@ T min(T a, T b) {
 #define fmin(a, b) (min<double>(a, b))
 
 inline uint32_t __cvta_generic_to_shared(const void* p) { return emu::shared_address(p); }
-template <class T>
-T __ldg(const T* place) {
-  return *place;
-}
+inline void __trap() { emu::trap(); }
+
+#define EMU_CACHED(load, store)                     \
+  template <class T>                                \
+  T load(const T* place) {                          \
+    return *place;                                  \
+  }                                                 \
+  template <class T>                                \
+  void store(T* place, T value) {                   \
+    *place = value;                                 \
+  }
+EMU_CACHED(__ldcg, __stcg)
+EMU_CACHED(__ldcs, __stcs)
+EMU_CACHED(__ldca, __stwb)
+EMU_CACHED(__ldg, __stwt)
+#undef EMU_CACHED
 
 inline uint32_t __byte_perm(uint32_t x, uint32_t y, uint32_t selector) {
   const uint64_t bytes = static_cast<uint64_t>(y) << 32 | x;
@@ -112,6 +132,8 @@ inline float __fmul_rn(float a, float b) { return a * b; }
 inline float __fdiv_rn(float a, float b) { return a / b; }
 inline float __fsqrt_rn(float a) { return std::sqrt(a); }
 inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
+inline float __frcp_rn(float a) { return 1 / a; }
+inline float rsqrtf(float a) { return static_cast<float>(1 / std::sqrt(static_cast<double>(a))); }
 inline double __dadd_rn(double a, double b) { return a + b; }
 inline double __dsub_rn(double a, double b) { return a - b; }
 inline double __dmul_rn(double a, double b) { return a * b; }

@@ -208,3 +208,22 @@ __global__ void indices(int* out) {
   const int thread = threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z);
   out[block * 30 + thread] = 1000 * block + thread;
 }
+
+// Vectors of shared and global memory, and cached loads.
+extern "C" __global__ void accesses(const unsigned* in, unsigned* out, float* floats) {
+  __shared__ __align__(16) unsigned place[32 * 4];
+  const unsigned mine = address(place + 4 * threadIdx.x);
+  unsigned a, b, c, d;
+  float f;
+  asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(a), "=r"(b), "=r"(c), "=r"(d) : "l"(in + 4 * threadIdx.x) : "memory");
+  asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};"
+               : : "r"(mine), "r"(d), "r"(c), "r"(b), "r"(a) : "memory");
+  asm volatile("ld.shared.v2.b32 {%0, %1}, [%2+8];" : "=r"(a), "=r"(b) : "r"(mine) : "memory");
+  asm volatile("st.global.v2.b32 [%0], {%1, %2};"
+               : : "l"(out + 4 * threadIdx.x), "r"(a), "r"(b) : "memory");
+  asm volatile("ld.shared.f32 %0, [%1];" : "=f"(f) : "r"(mine) : "memory");
+  floats[threadIdx.x] = f;
+  out[4 * threadIdx.x + 2] = __ldg(in + threadIdx.x);
+  out[4 * threadIdx.x + 3] = max(3, in[threadIdx.x]);
+}

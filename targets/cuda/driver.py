@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from ctypes import byref, c_char_p, c_int, c_size_t, c_void_p
 from dataclasses import dataclass
 from functools import cache
@@ -231,12 +232,15 @@ class Device:
         assert made.value is not None, f"{name} made nothing"
         return made.value
 
-    def owned(self, owner: object, name: str, *arguments: object) -> finalize[..., object]:
-        """Call ``name`` when ``owner`` is forgotten, or when the result is called.
+    def owned(
+        self, owner: object, name: str, handle: int | None, *, idle: bool = False
+    ) -> finalize[..., object]:
+        """Call ``name`` with ``handle`` when ``owner`` is forgotten, or when the result is called.
 
-        It holds the device, whose context must outlive what lies in it.
+        With ``idle`` the device must have done its work before, as that may use it. The device is
+        held: its context must outlive what lies there.
         """
-        return finalize(owner, _forget, self, name, arguments)
+        return finalize(owner, _forget, self, name, handle, idle)
 
     def synchronize(self) -> None:
         """Wait for all work of the device."""
@@ -249,9 +253,9 @@ class Device:
         return free.value, total.value
 
 
-def _forget(device: Device, name: str, arguments: tuple[object, ...]) -> None:
+def _forget(device: Device, name: str, handle: int | None, idle: bool) -> None:
     """A failure is one of the context, lost already; nobody is there to be told."""
-    try:
-        device.status(name, *arguments)
-    except TargetError:
-        return
+    with suppress(TargetError), device:
+        if idle:
+            device.driver.status("cuCtxSynchronize")
+        device.driver.status(name, handle)

@@ -26,10 +26,10 @@ class DeviceMemory:
         if status:
             raise device.driver.error("cuMemAlloc_v2", status)
         self.address = address.value
-        self._freed = device.owned(self, "cuMemFree_v2", self.address)
+        self._freed = device.owned(self, "cuMemFree_v2", self.address, idle=True)
 
     def free(self) -> None:
-        """Give the memory back now; work that uses it must be done."""
+        """Give the memory back now, when the device has done its work."""
         self._freed()
 
 
@@ -76,7 +76,7 @@ def pinned(device: Device, size: int) -> npt.NDArray[np.uint8]:
     if status:
         raise device.driver.error("cuMemAllocHost_v2", status)
     held = (ctypes.c_ubyte * size).from_address(address)
-    device.owned(held, "cuMemFreeHost", address)
+    device.owned(held, "cuMemFreeHost", address, idle=True)
     return np.ctypeslib.as_array(held)
 
 

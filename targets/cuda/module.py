@@ -27,7 +27,7 @@ class Module:
         if status:
             raise device.driver.error("cuModuleLoadData", status)
         self.handle = handle.value
-        device.owned(self, "cuModuleUnload", self.handle)
+        device.owned(self, "cuModuleUnload", self.handle, idle=True)
 
     def function(self, name: str) -> Function:
         """The kernel of a name; TargetError where there is none."""

@@ -10,7 +10,7 @@ import pytest
 
 from quatrain.targets.cuda.driver import Device
 from quatrain.targets.cuda.graph import Graph
-from quatrain.targets.cuda.memory import DeviceMemory, allocate
+from quatrain.targets.cuda.memory import DeviceMemory, allocate, pinned
 from quatrain.targets.cuda.module import Module
 from quatrain.targets.cuda.stream import Event, Stream
 
@@ -45,6 +45,22 @@ def test_a_buffer_of_the_host_that_nobody_keeps() -> None:
         gc.collect()
         stream.synchronize()
         np.testing.assert_array_equal(read(memory), NUMBERS)
+
+
+def test_what_is_forgotten_while_the_device_uses_it() -> None:
+    with standin(late=1):
+        device = Device()
+        made, stream = DeviceMemory(device, SIZE), Stream(device)
+        source = pinned(device, SIZE).view(np.int32)
+        source[...] = NUMBERS
+        given = DeviceMemory(device, SIZE)
+        stream.upload(given.address, source)
+        twice = Module(device, image(SOURCE)).function("twice")
+        stream.launch(twice, (1,), (32,), [given.address, made.address])
+        del source, given, twice
+        gc.collect()
+        np.testing.assert_array_equal(read(made), 2 * NUMBERS)
+        stream.synchronize()
 
 
 @pytest.mark.parametrize("waits", [False, True])

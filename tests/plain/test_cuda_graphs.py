@@ -57,8 +57,9 @@ def test_what_is_forgotten_while_the_device_uses_it() -> None:
         stream.upload(given.address, source)
         twice = Module(device, image(SOURCE)).function("twice")
         stream.launch(twice, (1,), (32,), [given.address, made.address])
-        del source, given, twice
+        del twice
         gc.collect()
+        del source, given
         np.testing.assert_array_equal(read(made), 2 * NUMBERS)
         stream.synchronize()
 

@@ -131,6 +131,8 @@ Status check_launch(const Launch& launch) {
 
 Status run_kernel(Context* context, const Launch& launch) {
   if (context->lost) return context->lost;
+  if (!launch.function->module->library)
+    return lose(context, launch_failed, "a kernel whose module is unloaded");
   std::vector<uint64_t> values = launch.arguments;
   std::vector<void*> places;
   for (uint64_t& value : values) places.push_back(&value);
@@ -388,8 +390,9 @@ API cuModuleLoadData(Module** module, const char* image) {
 }
 API cuModuleUnload(Module* module) {
   USE_CONTEXT
+  if (!module->library) return invalid_handle;
   dlclose(module->library);
-  return delete module, success;
+  return module->library = nullptr, success;
 }
 API cuModuleGetFunction(Function** function, Module* module, const char* name) {
   USE_CONTEXT
@@ -398,7 +401,7 @@ API cuModuleGetFunction(Function** function, Module* module, const char* name) {
   };
   void *entry = symbol(""), *count = symbol("count_"), *threads = symbol("threads_");
   if (!entry || !count || !threads) return not_found;
-  *function = new Function{context, reinterpret_cast<Entry>(entry),
+  *function = new Function{context, module, reinterpret_cast<Entry>(entry),
                            *static_cast<unsigned*>(count), *static_cast<unsigned*>(threads)};
   return success;
 }

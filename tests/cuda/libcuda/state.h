@@ -75,11 +75,12 @@ struct Stream {
 };
 
 struct Module {
-  void* library;
+  void* library;  // null where it is unloaded
 };
 
 struct Function {
   Context* context;
+  Module* module;
   Entry entry;
   unsigned parameters, threads;
   unsigned dynamic_limit = 48 << 10;

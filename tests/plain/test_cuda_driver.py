@@ -231,7 +231,7 @@ def test_a_failed_kernel_loses_the_context(capfd: pytest.CaptureFixture[str]) ->
         with pytest.raises(TargetError, match=r"cuMemAlloc_v2 .* context is lost"):
             DeviceMemory(first, 4)
         np.testing.assert_array_equal(read(numbers(second)), NUMBERS)
-    assert "an access to 0x1, which is no memory" in capfd.readouterr().err
+    assert "an access to 0x4, which is no memory" in capfd.readouterr().err
 
 
 def test_a_kernel_that_writes_around_its_memory(device: Device) -> None:

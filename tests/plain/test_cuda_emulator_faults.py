@@ -70,6 +70,8 @@ ERRORS = {
     "matrix_without_alignment": "not aligned to 16 bytes",
     "matrix_outside": "outside of the block's shared arrays",
     "misaligned_vector": "not aligned to 8 bytes",
+    "misaligned_int4": "an access that is not aligned to its size",
+    "misaligned_store": "an access that is not aligned to its size",
     "trapped": "a trap",
     "two_loads": "at different instructions",
     "lanes_apart": "a thread returned while others of its warp wait|at different instructions",

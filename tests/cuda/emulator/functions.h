@@ -95,13 +95,13 @@ inline unsigned __dp4a(unsigned a, unsigned b, unsigned c) {
   return emu::dot_bytes<uint8_t, uint8_t>(a, b, c);
 }
 
-#define EMU_CONVERSIONS(from, from_name, to, to_name)                                         \
-  inline to __##from_name##2##to_name##_rn(from x) {                                          \
-    return emu::saturated<to>(std::nearbyint(x));                                             \
-  }                                                                                           \
-  inline to __##from_name##2##to_name##_rz(from x) { return emu::saturated<to>(std::trunc(x)); } \
-  inline to __##from_name##2##to_name##_rd(from x) { return emu::saturated<to>(std::floor(x)); } \
-  inline to __##from_name##2##to_name##_ru(from x) { return emu::saturated<to>(std::ceil(x)); }
+#define EMU_CONVERSION(from, to, name, rounded) \
+  inline to name(from x) { return emu::saturated<to>(std::rounded(x)); }
+#define EMU_CONVERSIONS(from, from_name, to, to_name)                     \
+  EMU_CONVERSION(from, to, __##from_name##2##to_name##_rn, nearbyint)     \
+  EMU_CONVERSION(from, to, __##from_name##2##to_name##_rz, trunc)         \
+  EMU_CONVERSION(from, to, __##from_name##2##to_name##_rd, floor)         \
+  EMU_CONVERSION(from, to, __##from_name##2##to_name##_ru, ceil)
 EMU_CONVERSIONS(float, float, int, int)
 EMU_CONVERSIONS(float, float, unsigned, uint)
 EMU_CONVERSIONS(float, float, long long, ll)
@@ -111,6 +111,7 @@ EMU_CONVERSIONS(double, double, unsigned, uint)
 EMU_CONVERSIONS(double, double, long long, ll)
 EMU_CONVERSIONS(double, double, unsigned long long, ull)
 #undef EMU_CONVERSIONS
+#undef EMU_CONVERSION
 
 inline float __int2float_rn(int x) { return static_cast<float>(x); }
 inline float __uint2float_rn(unsigned x) { return static_cast<float>(x); }

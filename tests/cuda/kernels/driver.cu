@@ -15,7 +15,7 @@ extern "C" __global__ void shared(const int* in, int* out) {
 }
 
 extern "C" __global__ void nowhere(int* out) {
-  out[threadIdx.x] = *(const int*)(unsigned long long)(threadIdx.x + 1);
+  out[threadIdx.x] = *(const int*)(unsigned long long)(4 * threadIdx.x + 4);
 }
 
 extern "C" __global__ void too_far(int* out) { out[threadIdx.x + 1] = 1; }

@@ -168,7 +168,7 @@ extern "C" __global__ void past_the_dynamic_array(const int* in, int* out) {
 }
 
 extern "C" __global__ void nowhere(const int* in, int* out) {
-  out[threadIdx.x] = *(const int*)(unsigned long long)(in[threadIdx.x] & 0xFF);
+  out[threadIdx.x] = *(const int*)(unsigned long long)(4 * (in[threadIdx.x] & 0xFF));
 }
 
 extern "C" __global__ void not_shared(const int* in, int* out) {
@@ -220,4 +220,16 @@ extern "C" __global__ void two_loads(const int* in, int* out) {
                  : "=r"(r), "=r"(s) : "r"(mine) : "memory");
   }
   out[threadIdx.x] = (int)r;
+}
+
+extern "C" __global__ void misaligned_int4(const int* in, int* out) {
+  const int4 v = *(const int4*)(in + threadIdx.x % 4);
+  out[threadIdx.x] = v.x + v.y + v.z + v.w;
+}
+
+extern "C" __global__ void misaligned_store(const int* in, int* out) {
+  __shared__ __align__(8) char place[64 * 4 + 4];
+  *(int*)(place + 4 * threadIdx.x + in[0]) = 1;
+  __syncthreads();
+  out[threadIdx.x] = place[threadIdx.x];
 }

@@ -90,11 +90,13 @@ extern "C" __global__ void copies(const unsigned char* in, unsigned char* out) {
   asm volatile("cp.async.ca.shared.global.L2::128B [%0+8], [%1+8], 8;"
                : : "r"(mine), "l"(from) : "memory");
   asm volatile("cp.async.commit_group;" : :);
-  asm volatile("cp.async.cg.shared.global [%0+16], [%1+16], 16;" : : "r"(mine), "l"(from) : "memory");
+  asm volatile("cp.async.cg.shared.global [%0+16], [%1+16], 16;"
+               : : "r"(mine), "l"(from) : "memory");
   asm volatile("cp.async.cg.shared.global [%0+32], [%1+32], 16, %2;"
                : : "r"(mine), "l"(from), "r"(threadIdx.x % 17) : "memory");
   asm volatile("cp.async.commit_group;");
-  asm volatile("{ .reg .pred p; setp.ne.b32 p, %2, 0; @p cp.async.ca.shared.global [%0], [%1], 16; }"
+  asm volatile("{ .reg .pred p; setp.ne.b32 p, %2, 0;"
+               " @p cp.async.ca.shared.global [%0], [%1], 16; }"
                : : "r"(mine + 48), "l"(from + 48), "r"(threadIdx.x % 2) : "memory");
   asm volatile("cp.async.wait_group 1;" : : : "memory");
   for (int i = 0; i < 16; ++i) out[threadIdx.x * 64 + i] = place[threadIdx.x * 64 + i];
@@ -128,13 +130,15 @@ extern "C" __global__ void dots(const unsigned* a, const unsigned* b, const int*
   const int i = threadIdx.x;
   int d;
   unsigned u;
-  asm volatile("dp4a.s32.s32 %0, %1, %2, %3;" : "=r"(d) : "r"((int)a[i]), "r"((int)b[i]), "r"(c[i]));
+  asm volatile("dp4a.s32.s32 %0, %1, %2, %3;"
+               : "=r"(d) : "r"((int)a[i]), "r"((int)b[i]), "r"(c[i]));
   out[i] = d;
   asm volatile("dp4a.s32.u32 %0, %1, %2, %3;" : "=r"(d) : "r"((int)a[i]), "r"(b[i]), "r"(c[i]));
   out[32 + i] = d;
   asm volatile("dp4a.u32.s32 %0, %1, %2, %3;" : "=r"(d) : "r"(a[i]), "r"((int)b[i]), "r"(c[i]));
   out[64 + i] = d;
-  asm volatile("dp4a.u32.u32 %0, %1, %2, %3;" : "=r"(u) : "r"(a[i]), "r"(b[i]), "r"((unsigned)c[i]));
+  asm volatile("dp4a.u32.u32 %0, %1, %2, %3;"
+               : "=r"(u) : "r"(a[i]), "r"(b[i]), "r"((unsigned)c[i]));
   out[96 + i] = (int)u;
   out[128 + i] = __dp4a((int)a[i], (int)b[i], c[i]);
 }

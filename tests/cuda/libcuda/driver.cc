@@ -116,7 +116,9 @@ bool inside(Address address, std::size_t size) {
   return address + size <= start + allocation.size;
 }
 
-Status enqueue(Stream* stream, std::function<Status()> run) { return add(stream, {std::move(run)}); }
+Status enqueue(Stream* stream, std::function<Status()> run) {
+  return add(stream, {std::move(run)});
+}
 
 Status check_launch(const Launch& launch) {
   std::size_t threads = 1;

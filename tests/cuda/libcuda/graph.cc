@@ -124,7 +124,8 @@ API cuGraphAddMemsetNode(Node** node, Graph* graph, Node* const* after, std::siz
   if (!inside(p.target, p.width)) return invalid_value;
   Node made;
   made.run = [p](Context*) {
-    return std::memset(reinterpret_cast<void*>(p.target), static_cast<int>(p.value), p.width), success;
+    auto target = reinterpret_cast<void*>(p.target);
+    return std::memset(target, static_cast<int>(p.value), p.width), success;
   };
   return add_node(node, graph, after, count, std::move(made));
 }
@@ -146,7 +147,8 @@ API cuGraphAddMemcpyNode(Node** node, Graph* graph, Node* const* after, std::siz
   return add_node(node, graph, after, count, std::move(made));
 }
 
-API cuGraphInstantiateWithFlags(ExecutableGraph** executable, Graph* graph, unsigned long long flags) {
+API cuGraphInstantiateWithFlags(ExecutableGraph** executable, Graph* graph,
+                                unsigned long long flags) {
   USE_CONTEXT
   if (!graphs.count(graph)) return invalid_handle;
   if (flags) return invalid_value;

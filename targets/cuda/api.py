@@ -140,7 +140,6 @@ _NODE = (_OUT_HANDLE, HANDLE, POINTER(HANDLE), SIZE)
 # CUresult of each; Any stands for ctypes' metatype, which has no public name.
 SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuInit": (c_uint,),
-    "cuDriverGetVersion": (_OUT_INT,),
     "cuGetErrorName": (c_int, _OUT_TEXT),
     "cuGetErrorString": (c_int, _OUT_TEXT),
     "cuDeviceGetCount": (_OUT_INT,),

@@ -33,24 +33,36 @@ def load(path: str | None = None) -> Driver:
             f"there is no {path} here: install NVIDIA's driver, or compile for target 'cpu', "
             "which runs on this machine"
         ) from None
-    return Driver(_functions(library))
+    version = _version(library, path)
+    return Driver(_functions(library), version)
+
+
+def _version(library: ctypes.CDLL, path: str) -> int:
+    """Asked first: a driver that is too old lacks some of the functions."""
+    ask, version = getattr(library, "cuDriverGetVersion", None), c_int()
+    if ask is None or ask(byref(version)):
+        raise TargetError(
+            f"{path} is not NVIDIA's driver, but something to link programs with, or another "
+            "library: install the driver"
+        )
+    if version.value < OLDEST:
+        raise TargetError(
+            f"NVIDIA's driver is one for CUDA {_dotted(version.value)}, and the target needs one "
+            f"for {_dotted(OLDEST)} or later: install a newer driver"
+        )
+    return version.value
 
 
 def _functions(library: ctypes.CDLL) -> dict[str, Callable[..., int]]:
     found = {}
     for name, arguments in SIGNATURES.items():
-        function = getattr(library, name, None)
-        if function is None:
-            raise TargetError(
-                f"NVIDIA's driver has no {name}: install one for CUDA {_version(OLDEST)} or later"
-            )
+        function = found[name] = getattr(library, name)
         function.argtypes, function.restype = arguments, c_int
-        found[name] = function
     return found
 
 
-def _version(number: int) -> str:
-    return f"{number // 1000}.{number % 1000 // 10}"
+def _dotted(version: int) -> str:
+    return f"{version // 1000}.{version % 1000 // 10}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,17 +95,8 @@ class GpuInfo:
 class Driver:
     """The functions of an initialized driver; every failure is a TargetError."""
 
-    def __init__(self, functions: Mapping[str, Callable[..., int]]) -> None:
-        self._functions = functions
-        self._initialize()
-        self.version = self._int("cuDriverGetVersion")
-        if self.version < OLDEST:
-            raise TargetError(
-                f"NVIDIA's driver is one for CUDA {_version(self.version)}, and the target needs "
-                f"one for {_version(OLDEST)} or later: install a newer driver"
-            )
-
-    def _initialize(self) -> None:
+    def __init__(self, functions: Mapping[str, Callable[..., int]], version: int) -> None:
+        self._functions, self.version = functions, version
         status = self.status("cuInit", 0)
         if status == Status.NO_DEVICE:
             raise TargetError(
@@ -103,8 +106,8 @@ class Driver:
         if status == Status.SYSTEM_DRIVER_MISMATCH:
             raise TargetError(
                 "NVIDIA's kernel module and libcuda.so.1 are of different versions "
-                "(CUDA_ERROR_SYSTEM_DRIVER_MISMATCH): start the machine anew behind the update of "
-                "its driver, or give a container the library of its host"
+                "(CUDA_ERROR_SYSTEM_DRIVER_MISMATCH): restart the machine after an update of its "
+                "driver, or give a container the library of its host"
             )
         if status:
             raise self.error("cuInit", status)

@@ -165,7 +165,7 @@ API cuInit(unsigned) {
   driver.initialized = true;
   return success;
 }
-API cuDriverGetVersion(int* version) { return *version = driver.settings.version, success; }
+API cuDriverGetVersion(int* version) { return *version = read_settings().version, success; }
 
 API cuGetErrorName(Status status, const char** text) {
   static const std::map<Status, const char*> names = {

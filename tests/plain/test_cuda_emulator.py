@@ -228,6 +228,15 @@ def test_shuffles(kernels: Emulated) -> None:
     np.testing.assert_array_equal(wide, y[lane ^ 16])
 
 
+def test_warp_instructions(kernels: Emulated) -> None:
+    x = np.random.default_rng(9).integers(-99, 99, 32).astype(np.int32)
+    words = x.view(np.uint32)
+    _, out, want = run(kernels, "warp_instructions", x, *np.zeros((2, 10, 32), np.int32))
+    np.testing.assert_array_equal(out[:6], want[:6])
+    whole = [x.sum(), x.min(), words.max().view(np.int32), np.bitwise_xor.reduce(x)]
+    np.testing.assert_array_equal(out[6:], np.broadcast_to(np.array(whole)[:, None], (4, 32)))
+
+
 def test_atomics(kernels: Emulated) -> None:
     x = np.random.default_rng(6).integers(-1000, 1000, 256).astype(np.int32)
     start = np.array([0, 0, -(2**31), 2**31 - 1], np.int32)

@@ -182,6 +182,12 @@ struct Vote {
 void vote(void* const* lanes, uint32_t mask);
 void meet(void* const* lanes, uint32_t mask);
 
+struct Gathered {
+  uint32_t value;
+  uint32_t all[32];
+};
+void gather(void* const* lanes, uint32_t mask);
+
 inline int lane() { return static_cast<int>(self->number % 32); }
 
 template <class T>
@@ -198,6 +204,18 @@ inline uint32_t ballot(uint32_t mask, bool mine) {
   Vote vote_of_lane{mine, 0};
   collective(vote, &vote_of_lane, mask);
   return vote_of_lane.result;
+}
+
+template <class T, class F>
+T reduced(uint32_t mask, T value, F both) {
+  Gathered mine{bits<uint32_t>(value), {}};
+  collective(gather, &mine, mask);
+  int first = 0;
+  while (!(mask >> first & 1)) ++first;
+  T result = bits<T>(mine.all[first]);
+  for (int i = first + 1; i < 32; ++i)
+    if (mask >> i & 1) result = both(result, bits<T>(mine.all[i]));
+  return result;
 }
 
 }  // namespace emu
@@ -225,6 +243,20 @@ T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32) {
 inline unsigned __ballot_sync(unsigned mask, int mine) { return emu::ballot(mask, mine != 0); }
 inline int __any_sync(unsigned mask, int mine) { return emu::ballot(mask, mine != 0) != 0; }
 inline int __all_sync(unsigned mask, int mine) { return emu::ballot(mask, mine != 0) == mask; }
+#define EMU_REDUCTION(name, type, both)                              \
+  inline type __reduce_##name##_sync(unsigned mask, type value) {    \
+    return emu::reduced(mask, value, [](type a, type b) -> type { return both; }); \
+  }
+EMU_REDUCTION(add, unsigned, a + b)
+EMU_REDUCTION(add, int, a + b)
+EMU_REDUCTION(min, unsigned, min(a, b))
+EMU_REDUCTION(min, int, min(a, b))
+EMU_REDUCTION(max, unsigned, max(a, b))
+EMU_REDUCTION(max, int, max(a, b))
+EMU_REDUCTION(and, unsigned, a & b)
+EMU_REDUCTION(or, unsigned, a | b)
+EMU_REDUCTION(xor, unsigned, a ^ b)
+#undef EMU_REDUCTION
 inline void __syncwarp(unsigned mask = emu::whole_warp) {
   emu::collective(emu::meet, nullptr, mask);
 }

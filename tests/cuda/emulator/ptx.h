@@ -264,6 +264,54 @@ void cvt_u32_u64(D& d, uint64_t x) {
   d = static_cast<D>(x);
 }
 
+// The segment of a lane is those that agree with it in the bits 8 to 12 of `c`; bits 0 to 4 are its
+// last lane, or its first for `up`.
+inline int bound_of(uint32_t c) {
+  const int segment = c >> 8 & 31;
+  return (emu::lane() & segment) | (static_cast<int>(c & 31) & ~segment);
+}
+#define EMU_SHUFFLE(form, other, within)                                          \
+  template <class D, class A>                                                     \
+  void shfl_sync_##form##_b32(D& d, A a, uint32_t b, uint32_t c, uint32_t mask) { \
+    [[maybe_unused]] const int lane = emu::lane(), segment = c >> 8 & 31;          \
+    const int bound = bound_of(c), step = b & 31, j = other;                      \
+    d = emu::bits<D>(emu::shuffled(mask, a, within ? j : -1));                    \
+  }
+EMU_SHUFFLE(up, lane - step, j >= bound)
+EMU_SHUFFLE(down, lane + step, j <= bound)
+EMU_SHUFFLE(bfly, lane ^ step, j <= bound)
+EMU_SHUFFLE(idx, (lane & segment) | (step & ~segment), j <= bound)
+#undef EMU_SHUFFLE
+
+inline void vote_sync_all_pred(bool& d, bool mine, uint32_t mask) {
+  d = __all_sync(mask, mine);
+}
+inline void vote_sync_any_pred(bool& d, bool mine, uint32_t mask) {
+  d = __any_sync(mask, mine);
+}
+template <class D>
+void vote_sync_ballot_b32(D& d, bool mine, uint32_t mask) {
+  d = emu::bits<D>(__ballot_sync(mask, mine));
+}
+
+#define EMU_REDUCTION(name, word, type)                                           \
+  inline void redux_sync_##name##_##word(type& d, type a, uint32_t mask) {        \
+    d = __reduce_##name##_sync(mask, a);                                          \
+  }
+EMU_REDUCTION(add, u32, unsigned)
+EMU_REDUCTION(add, s32, int)
+EMU_REDUCTION(min, u32, unsigned)
+EMU_REDUCTION(min, s32, int)
+EMU_REDUCTION(max, u32, unsigned)
+EMU_REDUCTION(max, s32, int)
+EMU_REDUCTION(and, b32, unsigned)
+EMU_REDUCTION(or, b32, unsigned)
+EMU_REDUCTION(xor, b32, unsigned)
+#undef EMU_REDUCTION
+
+inline void popc_b32(uint32_t& d, uint32_t a) { d = __popc(a); }
+inline void popc_b64(uint32_t& d, uint64_t a) { d = __popcll(a); }
+
 inline void setp_ne_b32(bool& p, uint32_t a, uint32_t b) { p = a != b; }
 template <class D>
 void selp_b32(D& d, uint32_t a, uint32_t b, bool p) {

@@ -143,4 +143,12 @@ void vote(void* const* lanes, uint32_t mask) {
 
 void meet(void* const*, uint32_t) {}
 
+void gather(void* const* lanes, uint32_t mask) {
+  for (int lane = 0; lane < 32; ++lane)
+    for (int other = 0; other < 32; ++other)
+      if (mask >> lane & 1 && mask >> other & 1)
+        static_cast<Gathered*>(lanes[lane])->all[other] =
+            static_cast<const Gathered*>(lanes[other])->value;
+}
+
 }  // namespace emu

@@ -231,3 +231,42 @@ extern "C" __global__ void accesses(const unsigned* in, unsigned* out, float* fl
   out[4 * threadIdx.x + 2] = __ldg(in + threadIdx.x);
   out[4 * threadIdx.x + 3] = max(3, in[threadIdx.x]);
 }
+
+extern "C" __global__ void warp_instructions(const int* x, int* out, int* want) {
+  const int i = threadIdx.x, v = x[i];
+  const unsigned all = 0xFFFFFFFFu;
+  int d;
+  asm volatile("shfl.sync.bfly.b32 %0, %1, %2, %3, %4;"
+               : "=r"(d) : "r"(v), "r"(5), "r"(31), "r"(all));
+  out[i] = d;
+  want[i] = __shfl_xor_sync(all, v, 5);
+  asm volatile("shfl.sync.down.b32 %0, %1, %2, %3, %4;"
+               : "=r"(d) : "r"(v), "r"(3), "r"(0x181F), "r"(all));
+  out[32 + i] = d;
+  want[32 + i] = __shfl_down_sync(all, v, 3, 8);
+  asm volatile("shfl.sync.up.b32 %0, %1, %2, %3, %4;"
+               : "=r"(d) : "r"(v), "r"(2), "r"(0x1800), "r"(all));
+  out[64 + i] = d;
+  want[64 + i] = __shfl_up_sync(all, v, 2, 8);
+  asm volatile("shfl.sync.idx.b32 %0, %1, %2, %3, %4;"
+               : "=r"(d) : "r"(v), "r"(9), "r"(0x101F), "r"(all));
+  out[96 + i] = d;
+  want[96 + i] = __shfl_sync(all, v, 9, 16);
+  unsigned u;
+  asm volatile("{ .reg .pred p; setp.ne.b32 p, %1, 0; vote.sync.ballot.b32 %0, p, %2; }"
+               : "=r"(u) : "r"(v & 1), "r"(all));
+  out[128 + i] = (int)u;
+  want[128 + i] = (int)__ballot_sync(all, v & 1);
+  asm volatile("{ .reg .pred q; .reg .pred p; setp.ne.b32 p, %1, 0;"
+               " vote.sync.any.pred q, p, %2; selp.b32 %0, 1, 0, q; }"
+               : "=r"(u) : "r"(v), "r"(all));
+  out[160 + i] = (int)u;
+  want[160 + i] = __any_sync(all, v);
+  asm volatile("redux.sync.add.s32 %0, %1, %2;" : "=r"(d) : "r"(v), "r"(all));
+  out[192 + i] = d;
+  asm volatile("redux.sync.min.s32 %0, %1, %2;" : "=r"(d) : "r"(v), "r"(all));
+  out[224 + i] = d;
+  asm volatile("redux.sync.max.u32 %0, %1, %2;" : "=r"(u) : "r"((unsigned)v), "r"(all));
+  out[256 + i] = (int)u;
+  out[288 + i] = (int)__reduce_xor_sync(all, (unsigned)v);
+}

@@ -44,7 +44,7 @@ SIZE = NUMBERS.nbytes
 @cache
 def library() -> Path:
     """The stand-in for libcuda.so.1."""
-    parts = ("state.h", "driver.cc", "graph.cc")
+    parts = ("state.h", "driver.cc", "module.cc", "graph.cc")
     source = "".join((HERE / name).read_text().replace("#pragma once", "") for name in parts)
     script = "-Wl,-soname,libcuda.so.1"
     return emulate.built(source, "-O1", script, str(emulate.emulator()), name="libcuda.so.1")

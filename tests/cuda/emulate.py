@@ -5,7 +5,8 @@
 
 Run a kernel in all of ``ORDERS``: a missing barrier, or a copy that is not awaited, shows in some of
 them alone. What the emulator cannot show: speed, weak memory order between blocks, what a tensor core
-does inside with floats, and the last bits of ``expf`` and its like.
+does inside with floats, and the last bits of ``expf`` and its like. Blocks run one after the other:
+one that waits for another by itself never ends.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ FLAGS = (
     *("-std=c++17", "-fPIC", "-shared", "-w", "-fno-strict-aliasing", "-fwrapv"),
     *("-ffp-contract=off", "-fexcess-precision=16", "-ftrivial-auto-var-init=pattern"),
 )
+# An access that is not aligned to its size is an illegal instruction, not a slow one.
+ALIGNED = ("-fsanitize=alignment", "-fsanitize-undefined-trap-on-error")
 # (backwards, early)
 ORDERS = tuple(product((False, True), repeat=2))
 
@@ -75,12 +78,12 @@ def _place(found: re.Match[str]) -> str:
 def emulator() -> Path:
     """The library that all kernels call: fibers, warps, shared memory."""
     parts = "".join(f'#include "{name}.cc"\n' for name in ("emulator", "shared", "warp"))
-    return built(parts, "-O2", name="emulator.so")
+    return built(parts, "-O3", name="emulator.so")
 
 
 def library(source: str) -> Path:
     """The kernels of a CUDA source for this CPU."""
-    return built(emulated(source), "-O1", str(emulator()))
+    return built(emulated(source), "-O1", *ALIGNED, str(emulator()))
 
 
 def built(source: str, *arguments: str, name: str = "kernels.so") -> Path:

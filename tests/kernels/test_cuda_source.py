@@ -119,9 +119,8 @@ def test_a_kernel_of_tvm(text: str) -> None:
     words = rng.integers(0, 2**32, THREADS).astype(np.uint32)
     half = rng.normal(size=THREADS).astype(np.float16)
     brain = (rng.normal(size=THREADS).astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
-    byte = rng.integers(0x08, 0x70, THREADS).astype(
-        np.uint8
-    )  # normal numbers, far from the largest
+    # Normal numbers, far from the largest.
+    byte = rng.integers(0x08, 0x70, THREADS).astype(np.uint8)
     quads = rng.integers(-64, 64, 4 * THREADS).astype(np.int8)
     given: list[np.ndarray] = [
         words,

@@ -155,6 +155,14 @@ def test_copies(kernels: Emulated) -> None:
     np.testing.assert_array_equal(out, want)
 
 
+def test_accesses(kernels: Emulated) -> None:
+    x = np.random.default_rng(8).integers(0, 9, (32, 4)).astype(np.uint32)
+    _, out, floats = run(kernels, "accesses", x, np.zeros_like(x), np.zeros(32, np.float32))
+    flat = x.reshape(-1)[:32]
+    np.testing.assert_array_equal(out.T, [x[:, 1], x[:, 0], flat, np.maximum(flat, 3)])
+    np.testing.assert_array_equal(floats.view(np.uint32), x[:, 3])
+
+
 def permuted(a: int, b: int, selector: int, *, signs: bool) -> int:
     source = (b << 32 | a).to_bytes(8, "little")
     out = 0
@@ -218,6 +226,15 @@ def test_shuffles(kernels: Emulated) -> None:
     ]
     np.testing.assert_array_equal(out, np.array(want, np.int32))
     np.testing.assert_array_equal(wide, y[lane ^ 16])
+
+
+def test_warp_instructions(kernels: Emulated) -> None:
+    x = np.random.default_rng(9).integers(-99, 99, 32).astype(np.int32)
+    words = x.view(np.uint32)
+    _, out, want = run(kernels, "warp_instructions", x, *np.zeros((2, 10, 32), np.int32))
+    np.testing.assert_array_equal(out[:6], want[:6])
+    whole = [x.sum(), x.min(), words.max().view(np.int32), np.bitwise_xor.reduce(x)]
+    np.testing.assert_array_equal(out[6:], np.broadcast_to(np.array(whole)[:, None], (4, 32)))
 
 
 def test_atomics(kernels: Emulated) -> None:

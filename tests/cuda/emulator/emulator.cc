@@ -171,9 +171,10 @@ void on_signal(int signal, siginfo_t* info, void*) {
     ::signal(signal, SIG_DFL);
     return;
   }
-  char text[96] = "an integer division by zero, or one that overflows";
-  if (signal != SIGFPE)
-    std::snprintf(text, sizeof text, "an access to %p, which is no memory", info->si_addr);
+  if (signal == SIGFPE) fail("an integer division by zero, or one that overflows");
+  if (signal == SIGILL || signal == SIGTRAP) fail("an access that is not aligned to its size");
+  char text[64];
+  std::snprintf(text, sizeof text, "an access to %p, which is no memory", info->si_addr);
   fail(text);
 }
 
@@ -189,18 +190,18 @@ class Signals {
     struct sigaction action {};
     action.sa_sigaction = on_signal;
     action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
-    for (int i = 0; i < 3; ++i) sigaction(kinds[i], &action, &before_[i]);
+    for (int i = 0; i < count; ++i) sigaction(kinds[i], &action, &before_[i]);
   }
   ~Signals() {
-    for (int i = 0; i < 3; ++i) sigaction(kinds[i], &before_[i], nullptr);
+    for (int i = 0; i < count; ++i) sigaction(kinds[i], &before_[i], nullptr);
     sigaltstack(&stack_before_, nullptr);
   }
 
  private:
   static constexpr std::size_t size = 64 << 10;
-  static constexpr int kinds[] = {SIGSEGV, SIGBUS, SIGFPE};
+  static constexpr int kinds[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP}, count = 5;
   stack_t stack_before_{};
-  struct sigaction before_[3];
+  struct sigaction before_[count];
 };
 constexpr int Signals::kinds[];
 
@@ -271,6 +272,13 @@ void barrier(int site, int line) {
   release_block();
   if (me->state != State::ready) pause();
 }
+
+void check_alignment(const void* address, unsigned bytes) {
+  if (reinterpret_cast<uintptr_t>(address) % bytes)
+    fail("an address that is not aligned to " + std::to_string(bytes) + " bytes");
+}
+
+void trap() { fail("a trap"); }
 
 void copy_async(uint32_t target, const void* source, unsigned bytes, unsigned given) {
   if (bytes != 4 && bytes != 8 && bytes != 16) fail("an asynchronous copy of a size that is none");

@@ -5,9 +5,14 @@
 // for all. The source goes through `emulate.py` first: each `asm` becomes calls of the functions of
 // these names in `ptx.h`, and shared arrays become places in one block of memory.
 #pragma once
+#include <math.h>
+#include <stdlib.h>
+
+#include <cassert>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <cstring>
 #include <type_traits>
 #include <utility>
@@ -41,7 +46,9 @@ void* shared_array(int site, std::size_t bytes, std::size_t alignment);
 void* dynamic_shared(std::size_t alignment);
 // Of `bytes` in one array; misaligned or outside of arrays is an error.
 void* shared_pointer(uint32_t address, unsigned bytes, unsigned alignment);
+void check_alignment(const void* address, unsigned bytes);
 uint32_t shared_address(const void* pointer);
+[[noreturn]] void trap();
 void copy_async(uint32_t target, const void* source, unsigned bytes, unsigned given);
 void commit_copies();
 void await_copies(unsigned left);

@@ -23,6 +23,14 @@ T min(T a, T b) {
     return a < b ? a : b;
   }
 }
+template <class A, class B>
+std::enable_if_t<!std::is_same<A, B>::value, std::common_type_t<A, B>> max(A a, B b) {
+  return max<std::common_type_t<A, B>>(a, b);
+}
+template <class A, class B>
+std::enable_if_t<!std::is_same<A, B>::value, std::common_type_t<A, B>> min(A a, B b) {
+  return min<std::common_type_t<A, B>>(a, b);
+}
 // The C library's may return either zero.
 #define fmaxf(a, b) (max<float>(a, b))
 #define fminf(a, b) (min<float>(a, b))
@@ -30,10 +38,22 @@ T min(T a, T b) {
 #define fmin(a, b) (min<double>(a, b))
 
 inline uint32_t __cvta_generic_to_shared(const void* p) { return emu::shared_address(p); }
-template <class T>
-T __ldg(const T* place) {
-  return *place;
-}
+inline void __trap() { emu::trap(); }
+
+#define EMU_CACHED(load, store)                     \
+  template <class T>                                \
+  T load(const T* place) {                          \
+    return *place;                                  \
+  }                                                 \
+  template <class T>                                \
+  void store(T* place, T value) {                   \
+    *place = value;                                 \
+  }
+EMU_CACHED(__ldcg, __stcg)
+EMU_CACHED(__ldcs, __stcs)
+EMU_CACHED(__ldca, __stwb)
+EMU_CACHED(__ldg, __stwt)
+#undef EMU_CACHED
 
 inline uint32_t __byte_perm(uint32_t x, uint32_t y, uint32_t selector) {
   const uint64_t bytes = static_cast<uint64_t>(y) << 32 | x;
@@ -75,13 +95,13 @@ inline unsigned __dp4a(unsigned a, unsigned b, unsigned c) {
   return emu::dot_bytes<uint8_t, uint8_t>(a, b, c);
 }
 
-#define EMU_CONVERSIONS(from, from_name, to, to_name)                                         \
-  inline to __##from_name##2##to_name##_rn(from x) {                                          \
-    return emu::saturated<to>(std::nearbyint(x));                                             \
-  }                                                                                           \
-  inline to __##from_name##2##to_name##_rz(from x) { return emu::saturated<to>(std::trunc(x)); } \
-  inline to __##from_name##2##to_name##_rd(from x) { return emu::saturated<to>(std::floor(x)); } \
-  inline to __##from_name##2##to_name##_ru(from x) { return emu::saturated<to>(std::ceil(x)); }
+#define EMU_CONVERSION(from, to, name, rounded) \
+  inline to name(from x) { return emu::saturated<to>(std::rounded(x)); }
+#define EMU_CONVERSIONS(from, from_name, to, to_name)                     \
+  EMU_CONVERSION(from, to, __##from_name##2##to_name##_rn, nearbyint)     \
+  EMU_CONVERSION(from, to, __##from_name##2##to_name##_rz, trunc)         \
+  EMU_CONVERSION(from, to, __##from_name##2##to_name##_rd, floor)         \
+  EMU_CONVERSION(from, to, __##from_name##2##to_name##_ru, ceil)
 EMU_CONVERSIONS(float, float, int, int)
 EMU_CONVERSIONS(float, float, unsigned, uint)
 EMU_CONVERSIONS(float, float, long long, ll)
@@ -91,6 +111,7 @@ EMU_CONVERSIONS(double, double, unsigned, uint)
 EMU_CONVERSIONS(double, double, long long, ll)
 EMU_CONVERSIONS(double, double, unsigned long long, ull)
 #undef EMU_CONVERSIONS
+#undef EMU_CONVERSION
 
 inline float __int2float_rn(int x) { return static_cast<float>(x); }
 inline float __uint2float_rn(unsigned x) { return static_cast<float>(x); }
@@ -112,6 +133,8 @@ inline float __fmul_rn(float a, float b) { return a * b; }
 inline float __fdiv_rn(float a, float b) { return a / b; }
 inline float __fsqrt_rn(float a) { return std::sqrt(a); }
 inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
+inline float __frcp_rn(float a) { return 1 / a; }
+inline float rsqrtf(float a) { return static_cast<float>(1 / std::sqrt(static_cast<double>(a))); }
 inline double __dadd_rn(double a, double b) { return a + b; }
 inline double __dsub_rn(double a, double b) { return a - b; }
 inline double __dmul_rn(double a, double b) { return a * b; }
@@ -159,6 +182,12 @@ struct Vote {
 void vote(void* const* lanes, uint32_t mask);
 void meet(void* const* lanes, uint32_t mask);
 
+struct Gathered {
+  uint32_t value;
+  uint32_t all[32];
+};
+void gather(void* const* lanes, uint32_t mask);
+
 inline int lane() { return static_cast<int>(self->number % 32); }
 
 template <class T>
@@ -175,6 +204,18 @@ inline uint32_t ballot(uint32_t mask, bool mine) {
   Vote vote_of_lane{mine, 0};
   collective(vote, &vote_of_lane, mask);
   return vote_of_lane.result;
+}
+
+template <class T, class F>
+T reduced(uint32_t mask, T value, F both) {
+  Gathered mine{bits<uint32_t>(value), {}};
+  collective(gather, &mine, mask);
+  int first = 0;
+  while (!(mask >> first & 1)) ++first;
+  T result = bits<T>(mine.all[first]);
+  for (int i = first + 1; i < 32; ++i)
+    if (mask >> i & 1) result = both(result, bits<T>(mine.all[i]));
+  return result;
 }
 
 }  // namespace emu
@@ -202,6 +243,20 @@ T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32) {
 inline unsigned __ballot_sync(unsigned mask, int mine) { return emu::ballot(mask, mine != 0); }
 inline int __any_sync(unsigned mask, int mine) { return emu::ballot(mask, mine != 0) != 0; }
 inline int __all_sync(unsigned mask, int mine) { return emu::ballot(mask, mine != 0) == mask; }
+#define EMU_REDUCTION(name, type, both)                              \
+  inline type __reduce_##name##_sync(unsigned mask, type value) {    \
+    return emu::reduced(mask, value, [](type a, type b) -> type { return both; }); \
+  }
+EMU_REDUCTION(add, unsigned, a + b)
+EMU_REDUCTION(add, int, a + b)
+EMU_REDUCTION(min, unsigned, min(a, b))
+EMU_REDUCTION(min, int, min(a, b))
+EMU_REDUCTION(max, unsigned, max(a, b))
+EMU_REDUCTION(max, int, max(a, b))
+EMU_REDUCTION(and, unsigned, a & b)
+EMU_REDUCTION(or, unsigned, a | b)
+EMU_REDUCTION(xor, unsigned, a ^ b)
+#undef EMU_REDUCTION
 inline void __syncwarp(unsigned mask = emu::whole_warp) {
   emu::collective(emu::meet, nullptr, mask);
 }

@@ -14,10 +14,10 @@ void multiply(void* const* lanes, uint32_t mask);
 struct Matrices {  // of one lane: its part of up to four matrices, and the row that it points to
   uint32_t r[4];
   uint32_t row;
-  int count;
-  bool transposed;
 };
+template <int count, bool transposed>
 void load_matrices(void* const* lanes, uint32_t mask);
+template <int count, bool transposed>
 void store_matrices(void* const* lanes, uint32_t mask);
 
 inline uint16_t bf16(float x) {
@@ -67,15 +67,15 @@ inline uint32_t row_address(const void* row) { return emu::shared_address(row); 
 
 template <bool transposed, class... R>
 void load_rows(uint32_t row, R&... r) {
-  emu::Matrices mine{{}, row, sizeof...(R), transposed};
-  emu::collective(emu::load_matrices, &mine);
+  emu::Matrices mine{{}, row};
+  emu::collective(emu::load_matrices<sizeof...(R), transposed>, &mine);
   int i = 0;
   ((r = emu::bits<R>(mine.r[i++])), ...);
 }
 template <bool transposed, class... R>
 void store_rows(uint32_t row, R... r) {
-  emu::Matrices mine{{emu::bits<uint32_t>(r)...}, row, sizeof...(R), transposed};
-  emu::collective(emu::store_matrices, &mine);
+  emu::Matrices mine{{emu::bits<uint32_t>(r)...}, row};
+  emu::collective(emu::store_matrices<sizeof...(R), transposed>, &mine);
 }
 
 #define EMU_MATRICES(form, transposed)                                                    \
@@ -129,42 +129,61 @@ inline void cp_async_wait_all() {
   emu::await_copies(0);
 }
 
-#define EMU_SHARED_VECTORS(word, type)                                                  \
-  template <class D>                                                                    \
-  void ld_shared_##word(D& d, uint32_t address) {                                       \
-    std::memcpy(&d, emu::shared_pointer(address, sizeof(type), sizeof(type)), sizeof d); \
-  }                                                                                     \
-  template <class D>                                                                    \
-  void ld_shared_v2_##word(D& d0, D& d1, uint32_t address) {                            \
-    const auto* p =                                                                     \
-        static_cast<const D*>(emu::shared_pointer(address, 2 * sizeof(type), 2 * sizeof(type))); \
-    d0 = p[0], d1 = p[1];                                                               \
-  }                                                                                     \
-  template <class D>                                                                    \
-  void ld_shared_v4_##word(D& d0, D& d1, D& d2, D& d3, uint32_t address) {              \
-    const auto* p =                                                                     \
-        static_cast<const D*>(emu::shared_pointer(address, 4 * sizeof(type), 4 * sizeof(type))); \
-    d0 = p[0], d1 = p[1], d2 = p[2], d3 = p[3];                                         \
-  }                                                                                     \
-  template <class V>                                                                    \
-  void st_shared_##word(uint32_t address, V v) {                                        \
-    std::memcpy(emu::shared_pointer(address, sizeof(type), sizeof(type)), &v, sizeof v); \
-  }                                                                                     \
-  template <class V>                                                                    \
-  void st_shared_v2_##word(uint32_t address, V v0, V v1) {                              \
-    auto* p = static_cast<V*>(emu::shared_pointer(address, 2 * sizeof(type), 2 * sizeof(type))); \
-    p[0] = v0, p[1] = v1;                                                               \
-  }                                                                                     \
-  template <class V>                                                                    \
-  void st_shared_v4_##word(uint32_t address, V v0, V v1, V v2, V v3) {                  \
-    auto* p = static_cast<V*>(emu::shared_pointer(address, 4 * sizeof(type), 4 * sizeof(type))); \
-    p[0] = v0, p[1] = v1, p[2] = v2, p[3] = v3;                                         \
+inline void* place_of(uint32_t address, unsigned bytes) {
+  return emu::shared_pointer(address, bytes, bytes);
+}
+inline void* place_of(const void* address, unsigned bytes) {
+  emu::check_alignment(address, bytes);
+  return const_cast<void*>(address);
+}
+
+// Loads and stores of one number or a vector, which is aligned to its size.
+#define EMU_ACCESS(load, store, type)                                     \
+  template <class A>                                                      \
+  void load(type& d, A address) {                                         \
+    d = *static_cast<const type*>(place_of(address, sizeof(type)));       \
+  }                                                                       \
+  template <class A>                                                      \
+  void store(A address, type v) {                                         \
+    *static_cast<type*>(place_of(address, sizeof(type))) = v;             \
   }
-EMU_SHARED_VECTORS(b32, uint32_t)
-EMU_SHARED_VECTORS(u32, uint32_t)
-EMU_SHARED_VECTORS(s32, int32_t)
-EMU_SHARED_VECTORS(f32, float)
-#undef EMU_SHARED_VECTORS
+#define EMU_ACCESS_2(load, store, type)                                   \
+  template <class A>                                                      \
+  void load(type& d0, type& d1, A address) {                              \
+    const auto* p = static_cast<const type*>(place_of(address, 2 * sizeof(type))); \
+    d0 = p[0], d1 = p[1];                                                 \
+  }                                                                       \
+  template <class A>                                                      \
+  void store(A address, type v0, type v1) {                               \
+    auto* p = static_cast<type*>(place_of(address, 2 * sizeof(type)));    \
+    p[0] = v0, p[1] = v1;                                                 \
+  }
+#define EMU_ACCESS_4(load, store, type)                                   \
+  template <class A>                                                      \
+  void load(type& d0, type& d1, type& d2, type& d3, A address) {          \
+    const auto* p = static_cast<const type*>(place_of(address, 4 * sizeof(type))); \
+    d0 = p[0], d1 = p[1], d2 = p[2], d3 = p[3];                           \
+  }                                                                       \
+  template <class A>                                                      \
+  void store(A address, type v0, type v1, type v2, type v3) {             \
+    auto* p = static_cast<type*>(place_of(address, 4 * sizeof(type)));    \
+    p[0] = v0, p[1] = v1, p[2] = v2, p[3] = v3;                           \
+  }
+#define EMU_ACCESSES(word, type)                                          \
+  EMU_ACCESS(ld_shared_##word, st_shared_##word, type)                    \
+  EMU_ACCESS(ld_global_##word, st_global_##word, type)                    \
+  EMU_ACCESS_2(ld_shared_v2_##word, st_shared_v2_##word, type)            \
+  EMU_ACCESS_2(ld_global_v2_##word, st_global_v2_##word, type)            \
+  EMU_ACCESS_4(ld_shared_v4_##word, st_shared_v4_##word, type)            \
+  EMU_ACCESS_4(ld_global_v4_##word, st_global_v4_##word, type)
+EMU_ACCESSES(b32, uint32_t)
+EMU_ACCESSES(u32, uint32_t)
+EMU_ACCESSES(s32, int32_t)
+EMU_ACCESSES(f32, float)
+#undef EMU_ACCESSES
+#undef EMU_ACCESS_4
+#undef EMU_ACCESS_2
+#undef EMU_ACCESS
 
 #define EMU_ADDITIONS(word, type)                                             \
   inline void red_global_add_##word(const void* place, type value) {          \
@@ -244,6 +263,54 @@ template <class D>
 void cvt_u32_u64(D& d, uint64_t x) {
   d = static_cast<D>(x);
 }
+
+// The segment of a lane is those that agree with it in the bits 8 to 12 of `c`; bits 0 to 4 are its
+// last lane, or its first for `up`.
+inline int bound_of(uint32_t c) {
+  const int segment = c >> 8 & 31;
+  return (emu::lane() & segment) | (static_cast<int>(c & 31) & ~segment);
+}
+#define EMU_SHUFFLE(form, other, within)                                          \
+  template <class D, class A>                                                     \
+  void shfl_sync_##form##_b32(D& d, A a, uint32_t b, uint32_t c, uint32_t mask) { \
+    [[maybe_unused]] const int lane = emu::lane(), segment = c >> 8 & 31;          \
+    const int bound = bound_of(c), step = b & 31, j = other;                      \
+    d = emu::bits<D>(emu::shuffled(mask, a, within ? j : -1));                    \
+  }
+EMU_SHUFFLE(up, lane - step, j >= bound)
+EMU_SHUFFLE(down, lane + step, j <= bound)
+EMU_SHUFFLE(bfly, lane ^ step, j <= bound)
+EMU_SHUFFLE(idx, (lane & segment) | (step & ~segment), j <= bound)
+#undef EMU_SHUFFLE
+
+inline void vote_sync_all_pred(bool& d, bool mine, uint32_t mask) {
+  d = __all_sync(mask, mine);
+}
+inline void vote_sync_any_pred(bool& d, bool mine, uint32_t mask) {
+  d = __any_sync(mask, mine);
+}
+template <class D>
+void vote_sync_ballot_b32(D& d, bool mine, uint32_t mask) {
+  d = emu::bits<D>(__ballot_sync(mask, mine));
+}
+
+#define EMU_REDUCTION(name, word, type)                                           \
+  inline void redux_sync_##name##_##word(type& d, type a, uint32_t mask) {        \
+    d = __reduce_##name##_sync(mask, a);                                          \
+  }
+EMU_REDUCTION(add, u32, unsigned)
+EMU_REDUCTION(add, s32, int)
+EMU_REDUCTION(min, u32, unsigned)
+EMU_REDUCTION(min, s32, int)
+EMU_REDUCTION(max, u32, unsigned)
+EMU_REDUCTION(max, s32, int)
+EMU_REDUCTION(and, b32, unsigned)
+EMU_REDUCTION(or, b32, unsigned)
+EMU_REDUCTION(xor, b32, unsigned)
+#undef EMU_REDUCTION
+
+inline void popc_b32(uint32_t& d, uint32_t a) { d = __popc(a); }
+inline void popc_b64(uint32_t& d, uint64_t a) { d = __popcll(a); }
 
 inline void setp_ne_b32(bool& p, uint32_t a, uint32_t b) { p = a != b; }
 template <class D>

@@ -23,10 +23,10 @@ auto number(uint32_t word, int i) {
   if constexpr (n == Number::bf16) return static_cast<double>(bits<float>(code << 16));
 }
 
-uint32_t sum_of(const int* x, const int* y, int depth, uint32_t c) {
-  uint32_t sum = c;
-  for (int k = 0; k < depth; ++k) sum += static_cast<uint32_t>(x[k] * y[k]);
-  return sum;
+uint32_t sum_of(const int16_t* x, const int16_t* y, int depth, uint32_t c) {
+  int sum = 0;  // of up to 64 products of 16 bits
+  for (int k = 0; k < depth; ++k) sum += x[k] * y[k];
+  return c + static_cast<uint32_t>(sum);
 }
 
 uint32_t sum_of(const double* x, const double* y, int depth, uint32_t c) {
@@ -55,7 +55,7 @@ void places(void* const* lanes, int lane, int i, bool transposed, char** out) {
 template <Number A, Number B>
 void multiply(void* const* lanes, uint32_t) {
   constexpr int each = 32 / bits_of(A), depth = 8 * each;
-  using T = std::conditional_t<is_float(A), double, int>;
+  using T = std::conditional_t<is_float(A), double, int16_t>;
   T a[16][depth], b[8][depth];
   for (int lane = 0; lane < 32; ++lane) {
     const auto* in = static_cast<const Product*>(lanes[lane]);
@@ -85,28 +85,42 @@ template void multiply<Number::s4, Number::s4>(void* const*, uint32_t);
 template void multiply<Number::f16, Number::f16>(void* const*, uint32_t);
 template void multiply<Number::bf16, Number::bf16>(void* const*, uint32_t);
 
+template <int count, bool transposed>
 void load_matrices(void* const* lanes, uint32_t) {
   for (int lane = 0; lane < 32; ++lane) {
     auto* mine = static_cast<Matrices*>(lanes[lane]);
-    for (int i = 0; i < mine->count; ++i) {
+    for (int i = 0; i < count; ++i) {
       char* half[2];
-      places(lanes, lane, i, mine->transposed, half);
-      for (int j = 0; j < 2; ++j) std::memcpy(reinterpret_cast<char*>(&mine->r[i]) + 2 * j, half[j], 2);
+      places(lanes, lane, i, transposed, half);
+      for (int j = 0; j < 2; ++j)
+        std::memcpy(reinterpret_cast<char*>(&mine->r[i]) + 2 * j, half[j], 2);
     }
   }
 }
 
+template <int count, bool transposed>
 void store_matrices(void* const* lanes, uint32_t) {
   for (int lane = 0; lane < 32; ++lane) {
     const auto* mine = static_cast<const Matrices*>(lanes[lane]);
-    for (int i = 0; i < mine->count; ++i) {
+    for (int i = 0; i < count; ++i) {
       char* half[2];
-      places(lanes, lane, i, mine->transposed, half);
+      places(lanes, lane, i, transposed, half);
       for (int j = 0; j < 2; ++j)
         std::memcpy(half[j], reinterpret_cast<const char*>(&mine->r[i]) + 2 * j, 2);
     }
   }
 }
+
+#define EMU_MATRICES(count, transposed)                                      \
+  template void load_matrices<count, transposed>(void* const*, uint32_t);    \
+  template void store_matrices<count, transposed>(void* const*, uint32_t);
+EMU_MATRICES(1, false)
+EMU_MATRICES(2, false)
+EMU_MATRICES(4, false)
+EMU_MATRICES(1, true)
+EMU_MATRICES(2, true)
+EMU_MATRICES(4, true)
+#undef EMU_MATRICES
 
 void shuffle(void* const* lanes, uint32_t mask) {
   for (int lane = 0; lane < 32; ++lane) {
@@ -128,5 +142,13 @@ void vote(void* const* lanes, uint32_t mask) {
 }
 
 void meet(void* const*, uint32_t) {}
+
+void gather(void* const* lanes, uint32_t mask) {
+  for (int lane = 0; lane < 32; ++lane)
+    for (int other = 0; other < 32; ++other)
+      if (mask >> lane & 1 && mask >> other & 1)
+        static_cast<Gathered*>(lanes[lane])->all[other] =
+            static_cast<const Gathered*>(lanes[other])->value;
+}
 
 }  // namespace emu

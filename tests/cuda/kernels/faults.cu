@@ -168,7 +168,7 @@ extern "C" __global__ void past_the_dynamic_array(const int* in, int* out) {
 }
 
 extern "C" __global__ void nowhere(const int* in, int* out) {
-  out[threadIdx.x] = *(const int*)(unsigned long long)(in[threadIdx.x] & 0xFF);
+  out[threadIdx.x] = *(const int*)(unsigned long long)(4 * (in[threadIdx.x] & 0xFF));
 }
 
 extern "C" __global__ void not_shared(const int* in, int* out) {
@@ -192,3 +192,44 @@ extern "C" __global__ void too_much_shared(const int* in, int* out) {
   out[threadIdx.x] = place[threadIdx.x];
 }
 #endif
+
+extern "C" __global__ void misaligned_vector(const int* in, int* out) {
+  unsigned a, b;
+  asm volatile("ld.global.v2.b32 {%0, %1}, [%2];"
+               : "=r"(a), "=r"(b) : "l"(in + threadIdx.x) : "memory");
+  out[threadIdx.x] = (int)(a + b);
+}
+
+extern "C" __global__ void trapped(const int* in, int* out) {
+  if (in[threadIdx.x] > 3) __trap();
+  out[threadIdx.x] = 1;
+}
+
+extern "C" __global__ void divided_by_zero(const int* in, int* out) {
+  out[threadIdx.x] = 5 % (in[threadIdx.x] - 3);
+}
+
+extern "C" __global__ void two_loads(const int* in, int* out) {
+  COPY(16)
+  unsigned r, s;
+  if (threadIdx.x % 32 < 16) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x1.shared.b16 {%0}, [%1];"
+                 : "=r"(r) : "r"(mine) : "memory");
+  } else {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0, %1}, [%2];"
+                 : "=r"(r), "=r"(s) : "r"(mine) : "memory");
+  }
+  out[threadIdx.x] = (int)r;
+}
+
+extern "C" __global__ void misaligned_int4(const int* in, int* out) {
+  const int4 v = *(const int4*)(in + threadIdx.x % 4);
+  out[threadIdx.x] = v.x + v.y + v.z + v.w;
+}
+
+extern "C" __global__ void misaligned_store(const int* in, int* out) {
+  __shared__ __align__(8) char place[64 * 4 + 4];
+  *(int*)(place + 4 * threadIdx.x + in[0]) = 1;
+  __syncthreads();
+  out[threadIdx.x] = place[threadIdx.x];
+}

@@ -90,11 +90,13 @@ extern "C" __global__ void copies(const unsigned char* in, unsigned char* out) {
   asm volatile("cp.async.ca.shared.global.L2::128B [%0+8], [%1+8], 8;"
                : : "r"(mine), "l"(from) : "memory");
   asm volatile("cp.async.commit_group;" : :);
-  asm volatile("cp.async.cg.shared.global [%0+16], [%1+16], 16;" : : "r"(mine), "l"(from) : "memory");
+  asm volatile("cp.async.cg.shared.global [%0+16], [%1+16], 16;"
+               : : "r"(mine), "l"(from) : "memory");
   asm volatile("cp.async.cg.shared.global [%0+32], [%1+32], 16, %2;"
                : : "r"(mine), "l"(from), "r"(threadIdx.x % 17) : "memory");
   asm volatile("cp.async.commit_group;");
-  asm volatile("{ .reg .pred p; setp.ne.b32 p, %2, 0; @p cp.async.ca.shared.global [%0], [%1], 16; }"
+  asm volatile("{ .reg .pred p; setp.ne.b32 p, %2, 0;"
+               " @p cp.async.ca.shared.global [%0], [%1], 16; }"
                : : "r"(mine + 48), "l"(from + 48), "r"(threadIdx.x % 2) : "memory");
   asm volatile("cp.async.wait_group 1;" : : : "memory");
   for (int i = 0; i < 16; ++i) out[threadIdx.x * 64 + i] = place[threadIdx.x * 64 + i];
@@ -128,13 +130,15 @@ extern "C" __global__ void dots(const unsigned* a, const unsigned* b, const int*
   const int i = threadIdx.x;
   int d;
   unsigned u;
-  asm volatile("dp4a.s32.s32 %0, %1, %2, %3;" : "=r"(d) : "r"((int)a[i]), "r"((int)b[i]), "r"(c[i]));
+  asm volatile("dp4a.s32.s32 %0, %1, %2, %3;"
+               : "=r"(d) : "r"((int)a[i]), "r"((int)b[i]), "r"(c[i]));
   out[i] = d;
   asm volatile("dp4a.s32.u32 %0, %1, %2, %3;" : "=r"(d) : "r"((int)a[i]), "r"(b[i]), "r"(c[i]));
   out[32 + i] = d;
   asm volatile("dp4a.u32.s32 %0, %1, %2, %3;" : "=r"(d) : "r"(a[i]), "r"((int)b[i]), "r"(c[i]));
   out[64 + i] = d;
-  asm volatile("dp4a.u32.u32 %0, %1, %2, %3;" : "=r"(u) : "r"(a[i]), "r"(b[i]), "r"((unsigned)c[i]));
+  asm volatile("dp4a.u32.u32 %0, %1, %2, %3;"
+               : "=r"(u) : "r"(a[i]), "r"(b[i]), "r"((unsigned)c[i]));
   out[96 + i] = (int)u;
   out[128 + i] = __dp4a((int)a[i], (int)b[i], c[i]);
 }
@@ -207,4 +211,62 @@ __global__ void indices(int* out) {
   const int block = blockIdx.x + gridDim.x * (blockIdx.y + gridDim.y * blockIdx.z);
   const int thread = threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z);
   out[block * 30 + thread] = 1000 * block + thread;
+}
+
+// Vectors of shared and global memory, and cached loads.
+extern "C" __global__ void accesses(const unsigned* in, unsigned* out, float* floats) {
+  __shared__ __align__(16) unsigned place[32 * 4];
+  const unsigned mine = address(place + 4 * threadIdx.x);
+  unsigned a, b, c, d;
+  float f;
+  asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(a), "=r"(b), "=r"(c), "=r"(d) : "l"(in + 4 * threadIdx.x) : "memory");
+  asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};"
+               : : "r"(mine), "r"(d), "r"(c), "r"(b), "r"(a) : "memory");
+  asm volatile("ld.shared.v2.b32 {%0, %1}, [%2+8];" : "=r"(a), "=r"(b) : "r"(mine) : "memory");
+  asm volatile("st.global.v2.b32 [%0], {%1, %2};"
+               : : "l"(out + 4 * threadIdx.x), "r"(a), "r"(b) : "memory");
+  asm volatile("ld.shared.f32 %0, [%1];" : "=f"(f) : "r"(mine) : "memory");
+  floats[threadIdx.x] = f;
+  out[4 * threadIdx.x + 2] = __ldg(in + threadIdx.x);
+  out[4 * threadIdx.x + 3] = max(3, in[threadIdx.x]);
+}
+
+extern "C" __global__ void warp_instructions(const int* x, int* out, int* want) {
+  const int i = threadIdx.x, v = x[i];
+  const unsigned all = 0xFFFFFFFFu;
+  int d;
+  asm volatile("shfl.sync.bfly.b32 %0, %1, %2, %3, %4;"
+               : "=r"(d) : "r"(v), "r"(5), "r"(31), "r"(all));
+  out[i] = d;
+  want[i] = __shfl_xor_sync(all, v, 5);
+  asm volatile("shfl.sync.down.b32 %0, %1, %2, %3, %4;"
+               : "=r"(d) : "r"(v), "r"(3), "r"(0x181F), "r"(all));
+  out[32 + i] = d;
+  want[32 + i] = __shfl_down_sync(all, v, 3, 8);
+  asm volatile("shfl.sync.up.b32 %0, %1, %2, %3, %4;"
+               : "=r"(d) : "r"(v), "r"(2), "r"(0x1800), "r"(all));
+  out[64 + i] = d;
+  want[64 + i] = __shfl_up_sync(all, v, 2, 8);
+  asm volatile("shfl.sync.idx.b32 %0, %1, %2, %3, %4;"
+               : "=r"(d) : "r"(v), "r"(9), "r"(0x101F), "r"(all));
+  out[96 + i] = d;
+  want[96 + i] = __shfl_sync(all, v, 9, 16);
+  unsigned u;
+  asm volatile("{ .reg .pred p; setp.ne.b32 p, %1, 0; vote.sync.ballot.b32 %0, p, %2; }"
+               : "=r"(u) : "r"(v & 1), "r"(all));
+  out[128 + i] = (int)u;
+  want[128 + i] = (int)__ballot_sync(all, v & 1);
+  asm volatile("{ .reg .pred q; .reg .pred p; setp.ne.b32 p, %1, 0;"
+               " vote.sync.any.pred q, p, %2; selp.b32 %0, 1, 0, q; }"
+               : "=r"(u) : "r"(v), "r"(all));
+  out[160 + i] = (int)u;
+  want[160 + i] = __any_sync(all, v);
+  asm volatile("redux.sync.add.s32 %0, %1, %2;" : "=r"(d) : "r"(v), "r"(all));
+  out[192 + i] = d;
+  asm volatile("redux.sync.min.s32 %0, %1, %2;" : "=r"(d) : "r"(v), "r"(all));
+  out[224 + i] = d;
+  asm volatile("redux.sync.max.u32 %0, %1, %2;" : "=r"(u) : "r"((unsigned)v), "r"(all));
+  out[256 + i] = (int)u;
+  out[288 + i] = (int)__reduce_xor_sync(all, (unsigned)v);
 }

@@ -42,6 +42,10 @@ inline nv_bfloat16 __ushort_as_bfloat16(unsigned short x) {
   out.code = x;
   return out;
 }
-inline bool __hgt(nv_bfloat16 a, nv_bfloat16 b) { return __bfloat162float(a) > __bfloat162float(b); }
-inline bool __hlt(nv_bfloat16 a, nv_bfloat16 b) { return __bfloat162float(a) < __bfloat162float(b); }
+inline bool __hgt(nv_bfloat16 a, nv_bfloat16 b) {
+  return __bfloat162float(a) > __bfloat162float(b);
+}
+inline bool __hlt(nv_bfloat16 a, nv_bfloat16 b) {
+  return __bfloat162float(a) < __bfloat162float(b);
+}
 inline nv_bfloat162 make_bfloat162(nv_bfloat16 x, nv_bfloat16 y) { return {x, y}; }

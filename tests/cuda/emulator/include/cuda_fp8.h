@@ -27,9 +27,9 @@ template <int mantissa, int bias>
 float widened(uint8_t code) {
   const int exponent = code >> mantissa & ((1 << (7 - mantissa)) - 1);
   const int fraction = code & ((1 << mantissa) - 1);
+  const int steps = exponent ? fraction | 1 << mantissa : fraction;
   const float size =
-      exponent ? std::ldexp(static_cast<float>(fraction | 1 << mantissa), exponent - bias - mantissa)
-               : std::ldexp(static_cast<float>(fraction), 1 - bias - mantissa);
+      std::ldexp(static_cast<float>(steps), (exponent ? exponent : 1) - bias - mantissa);
   return code & 0x80 ? -size : size;
 }
 

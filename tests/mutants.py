@@ -26,7 +26,7 @@ from quatrain.compiler.formats import FORMATS
 from quatrain.compiler.ir import Program, Value
 from quatrain.compiler.ir.ops import OPS
 from quatrain.compiler.ir.verify import read_program
-from quatrain.runtime.inputs import find_labels
+from quatrain.runtime.inputs import Labels, find_checks
 from quatrain.targets.cpu.info import detect
 from quatrain.targets.numbers.tensor import Tensor
 
@@ -155,8 +155,9 @@ def values_of(program: Program, seed: int) -> dict[str, Tensor]:
     """
     rng = np.random.default_rng(seed)
     classes: dict[Value, int] = {}
-    for found in find_labels(program):
-        classes[found.value] = min(found.classes, classes.get(found.value, found.classes))
+    for found in find_checks(program):
+        if isinstance(found, Labels):
+            classes[found.value] = min(found.classes, classes.get(found.value, found.classes))
     made = {}
     for v in (*program.inputs, *program.state):
         if v.name in program.initial:

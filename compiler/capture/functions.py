@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CaptureError
+from .adapter import original
 from .maps import Map, interpolated, nearest, padded, qtr
 from .scope import Scope
 
@@ -49,6 +50,7 @@ class Functions:
             aten.feature_dropout.default: self.feature_dropout,
             aten.scaled_dot_product_attention.default: self.attention,
             aten.cross_entropy_loss.default: cross_entropy,
+            aten.binary_cross_entropy.default: binary_cross_entropy,
             aten.adaptive_avg_pool2d.default: adaptive_average,
         }
 
@@ -162,6 +164,15 @@ def cross_entropy(
         smooth = smooth.sum() / (counts.sum() if how == "mean" else 1.0)
     total: Tensor = (1 - label_smoothing) * hit + (label_smoothing / classes) * smooth
     return total
+
+
+def binary_cross_entropy(
+    x: Tensor, target: Tensor, weight: Tensor | None = None, reduction: int = 1
+) -> Tensor:
+    """As torch, whose kernel refuses targets that are no shares; its graph would take them."""
+    within = qtr.within(target, 0.0, 1.0)
+    made: Tensor = original(aten.binary_cross_entropy.default, x, within, weight, reduction)
+    return made
 
 
 def _against_probabilities(

@@ -1,4 +1,4 @@
-"""Ops for torch's dispatcher that are no layers: linear maps along a dimension, and dropout.
+"""Ops for torch's dispatcher that are no layers: maps along a dimension, checks, and dropout.
 
 A map is a sparse matrix by rows: ``y[i]`` is the sum of ``weights[k] * x[index[k]]`` for ``k`` from
 ``starts[i]`` to ``starts[i + 1]``. Padding by reflection, interpolation and the like are such maps,
@@ -21,6 +21,7 @@ library = Library("qtr", "FRAGMENT")
 MAP = "int dim, int size, int[] starts, int[] index, float[] weights"
 library.define(f"resample(Tensor x, {MAP}) -> Tensor")
 library.define("one_hot(Tensor target, int classes, int ignore) -> Tensor")
+library.define("within(Tensor x, float low, float high) -> Tensor")
 library.define("dropout(Tensor x, float p, str layer) -> Tensor")
 qtr = torch.ops.qtr
 
@@ -144,6 +145,10 @@ def _one_hot_shape(target: Tensor, classes: int, ignore: int) -> Tensor:
     return target.new_empty(shape, dtype=torch.float32)
 
 
+def _within(x: Tensor, low: float, high: float) -> Tensor:
+    return torch.where((x >= low) & (x <= high), x, torch.nan)
+
+
 def _dropout(x: Tensor, p: float, layer: str) -> Tensor:
     return torch.nn.functional.dropout(x, p)
 
@@ -160,6 +165,9 @@ def _backward_of_dropout(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
 library.impl("resample", _resample, "CompositeExplicitAutograd")
 library.impl("one_hot", _one_hot, "CompositeExplicitAutograd")
 register_fake("qtr::one_hot", _one_hot_shape, lib=library)
+library.impl("within", _within, "CompositeExplicitAutograd")
+register_fake("qtr::within", lambda x, low, high: torch.empty_like(x), lib=library)
+register_autograd("qtr::within", lambda ctx, g: (g, None, None), lib=library)
 library.impl("dropout", _dropout, "CompositeExplicitAutograd")
 register_fake("qtr::resample", _shape, lib=library)
 register_fake("qtr::dropout", lambda x, p, layer: torch.empty_like(x), lib=library)

@@ -57,16 +57,16 @@ class Bounds:
             raise InputError(f"{name} holds {first:g}; {self.layer!r} takes numbers of {taken}")
 
 
-Check = Labels | Bounds
+Taken = Labels | Bounds
 
 
-def find_checks(program: Program) -> tuple[Check, ...]:
+def find_checks(program: Program) -> tuple[Taken, ...]:
     """What inputs may hold that a loss or a table reads, also through views and casts.
 
     One for each reader that takes other numbers: two losses may ignore different labels.
     """
     source = {v: v for v in program.inputs}
-    found: dict[Check, None] = {}
+    found: dict[Taken, None] = {}
     for _, op in program.ops():
         if (has(op, Trait.WINDOW) or op.kind == "cast") and op.inputs[0] in source:
             source[op.result] = source[op.inputs[0]]
@@ -103,6 +103,21 @@ def check_dense(name: str, given: torch.Tensor) -> None:
     if given.is_nested or given.layout is not torch.strided:
         kind = "nested" if given.is_nested else str(given.layout).removeprefix("torch.")
         raise InputError(f"{name} is {kind}; give a dense tensor")
+    if is_traced(given):
+        raise InputError(
+            f"{name} is traced or transformed by torch, as vmap, torch.func, torch.jit and "
+            "torch.export do; a step is compiled kernels that they cannot look into: call it "
+            "outside of them, with plain tensors"
+        )
+
+
+def is_traced(given: torch.Tensor) -> bool:
+    """Whether torch follows a tensor through what it computes, with other numbers or none in it."""
+    followed = type(given).__torch_dispatch__ != torch.Tensor.__torch_dispatch__
+    if followed or torch.jit.is_tracing():
+        return True
+    # torch.compile gives tensors of numbers, and warns of the question.
+    return not torch.compiler.is_compiling() and torch.func.debug_unwrap(given) is not given
 
 
 def _check(given: object, value: Value) -> torch.Tensor:
@@ -136,7 +151,7 @@ def _finite(array: np.ndarray) -> bool:
 
 
 def check_numbers(
-    batch: Sequence[torch.Tensor], wanted: Sequence[Value], checks: Sequence[Check]
+    batch: Sequence[torch.Tensor], wanted: Sequence[Value], checks: Sequence[Taken]
 ) -> None:
     """Raise InputError where an input holds a number that its reader does not take."""
     places = list(wanted)

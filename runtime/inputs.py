@@ -114,7 +114,8 @@ def check_dense(name: str, given: torch.Tensor) -> None:
 def is_traced(given: torch.Tensor) -> bool:
     """Whether torch follows a tensor through what it computes, with other numbers or none in it."""
     followed = type(given).__torch_dispatch__ != torch.Tensor.__torch_dispatch__
-    if followed or torch.jit.is_tracing():
+    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    if followed or tracing:
         return True
     # torch.compile gives tensors of numbers, and warns of the question.
     return not torch.compiler.is_compiling() and torch.func.debug_unwrap(given) is not given

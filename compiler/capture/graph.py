@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterator, Set
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -23,17 +23,21 @@ from .reader import read_graph
 from .scope import HERE, Scope, own_line
 from .untouched import ForwardRun, untouched
 from .values import called_in, needs_value, reads_value
+from .world import DrawnMeanwhile, no_draws
 
 Loss = Callable[[Any, Any], torch.Tensor]
+Around = Callable[[], AbstractContextManager[None]]
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 class Traced(nn.Module):
     """What is traced: the model alone, or the model and its loss."""
 
-    def __init__(self, model: nn.Module, loss: Loss | None, scope: Scope) -> None:
+    def __init__(
+        self, model: nn.Module, loss: Loss | None, scope: Scope, around: Around = nullcontext
+    ) -> None:
         super().__init__()
-        self.model, self.scope = model, scope
+        self.model, self.scope, self.around = model, scope, around
         self.loss_name = unused("loss", {name for name, _ in model.named_children()})
         setattr(self, self.loss_name, loss)
         first: dict[int, str] = {}
@@ -48,13 +52,14 @@ class Traced(nn.Module):
         self.scope.weights.start(self.parameters(), self.buffers())
         loss = getattr(self, self.loss_name)
         run = ForwardRun(self.model, loss)
-        with self.scope:
+        with self.around(), self.scope:
             made = self.model(*(batch if loss is None else batch[:-1]))
             outputs: Any = _outputs(made)
             if loss is not None:
                 with self.scope.inside("loss"):
                     outputs = _scalar(loss(made, batch[-1]))
         run.check()
+        self.scope.repeated.check()
         return outputs
 
     def __call__(self, *batch: torch.Tensor) -> Any:
@@ -139,7 +144,7 @@ def trace_training(
     to training for the trace; otherwise each module's flag counts as it is.
     """
     with mode(model, loss, training=True), recording():
-        joint = _trace(model, loss, batch, trained)
+        joint = _joint(model, loss, batch, trained)
     if not joint.gradients:
         why = "the loss depends on no parameter that the optimizer trains"
         if not any(t.dtype.is_floating_point for t in batch[:-1]):
@@ -151,7 +156,7 @@ def trace_training(
 def trace_evaluation(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Joint:
     """Graph of the model's forward in eval mode, without loss and gradients."""
     with mode(model, training=False), torch.inference_mode(False), torch.no_grad():
-        return _trace(model, None, inputs, frozenset())
+        return _joint(model, None, inputs, frozenset())
 
 
 @contextmanager
@@ -182,15 +187,29 @@ def recording() -> Iterator[None]:
         yield
 
 
-def _trace(
+def _joint(
     model: nn.Module, loss: Loss | None, batch: tuple[torch.Tensor, ...], trained: Set[str]
 ) -> Joint:
+    try:
+        return _trace(model, loss, batch, trained, watched=False)
+    except DrawnMeanwhile:
+        return _trace(model, loss, batch, trained, watched=True)
+
+
+def _trace(
+    model: nn.Module,
+    loss: Loss | None,
+    batch: tuple[torch.Tensor, ...],
+    trained: Set[str],
+    *,
+    watched: bool,
+) -> Joint:
     scope = scope_of(model)
-    root = Traced(model, loss, scope)
+    root = Traced(model, loss, scope, lambda: no_draws(watched=watched))
     try:
         with intercept(scope), adapter.quiet(), adapter.written_functions():
             graph = adapter.joint_graph(root, tuple(t.detach() for t in batch))
-    except QuatrainError:
+    except (QuatrainError, DrawnMeanwhile):
         raise
     except Exception as error:
         if reads_value(error, scope.failed):

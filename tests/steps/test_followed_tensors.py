@@ -45,7 +45,9 @@ FOLLOWED: dict[str, Callable[[Call], Any]] = {
     "jacrev": lambda call: torch.func.jacrev(call)(X),
     "jvp": lambda call: torch.func.jvp(call, (X,), (X,)),
     "functionalize": lambda call: torch.func.functionalize(call)(X),
-    "nested": lambda call: torch.vmap(torch.func.grad(lambda x: call(x).sum()))(torch.ones(5, 2, 4)),
+    "nested": lambda call: torch.vmap(torch.func.grad(lambda x: call(x).sum()))(
+        torch.ones(5, 2, 4)
+    ),
     "trace": lambda call: torch.jit.trace(call, (X,)),
     "export": lambda call: torch.export.export(Around(call), (X,)),
     "fake tensors": fake,
@@ -66,7 +68,9 @@ def test_tensors_that_torch_follows_are_refused(step: Step, how: str) -> None:
     before = step.state
     calls: list[Call] = [step.predict, lambda x: step(x, Y), lambda x: step.predict(x[:1])]
     for call in calls:
-        with pytest.raises(InputError, match=r"is traced or transformed by torch.*outside") as found:
+        with pytest.raises(
+            InputError, match=r"is traced or transformed by torch.*outside"
+        ) as found:
             FOLLOWED[how](call)
         assert "\n" not in str(found.value)
     assert all(torch.equal(v, before[k]) for k, v in step.state.items())

@@ -80,7 +80,7 @@ def test_targets_that_are_no_shares_are_refused(loss: str, target: str) -> None:
 
 @pytest.mark.parametrize("recipe", ["bf16", "ultra_low_4bit"])
 def test_other_formats_refuse_them_too(recipe: str) -> None:
-    with pytest.raises(InputError, match="y holds 1.5"):
+    with pytest.raises(InputError, match=r"y holds 1\.5"):
         made(shares, "reference", recipe=recipe)(X, wrong(1.5))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from ..errors import CaptureError
 from .adapter import original
-from .maps import Map, interpolated, nearest, padded, qtr
+from .maps import Map, cubic, interpolated, nearest, padded, qtr
 from .scope import Scope
 
 aten = torch.ops.aten
@@ -44,8 +45,11 @@ class Functions:
             aten.pad.default: self.pad,
             aten.upsample_nearest1d.vec: self.nearest,
             aten.upsample_nearest2d.vec: self.nearest,
+            aten._upsample_nearest_exact1d.vec: self.nearest_exact,
+            aten._upsample_nearest_exact2d.vec: self.nearest_exact,
             aten.upsample_linear1d.vec: self.linear,
             aten.upsample_bilinear2d.vec: self.linear,
+            aten.upsample_bicubic2d.vec: self.cubic,
             aten.dropout.default: self.dropout,
             aten.feature_dropout.default: self.feature_dropout,
             aten.scaled_dot_product_attention.default: self.attention,
@@ -76,15 +80,21 @@ class Functions:
         """Interpolation to the nearest element."""
         return _each(x, size, scales, nearest)
 
+    def nearest_exact(self, x: Tensor, size: list[int] | None, scales: Scales) -> Tensor:
+        """Interpolation to the element whose middle is nearest."""
+        return _each(x, size, scales, partial(nearest, middle=0.5))
+
     def linear(
         self, x: Tensor, size: list[int] | None, align_corners: bool, scales: Scales
     ) -> Tensor:
         """Linear and bilinear interpolation."""
+        return _each(x, size, scales, partial(interpolated, align_corners=align_corners))
 
-        def make(have: int, made: int, scale: float | None) -> Map:
-            return interpolated(have, made, scale, align_corners=align_corners)
-
-        return _each(x, size, scales, make)
+    def cubic(
+        self, x: Tensor, size: list[int] | None, align_corners: bool, scales: Scales
+    ) -> Tensor:
+        """Bicubic interpolation."""
+        return _each(x, size, scales, partial(cubic, align_corners=align_corners))
 
     def dropout(self, x: Tensor, p: float, train: bool) -> Tensor:
         """With a mask that the backward makes again."""

@@ -5,6 +5,8 @@ The model is left as it was: flags, parameters, buffers, gradients, hooks and ra
 
 from __future__ import annotations
 
+import inspect
+import re
 import traceback
 from collections.abc import Callable, Iterator, Set
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -20,12 +22,13 @@ from ..lower.norm import CUMULATIVE
 from . import adapter
 from .intercept import intercept
 from .reader import read_graph
-from .scope import HERE, Scope, own_line
+from .scope import HERE, Scope, is_library, own_line, relative_place
 from .untouched import ForwardRun, untouched
 from .values import called_in, needs_value, reads_value
 from .world import DrawnMeanwhile, no_draws
 
 Loss = Callable[[Any, Any], torch.Tensor]
+TRACED = re.compile(r"\b(Functional|Fake)Tensor\b")  # what a trace puts in a tensor's place
 Around = Callable[[], AbstractContextManager[None]]
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
@@ -122,6 +125,28 @@ def check_loss(loss: object) -> None:
         raise CaptureError(f"the loss is the class {loss.__name__}; give {loss.__name__}()")
     if not callable(loss):
         raise CaptureError(f"the loss is {shown(loss)}; give a function loss(output, target)")
+    try:
+        taken = inspect.signature(loss.forward if isinstance(loss, nn.Module) else loss)
+    except (TypeError, ValueError):
+        return  # of a builtin, which does not say
+    try:
+        taken.bind(None, None)
+    except TypeError:
+        raise CaptureError(
+            f"the loss{_defined(loss)} takes ({', '.join(taken.parameters)}), and a step calls "
+            "loss(output, target); a third argument is set by functools.partial, or comes from the "
+            "model beside its output: loss((output, third), target)"
+        ) from None
+
+
+def _defined(loss: object) -> str:
+    """Where a person has written the loss; of a library's its class."""
+    if isinstance(loss, nn.Module):
+        loss = type(loss).forward
+    code = getattr(loss, "__code__", None)
+    if code is None or is_library(code.co_filename):
+        return f" {getattr(loss, '__qualname__', type(loss).__name__).partition('.')[0]}"
+    return f" at {relative_place(code.co_filename, code.co_firstlineno)}"
 
 
 def state_tensors(model: nn.Module, loss: Loss) -> dict[str, torch.Tensor]:
@@ -220,7 +245,7 @@ def _trace(
                 "buffer and no input; register it as a buffer of the model, or layers that stand "
                 "in a list as nn.ModuleList"
             ) from error
-        first = str(error).strip().partition("\n")[0]
+        first = TRACED.sub("Tensor", str(error).strip().partition("\n")[0])
         raise CaptureError(
             f"tracing {type(model).__name__}{called_in(scope.failed)}{_at(error)} failed with "
             f"{type(error).__name__}: {first}"

@@ -88,26 +88,50 @@ def padded(size: int, before: int, behind: int, mode: str) -> Map:
     return places(size, [min(i % period, period - i % period) for i in index])
 
 
-def nearest(size: int, made: int, scale: float | None) -> Map:
-    """Interpolation to the nearest element, as torch counts it."""
+def nearest(size: int, made: int, scale: float | None, *, middle: float = 0.0) -> Map:
+    """Interpolation to the nearest element, as torch counts it; exact from the ``middle`` 0.5."""
     step = 1 / scale if scale else size / made
-    return places(size, [min(floor(i * step), size - 1) for i in range(made)])
+    return places(size, [min(floor((i + middle) * step), size - 1) for i in range(made)])
 
 
 def interpolated(size: int, made: int, scale: float | None, *, align_corners: bool) -> Map:
     """Interpolation between two neighbours."""
-    if align_corners:
-        step = (size - 1) / (made - 1) if made > 1 else 0.0
-        at = [i * step for i in range(made)]
-    else:
-        step = 1 / scale if scale else size / made
-        at = [max((i + 0.5) * step - 0.5, 0.0) for i in range(made)]
     rows = []
-    for place in at:
-        low = min(floor(place), size - 1)
-        high, share = min(low + 1, size - 1), place - low
+    for place in _between(size, made, scale, align_corners):
+        low = min(floor(max(place, 0.0)), size - 1)
+        high, share = min(low + 1, size - 1), max(place, 0.0) - low
         rows.append(((low, 1 - share), (high, share)) if high > low else ((low, 1.0),))
     return Map(size, tuple(rows))
+
+
+def cubic(size: int, made: int, scale: float | None, *, align_corners: bool) -> Map:
+    """Interpolation between four neighbours, the outermost of which are repeated."""
+    rows = []
+    for place in _between(size, made, scale, align_corners):
+        first = floor(place) - 1
+        weights: dict[int, float] = {}
+        for i in range(first, first + 4):
+            at = min(max(i, 0), size - 1)
+            weights[at] = weights.get(at, 0.0) + _cubic(abs(place - i))
+        rows.append(tuple(weights.items()))
+    return Map(size, tuple(rows))
+
+
+def _cubic(away: float) -> float:
+    """Keys' convolution of images with a = -3/4, as torch has it."""
+    a = -0.75
+    if away <= 1:
+        return ((a + 2) * away - (a + 3)) * away * away + 1
+    return ((a * away - 5 * a) * away + 8 * a) * away - 4 * a
+
+
+def _between(size: int, made: int, scale: float | None, align_corners: bool) -> list[float]:
+    """Where the elements that are made lie among those that are there."""
+    if align_corners:
+        step = (size - 1) / (made - 1) if made > 1 else 0.0
+        return [i * step for i in range(made)]
+    step = 1 / scale if scale else size / made
+    return [(i + 0.5) * step - 0.5 for i in range(made)]
 
 
 def _resample(

@@ -49,6 +49,7 @@ class Step:
         source: Source,
         state: Mapping[str, np.ndarray],
         options: BindOptions,
+        *,
         optimizer: HasGroups | None = None,
         recapture: Recapture | None = None,
         reevaluate: Reevaluate | None = None,

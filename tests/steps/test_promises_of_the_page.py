@@ -35,7 +35,7 @@ def test_an_average_starts_at_the_weights_behind_the_first_step() -> None:
 def test_a_step_that_torch_has_saved_needs_weights_only_to_be_off(tmp_path: Path) -> None:
     step, path = made(), tmp_path / "step.pt"
     torch.save(step, path)
-    with pytest.raises(Exception, match="[Ww]eights.only"):
+    with pytest.raises(Exception, match=r"[Ww]eights.only"):
         torch.load(path)
     assert torch.equal(torch.load(path, weights_only=False).predict(X), step.predict(X))
 

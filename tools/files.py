@@ -29,7 +29,9 @@ def make_folder(path: Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
-        raise FileError(f"{path} is no folder, or lies in a file; name a folder") from error
+        raise FileError(
+            f"cannot make the folder {path}: it is a file, or lies in one; name another"
+        ) from error
     except OSError as error:
         raise FileError(f"cannot make the folder {path}: {error.strerror}") from error
     return path

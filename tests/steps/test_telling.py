@@ -120,11 +120,13 @@ def test_a_dump_that_cannot_be_written_is_refused_ahead_of_the_capture(
     model = nn.Sequential(nn.Linear(4, 3))
     model.register_forward_hook(lambda *_: ran.append(1))
     monkeypatch.setenv(env.DUMP, str(tmp_path / place))
-    with pytest.raises(FileError, match="is no folder, or lies in a file; name a folder"):
+    with pytest.raises(
+        FileError, match="cannot make the folder .*: it is a file, or lies in one; name another"
+    ):
         sgd = torch.optim.SGD(model.parameters(), lr=0.1)
         quatrain.compile(model, mse_loss, (X, Y), sgd, recipe="fp32", target="reference")
     assert main(["compile", "gone.py:task", "-o", str(tmp_path / "x.qtn")]) == 2
-    assert "is no folder" in capsys.readouterr().err and not ran
+    assert "it is a file" in capsys.readouterr().err and not ran
 
 
 def test_variables_that_are_known_are_not_told(

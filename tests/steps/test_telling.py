@@ -121,7 +121,7 @@ def test_a_dump_that_cannot_be_written_is_refused_ahead_of_the_capture(
     model.register_forward_hook(lambda *_: ran.append(1))
     monkeypatch.setenv(env.DUMP, str(tmp_path / place))
     with pytest.raises(
-        FileError, match="cannot make the folder .*: it is a file, or lies in one; name another"
+        FileError, match=r"cannot make the folder .*: it is a file, or lies in one; name another"
     ):
         sgd = torch.optim.SGD(model.parameters(), lr=0.1)
         quatrain.compile(model, mse_loss, (X, Y), sgd, recipe="fp32", target="reference")

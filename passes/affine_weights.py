@@ -14,13 +14,10 @@ from dataclasses import replace
 from typing import Literal
 
 from ..compiler.ir import Op, Program, Region
-from ..compiler.ir.ops import READS_WEIGHT
+from ..compiler.ir.ops import READS_WEIGHT, TRANSPOSED
 from .parts.affine import Quantizers
 from .parts.order import Makes, placed
 from .parts.select import quantized
-
-# Its output channels are dimension 1, which a scale does not go along.
-ONE_RANGE = frozenset(("conv2d_transpose", "conv2d_transpose_input_grad"))
 
 
 @placed(makes=Makes.CODES)
@@ -47,7 +44,8 @@ def affine_weights(
             return None
         ahead: tuple[Op, ...] = ()
         if w not in quantizers.codes:
-            whole = sbm_weight_granularity == "tensor" or op.kind in ONE_RANGE
+            # A scale does not go along dimension 1.
+            whole = sbm_weight_granularity == "tensor" or op.kind in TRANSPOSED
             limits = quantizers.limits(w, "w", op.origin, 0 if whole else w.type.shape[0])
             ahead = (limits, *quantizers.quantize(w, "wq", op.origin, *limits.results))
         return (*ahead, replace(op, inputs=(other, quantizers.codes[w])))

@@ -14,15 +14,17 @@ import numpy as np
 import torch
 
 from ..compiler.errors import CaptureError, InputError
-from ..compiler.ir import Program, Value
+from ..compiler.ir import SEED, Program, Value
 from ..compiler.ir.samples import samples_apart
 from ..compiler.types import Shape
 from ..targets.plan.pool import Pool
 from ..targets.plan.state import StateLayout
 from ..targets.registry import BindOptions, find_target
-from .inputs import DTYPES, check_batch, check_dense, check_labels, find_labels, to_torch
+from .inputs import DTYPES, check_batch, check_dense, check_numbers, find_checks, to_torch
 from .source import Source
+from .state import stored_seed
 
+MASK = "random_mask"
 Reevaluate = Callable[[Sequence[torch.Tensor]], Program]
 
 
@@ -96,7 +98,8 @@ class Evaluation:
         pool: Pool,
     ) -> None:
         self.program = source.stages(captured)[-1][1]
-        self.labels = find_labels(self.program)
+        self._fresh = _Fresh(layout) if any(o.kind == MASK for _, o in captured.ops()) else None
+        self.checks = find_checks(self.program)
         self.executable = find_target(source.target).bind(self.program, layout, options, pool)
 
     @property
@@ -118,10 +121,28 @@ class Evaluation:
         for x in batch:
             check_dense("a sample", x)
         ready = check_batch(batch, self.program.inputs)
-        for labels in self.labels:
-            check_labels(ready, self.program.inputs, labels)
+        check_numbers(ready, self.program.inputs, self.checks)
+        state = state if self._fresh is None else self._fresh.state(state)
         made = self.executable.run(ready, state, state)
         return [to_torch(m, v) for m, v in zip(made, self.program.outputs, strict=True)]
+
+
+class _Fresh:
+    """State of an evaluation that draws: of every run another seed, as eager draws at each call.
+
+    The training step's own seed stays, so that what is predicted meanwhile changes no training.
+    """
+
+    def __init__(self, layout: StateLayout) -> None:
+        self._layout, self._block, self._runs = layout, layout.block(), 0
+
+    def state(self, held: np.ndarray) -> np.ndarray:
+        """A copy of ``held`` with a seed that no run before had."""
+        self._runs += 1
+        self._block[...] = held
+        seed = self._layout.view(self._block, SEED)
+        seed[...] = stored_seed(int(seed) + (self._runs << 32))
+        return self._block
 
 
 def _rows(x: torch.Tensor, start: int, size: int) -> torch.Tensor:

@@ -5,14 +5,14 @@ With ``step`` and ``evaluation`` the edges of the runtime, which know torch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from ..compiler.errors import InputError
-from ..compiler.ir import Program, Value
+from ..compiler.ir import Op, Program, Value
 from ..compiler.ir.ops import OPS, Trait, has
 from ..compiler.ir.ops.shapes import bind
 from ..targets.plan.memory import ALIGNMENT
@@ -29,25 +29,62 @@ class Labels:
     ignore: int | None
     word: str
 
+    def check(self, given: torch.Tensor) -> None:
+        """Raise InputError where a number lies outside of 0 .. classes - 1."""
+        wrong = (given < 0) | (given >= self.classes)
+        if self.ignore is not None:
+            wrong &= given != self.ignore
+        if bool(wrong.any()):
+            first, name, top = int(given[wrong][0]), self.value.name, self.classes - 1
+            raise InputError(f"{name} holds the {self.word} {first}; {self.word}s are 0 .. {top}")
 
-def find_labels(program: Program) -> tuple[Labels, ...]:
-    """The inputs that name classes of a loss or rows of a table, also through views.
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """An input of whose numbers a layer takes those from ``low`` to ``high`` alone."""
+
+    value: Value
+    low: float
+    high: float
+    layer: str
+
+    def check(self, given: torch.Tensor) -> None:
+        """Raise InputError where a number lies outside."""
+        wrong = (given < self.low) | (given > self.high)
+        if bool(wrong.any()):
+            first, name = float(given[wrong][0]), self.value.name
+            taken = f"{self.low:g} .. {self.high:g}"
+            raise InputError(f"{name} holds {first:g}; {self.layer!r} takes numbers of {taken}")
+
+
+Taken = Labels | Bounds
+
+
+def find_checks(program: Program) -> tuple[Taken, ...]:
+    """What inputs may hold that a loss or a table reads, also through views and casts.
 
     One for each reader that takes other numbers: two losses may ignore different labels.
     """
     source = {v: v for v in program.inputs}
-    found: dict[Labels, None] = {}
+    found: dict[Taken, None] = {}
     for _, op in program.ops():
-        if has(op, Trait.WINDOW) and op.inputs[0] in source:
+        if (has(op, Trait.WINDOW) or op.kind == "cast") and op.inputs[0] in source:
             source[op.result] = source[op.inputs[0]]
-        definition = OPS[op.kind]
-        for operand, v in zip(definition.operands, op.inputs, strict=False):
-            if operand.names and v in source:
-                (count,) = bind(definition, op)[operand.names]
-                ignore = op.int_attr("ignore_index") if "ignore_index" in op.attrs else None
-                word = "row" if operand.name == "index" else "label"
-                found[Labels(source[v], count, ignore, word)] = None
+        if op.kind == "within" and op.inputs[0] in source:
+            bounds = op.float_attr("low"), op.float_attr("high")
+            found[Bounds(source[op.inputs[0]], *bounds, op.origin)] = None
+        found |= dict.fromkeys(_labels(op, source))
     return tuple(found)
+
+
+def _labels(op: Op, source: Mapping[Value, Value]) -> Iterator[Labels]:
+    definition = OPS[op.kind]
+    for operand, v in zip(definition.operands, op.inputs, strict=False):
+        if operand.names and v in source:
+            (count,) = bind(definition, op)[operand.names]
+            ignore = op.int_attr("ignore_index") if "ignore_index" in op.attrs else None
+            word = "row" if operand.name == "index" else "label"
+            yield Labels(source[v], count, ignore, word)
 
 
 def check_batch(batch: Sequence[object], wanted: Sequence[Value]) -> list[torch.Tensor]:
@@ -66,6 +103,22 @@ def check_dense(name: str, given: torch.Tensor) -> None:
     if given.is_nested or given.layout is not torch.strided:
         kind = "nested" if given.is_nested else str(given.layout).removeprefix("torch.")
         raise InputError(f"{name} is {kind}; give a dense tensor")
+    if is_traced(given):
+        raise InputError(
+            f"{name} is traced or transformed by torch, as vmap, torch.func, torch.jit and "
+            "torch.export do; a step is compiled kernels that they cannot look into: call it "
+            "outside of them, with plain tensors"
+        )
+
+
+def is_traced(given: torch.Tensor) -> bool:
+    """Whether torch follows a tensor through what it computes, with other numbers or none in it."""
+    followed = type(given).__torch_dispatch__ != torch.Tensor.__torch_dispatch__
+    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    if followed or tracing:
+        return True
+    # torch.compile gives tensors of numbers, and warns of the question.
+    return not torch.compiler.is_compiling() and torch.func.debug_unwrap(given) is not given
 
 
 def _check(given: object, value: Value) -> torch.Tensor:
@@ -98,17 +151,13 @@ def _finite(array: np.ndarray) -> bool:
         return bool(np.isfinite(array.sum()) or np.isfinite(array).all())
 
 
-def check_labels(batch: Sequence[torch.Tensor], wanted: Sequence[Value], labels: Labels) -> None:
-    """Raise InputError where a number lies outside of 0 .. classes - 1."""
-    given = batch[list(wanted).index(labels.value)]
-    wrong = (given < 0) | (given >= labels.classes)
-    if labels.ignore is not None:
-        wrong &= given != labels.ignore
-    if bool(wrong.any()):
-        first = int(given[wrong][0])
-        top = labels.classes - 1
-        word = labels.word
-        raise InputError(f"{labels.value.name} holds the {word} {first}; {word}s are 0 .. {top}")
+def check_numbers(
+    batch: Sequence[torch.Tensor], wanted: Sequence[Value], checks: Sequence[Taken]
+) -> None:
+    """Raise InputError where an input holds a number that its reader does not take."""
+    places = list(wanted)
+    for check in checks:
+        check.check(batch[places.index(check.value)])
 
 
 def to_torch(array: np.ndarray, value: Value) -> torch.Tensor:

@@ -25,7 +25,7 @@ from .bundle import Bundle, pack, read, unpack, write
 from .evaluation import Predictor, Reevaluate
 from .files import path_of
 from .hyper import check_hyper, remark_ignored
-from .inputs import check_batch, check_dense, check_labels, find_labels, to_torch
+from .inputs import check_batch, check_dense, check_numbers, find_checks, to_torch
 from .report.bill import Bill, make_bill, with_spent
 from .source import Source, mapping, source_of
 from .state import State, stored_seed
@@ -49,6 +49,7 @@ class Step:
         source: Source,
         state: Mapping[str, np.ndarray],
         options: BindOptions,
+        *,
         optimizer: HasGroups | None = None,
         recapture: Recapture | None = None,
         reevaluate: Reevaluate | None = None,
@@ -83,8 +84,7 @@ class Step:
         with self._lock:
             bound = self._for_batch(batch)
             ready = check_batch(batch, bound.batch)
-            for labels in bound.labels:
-                check_labels(ready, bound.batch, labels)
+            check_numbers(ready, bound.batch, bound.checks)
             self._read_hyper(bound)
             given = (*ready, *bound.hyper)
             loss, *_ = bound.executable.run(given, self._state.old, self._state.new)
@@ -269,7 +269,7 @@ class _Bound:
         self.batch = tuple(v for v in self.program.inputs if v.name not in names)
         self.hyper_names = tuple(v.name for v in self.program.inputs if v.name in names)
         self.hyper = [aligned_bytes(4).view(np.float32).reshape(()) for _ in self.hyper_names]
-        self.labels = find_labels(self.program)
+        self.checks = find_checks(self.program)
         place = layout or state_layout(self.program)
         self.executable = find_target(source.target).bind(self.program, place, options, pool)
 

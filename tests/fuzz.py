@@ -10,8 +10,6 @@ in the same way, then printed in the form that ``--spec`` takes.
 
 from __future__ import annotations
 
-import argparse
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -26,6 +24,7 @@ from quatrain.targets.cpu.info import detect
 
 from .cases import fuzz_networks
 from .cases.fuzz_networks import CLASSES, Layer, Spec, build, draw
+from .cases.seeds import FAILED, seeded, tell
 from .exactness import COMPILED, compare, given
 
 OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
@@ -182,27 +181,22 @@ def reduced(spec: Spec, found: str, tries: int = 200) -> tuple[Spec, str]:
 
 def main() -> None:
     """Draw networks, compare, reduce what fails."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--programs", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=0)
+    parser = seeded(__doc__, "programs", 100)
     parser.add_argument("--spec", help="one network, as printed")
     args = parser.parse_args()
     if args.spec:
         spec = eval(args.spec, {"Spec": fuzz_networks.Spec})
         print(failure(spec) or "equal")
         return
-    failed, start = 0, time.monotonic()
-    for seed in range(args.seed, args.seed + args.programs):
-        spec = draw(seed)
-        if found := failure(spec):
-            failed += 1
-            small, why = reduced(spec, found)
-            print(f"seed {seed}: {found}\n  {why}\n  {small}", flush=True)
-        done = seed - args.seed + 1
-        if done % 50 == 0:
-            rate = done / (time.monotonic() - start)
-            print(f"{done} programs, {failed} failed, {rate:.2f} a second", flush=True)
-    print(f"{args.programs} programs from seed {args.seed}: {failed} failed")
+    seeds = range(args.seed, args.seed + args.programs)
+    tell("programs", ((seed, _outcome(draw(seed))) for seed in seeds), ["equal"], every=50)
+
+
+def _outcome(spec: fuzz_networks.Spec) -> str:
+    if not (found := failure(spec)):
+        return "equal"
+    small, why = reduced(spec, found)
+    return f"{FAILED}: {found}\n  {why}\n  {small}"
 
 
 if __name__ == "__main__":

@@ -11,10 +11,8 @@ zeros of both signs and subnormals among them.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,6 +29,7 @@ from quatrain.targets.cpu.info import detect
 
 from .cases.fuzz_networks import CLASSES
 from .cases.lives import BATCHES, Life, Twisted, draw_life
+from .cases.seeds import FAILED, seeded, tell
 from .exactness import COMPILED, compare, given
 from .fuzz import CLOSE, CONDITION, MOST_KERNELS, OPTIMIZERS, away, shaken
 
@@ -255,22 +254,17 @@ def failure(life: Life, *, with_kernels: bool = False) -> str:
 
 def main() -> None:
     """Draw lives and print those that end badly."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--lives", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=0)
+    parser = seeded(__doc__, "lives", 100)
     parser.add_argument("--kernels", type=int, default=0, metavar="N", help="of every N-th")
     args = parser.parse_args()
-    failed, start = 0, time.monotonic()
-    for seed in range(args.seed, args.seed + args.lives):
-        life = draw_life(seed)
-        if found := failure(life, with_kernels=bool(args.kernels) and seed % args.kernels == 0):
-            failed += 1
-            print(f"seed {seed}: {found}\n  {life}", flush=True)
-        done = seed - args.seed + 1
-        if done % 100 == 0:
-            rate = done / (time.monotonic() - start)
-            print(f"{done} lives, {failed} failed, {rate:.2f} a second", flush=True)
-    print(f"{args.lives} lives from seed {args.seed}: {failed} failed")
+    seeds = range(args.seed, args.seed + args.lives)
+    tell("lives", ((seed, _outcome(seed, args.kernels)) for seed in seeds), ["fine"], every=100)
+
+
+def _outcome(seed: int, kernels: int) -> str:
+    life = draw_life(seed)
+    found = failure(life, with_kernels=bool(kernels) and seed % kernels == 0)
+    return f"{FAILED}: {found}\n  {life}" if found else "fine"
 
 
 if __name__ == "__main__":

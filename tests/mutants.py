@@ -9,14 +9,11 @@ child process runs them, so that one that dies is found, named, and the next goe
 
 from __future__ import annotations
 
-import argparse
 import random
 import re
 import subprocess
 import sys
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,15 +23,17 @@ from quatrain.compiler.formats import FORMATS
 from quatrain.compiler.ir import Program, Value
 from quatrain.compiler.ir.ops import OPS
 from quatrain.compiler.ir.verify import read_program
-from quatrain.runtime.inputs import find_labels
+from quatrain.runtime.inputs import Labels, find_checks
 from quatrain.targets.cpu.info import detect
 from quatrain.targets.numbers.tensor import Tensor
 
 from .cases.gemm_case import tensor
+from .cases.seeds import seeded, tell
 from .exactness import compare
 
 GOLDEN = Path(__file__).parent / "golden"
 BETWEEN = "=" * 72
+FINE = ("refused", "equal", "unplanned", "too large")
 MOST_ELEMENTS = 1 << 22  # of a program's values together
 NAME = r"[A-Za-z_][\w.]*"
 Rng = random.Random
@@ -155,8 +154,9 @@ def values_of(program: Program, seed: int) -> dict[str, Tensor]:
     """
     rng = np.random.default_rng(seed)
     classes: dict[Value, int] = {}
-    for found in find_labels(program):
-        classes[found.value] = min(found.classes, classes.get(found.value, found.classes))
+    for found in find_checks(program):
+        if isinstance(found, Labels):
+            classes[found.value] = min(found.classes, classes.get(found.value, found.classes))
     made = {}
     for v in (*program.inputs, *program.state):
         if v.name in program.initial:
@@ -218,36 +218,19 @@ def run(seeds: range) -> Iterator[tuple[int, str]]:
             start += 1
 
 
-def report(found: Mapping[str, int]) -> str:
-    """Counts by outcome."""
-    return ", ".join(f"{n} {what}" for what, n in sorted(found.items(), key=lambda x: -x[1]))
-
-
 def main() -> None:
     """Run mutants and print what is wrong."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--mutants", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=0)
+    parser = seeded(__doc__, "mutants", 1000)
     parser.add_argument("--child", action="store_true")
     parser.add_argument("--show", action="store_true", help="print the text of the first mutant")
     args = parser.parse_args()
     seeds = range(args.seed, args.seed + args.mutants)
     if args.child:
         child(seeds)
-        return
-    if args.show:
+    elif args.show:
         print(mutant(args.seed, bases()))
-        return
-    found, begin = Counter[str](), time.monotonic()
-    for seed, what in run(seeds):
-        found[what.partition(":")[0]] += 1
-        if what not in ("refused", "equal", "unplanned", "too large"):
-            print(f"mutant {seed}: {what}", flush=True)
-        done = seed - seeds.start + 1
-        if done % 500 == 0:
-            rate = done / (time.monotonic() - begin)
-            print(f"{done} mutants: {report(found)}; {rate:.1f} a second", flush=True)
-    print(f"{len(seeds)} mutants: {report(found)}")
+    else:
+        tell("mutants", run(seeds), FINE, every=500)
 
 
 if __name__ == "__main__":

@@ -60,22 +60,33 @@ def _digits() -> Dataset:
 
 
 def _npz(path: Path) -> Dataset:
-    try:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            missing = [key for key in KEYS if key not in file]
-            if missing:
-                raise DataError(
-                    f"{path} lacks {', '.join(missing)}; an .npz of data holds {', '.join(KEYS)}"
-                )
-            x_train, y_train, x_test, y_test = (file[key] for key in KEYS)
-    except FileNotFoundError as error:
-        raise DataError(f"there is no file {path}; name an .npz with {', '.join(KEYS)}") from error
-    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is no readable .npz of plain arrays ({error})") from error
+    x_train, y_train, x_test, y_test = _arrays(path)
     train = _inputs(path, "x_train", x_train), _targets(path, "y_train", y_train)
     test = _inputs(path, "x_test", x_test), _targets(path, "y_test", y_test)
     _check_sizes(path, train, test)
     return Dataset(path.stem, *train, *test)
+
+
+def _arrays(path: Path) -> list[Array]:
+    how = f"it holds {', '.join(KEYS)}, as numpy.savez writes them"
+    at = ""
+    try:
+        with path.open("rb") as raw:
+            if not zipfile.is_zipfile(raw):
+                raise DataError(f"{path} is damaged, or no .npz of arrays; {how}")
+            with np.load(raw, allow_pickle=False) as file:
+                if missing := [key for key in KEYS if key not in file]:
+                    raise DataError(f"{path} lacks {', '.join(missing)}; {how}")
+                return [file[at := key] for key in KEYS]
+    except FileNotFoundError as error:
+        raise DataError(f"there is no file {path}; {how}") from error
+    except DataError:
+        raise
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # a damaged file raises what its bytes happen to spell
+        what = f"{path}: {at}" if at else f"{path}"
+        raise DataError(f"{what} is damaged, or no plain array of numbers; {how}") from error
 
 
 def _inputs(path: Path, key: str, x: Array) -> Array:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import lzma
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -55,15 +57,28 @@ def _dataset(
 
 def _packed(folder: Path, part: str) -> tuple[ByteArray, LabelArray]:
     images, labels = (folder / f"cifar10_{part}_{what}" for what in ("images.npy.xz", "labels.npy"))
-    try:
-        with lzma.open(images) as file:
-            x = np.load(file, allow_pickle=False)
-        y = np.load(labels, allow_pickle=False)
-    except (OSError, ValueError, EOFError, lzma.LZMAError) as error:
-        raise DataError(f"{images} or {labels.name} cannot be read ({error})") from error
+    with _explained(images, "an array of images, a .npy packed by xz"), lzma.open(images) as file:
+        x = np.load(file, allow_pickle=False)
+    with _explained(labels, "an array of labels, a .npy"), labels.open("rb") as plain:
+        y = np.load(plain, allow_pickle=False)
     if x.ndim != 4 or x.shape[1:] != (32, 32, 3):
         raise DataError(f"{images} holds {list(x.shape)}; CIFAR-10 images are [N, 32, 32, 3]")
     return _checked(images, np.ascontiguousarray(x.transpose(0, 3, 1, 2)), y)
+
+
+@contextmanager
+def _explained(path: Path, what: str) -> Iterator[None]:
+    """Errors of a file that should hold ``what``, as one sentence."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise DataError(f"there is no file {path}; it holds {what}") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    except _Foreign as error:
+        raise DataError(f"{path} is refused: {error}; it should be {what}") from error
+    except Exception as error:  # a damaged file raises what its bytes happen to spell
+        raise DataError(f"{path} is damaged, or not {what}; fetch it again") from error
 
 
 def _pickled(path: Path) -> tuple[ByteArray, LabelArray]:
@@ -95,13 +110,17 @@ def _checked(
     return x.astype(np.uint8, copy=False), labels
 
 
+class _Foreign(pickle.UnpicklingError):
+    """A pickle asks for what no CIFAR-10 batch has in it."""
+
+
 class _Dtype:
     """Stand-in for ``numpy.dtype``: of its state only the name of a byte-sized integer counts."""
 
     def __init__(self, code: str | bytes, *_: object) -> None:
         name = code.decode("latin1") if isinstance(code, bytes) else code
         if name not in ("u1", "uint8", "|u1"):
-            raise pickle.UnpicklingError(f"an array of {name!r}, where CIFAR-10 has uint8")
+            raise _Foreign(f"an array of {name!r}, where CIFAR-10 has uint8")
 
     def __setstate__(self, state: object) -> None:
         """A byte has no byte order and no fields, so there is nothing to take over."""
@@ -115,7 +134,7 @@ class _Array:
     def __setstate__(self, state: tuple[int, tuple[int, ...], _Dtype, bool, bytes]) -> None:
         _, shape, dtype, fortran, data = state
         if not isinstance(dtype, _Dtype) or not isinstance(data, bytes):
-            raise pickle.UnpicklingError("an array without plain bytes")
+            raise _Foreign("an array without plain bytes")
         self.value = np.frombuffer(data, np.uint8).reshape(shape, order="F" if fortran else "C")
 
 
@@ -131,7 +150,7 @@ def _from_buffer(data: bytes, dtype: _Dtype, shape: tuple[int, ...], order: str)
 
 def _encode(text: str, encoding: str) -> bytes:
     if encoding != "latin1":
-        raise pickle.UnpicklingError(f"bytes written as {encoding!r}, where pickle uses latin1")
+        raise _Foreign(f"bytes written as {encoding!r}, where pickle uses latin1")
     return text.encode("latin1")
 
 
@@ -147,23 +166,14 @@ _ADMITTED: dict[tuple[str, str], object] = {
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> object:
         if (module, name) not in _ADMITTED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+            raise _Foreign(f"it asks for {module}.{name}")
         return _ADMITTED[module, name]
 
     def persistent_load(self, pid: object) -> NoReturn:
-        raise pickle.UnpicklingError("it asks for an object outside the file")
+        raise _Foreign("it asks for an object outside the file")
 
 
 def _unpickle(path: Path) -> object:
-    try:
-        with path.open("rb") as file:
-            return _Unpickler(file, encoding="bytes").load()
-    except pickle.UnpicklingError as error:
-        raise DataError(
-            f"{path} is refused: {error}; a CIFAR-10 batch holds arrays, bytes, strings, "
-            "lists and dictionaries"
-        ) from error
-    # A damaged pickle raises what its opcodes happen to hit; these were seen or are documented.
-    except (OSError, EOFError, ArithmeticError, AttributeError, LookupError, MemoryError, TypeError,
-            ValueError, ImportError) as error:  # fmt: skip
-        raise DataError(f"{path} is damaged ({error}); fetch it again") from error
+    what = "a CIFAR-10 batch, a pickle of arrays, bytes, strings, lists and dictionaries"
+    with _explained(path, what), path.open("rb") as file:
+        return _Unpickler(file, encoding="bytes").load()

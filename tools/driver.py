@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from ..compiler.capture.program import Capture, capture
 from ..compiler.errors import UsageError, closest, shown
 from ..compiler.ir import Program
 from ..compiler.ir.ops import GEMMS
+from ..passes.parts.select import layers, quantized
 from ..passes.recipe import Recipe, load_recipe, recipe_names
 from ..runtime.source import Source
 from ..runtime.state import check_seed
@@ -78,26 +80,32 @@ def compile(
     chosen = update.after(load_recipe(recipe).with_options({} if options is None else options))
     name = find_target(env.target() if target is None else target).name
     seed, allowed, how = check_seed(seed), patterns(allow), bind_options()
-
-    def source(captured: Capture) -> Source:
-        parts = (captured.train, captured.evaluation, chosen, captured.optimizer)
-        return Source(*parts, captured.model_state, name, seed, allowed, captured.torch_saved)
-
-    @put_off()
-    def recapture(batch: Sequence[torch.Tensor]) -> Source:
-        return source(again.capture(batch))
+    folder = dump.named_folder()
+    source = partial(_source, recipe=chosen, target=name, seed=seed, allow=allowed)
 
     with told(f"compile {type(model).__name__}, {chosen.name}, for {name}"):
         with stage("capture"):
             captured = capture(model, loss, example, optimizer)
             again = Again(captured, model, loss, example, optimizer)
         made = source(captured)
-        _dump(made, captured.train)
+        _dump(made, folder)
         with stage("passes and kernels"):
-            step = Step(made, captured.state, how, optimizer, recapture, again.evaluation)
-    _remark(model, allowed, captured.train)
+            step = Step(
+                *(made, captured.state, how),
+                optimizer=optimizer,
+                recapture=put_off()(lambda batch: source(again.capture(batch))),
+                reevaluate=again.evaluation,
+            )
+    _remark(model, allowed, chosen, captured.train)
     update.begin(step)
     return step
+
+
+def _source(
+    captured: Capture, recipe: Recipe, target: str, seed: int, allow: tuple[str, ...]
+) -> Source:
+    parts = (captured.train, captured.evaluation, recipe, captured.optimizer)
+    return Source(*parts, captured.model_state, target, seed, allow, captured.torch_saved)
 
 
 @put_off()
@@ -120,14 +128,14 @@ def patterns(allow: object) -> tuple[str, ...]:
     )
 
 
-def _dump(source: Source, captured: Program) -> None:
+def _dump(source: Source, folder: Path | None) -> None:
     """Write the text after every pass, if a folder for it was named."""
-    if (folder := env.dump_dir()) is not None:
-        source.stages(captured, dump.observer(folder, captured))
+    if folder is not None:
+        source.stages(source.train, dump.observer(folder, source.train))
 
 
-def _remark(model: nn.Module, patterns: Sequence[str], program: Program) -> None:
-    """Warn of a model in eval mode, and of patterns that allow no layer, as they name none."""
+def _remark(model: nn.Module, patterns: Sequence[str], recipe: Recipe, program: Program) -> None:
+    """Warn of a model in eval mode, and of what names no layer or leaves none."""
     if not model.training:
         LOG.warning("the model is in eval mode; the step trains it, each layer in training mode")
     layers = dict.fromkeys(op.origin for _, op in program.ops() if op.kind in GEMMS)
@@ -135,6 +143,19 @@ def _remark(model: nn.Module, patterns: Sequence[str], program: Program) -> None
         if not any(fnmatchcase(layer, pattern) for layer in layers):
             hint = closest(pattern, layers)
             LOG.warning("allow: no layer with products is called %r; %s", pattern, hint)
+    _remark_exempt(recipe, program)
+
+
+def _remark_exempt(recipe: Recipe, program: Program) -> None:
+    """Warn where a recipe leaves out all layers that there are."""
+    terms = [str(v) for k, v in recipe.settings.items() if k.rpartition(".")[2] == "exempt"]
+    count = len(layers(program))
+    if terms and count and not any(quantized(program, t) for t in terms):
+        LOG.warning(
+            "recipe %s quantizes no layer of this network: exempt=%s leaves out all %d; "
+            "options={'exempt': 'none'} quantizes them",
+            *(recipe.name, terms[0], count),
+        )
 
 
 def recipes() -> tuple[str, ...]:

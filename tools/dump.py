@@ -11,8 +11,8 @@ from pathlib import Path
 from ..compiler.errors import FileError, UsageError, closest
 from ..compiler.ir import Program, unused
 from ..compiler.ir.text import show
-from . import terminal
-from .files import make_folder, write_text
+from . import env, terminal
+from .files import check_writable, make_folder, write_text
 
 FIRST, PROGRAM = "lower", b"program "
 HISTORY = re.compile(r"^after .*\n", re.MULTILINE)
@@ -32,6 +32,17 @@ def find(made: Stages, name: str) -> int:
     if name not in names:
         raise UsageError(f"no pass {name!r} made this program; {closest(name, names)}")
     return names.index(name)
+
+
+def named_folder() -> Path | None:
+    """The folder for the text after every pass, made if need be; None where none is named.
+
+    Asked ahead of long work, so that a name that cannot be written to is found before it.
+    """
+    folder = env.dump_dir()
+    if folder is not None:
+        check_writable(make_folder(folder) / FIRST)
+    return folder
 
 
 def observer(folder: Path, captured: Program) -> Callable[[str, Program], None]:
@@ -77,9 +88,9 @@ def idle(texts: Iterable[tuple[str, str]]) -> list[str]:
     return [name for (_, old), (name, new) in pairwise(bodies) if old == new]
 
 
-def remark_idle(texts: Iterable[tuple[str, str]]) -> None:
-    """Say on standard error which passes changed nothing, if any."""
-    if names := idle(texts):
+def remark_idle(texts: Iterable[tuple[str, str]], but: str = "") -> None:
+    """Say on standard error which passes changed nothing, if any ``but`` those of that name."""
+    if names := [n for n in idle(texts) if n.partition("#")[0] != but]:
         terminal.remark(f"{', '.join(names)} changed nothing")
 
 

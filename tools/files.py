@@ -28,6 +28,10 @@ def make_folder(path: Path) -> Path:
     """The folder ``path``, made if it is missing."""
     try:
         path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise FileError(
+            f"cannot make the folder {path}: it is a file, or lies in one; name another"
+        ) from error
     except OSError as error:
         raise FileError(f"cannot make the folder {path}: {error.strerror}") from error
     return path

@@ -36,8 +36,8 @@ def reporter(run: Run, as_json: bool, *, lines: bool = True) -> Iterator[Report]
 
 def words(run: Run, at: Progress) -> str:
     """One epoch as a line: its number, the mean loss, the accuracy, the precision, the speed."""
-    epoch = (at.done - 1) // run.per_epoch + 1
-    last = max(-(-run.last // run.per_epoch), epoch)
+    epoch = run.epoch(at.done)
+    last = max(run.epoch(run.last), epoch)
     right = "" if at.accuracy is None else f"  accuracy {100 * at.accuracy:.1f} %"
     stands = "".join(f"  {k.replace('_', ' ')} {v:g}" for k, v in at.precision.items())
     return f"epoch {epoch}/{last}  loss {at.loss:.4f}{right}{stands}  {at.speed:.0f} samples/s"
@@ -57,8 +57,12 @@ def _json(run: Run, at: Progress) -> None:
     if at.skipped:
         terminal.write_json({"step": at.done, "skipped": at.skipped}, indent=None)
     if at.epoch_ends:
-        epoch = (at.done - 1) // run.per_epoch + 1
-        found = {"epoch": epoch, "step": at.done, "loss": finite(at.loss), "accuracy": at.accuracy}
+        found = {
+            "epoch": run.epoch(at.done),
+            "step": at.done,
+            "loss": finite(at.loss),
+            "accuracy": at.accuracy,
+        }
         found |= {"samples_per_second": round(at.speed, 1), **at.precision}
         terminal.write_json(found, indent=None)
     if at.epoch_ends or at.skipped:

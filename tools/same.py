@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import zip_longest
 
-from ..compiler.ir.text import show
+from ..compiler.ir.difference import difference as programs_differ
 from ..runtime.bundle import Bundle
 from .update import GIVEN_AS
 
@@ -18,7 +18,9 @@ def difference(network: Bundle, other: Bundle) -> str:
     ):
         if ours != found:
             return f"its {what} is {found}, not {ours}"
-    for ours, found in zip_longest(_lines(network), _lines(other), fillvalue="nothing"):
+    if said := programs_differ(network.train, other.train):
+        return said
+    for ours, found in zip_longest(_settings(network), _settings(other), fillvalue="nothing"):
         if ours != found:
             return f"it has {found!r} where the network has {ours!r}"
     alike = network.recipe.to_dict() == other.recipe.to_dict()
@@ -29,11 +31,10 @@ def _batch(bundle: Bundle) -> str:
     return ", ".join("x".join(map(str, v.type.shape)) for v in bundle.train.inputs if v.type.shape)
 
 
-def _lines(bundle: Bundle) -> list[str]:
-    """The program, and all settings of the recipe's passes."""
-    settings = [
+def _settings(bundle: Bundle) -> list[str]:
+    """All settings of the recipe's passes."""
+    return [
         f"{GIVEN_AS.get((p.name, key), f'{p.name}.{key}')}={value}"
         for p in bundle.recipe.passes
         for key, value in p.settings.items() or [("", "")]
     ]
-    return [*map(str.strip, show(bundle.train).splitlines()), *settings]

@@ -57,6 +57,10 @@ class Run:
         factor = self.factor((step - self.first) / max(self.last - self.first, 1))
         return {k: v * factor if k.endswith(".lr") else v for k, v in self.peak.items()}
 
+    def epoch(self, done: int) -> int:
+        """Which pass over the data, from 1 on and of this run, the step ``done`` belongs to."""
+        return (done - 1) // self.per_epoch - self.first // self.per_epoch + 1
+
     def saves_after(self, done: int) -> bool:
         """Whether a checkpoint is due when ``done`` steps of the life are over."""
         if self.checkpoint is None:

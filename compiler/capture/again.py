@@ -8,14 +8,13 @@ the first capture is made once more and compared.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import zip_longest
 
 import torch
 from torch import nn
 
 from ..errors import CaptureError
 from ..ir import Program
-from ..ir.text import show
+from ..ir.difference import difference
 from ..lower.programs import lower_evaluation
 from .graph import Loss, trace_evaluation
 from .program import Capture, capture
@@ -73,13 +72,8 @@ def _evaluation(model: nn.Module, inputs: Sequence[torch.Tensor]) -> Program:
 
 
 def _demand_same(old: Program, new: Program) -> None:
-    if difference := _difference(show(old), show(new)):
+    if said := difference(old, new):
         raise CaptureError(
             "a batch of another size compiles the step once more, and the model, its loss or its "
-            f"optimizer is no longer what was compiled: {difference}; compile it again"
+            f"optimizer is no longer what was compiled: {said}; compile it again"
         )
-
-
-def _difference(old: str, new: str) -> str:
-    lines = zip_longest(old.splitlines(), new.splitlines(), fillvalue="nothing")
-    return next((f"{a.strip()!r} is now {b.strip()!r}" for a, b in lines if a != b), "")

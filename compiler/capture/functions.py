@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import CaptureError
-from .maps import Map, interpolated, nearest, padded, qtr
+from .adapter import original
+from .maps import Map, cubic, interpolated, nearest, padded, qtr
 from .scope import Scope
 
 aten = torch.ops.aten
@@ -43,12 +45,16 @@ class Functions:
             aten.pad.default: self.pad,
             aten.upsample_nearest1d.vec: self.nearest,
             aten.upsample_nearest2d.vec: self.nearest,
+            aten._upsample_nearest_exact1d.vec: self.nearest_exact,
+            aten._upsample_nearest_exact2d.vec: self.nearest_exact,
             aten.upsample_linear1d.vec: self.linear,
             aten.upsample_bilinear2d.vec: self.linear,
+            aten.upsample_bicubic2d.vec: self.cubic,
             aten.dropout.default: self.dropout,
             aten.feature_dropout.default: self.feature_dropout,
             aten.scaled_dot_product_attention.default: self.attention,
             aten.cross_entropy_loss.default: cross_entropy,
+            aten.binary_cross_entropy.default: binary_cross_entropy,
             aten.adaptive_avg_pool2d.default: adaptive_average,
         }
 
@@ -74,15 +80,21 @@ class Functions:
         """Interpolation to the nearest element."""
         return _each(x, size, scales, nearest)
 
+    def nearest_exact(self, x: Tensor, size: list[int] | None, scales: Scales) -> Tensor:
+        """Interpolation to the element whose middle is nearest."""
+        return _each(x, size, scales, partial(nearest, middle=0.5))
+
     def linear(
         self, x: Tensor, size: list[int] | None, align_corners: bool, scales: Scales
     ) -> Tensor:
         """Linear and bilinear interpolation."""
+        return _each(x, size, scales, partial(interpolated, align_corners=align_corners))
 
-        def make(have: int, made: int, scale: float | None) -> Map:
-            return interpolated(have, made, scale, align_corners=align_corners)
-
-        return _each(x, size, scales, make)
+    def cubic(
+        self, x: Tensor, size: list[int] | None, align_corners: bool, scales: Scales
+    ) -> Tensor:
+        """Bicubic interpolation."""
+        return _each(x, size, scales, partial(cubic, align_corners=align_corners))
 
     def dropout(self, x: Tensor, p: float, train: bool) -> Tensor:
         """With a mask that the backward makes again."""
@@ -162,6 +174,15 @@ def cross_entropy(
         smooth = smooth.sum() / (counts.sum() if how == "mean" else 1.0)
     total: Tensor = (1 - label_smoothing) * hit + (label_smoothing / classes) * smooth
     return total
+
+
+def binary_cross_entropy(
+    x: Tensor, target: Tensor, weight: Tensor | None = None, reduction: int = 1
+) -> Tensor:
+    """As torch, whose kernel refuses targets that are no shares; its graph would take them."""
+    within = qtr.within(target, 0.0, 1.0)
+    made: Tensor = original(aten.binary_cross_entropy.default, x, within, weight, reduction)
+    return made
 
 
 def _against_probabilities(

@@ -5,9 +5,11 @@ The model is left as it was: flags, parameters, buffers, gradients, hooks and ra
 
 from __future__ import annotations
 
+import inspect
+import re
 import traceback
 from collections.abc import Callable, Iterator, Set
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -20,20 +22,25 @@ from ..lower.norm import CUMULATIVE
 from . import adapter
 from .intercept import intercept
 from .reader import read_graph
-from .scope import HERE, Scope, own_line
+from .scope import HERE, Scope, is_library, own_line, relative_place
 from .untouched import ForwardRun, untouched
 from .values import called_in, needs_value, reads_value
+from .world import DrawnMeanwhile, no_draws
 
 Loss = Callable[[Any, Any], torch.Tensor]
+TRACED = re.compile(r"\b(Functional|Fake)Tensor\b")  # what a trace puts in a tensor's place
+Around = Callable[[], AbstractContextManager[None]]
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 class Traced(nn.Module):
     """What is traced: the model alone, or the model and its loss."""
 
-    def __init__(self, model: nn.Module, loss: Loss | None, scope: Scope) -> None:
+    def __init__(
+        self, model: nn.Module, loss: Loss | None, scope: Scope, around: Around = nullcontext
+    ) -> None:
         super().__init__()
-        self.model, self.scope = model, scope
+        self.model, self.scope, self.around = model, scope, around
         self.loss_name = unused("loss", {name for name, _ in model.named_children()})
         setattr(self, self.loss_name, loss)
         first: dict[int, str] = {}
@@ -48,13 +55,14 @@ class Traced(nn.Module):
         self.scope.weights.start(self.parameters(), self.buffers())
         loss = getattr(self, self.loss_name)
         run = ForwardRun(self.model, loss)
-        with self.scope:
+        with self.around(), self.scope:
             made = self.model(*(batch if loss is None else batch[:-1]))
             outputs: Any = _outputs(made)
             if loss is not None:
                 with self.scope.inside("loss"):
                     outputs = _scalar(loss(made, batch[-1]))
         run.check()
+        self.scope.repeated.check()
         return outputs
 
     def __call__(self, *batch: torch.Tensor) -> Any:
@@ -117,6 +125,28 @@ def check_loss(loss: object) -> None:
         raise CaptureError(f"the loss is the class {loss.__name__}; give {loss.__name__}()")
     if not callable(loss):
         raise CaptureError(f"the loss is {shown(loss)}; give a function loss(output, target)")
+    try:
+        taken = inspect.signature(loss.forward if isinstance(loss, nn.Module) else loss)
+    except (TypeError, ValueError):
+        return  # of a builtin, which does not say
+    try:
+        taken.bind(None, None)
+    except TypeError:
+        raise CaptureError(
+            f"the loss{_defined(loss)} takes ({', '.join(taken.parameters)}), and a step calls "
+            "loss(output, target); a third argument is set by functools.partial, or comes from the "
+            "model beside its output: loss((output, third), target)"
+        ) from None
+
+
+def _defined(loss: object) -> str:
+    """Where a person has written the loss; of a library's its class."""
+    if isinstance(loss, nn.Module):
+        loss = type(loss).forward
+    code = getattr(loss, "__code__", None)
+    if code is None or is_library(code.co_filename):
+        return f" {getattr(loss, '__qualname__', type(loss).__name__).partition('.')[0]}"
+    return f" at {relative_place(code.co_filename, code.co_firstlineno)}"
 
 
 def state_tensors(model: nn.Module, loss: Loss) -> dict[str, torch.Tensor]:
@@ -139,7 +169,7 @@ def trace_training(
     to training for the trace; otherwise each module's flag counts as it is.
     """
     with mode(model, loss, training=True), recording():
-        joint = _trace(model, loss, batch, trained)
+        joint = _joint(model, loss, batch, trained)
     if not joint.gradients:
         why = "the loss depends on no parameter that the optimizer trains"
         if not any(t.dtype.is_floating_point for t in batch[:-1]):
@@ -151,7 +181,7 @@ def trace_training(
 def trace_evaluation(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Joint:
     """Graph of the model's forward in eval mode, without loss and gradients."""
     with mode(model, training=False), torch.inference_mode(False), torch.no_grad():
-        return _trace(model, None, inputs, frozenset())
+        return _joint(model, None, inputs, frozenset())
 
 
 @contextmanager
@@ -182,15 +212,29 @@ def recording() -> Iterator[None]:
         yield
 
 
-def _trace(
+def _joint(
     model: nn.Module, loss: Loss | None, batch: tuple[torch.Tensor, ...], trained: Set[str]
 ) -> Joint:
+    try:
+        return _trace(model, loss, batch, trained, watched=False)
+    except DrawnMeanwhile:
+        return _trace(model, loss, batch, trained, watched=True)
+
+
+def _trace(
+    model: nn.Module,
+    loss: Loss | None,
+    batch: tuple[torch.Tensor, ...],
+    trained: Set[str],
+    *,
+    watched: bool,
+) -> Joint:
     scope = scope_of(model)
-    root = Traced(model, loss, scope)
+    root = Traced(model, loss, scope, lambda: no_draws(watched=watched))
     try:
         with intercept(scope), adapter.quiet(), adapter.written_functions():
             graph = adapter.joint_graph(root, tuple(t.detach() for t in batch))
-    except QuatrainError:
+    except (QuatrainError, DrawnMeanwhile):
         raise
     except Exception as error:
         if reads_value(error, scope.failed):
@@ -201,7 +245,7 @@ def _trace(
                 "buffer and no input; register it as a buffer of the model, or layers that stand "
                 "in a list as nn.ModuleList"
             ) from error
-        first = str(error).strip().partition("\n")[0]
+        first = TRACED.sub("Tensor", str(error).strip().partition("\n")[0])
         raise CaptureError(
             f"tracing {type(model).__name__}{called_in(scope.failed)}{_at(error)} failed with "
             f"{type(error).__name__}: {first}"

@@ -1,4 +1,4 @@
-"""Ops for torch's dispatcher that are no layers: linear maps along a dimension, and dropout.
+"""Ops for torch's dispatcher that are no layers: maps along a dimension, checks, and dropout.
 
 A map is a sparse matrix by rows: ``y[i]`` is the sum of ``weights[k] * x[index[k]]`` for ``k`` from
 ``starts[i]`` to ``starts[i + 1]``. Padding by reflection, interpolation and the like are such maps,
@@ -21,6 +21,7 @@ library = Library("qtr", "FRAGMENT")
 MAP = "int dim, int size, int[] starts, int[] index, float[] weights"
 library.define(f"resample(Tensor x, {MAP}) -> Tensor")
 library.define("one_hot(Tensor target, int classes, int ignore) -> Tensor")
+library.define("within(Tensor x, float low, float high) -> Tensor")
 library.define("dropout(Tensor x, float p, str layer) -> Tensor")
 qtr = torch.ops.qtr
 
@@ -87,26 +88,50 @@ def padded(size: int, before: int, behind: int, mode: str) -> Map:
     return places(size, [min(i % period, period - i % period) for i in index])
 
 
-def nearest(size: int, made: int, scale: float | None) -> Map:
-    """Interpolation to the nearest element, as torch counts it."""
+def nearest(size: int, made: int, scale: float | None, *, middle: float = 0.0) -> Map:
+    """Interpolation to the nearest element, as torch counts it; exact from the ``middle`` 0.5."""
     step = 1 / scale if scale else size / made
-    return places(size, [min(floor(i * step), size - 1) for i in range(made)])
+    return places(size, [min(floor((i + middle) * step), size - 1) for i in range(made)])
 
 
 def interpolated(size: int, made: int, scale: float | None, *, align_corners: bool) -> Map:
     """Interpolation between two neighbours."""
-    if align_corners:
-        step = (size - 1) / (made - 1) if made > 1 else 0.0
-        at = [i * step for i in range(made)]
-    else:
-        step = 1 / scale if scale else size / made
-        at = [max((i + 0.5) * step - 0.5, 0.0) for i in range(made)]
     rows = []
-    for place in at:
-        low = min(floor(place), size - 1)
-        high, share = min(low + 1, size - 1), place - low
+    for place in _between(size, made, scale, align_corners):
+        low = min(floor(max(place, 0.0)), size - 1)
+        high, share = min(low + 1, size - 1), max(place, 0.0) - low
         rows.append(((low, 1 - share), (high, share)) if high > low else ((low, 1.0),))
     return Map(size, tuple(rows))
+
+
+def cubic(size: int, made: int, scale: float | None, *, align_corners: bool) -> Map:
+    """Interpolation between four neighbours, the outermost of which are repeated."""
+    rows = []
+    for place in _between(size, made, scale, align_corners):
+        first = floor(place) - 1
+        weights: dict[int, float] = {}
+        for i in range(first, first + 4):
+            at = min(max(i, 0), size - 1)
+            weights[at] = weights.get(at, 0.0) + _cubic(abs(place - i))
+        rows.append(tuple(weights.items()))
+    return Map(size, tuple(rows))
+
+
+def _cubic(away: float) -> float:
+    """Keys' convolution of images with a = -3/4, as torch has it."""
+    a = -0.75
+    if away <= 1:
+        return ((a + 2) * away - (a + 3)) * away * away + 1
+    return ((a * away - 5 * a) * away + 8 * a) * away - 4 * a
+
+
+def _between(size: int, made: int, scale: float | None, align_corners: bool) -> list[float]:
+    """Where the elements that are made lie among those that are there."""
+    if align_corners:
+        step = (size - 1) / (made - 1) if made > 1 else 0.0
+        return [i * step for i in range(made)]
+    step = 1 / scale if scale else size / made
+    return [(i + 0.5) * step - 0.5 for i in range(made)]
 
 
 def _resample(
@@ -144,6 +169,10 @@ def _one_hot_shape(target: Tensor, classes: int, ignore: int) -> Tensor:
     return target.new_empty(shape, dtype=torch.float32)
 
 
+def _within(x: Tensor, low: float, high: float) -> Tensor:
+    return torch.where((x >= low) & (x <= high), x, torch.nan)
+
+
 def _dropout(x: Tensor, p: float, layer: str) -> Tensor:
     return torch.nn.functional.dropout(x, p)
 
@@ -160,6 +189,9 @@ def _backward_of_dropout(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
 library.impl("resample", _resample, "CompositeExplicitAutograd")
 library.impl("one_hot", _one_hot, "CompositeExplicitAutograd")
 register_fake("qtr::one_hot", _one_hot_shape, lib=library)
+library.impl("within", _within, "CompositeExplicitAutograd")
+register_fake("qtr::within", lambda x, low, high: torch.empty_like(x), lib=library)
+register_autograd("qtr::within", lambda ctx, g: (g, None, None), lib=library)
 library.impl("dropout", _dropout, "CompositeExplicitAutograd")
 register_fake("qtr::resample", _shape, lib=library)
 register_fake("qtr::dropout", lambda x, p, layer: torch.empty_like(x), lib=library)

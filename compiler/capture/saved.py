@@ -17,6 +17,7 @@ from ..saved import Kept
 from . import adapter
 from .graph import Loss, Traced, mode, recording, scope_of
 from .scope import Scope
+from .world import clocks_told
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ def kept_in_training(
             held = {name: convert(t) for name, t in root.every()}
             given = tuple(convert(t.detach()) for t in batch)
             counter = Counter((*held.values(), *given), scope)
-            with fake, adapter.written_functions(), counter.counting():
+            with fake, adapter.written_functions(), counter.counting(), clocks_told():
                 functional_call(root, held, given)
     except Exception as error:
         why = str(error).partition("\n")[0]

@@ -21,6 +21,7 @@ from torch.utils.hooks import RemovableHandle
 from ..errors import CaptureError
 from ..lower.joint import ROOT, place
 from .adapter import CallMark, marked
+from .repeated import Repeated
 from .weights import Weights
 
 TORCH = f"{Path(torch.__file__).parent}/"
@@ -39,7 +40,7 @@ class Scope(TorchFunctionMode):
         super().__init__()
         self.names = names
         self.thread = threading.get_ident()
-        self.weights = Weights()
+        self.weights, self.repeated = Weights(), Repeated()
         self.function = ""
         self.reset()
 
@@ -49,6 +50,7 @@ class Scope(TorchFunctionMode):
         self.module_calls: Counter[str] = Counter()
         self.layer_calls: Counter[tuple[str, str]] = Counter()
         self.weights.forget()
+        self.repeated.begin()
         self.failed: CallMark | None = None  # the call that raised last
 
     def enter(self, module: nn.Module, args: object) -> None:
@@ -131,6 +133,7 @@ class Scope(TorchFunctionMode):
             return _switched(args[0], on, place(layer, source))
         self.function = getattr(func, "__name__", "")
         mark, before = (layer, source, self.function), self.layer_calls.total()
+        self.repeated.add(mark, (args, kwargs))
         with marked(mark):
             try:
                 made = func(*args, **(kwargs or {}))

@@ -7,14 +7,12 @@ be one constant of the program.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
 from types import CellType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -47,23 +45,13 @@ class ForwardRun:
         self.buffers = {module: dict(module._buffers) for module in self.names}
         self.attributes = {module: _plain(vars(module)) for module in self.names}
         self.loss, self.of_loss = loss, _plain(held_by(loss))
-        self.drawn = _generators()
 
     def check(self) -> None:
-        """Raise CaptureError for a buffer that was replaced, a number or word that was changed.
-
-        And for numbers that Python or NumPy have drawn: a step would keep them for ever.
-        """
+        """Raise CaptureError for a buffer that was replaced, a number or word that was changed."""
         for module, layer in self.names.items():
             _check_buffers(layer, self.buffers[module], module._buffers)
             _check_numbers("the forward", layer, self.attributes[module], vars(module))
         _check_numbers("the loss", "", self.of_loss, held_by(self.loss))
-        if self.drawn != _generators():
-            raise CaptureError(
-                "the forward or the loss draws from Python's or NumPy's random numbers, and a "
-                "compiled step would keep those of its trace for ever; draw outside and give the "
-                "result as an input, or take nn.Dropout"
-            )
 
 
 def held_by(loss: object) -> dict[str, Any]:
@@ -84,12 +72,6 @@ def _filled(cell: CellType) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _generators() -> tuple[object, ...]:
-    """The states of Python's and NumPy's generators."""
-    kind, keys, *rest = np.random.get_state(legacy=True)
-    return random.getstate(), kind, np.asarray(keys).tobytes(), *rest
 
 
 def _plain(held: Mapping[str, Any]) -> dict[str, Any]:

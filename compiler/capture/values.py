@@ -8,8 +8,9 @@ from ..errors import CaptureError
 from .adapter import DEPENDS_ON_DATA, CallMark
 from .scope import is_library
 
-# Calls that turn a tensor into an array, which torch refuses to trace in words of its own.
+# Calls that turn a tensor into an array or text, which torch refuses to trace in words of its own.
 ARRAYS = r"numpy|__array__"
+OWN_WORDS = rf"{ARRAYS}|__format__|data_ptr|__deepcopy__"
 # Calls by regular expressions of their names: how a user writes them, and what to do instead.
 READS: tuple[tuple[str, str, str], ...] = (
     (
@@ -30,6 +31,17 @@ READS: tuple[tuple[str, str, str], ...] = (
         "is made",
     ),
     (
+        r"__format__",
+        "a format such as f'{{x:.3f}}' of a tensor",
+        "print what the step gives back, its loss or predict(x), outside of it; f'{x}' shows no "
+        "numbers there either",
+    ),
+    (
+        r"data_ptr|__deepcopy__",
+        "{name}",
+        "copy with clone() or detach(), which a trace can follow",
+    ),
+    (
         r"__getitem__|__setitem__|index\w*|masked_select|where|nonzero\w*|argwhere|unique\w*",
         "{name} with a result of unknown size",
         "keep all elements and multiply by a mask, choose with torch.where(mask, x, y), or select "
@@ -42,8 +54,9 @@ OUTSIDE = "compute that outside of the step and give the result as an input"
 
 def reads_value(error: Exception, failed: CallMark | None) -> bool:
     """Whether a trace failed because the call ``failed`` needs numbers."""
-    array = failed is not None and re.fullmatch(ARRAYS, failed[2]) is not None
-    return isinstance(error, DEPENDS_ON_DATA) or (array and isinstance(error, RuntimeError))
+    own = failed is not None and re.fullmatch(OWN_WORDS, failed[2]) is not None
+    said = own and isinstance(error, RuntimeError | TypeError)
+    return isinstance(error, DEPENDS_ON_DATA) or said or "data pointer" in str(error)
 
 
 def needs_value(failed: CallMark | None, place: str) -> CaptureError:

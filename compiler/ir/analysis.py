@@ -8,7 +8,7 @@ from math import prod
 import networkx as nx
 
 from ..types import Scale, TensorType
-from .ops import OPS, PRODUCTS
+from .ops import OPS, PRODUCTS, TRANSPOSED
 from .program import Op, Program, Region, Value
 
 
@@ -124,7 +124,7 @@ def macs(op: Op) -> int:
     if op.kind == "matmul":
         return prod(first) * second[2]
     small = made if role == "forward" else first
-    if op.kind.startswith("conv2d_transpose"):
+    if op.kind in TRANSPOSED:
         small = {"forward": first, "dX": made, "dW": second}[role]
     weight = made if role == "dW" else second
     return prod(small) * prod(weight[1:])

@@ -10,6 +10,7 @@ from ..errors import UnsupportedOpError
 from ..formats import F32, I32, I64, UINT8
 from ..ir import Attr, Op, Program, Region, Value, attrs, spelled, unused
 from ..types import Shape, TensorType
+from .instead import PAGE, advised
 from .joint import Arg, Call, JointTensor, place
 
 FORMAT_OF = {"float32": F32, "int64": I64}
@@ -57,6 +58,9 @@ def refuse(call: Call, why: str) -> UnsupportedOpError:
     """The error for a call whose form has no counterpart; ``why`` says what would be right."""
     asked, *made = called(call)
     inside = f" (its {made[0]})" if made and asked not in made[0] else ""
+    if inside and (advice := advised([asked])):
+        # What torch makes of the call is none of the user's, and its trouble says nothing to them.
+        why = f"is not supported: {advice}; {PAGE} lists what is"
     return UnsupportedOpError(f"{asked}{inside} in {place_of(call)} {why}")
 
 

@@ -107,6 +107,13 @@ def _ints(value: Arg) -> tuple[int, ...]:
     return tuple(v for v in value if isinstance(v, int))
 
 
+def within(b: Builder, call: Call) -> None:
+    """``qtr.within``: numbers of a range."""
+    x, low, high = call.args
+    bounds = {"low": number(low), "high": number(high)}
+    b.bind(call, b.one("within", (b.of(x),), "within", result_shape(call), **bounds))
+
+
 def one_hot(b: Builder, call: Call) -> None:
     """``qtr.one_hot``: 1 at the class of each target."""
     target, _, ignore = call.args
@@ -141,5 +148,6 @@ INDEX: dict[str, CallLowering] = {
     "aten.roll.default": roll,
     "qtr.resample.default": resample,
     "qtr.one_hot.default": one_hot,
+    "qtr.within.default": within,
     "qtr.dropout.default": dropout,
 }

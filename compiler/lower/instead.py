@@ -83,7 +83,16 @@ INSTEAD: tuple[tuple[str, str], ...] = (
     ),
     (
         r"interpolate|\w*upsample\w*|grid_sampl\w*|affine_grid\w*",
-        "nn.functional.interpolate does nearest and bilinear in one and two dimensions",
+        "nn.functional.interpolate does nearest, bilinear and bicubic in one and two dimensions, "
+        "without antialias",
+    ),
+    (
+        r"max_unpool\w*",
+        "a step finds no positions; nn.Upsample and nn.ConvTranspose2d make images larger without",
+    ),
+    (
+        r"instance_norm",
+        "nn.InstanceNorm is there without track_running_stats; nn.BatchNorm has running statistics",
     ),
     (
         r"conv\w*3d|\w*pool3d\w*|local_response_norm",
@@ -113,11 +122,16 @@ def instead(names: Collection[str], known: Collection[str]) -> str:
 
     ``names`` are those it goes by: what was written, and what torch made of that.
     """
-    for pattern, advice in INSTEAD:
-        if any(re.fullmatch(pattern, name) for name in names):
-            return advice
+    if advice := advised(names):
+        return advice
     for name in names:
         near = difflib.get_close_matches(name, {*known} - {*names}, n=1, cutoff=CLOSE)
         if near and not {*names} & {*known}:
             return f"the closest that there is, is {near[0]}"
     return FORM if {*names} & {*known} else OUTSIDE
+
+
+def advised(names: Collection[str]) -> str:
+    """The advice of the kind that one of ``names`` is of; empty where it is of none."""
+    fits = (text for kind, text in INSTEAD if any(re.fullmatch(kind, name) for name in names))
+    return next(fits, "")

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from ...compiler.errors import RecipeError
 from ...compiler.formats import F32
 from ...compiler.ir import Op, Program, Region, Value, attrs, unused
-from ...compiler.ir.ops import GRADIENT_PRODUCTS, INPUT_GRADS
+from ...compiler.ir.ops import GRADIENT_PRODUCTS, INPUT_GRADS, TRANSPOSED
 from ...compiler.types import Scale, Shape, TensorType
 from .names import part
 
@@ -42,7 +42,7 @@ class ChannelScales:
     def rule(self, region: Region, op: Op) -> tuple[Op, ...] | None:
         if op.origin not in self.chosen or op.kind not in GRADIENT_PRODUCTS:
             return None
-        if op.kind.startswith("conv2d_transpose"):
+        if op.kind in TRANSPOSED:
             raise RecipeError(
                 f"per=channel has no rows of the weight of the transposed convolution {op.origin!r}"
                 f" to put its scales in; add it to exempt"

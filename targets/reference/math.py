@@ -94,6 +94,12 @@ def masked(op: Op, c: Array, x: Array) -> Array:
     return np.where(c != 0, np.float32(op.float_attr("value")), x)
 
 
+def within(op: Op, x: Array) -> Array:
+    """NaN is in no range."""
+    fits = (x >= np.float32(op.float_attr("low"))) & (x <= np.float32(op.float_attr("high")))
+    return np.where(fits, x, np.float32(np.nan))
+
+
 def initialize(op: Op, w: Array, seed: Array, step: Array) -> Array:
     """By Threefry, at step 0."""
     if int(step) & 0xFFFFFFFF:
@@ -145,6 +151,7 @@ FUNCTIONS: dict[str, OnNumbers] = {
     "compare_to": compare_to,
     "where": where,
     "masked": masked,
+    "within": within,
     "initialize": initialize,
     "random_mask": random_mask,
 }

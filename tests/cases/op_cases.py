@@ -84,6 +84,11 @@ CASES: dict[str, Callable[[], Case]] = {
     "rms_norm": lambda: behind(nn.RMSNorm(7)),
     "upsample_nearest": lambda: behind(nn.Upsample(scale_factor=2)),
     "upsample_bilinear": lambda: behind(nn.Upsample(scale_factor=2, mode="bilinear")),
+    "upsample_exact": lambda: behind(nn.Upsample(size=(9, 5), mode="nearest-exact")),
+    "upsample_cubic": lambda: behind(nn.Upsample(scale_factor=1.7, mode="bicubic")),
+    "upsample_cubic_corners": lambda: behind(
+        nn.Upsample(size=(9, 2), mode="bicubic", align_corners=True)
+    ),
     "upsample_corners": lambda: behind(
         nn.Upsample(size=(9, 5), mode="bilinear", align_corners=True)
     ),

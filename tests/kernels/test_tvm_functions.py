@@ -95,6 +95,7 @@ def test_choices(f: Format, shape: Shape) -> None:
     for kind in ("maximum", "minimum", "div"):
         made += group.op(kind, (a, b), [type_])
     made += group.op("clamp_max", (a,), [type_], high=0.25)
+    made += group.op("within", (a,), [type_], low=-0.5, high=0.25)
     made += group.op("shift", (b,), [type_], by=0.3)
     inputs = random_inputs(group.inputs)
     inputs["a"].numbers.reshape(-1)[0] = np.nan

@@ -184,7 +184,7 @@ def test_npz(tmp_path: Path) -> None:
         ({"x_test": None}, "lacks x_test"),
         ({"x_train": np.full((7, 3), np.nan)}, "x_train holds NaN"),
         ({"x_train": np.zeros((7, 3), np.int32)}, "use float32 or uint8"),
-        ({"x_train": np.array([{}] * 7)}, "no readable .npz of plain arrays"),
+        ({"x_train": np.array([{}] * 7)}, "x_train is damaged, or no plain array"),
         ({"y_train": np.array(["a"] * 7)}, "use integer labels"),
         ({"y_train": np.array([0, 1, 2, -1, 0, 1, 2])}, "holds the label -1"),
         ({"y_train": np.zeros(6, np.int64)}, "x_train has 7 rows and y_train 6"),
@@ -206,5 +206,39 @@ def test_what_is_no_npz_is_refused(tmp_path: Path) -> None:
     np.save(array, np.zeros(3))
     for content in (b"", b"PK\x03\x04broken", b"text", array.getvalue()):
         (tmp_path / "own.npz").write_bytes(content)
-        with pytest.raises(DataError, match="no readable"):
+        with pytest.raises(DataError, match=r"is damaged, or no \.npz of arrays; it holds x_train"):
             load_data(str(tmp_path / "own.npz"))
+
+
+def test_an_npz_with_any_byte_lost_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "own.npz"
+    np.savez_compressed(path, **arrays())  # type: ignore[arg-type]
+    whole = path.read_bytes()
+    for start in range(0, len(whole), 13):
+        path.write_bytes(whole[:start] + bytes(7) + whole[start + 7 :])
+        try:
+            load_data(str(path))
+        except DataError as error:
+            said = str(error)
+            assert said.startswith(str(path)) and "\n" not in said and "pickle" not in said
+
+
+@pytest.mark.parametrize("file", ["train_images.npy.xz", "train_labels.npy", "test_labels.npy"])
+@pytest.mark.parametrize("content", [b"", b"text", b"\x93NUMPY\x01", b"\xfd7zXZ\x00", None])
+def test_a_broken_packed_file_is_named(tmp_path: Path, file: str, content: bytes | None) -> None:
+    for part, rows in (("train", 7), ("test", 3)):
+        images, labels = fake_cifar(rows)
+        with lzma.open(tmp_path / f"cifar10_{part}_images.npy.xz", "wb") as packed:
+            np.save(packed, images.transpose(0, 2, 3, 1))
+        np.save(tmp_path / f"cifar10_{part}_labels.npy", labels)
+    broken = tmp_path / f"cifar10_{file}"
+    if content is None:
+        broken.unlink()
+    else:
+        broken.write_bytes(content)
+    with pytest.raises(DataError) as found:
+        load_data("cifar10", tmp_path)
+    said = str(found.value)
+    lost = "cifar10_train_images" in str(broken) and content is None
+    assert "there is no CIFAR-10" in said if lost else str(broken) in said and " array of " in said
+    assert "pickle" not in said and "Errno" not in said and "\n" not in said

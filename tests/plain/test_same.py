@@ -38,7 +38,7 @@ OTHERS = {
     "recipe": (bundle(recipe=FP32), "its recipe is fp32, not int4"),
     "program": (
         bundle(TEXT.replace("relu", "tanh")),
-        "it has 'a = tanh(x) : f32[4x3]' where the network has 'a = relu(x) : f32[4x3]'",
+        "layer 'act' computes tanh, not relu",
     ),
     "accumulate": (bundle(recipe=Update(accumulate=3).after(INT4)), "it has 'accumulate=3'"),
     "average": (bundle(recipe=Update(average=0.5).after(INT4)), "it has 'average=0.5'"),

@@ -64,9 +64,36 @@ def move_to_another_group(model: Network, optimizer: torch.optim.Optimizer) -> N
     optimizer.add_param_group({"params": [moved], "lr": 0.5})
 
 
-@pytest.mark.parametrize(
-    "change", [set_rate, freeze, count, replace_activation, move_to_another_group]
-)
+def clip(model: Network, optimizer: torch.optim.Optimizer) -> None:
+    model.norm = nn.Sequential(model.norm, nn.Hardtanh(-2, 2))  # type: ignore[assignment]
+
+
+def add_buffer(model: Network, optimizer: torch.optim.Optimizer) -> None:
+    model.register_buffer("shift", torch.ones(3))
+
+
+def switch_the_optimizer(model: Network, optimizer: torch.optim.Optimizer) -> None:
+    optimizer.param_groups[0].update(maximize=True)
+
+
+def norm_slowly(model: Network, optimizer: torch.optim.Optimizer) -> None:
+    model.norm.momentum = 0.2
+
+
+CHANGES: dict[Callable[[Network, torch.optim.Optimizer], None], str] = {
+    set_rate: r"keep of random_mask in layer 'drop' is 0\.75, not 0\.5",
+    freeze: r"a\.bias is not trained",
+    count: r"factor of scale in layer 'model' is 3\.0, not 2\.0",
+    replace_activation: r"layer 'drop' does not compute random_mask, mul, scale",
+    move_to_another_group: r"it has group1\.\w+, which is new",
+    clip: r"layer 'norm' does not compute batch_stats, batch_norm",
+    add_buffer: r"it has shift, which is new",
+    switch_the_optimizer: r"maximize of adam in layer 'a' is true, not false",
+    norm_slowly: r"momentum of running_stats in layer 'norm'",
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_what_changed_since_is_refused_and_nothing_moves(
     change: Callable[[Network, torch.optim.Optimizer], None],
 ) -> None:
@@ -75,7 +102,8 @@ def test_what_changed_since_is_refused_and_nothing_moves(
     step(*batch(8))
     change(model, optimizer)
     before = step.state
-    with pytest.raises(CaptureError, match="no longer what was compiled") as found:
+    message = f"no longer what was compiled: {CHANGES[change]}[^:={{}}]*; compile it again$"
+    with pytest.raises(CaptureError, match=message) as found:
         step(*batch(4))
     assert "\n" not in str(found.value)
     assert all(torch.equal(v, before[k]) for k, v in step.state.items())

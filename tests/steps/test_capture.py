@@ -281,7 +281,7 @@ REFUSED_MODELS: dict[str, tuple[Callable[..., Any], str]] = {
     "places": (lambda m, h: h * (h.max(1)[1] + 1.0)[:, None], r"max in .* a second result that"),
     "conv3d": (
         lambda m, h: F.conv3d(h[None, None, None], h[None, None, None, :1, :1])[0, 0, 0],
-        r"conv3d \(its convolution\) in layer 'model' at .* no layer",
+        r"conv3d \(its convolution\) in layer 'model' at .* one or two dimensions",
     ),
     "integers": (lambda m, h: h * h.argmax(1)[:, None], r"argmax in layer 'model'"),
     "double": (lambda m, h: h.double().float(), r"to in layer 'model'"),

@@ -167,9 +167,11 @@ def test_a_missing_file_is_found_before_torch_is_loaded(
 def test_compile_names_the_passes_that_changed_nothing(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ("compile", f"{source}:task", *FP32, "-o", str(tmp_path / "x.qtn"))
-    assert main(list(words)) == 0
-    assert "canonicalize changed nothing\n" in capsys.readouterr().err
+    words = ("compile", f"{source}:task", "-o", str(tmp_path / "x.qtn"))
+    assert main([*words, *FP32]) == 0
+    assert "changed nothing" not in capsys.readouterr().err
+    assert main([*words, *FP32[2:], "--recipe", "bf16"]) == 0
+    assert "subsample changed nothing\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.functional import mse_loss
 
 import quatrain
-from quatrain.compiler.errors import UsageError
+from quatrain.compiler.errors import FileError, UsageError
 from quatrain.runtime import telling
 from quatrain.runtime.step import Step
 from quatrain.runtime.telling import SHOWN, told
@@ -79,6 +79,25 @@ def test_what_fails_is_no_line_beside_its_error(caplog: pytest.LogCaptureFixture
     assert lines(caplog) == []
 
 
+@pytest.mark.parametrize("recipe", ["ultra_low_4bit", "luq4", "dorefa"])
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_a_recipe_that_leaves_out_all_layers_is_told(
+    caplog: pytest.LogCaptureFixture, recipe: str, depth: int
+) -> None:
+    model = nn.Sequential(*(nn.Linear(4, 4) for _ in range(depth)))
+    sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+    rest = mse_loss, (X, X), sgd
+    quatrain.compile(model, *rest, recipe=recipe, target="reference")
+    said = [line for line in lines(caplog) if line.startswith("WARNING")]
+    if depth > 2:
+        assert not said
+        return
+    (line,) = said
+    assert f"recipe {recipe} quantizes no layer" in line and f"leaves out all {depth};" in line
+    quatrain.compile(model, *rest, recipe=recipe, options={"exempt": "none"}, target="reference")
+    assert not [line for line in lines(caplog) if line.startswith("WARNING")]
+
+
 def test_a_misspelt_variable_is_told_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,6 +109,24 @@ def test_a_misspelt_variable_is_told_once(
     (line,) = lines(caplog)
     said = "WARNING QUATRAIN_THREAD is no variable of quatrain and is ignored; did you mean "
     assert line.startswith(f"{said}'QUATRAIN_THREADS'?")
+
+
+@pytest.mark.parametrize("place", ["file", "file/inside"])
+def test_a_dump_that_cannot_be_written_is_refused_ahead_of_the_capture(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    ran = list[int]()
+    model = nn.Sequential(nn.Linear(4, 3))
+    model.register_forward_hook(lambda *_: ran.append(1))
+    monkeypatch.setenv(env.DUMP, str(tmp_path / place))
+    with pytest.raises(
+        FileError, match=r"cannot make the folder .*: it is a file, or lies in one; name another"
+    ):
+        sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+        quatrain.compile(model, mse_loss, (X, Y), sgd, recipe="fp32", target="reference")
+    assert main(["compile", "gone.py:task", "-o", str(tmp_path / "x.qtn")]) == 2
+    assert "it is a file" in capsys.readouterr().err and not ran
 
 
 def test_variables_that_are_known_are_not_told(

@@ -1,5 +1,6 @@
 """What no step can do: one sentence with the call, the layer, the user's line and what to do."""
 
+import copy
 import importlib.util
 import re
 import sys
@@ -90,7 +91,29 @@ LACKING: dict[str, tuple[Use, str]] = {
         lambda h: nn.functional.grid_sample(
             h[None, None], torch.ones(1, 2, 2, 2), align_corners=False
         ),
-        "nearest and bilinear",
+        "nearest, bilinear and bicubic",
+    ),
+    "interpolate": (
+        lambda h: nn.functional.interpolate(h[None, None, None], scale_factor=2).sum(),
+        "in one and two dimensions",
+    ),
+    "interpolate ": (
+        lambda h: nn.functional.interpolate(
+            h[None, None, None], scale_factor=2, mode="trilinear"
+        ).sum(),
+        "in one and two dimensions",
+    ),
+    "interpolate  ": (
+        lambda h: nn.functional.interpolate(
+            h[None, None], scale_factor=0.5, mode="bicubic", antialias=True
+        ).sum(),
+        "without antialias",
+    ),
+    "max_unpool2d": (
+        lambda h: nn.functional.max_unpool2d(
+            *nn.functional.max_pool2d(h[None, None], 2, return_indices=True), [2, 2]
+        ),
+        "nn.ConvTranspose2d",
     ),
     "max_pool3d": (lambda h: nn.functional.max_pool3d(h[None, None, None], 1), "a third one"),
     "eye": (lambda h: h + torch.eye(4), "keep them as buffers"),
@@ -102,9 +125,22 @@ LACKING: dict[str, tuple[Use, str]] = {
 def test_a_function_that_is_not_there(name: str) -> None:
     use, advice = LACKING[name]
     text = refused(use)
-    assert re.match(rf"(\w+ )?{name}( \(its \w+\))? in layer 'model' at .*{FILE}\.py:\d+ ", text)
+    assert re.match(
+        rf"(\w+ )?{name.strip()}( \(its \w+\))? in layer 'model' at .*{FILE}\.py:\d+ ", text
+    )
     assert re.search(advice, text)
     assert text.endswith(f"{PAGE} lists what is")
+
+
+@pytest.mark.parametrize("affine", [False, True])
+def test_instance_norm_with_running_statistics(affine: bool) -> None:
+    norm = nn.InstanceNorm1d(2, affine=affine, track_running_stats=True)
+    parts = nn.Linear(4, 4), nn.Unflatten(1, (2, 2)), norm
+    text = refused(nn.Sequential(*parts))
+    assert re.match(r"instance_norm \(its \w+\) in layer '2' at .*\.py:\d+ is not supp", text)
+    assert "nn.InstanceNorm is there without track_running_stats" in text
+    norm.track_running_stats, norm.running_mean, norm.running_var = False, None, None
+    taken(nn.Sequential(*parts))
 
 
 SAME: dict[str, tuple[Use, Use]] = {
@@ -164,6 +200,10 @@ READING: dict[str, tuple[Use, str, str]] = {
     "select": (lambda h: h.masked_select(h > 0), r"masked_select\(\)", "multiply by a mask"),
     "nonzero": (lambda h: h.nonzero(), r"nonzero\(\)", "outside of the step"),
     "numpy": (lambda h: torch.tensor(h.detach().numpy()) + h, r"numpy\(\)", "0 dimensions"),
+    "f-string": (lambda h: (h, f"{h.mean():.3f}")[0], "a format such as f'", "print what the step"),
+    "format": (lambda h: (h, "{:8.1f}".format(h.sum()))[0], "a format", "print what the step"),  # noqa: UP032
+    "copy": (lambda h: copy.deepcopy(h.detach()) + h, r"deepcopy\(\)", "clone()"),
+    "pointer": (lambda h: h * h.data_ptr(), r"data_ptr\(\)", "detach()"),
 }
 
 

@@ -79,6 +79,9 @@ MADE: dict[str, Use | nn.Module] = {
     "upsample_nearest2d": square(lambda h: F.interpolate(h, scale_factor=2)),
     "upsample_linear1d": lambda h: F.interpolate(h[None], scale_factor=2, mode="linear"),
     "upsample_bilinear2d": square(lambda h: F.interpolate(h, scale_factor=2, mode="bilinear")),
+    "upsample_nearest_exact1d": lambda h: F.interpolate(h[None], size=7, mode="nearest-exact"),
+    "upsample_nearest_exact2d": square(lambda h: F.interpolate(h, size=7, mode="nearest-exact")),
+    "upsample_bicubic2d": square(lambda h: F.interpolate(h, scale_factor=2, mode="bicubic")),
     "cross_entropy_loss": lambda h: F.cross_entropy(h, h.softmax(1)),
     "binary_cross_entropy": lambda h: F.binary_cross_entropy(h.sigmoid(), h.sigmoid().detach()),
     "binary_cross_entropy_with_logits": lambda h: F.binary_cross_entropy_with_logits(

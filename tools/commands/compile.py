@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ...runtime.step import Step
 
 ALL = "all"
+TIDY = "canonicalize"  # removes what others left; that they left nothing is no news
 BARE = "For a bare model"
 
 
@@ -105,7 +106,7 @@ def command(
         chosen = _recipe(recipe, pairs(settings or (), "--set"), update, print_after)
         step = _compile(spec, flags, batch, chosen, seed, tuple(allow or ()))
         texts = {FIRST: show(step.source.train)} | {n: step.ir(after=n) for n in step.passes}
-        dump.remark_idle(texts.items())
+        dump.remark_idle(texts.items(), but=TIDY)
         if print_after is not None:
             print_ir(texts, print_after)
         step.save(output)
@@ -118,6 +119,7 @@ def _recipe(
     """The recipe; what a person may have mistyped is checked ahead of the slow import of torch."""
     recipe = update.after(load_recipe(name).with_options(options))
     find_target(env.target())
+    dump.named_folder()
     if print_after not in (None, ALL, *recipe.labels):
         hint = closest(str(print_after), recipe.labels)
         raise UsageError(f"no pass {print_after!r} makes this step; {hint}")

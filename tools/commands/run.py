@@ -150,6 +150,8 @@ def _train(step: Step, data: Dataset, run: Run, batch: int, as_json: bool) -> No
     length = run.last - run.first
     if said := train.give_length(step, length):
         terminal.remark(said)
+    if length and run.last <= (done := train.steps_done(step)):
+        _say_over(run, done)
     last = None
     with stop_on_signal() as stopped, reporter(run, as_json) as report:
         for last in train.train(step, data, run, batch, lambda: bool(stopped)):
@@ -163,6 +165,15 @@ def _train(step: Step, data: Dataset, run: Run, batch: int, as_json: bool) -> No
         terminal.write_json({**found, "test_accuracy": right}, indent=None)
     elif right is not None:
         terminal.line(f"test accuracy {100 * right:.1f} %")
+
+
+def _say_over(run: Run, done: int) -> None:
+    """A run that is resumed where it is over, or further than it goes."""
+    terminal.remark(
+        f"nothing to train: the checkpoint has {done - run.first} steps of this run behind it, "
+        f"which has {run.last - run.first}; give a larger number, or begin a run from the "
+        "checkpoint without --resume"
+    )
 
 
 def _say_stopped(run: Run, done: int) -> None:

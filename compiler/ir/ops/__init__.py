@@ -47,6 +47,7 @@ __all__ = [
     "OPS",
     "PRODUCTS",
     "READS_WEIGHT",
+    "TRANSPOSED",
     "WEIGHT_GRADS",
     "Direction",
     "OpDef",
@@ -77,6 +78,8 @@ FORWARD_GEMMS = _toward(Direction.FORWARD)
 INPUT_GRADS = _toward(Direction.INPUT_GRAD)
 WEIGHT_GRADS = _toward(Direction.WEIGHT_GRAD)
 GEMMS = _toward(*Direction)
+# Those of transposed convolutions: their weights' output channels are dimension 1.
+TRANSPOSED = frozenset(kind for kind in GEMMS if kind.startswith("conv2d_transpose"))
 # What reads a layer's weights, and what reads the gradient of its output.
 READS_WEIGHT = FORWARD_GEMMS | INPUT_GRADS
 GRADIENT_PRODUCTS = INPUT_GRADS | WEIGHT_GRADS

@@ -66,6 +66,11 @@ ELEMENTS: tuple[OpDef, ...] = (
         "value where c != 0, else x",
         POINT, KEEPS, ARITHMETIC,
     ),
+    define(
+        "within(x: float[*S]) {low: float, high: float} -> y: float[*S]",
+        "x where low <= x <= high, else NaN; a batch with such a number is refused",
+        POINT, KEEPS, ARITHMETIC,
+    ),
     define("constant() {value: float} -> c: f32[*S]", "value everywhere", CHEAP),
     define(
         f"initialize(w: f32[*S], {DRAWN}) {{bound: float, salt: int}} -> w1: f32[*S]",

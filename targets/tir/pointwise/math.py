@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from tvm import tirx as tir
@@ -119,6 +120,14 @@ def masked(p: Point, n: Node) -> None:
     p.put(n.results[0], p.v.f(p.v.where(tir.EQ(c, p.v.splat(0.0)), x, value)))
 
 
+def within(p: Point, n: Node) -> None:
+    """x in a range, else NaN."""
+    x, v = p.number(n.inputs[0]), p.v
+    nan = v.splat(math.nan)
+    above = v.f(v.where(x >= v.splat(n.number("low")), x, nan))
+    p.put(n.results[0], v.f(v.where(x <= v.splat(n.number("high")), above, nan)))
+
+
 MATH: dict[str, Evaluate] = {
     "abs": absolute,
     "sign": sign,
@@ -141,4 +150,5 @@ MATH: dict[str, Evaluate] = {
     "compare_to": compare_to,
     "where": where,
     "masked": masked,
+    "within": within,
 }

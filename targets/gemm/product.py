@@ -78,6 +78,11 @@ class Product:
         return FormatPair(first, self.b.type.format, length)
 
     @property
+    def in_integers(self) -> bool:
+        """Whether integers are multiplied, in units of the formats' smallest levels, and added."""
+        return self.accumulation is None and self.pair(1).integers is not None
+
+    @property
     def pointwise(self) -> bool:
         """Whether a weight gradient sums over pixels one by one: 1x1, stride 1, channels last."""
         taps = shape4(self.out)[2:]

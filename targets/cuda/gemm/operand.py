@@ -80,13 +80,10 @@ class Stored:
 
 
 def factor(v: Vectors, spec: Product, slots: GemmSlots, channel: Expr) -> Expr:
-    """What the sum of an output channel is multiplied with, an f32 name.
-
-    Where products are those of stored numbers, as accumulators add them, there are no units.
-    """
+    """What the sum of an output channel is multiplied with, an f32 name."""
     made: Expr = v.splat(1.0)
     for layout, scale in ((spec.a, slots.a_scale), (spec.b, slots.b_scale)):
-        unit = 1.0 if spec.accumulation else unit_of(layout.type.format)
+        unit = unit_of(layout.type.format) if spec.in_integers else 1.0
         if spec.scaled_rows and layout is spec.b:
             continue
         one: Expr = v.splat(unit)

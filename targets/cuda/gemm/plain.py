@@ -45,11 +45,6 @@ class _Plain:
     spec: DeviceGemm
     slots: GemmSlots
 
-    @property
-    def exact(self) -> bool:
-        """Whether sums are integers."""
-        return self.spec.accumulation is None and self.spec.pair(1).integers is not None
-
     def run(self) -> None:
         """Append everything."""
         shape = shape4(self.spec.out)
@@ -88,14 +83,14 @@ class _Plain:
         count = shape4(self.spec.a)[0] * h * w
         with code.strided(count) as pixel:
             self._pixel(place, pixel, lambda inside, a, b: self._add(sums, inside, a, b))
-        dtype = "int64" if self.exact else "float64"
+        dtype = "int64" if self.spec.in_integers else "float64"
         own = tir.Cast(dtype, load(sums, i32(0)))
         total = code.tree(own, dtype, lambda x, y: x + y)
         with code.when(code.thread.equal(i32(0))):
             finish(code, self.spec, self.slots, self._narrow(total), place)
 
     def _zero(self) -> Expr:
-        dtype = "int64" if self.exact else "float32"
+        dtype = "int64" if self.spec.in_integers else "float32"
         sums = self.code.local(dtype, 1)
         self.code.store(sums, i32(0), tir.const(0, dtype))
         return sums
@@ -109,7 +104,7 @@ class _Plain:
         """One product more."""
         code, v = self.code, Vectors(self.code, 1)
         with code.when(inside):
-            if self.exact:
+            if self.spec.in_integers:
                 x, w = (s.integer(p) for s, p in zip(self._operands(), (a, b), strict=True))
                 product = v.cast(x * w, "int64")
                 code.store(sums, i32(0), load(sums, i32(0)) + product)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def _integer(product: Product, arch: str) -> bool:
-    return product.accumulation is None and product.pair(1).integers is not None
+    return product.in_integers
 
 
 def _float(product: Product, arch: str) -> bool:

@@ -21,9 +21,7 @@ LOW = 0xFFFFFFFF
 class State:
     """Parameters, buffers, optimizer state, clips, scales and counters of a training program."""
 
-    def __init__(
-        self, program: Program, initial: Mapping[str, np.ndarray], memory: Memory
-    ) -> None:
+    def __init__(self, program: Program, initial: Mapping[str, np.ndarray], memory: Memory) -> None:
         """``initial`` has all state that ``program`` gives no number; InputError where not."""
         self.layout: StateLayout = state_layout(program)
         self._memory = memory

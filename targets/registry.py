@@ -135,6 +135,13 @@ TARGETS = {
             stages=".cpu.lowering",
             compiles=True,
         ),
+        Target(
+            "cuda",
+            "TVM kernels on packed storage for the GPU of this machine; cuda:sm_90 for another",
+            ".cuda.target",
+            stages=".cuda.lowering",
+            compiles=True,
+        ),
         Target("reference", "NumPy, the plain meaning of every op", ".reference.target"),
     )
 }
@@ -154,5 +161,7 @@ def find_target(name: str) -> Target:
     if not colon:
         return found
     if not found.compiles or not mcpu:
-        raise TargetError(f"{name!r}: name a CPU behind cpu: only, as in cpu:znver4")
+        raise TargetError(
+            f"{name!r}: name a CPU or GPU behind the target, as in cpu:znver4 or cuda:sm_90"
+        )
     return replace(found, name=name, mcpu=mcpu)

@@ -135,8 +135,7 @@ class Nvrtc:
         if status := getattr(self.library, name)(*arguments):
             self.library.nvrtcGetErrorString.restype = c_char_p
             raise TargetError(
-                f"{self.name} fails in {name}: "
-                f"{self.library.nvrtcGetErrorString(status).decode()}"
+                f"{self.name} fails in {name}: {self.library.nvrtcGetErrorString(status).decode()}"
             )
 
 

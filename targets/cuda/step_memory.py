@@ -1,0 +1,60 @@
+"""The memory of a step on a device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ..plan.state import Kept
+from .driver import Device
+from .images import load_images
+from .loaded import Loaded
+from .memory import DeviceMemory
+from .settle import Settle, settle_of
+from .stream import Stream
+
+
+class StepMemory:
+    """See ``Memory``: blocks, the arena, and the stream in which the programs of a step run."""
+
+    def __init__(self, device: Device, arch: str, cache_dir: Path | None) -> None:
+        self.device, self.arch, self.cache_dir = device, arch, cache_dir
+        self.stream = Stream(device)
+        self.loaded = Loaded(device)
+        self._arena = DeviceMemory(device, 0)
+        self._settles: dict[Settle | None, bool] = {}
+
+    def arena(self, size: int) -> DeviceMemory:
+        """At least so many bytes; what they hold outlives no run."""
+        if size > self._arena.size:
+            self._arena = DeviceMemory(self.device, size)
+        return self._arena
+
+    def block(self, size: int) -> DeviceMemory:
+        """See ``Memory``."""
+        made = DeviceMemory(self.device, size)
+        self.stream.fill(made.address, 0, size)
+        return made
+
+    def read(self, block: DeviceMemory, place: int, size: int) -> np.ndarray:
+        """See ``Memory``; waits for what runs."""
+        made = np.empty(size, np.uint8)
+        self.stream.download(made, block.address + place)
+        self.stream.synchronize()
+        return made
+
+    def write(self, block: DeviceMemory, place: int, data: np.ndarray) -> None:
+        """See ``Memory``."""
+        self.stream.upload(block.address + place, np.array(data))
+
+    def commit(
+        self, kept: Kept, old: DeviceMemory, new: DeviceMemory
+    ) -> tuple[DeviceMemory, DeviceMemory]:
+        """See ``Memory``; nobody waits, see ``settle``."""
+        settle = settle_of(kept)
+        if settle is not None:
+            placed = load_images([settle], self.arch, self.cache_dir)[settle]
+            for function, grid, threads in self.loaded.launches(placed):
+                self.stream.launch(function, (grid,), (threads,), [old.address, new.address])
+        return new, old

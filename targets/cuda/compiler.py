@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import shutil
 import subprocess
 import sysconfig
@@ -24,11 +25,17 @@ from ...compiler.errors import TargetError
 EXACT = ("--fmad=false", "--ftz=false", "--prec-div=true", "--prec-sqrt=true", "--std=c++17")
 # Kernels name values that not all of them need.
 QUIET = "-diag-suppress=177"
+OLDEST = 12
+Version = tuple[int, int]
 NVRTC = ("libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so")
 
 
 class Compiler(Protocol):
     """Makes cubins."""
+
+    @property
+    def version(self) -> Version:
+        """Of CUDA."""
 
     @property
     def name(self) -> str:
@@ -39,17 +46,21 @@ class Compiler(Protocol):
 
 
 @cache
-def find_compiler() -> Compiler:
-    """The compiler of this machine; TargetError where there is none."""
-    library = _nvrtc()
-    if library is not None:
-        return library
-    program = _nvcc()
-    if program is not None:
-        return program
+def find_compiler(newest: int | None = None) -> Compiler:
+    """A compiler of this machine of CUDA 12 or later, and of ``newest`` at most.
+
+    What a later major version makes an older driver does not load. Raises TargetError where there
+    is none.
+    """
+    found: tuple[Compiler, ...] = (*_nvrtc(), *_nvcc())
+    fits = [c for c in found if c.version[0] >= OLDEST and c.version[0] <= (newest or 1 << 31)]
+    if fits:
+        return fits[0]
+    known = ", ".join(c.name for c in found)
     raise TargetError(
-        "there is no compiler for CUDA here: pip install 'quatrain[cuda]' brings one, or set "
-        "CUDA_HOME to a toolkit of CUDA 12 or later"
+        f"there is no compiler for CUDA {OLDEST}{f' .. {newest}' if newest else ''} here"
+        f"{f' (but {known})' if known else ''}: pip install 'quatrain[cuda]' brings one, or set "
+        "CUDA_HOME to a toolkit"
     )
 
 
@@ -67,12 +78,12 @@ class Nvcc:
     """The program; it needs a compiler of the host beside it."""
 
     path: Path
-    version: str
+    version: Version
 
     @property
     def name(self) -> str:
         """See ``Compiler``."""
-        return f"nvcc {self.version}"
+        return "nvcc {}.{}".format(*self.version)
 
     def compile(self, source: str, arch: str) -> bytes:
         """See ``Compiler``."""
@@ -87,14 +98,14 @@ class Nvcc:
             return made.read_bytes()
 
 
-def _nvcc() -> Nvcc | None:
+def _nvcc() -> Iterator[Nvcc]:
     folders = [place / "bin" for place in places()]
-    found = shutil.which("nvcc", path=os.pathsep.join(map(str, folders))) or shutil.which("nvcc")
-    if found is None:
-        return None
-    told = subprocess.run([found, "--version"], capture_output=True, text=True).stdout
-    _, _, version = told.rpartition("release ")
-    return Nvcc(Path(found), version.split(",")[0]) if version else None
+    path = shutil.which("nvcc", path=os.pathsep.join(map(str, folders))) or shutil.which("nvcc")
+    if path is None:
+        return
+    told = subprocess.run([path, "--version"], capture_output=True, text=True).stdout
+    if found := re.search(r"release (\d+)\.(\d+)", told):
+        yield Nvcc(Path(path), (int(found[1]), int(found[2])))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +113,12 @@ class Nvrtc:
     """The library, which needs nothing else."""
 
     library: ctypes.CDLL
-    version: str
+    version: Version
 
     @property
     def name(self) -> str:
         """See ``Compiler``."""
-        return f"NVRTC {self.version}"
+        return "NVRTC {}.{}".format(*self.version)
 
     def compile(self, source: str, arch: str) -> bytes:
         """See ``Compiler``."""
@@ -139,17 +150,25 @@ class Nvrtc:
             )
 
 
-def _nvrtc() -> Nvrtc | None:
+def _nvrtc() -> Iterator[Nvrtc]:
     folders = [place / lib for place in places() for lib in ("lib", "lib64")]
-    for path in (*(str(folder / name) for folder in folders for name in NVRTC), *NVRTC):
-        try:
-            library = ctypes.CDLL(path)
-        except OSError:
-            continue
-        major, minor = c_int(), c_int()
-        if not library.nvrtcVersion(byref(major), byref(minor)) and major.value >= 12:
-            return Nvrtc(library, f"{major.value}.{minor.value}")
-    return None
+    for path in (*(folder / name for folder in folders for name in NVRTC), *map(Path, NVRTC)):
+        if (found := open_nvrtc(path)) is not None:
+            yield found
+
+
+def open_nvrtc(path: Path) -> Nvrtc | None:
+    """The library at a path, or one that the system knows by name; None where it is not there."""
+    try:
+        # It looks for these by name, among what is loaded too.
+        for builtins in path.parent.glob("libnvrtc-builtins.so*") if path.is_absolute() else ():
+            ctypes.CDLL(str(builtins))
+        library = ctypes.CDLL(str(path))
+    except OSError:
+        return None
+    major, minor = c_int(), c_int()
+    library.nvrtcVersion(byref(major), byref(minor))
+    return Nvrtc(library, (major.value, minor.value))
 
 
 def _first(log: str) -> str:

@@ -34,13 +34,15 @@ class CudaExecutable:
 
     def __init__(self, plan: Plan, images: Images, memory: StepMemory) -> None:
         self.program, self.plan = plan.program, plan
-        self._images, self._memory = images, memory
+        self._memory = memory
         self._offsets: dict[str, int] = {}
         end = 0
         for v in plan.program.inputs:
             self._offsets[v.name] = end
             end += aligned(plan.layouts[v].bytes)
         self._inputs = DeviceMemory(memory.device, end)
+        # Here, so that machine code for another device is told before a step runs.
+        self._launches = [memory.loaded.launches(images[k.kernel.spec]) for k in plan.kernels]
         self._graphs: dict[Bases, ExecutableGraph] = {}
 
     def run(
@@ -70,7 +72,7 @@ class CudaExecutable:
     def _graph(self, bases: Bases) -> ExecutableGraph:
         """The launches of the plan, each behind those whose bytes it reads or writes over."""
         graph, order = Graph(self._memory.device), Order[GraphNode]()
-        for planned in self.plan.kernels:
+        for planned, launches in zip(self.plan.kernels, self._launches, strict=True):
             kernel = planned.kernel
             places = [self.plan.places[slot] for slot in kernel.slots]
             scratch = [
@@ -81,7 +83,6 @@ class CudaExecutable:
             reads, writes = places[: len(kernel.inputs)], places[len(kernel.inputs) :]
             after: Sequence[GraphNode] = order.before(reads, [*writes, *scratch])
             node: GraphNode | None = None
-            launches = self._memory.loaded.launches(self._images[kernel.spec])
             for function, grid, threads in launches:
                 node = graph.kernel(function, (grid,), (threads,), 0, addresses, after)
                 after = [node]

@@ -18,7 +18,7 @@ from ..plan.kernel import KernelSpec
 from ..tir.digest import sources
 from ..tir.runtime import load_package, version
 from ..tir.store import Store
-from .compiler import Compiler, find_compiler
+from .compiler import Compiler
 
 # Kernels an image: the front end of a compiler takes as long as a few kernels.
 SHARE = 16
@@ -54,13 +54,11 @@ class Placed:
 Images = Mapping[KernelSpec, Placed]
 
 
-def load_images(specs: Iterable[KernelSpec], arch: str, cache_dir: Path | None) -> Images:
-    """All kernels of ``specs``, compiled together where they are new, and then kept.
-
-    Raises TargetError where some are new and there is no compiler.
-    """
+def load_images(
+    specs: Iterable[KernelSpec], arch: str, cache_dir: Path | None, compiler: Compiler
+) -> Images:
+    """All kernels of ``specs``, compiled together where they are new, and then kept."""
     wanted = tuple(dict.fromkeys(specs))
-    compiler = find_compiler()
     store = Store(cache_dir) if cache_dir else None
     digests = {spec: digest(spec, arch, compiler) for spec in wanted} if store else {}
     found = _found(store, digests) if store else {}

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
+from ..plan.kernel import KernelSpec
 from ..plan.state import Kept
+from .compiler import find_compiler
 from .driver import Device
-from .images import load_images
+from .images import Images, Placed, load_images
 from .loaded import Loaded
 from .memory import DeviceMemory
-from .settle import Settle, settle_of
+from .settle import settle_of
 from .stream import Stream
 
 
@@ -23,7 +26,15 @@ class StepMemory:
         self.stream = Stream(device)
         self.loaded = Loaded(device)
         self._arena = DeviceMemory(device, 0)
-        self._settles: dict[Settle | None, bool] = {}
+        self._images: dict[KernelSpec, Placed] = {}
+
+    def images(self, specs: Iterable[KernelSpec]) -> Images:
+        """Kernels for the device; TargetError where some are new and nothing here makes them."""
+        wanted = [spec for spec in dict.fromkeys(specs) if spec not in self._images]
+        if wanted:
+            compiler = find_compiler(self.device.driver.version // 1000)
+            self._images |= load_images(wanted, self.arch, self.cache_dir, compiler)
+        return self._images
 
     def arena(self, size: int) -> DeviceMemory:
         """At least so many bytes; what they hold outlives no run."""
@@ -54,7 +65,7 @@ class StepMemory:
         """See ``Memory``; nobody waits, see ``settle``."""
         settle = settle_of(kept)
         if settle is not None:
-            placed = load_images([settle], self.arch, self.cache_dir)[settle]
+            placed = self.images([settle])[settle]
             for function, grid, threads in self.loaded.launches(placed):
                 self.stream.launch(function, (grid,), (threads,), [old.address, new.address])
         return new, old

@@ -18,23 +18,26 @@ from ..registry import BindOptions
 from .driver import Device
 from .executable import CudaExecutable
 from .gemm.kernel import gemm_kernel, matmul_kernel
-from .images import load_images
+from .gpu import named
 from .pointwise.kernel import pointwise_kernel
 from .single import single_kernel
 from .step_memory import StepMemory
 
-ARCHS = ("sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120")
-
 
 def plan(program: Program, state: StateLayout, options: BindOptions) -> Plan:
     """Choose kernels for ``options.mcpu``, or for the GPU that is there."""
-    return plan_cuda(program, state, options.mcpu or Device().info.arch)
+    return plan_cuda(program, state, _arch(options) or Device().info.arch)
 
 
 def memory(options: BindOptions) -> StepMemory:
     """Of the first device; TargetError where there is none."""
     device = Device()
-    return StepMemory(device, options.mcpu or device.info.arch, options.cache_dir)
+    return StepMemory(device, _arch(options) or device.info.arch, options.cache_dir)
+
+
+def _arch(options: BindOptions) -> str | None:
+    """The architecture that a user named; TargetError where kernels are made for no such."""
+    return named(options.mcpu).arch if options.mcpu else None
 
 
 def bind(
@@ -43,8 +46,7 @@ def bind(
     """Plan and compile ``program``; TargetError where the device does not run what is made."""
     assert isinstance(memory, StepMemory)
     made = plan_cuda(program, state, memory.arch)
-    specs = [planned.kernel.spec for planned in made.kernels]
-    images = load_images(specs, memory.arch, options.cache_dir)
+    images = memory.images(planned.kernel.spec for planned in made.kernels)
     return CudaExecutable(made, images, memory)
 
 

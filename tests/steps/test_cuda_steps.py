@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy  # noqa: E402
 import quatrain  # noqa: E402
 from quatrain.compiler.errors import TargetError  # noqa: E402
 from quatrain.runtime.step import Step  # noqa: E402
+from quatrain.tools.self_test import self_test  # noqa: E402
 
 from ..cuda.device import device  # noqa: E402
 from ..cuda.emulate import has_compiler  # noqa: E402
@@ -146,3 +147,7 @@ def test_no_room_leaves_the_state_as_it_was() -> None:
             step(*batch(4096))
         assert all(torch.equal(v, before[k]) for k, v in step.state.items())
         step(*batch())
+
+
+def test_the_doctor_s_layer(gpu: None) -> None:
+    assert "built for cuda equals the reference" in self_test("cuda")

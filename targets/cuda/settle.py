@@ -20,16 +20,17 @@ WORD = 4
 
 @dataclass(frozen=True, slots=True)
 class Settle:
-    """See ``KernelSpec``: takes the old block and the new one, of ``bytes``.
+    """See ``KernelSpec``: takes the old block, the new one, of ``bytes``, and ``answers``.
 
-    ``count`` is the place of the counter, of ``width`` bytes; ``reacting`` are places and numbers
-    of f32.
+    Those are the words of ``check``: where one is not 0, nothing of the step is kept. ``count`` is
+    the place of the counter, of ``width`` bytes; ``reacting`` are places and numbers of f32.
     """
 
     bytes: int
     count: int
     width: int
     reacting: tuple[tuple[int, int], ...]
+    answers: int
 
     @property
     def name(self) -> str:
@@ -43,14 +44,14 @@ class Settle:
         return build(self)
 
 
-def settle_of(kept: Kept) -> Settle | None:
+def settle_of(kept: Kept, answers: int) -> Settle | None:
     """What settles steps of a state; None where all are applied."""
-    if not kept.count:
-        return None
     layout = kept.layout
+    if not kept.count:
+        return Settle(layout.bytes, 0, 0, (), answers) if answers else None
     count = Layout(layout.types[kept.count], Order.ROWS)
     reacting = tuple(
         (layout.offsets[name], Layout(layout.types[name], Order.ROWS).bytes // WORD)
         for name in kept.reacting
     )
-    return Settle(layout.bytes, layout.offsets[kept.count], count.bytes, reacting)
+    return Settle(layout.bytes, layout.offsets[kept.count], count.bytes, reacting, answers)

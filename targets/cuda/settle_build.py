@@ -28,16 +28,20 @@ def build(spec: Settle) -> list[Launch]:
         return within
 
     def body(code: DeviceCode, blocks: list[Expr]) -> None:
-        old, new = blocks
+        old, new, *answers = blocks
         code.grid = min(MOST_BLOCKS, -(-words // THREADS))
         step = code.grid * THREADS
         pairs = [(load(old, i32(count + k)), load(new, i32(count + k))) for k in range(width)]
-        skipped = tir.any(*(tir.NE(a, b) for a, b in pairs))
+        zero = tir.const(0, "uint32")
+        answered = [load(words_, i32(k)) for words_ in answers for k in range(spec.answers)]
+        refused = tir.any(tir.const(False), *(tir.NE(x, zero) for x in answered))
+        skipped = tir.any(refused, *(tir.NE(a, b) for a, b in pairs))
         with code.alone(None), code.when(skipped), code.loop(-(-words // step)) as turn:
             i = code.let(turn * i32(step) + code.block * i32(THREADS) + code.thread, "int32")
             with code.when(i < i32(words)):
                 before = code.let(load(old, i), "uint32")
-                with code.when(tir.Not(kept(i, before))):
+                with code.when(tir.Or(refused, tir.Not(kept(i, before)))):
                     code.store(new, i, before)
 
-    return [launch([("uint32", words)] * 2, THREADS, body)]
+    answers = [("uint32", spec.answers)] if spec.answers else []
+    return [launch([("uint32", words)] * 2 + answers, THREADS, body)]

@@ -15,7 +15,8 @@ from .images import Images, Placed, load_images
 from .loaded import Loaded
 from .memory import DeviceMemory
 from .settle import settle_of
-from .stream import Stream
+from .stream import Event, Stream
+from .watch import Watch
 
 
 class StepMemory:
@@ -23,7 +24,10 @@ class StepMemory:
 
     def __init__(self, device: Device, arch: str, cache_dir: Path | None) -> None:
         self.device, self.arch, self.cache_dir = device, arch, cache_dir
-        self.stream = Stream(device)
+        self._own = self.stream = Stream(device)
+        self._handle: int | None = None
+        # The checks of the run that the next commit is of.
+        self.watched: Watch | None = None
         self.loaded = Loaded(device)
         self._arena = DeviceMemory(device, 0)
         self._images: dict[KernelSpec, Placed] = {}
@@ -35,6 +39,19 @@ class StepMemory:
             compiler = find_compiler(self.device.driver.version // 1000)
             self._images |= load_images(wanted, self.arch, self.cache_dir, compiler)
         return self._images
+
+    def follow(self, handle: int | None) -> None:
+        """Go on in another library's stream, or, without a handle, in the own one.
+
+        What is there waits for what was begun here.
+        """
+        if handle == self._handle:
+            return
+        before, self._handle = self.stream, handle
+        self.stream = self._own if handle is None else Stream(self.device, handle)
+        event = Event(self.device, timed=False)
+        event.record(before)
+        self.stream.wait(event)
 
     def arena(self, size: int) -> DeviceMemory:
         """At least so many bytes; what they hold outlives no run."""
@@ -63,9 +80,11 @@ class StepMemory:
         self, kept: Kept, old: DeviceMemory, new: DeviceMemory
     ) -> tuple[DeviceMemory, DeviceMemory]:
         """See ``Memory``; nobody waits, see ``settle``."""
-        settle = settle_of(kept)
+        watched, self.watched = self.watched, None
+        settle = settle_of(kept, len(watched.checks) if watched else 0)
         if settle is not None:
+            addresses = [old.address, new.address, *([watched.now] if watched else [])]
             placed = self.images([settle])[settle]
             for function, grid, threads in self.loaded.launches(placed):
-                self.stream.launch(function, (grid,), (threads,), [old.address, new.address])
+                self.stream.launch(function, (grid,), (threads,), addresses)
         return new, old

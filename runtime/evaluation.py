@@ -19,7 +19,8 @@ from ..compiler.types import Shape
 from ..targets.plan.pool import Block, Memory
 from ..targets.plan.state import StateLayout
 from ..targets.registry import BindOptions, find_target
-from .inputs import DTYPES, check_batch, check_dense, check_numbers, find_checks, to_torch
+from .edge import Edge
+from .inputs import DTYPES, check_dense, find_checks
 from .source import Source
 from .state import stored_seed
 
@@ -99,8 +100,8 @@ class Evaluation:
         self.program = source.stages(captured)[-1][1]
         draws = any(op.kind == MASK for _, op in captured.ops())
         self._fresh = _Fresh(layout, memory) if draws else None
-        self.checks = find_checks(self.program)
-        self.executable = find_target(source.target).bind(self.program, layout, options, memory)
+        executable = find_target(source.target).bind(self.program, layout, options, memory)
+        self.edge = Edge(executable, memory, self.program.inputs, find_checks(self.program))
 
     @property
     def size(self) -> int:
@@ -120,11 +121,11 @@ class Evaluation:
         """Outputs for a batch of the program's own shapes."""
         for x in batch:
             check_dense("a sample", x)
-        ready = check_batch(batch, self.program.inputs)
-        check_numbers(ready, self.program.inputs, self.checks)
+        ready = self.edge.ready(batch)
         state = state if self._fresh is None else self._fresh.state(state)
-        made = self.executable.run(ready, state, state)
-        return [to_torch(m, v) for m, v in zip(made, self.program.outputs, strict=True)]
+        made = self.edge.run(ready, (), state, state)
+        self.edge.look(wait=True)
+        return made
 
 
 class _Fresh:

@@ -15,6 +15,7 @@ from ..compiler.errors import InputError
 from ..compiler.ir import Op, Program, Value
 from ..compiler.ir.ops import OPS, Trait, has
 from ..compiler.ir.ops.shapes import bind
+from ..targets.plan.checks import Check
 from ..targets.plan.memory import ALIGNMENT
 
 DTYPES = {"f32": torch.float32, "i64": torch.int64}
@@ -28,6 +29,14 @@ class Labels:
     classes: int
     ignore: int | None
     word: str
+
+    def asked(self) -> Check:
+        """As a device is asked."""
+        return Check(self.value.name, 0, self.classes - 1, self.ignore)
+
+    def words(self) -> str:
+        """What is wrong with a batch that fails."""
+        return f"{self.value.name} held a {self.word} outside of 0 .. {self.classes - 1}"
 
     def check(self, given: torch.Tensor) -> None:
         """Raise InputError where a number lies outside of 0 .. classes - 1."""
@@ -47,6 +56,14 @@ class Bounds:
     low: float
     high: float
     layer: str
+
+    def asked(self) -> Check:
+        """As a device is asked."""
+        return Check(self.value.name, self.low, self.high)
+
+    def words(self) -> str:
+        """What is wrong with a batch that fails."""
+        return f"{self.value.name} held numbers outside of {self.low:g} .. {self.high:g}"
 
     def check(self, given: torch.Tensor) -> None:
         """Raise InputError where a number lies outside."""
@@ -87,15 +104,18 @@ def _labels(op: Op, source: Mapping[Value, Value]) -> Iterator[Labels]:
             yield Labels(source[v], count, ignore, word)
 
 
-def check_batch(batch: Sequence[object], wanted: Sequence[Value]) -> list[torch.Tensor]:
+def check_batch(
+    batch: Sequence[object], wanted: Sequence[Value], devices: Sequence[str] = ("cpu",)
+) -> list[torch.Tensor]:
     """The batch as tensors that kernels can read; a tensor that already fits is not copied.
 
-    Raises InputError where the number of tensors, a shape, dtype or device differs.
+    Raises InputError where the number of tensors, a shape, dtype or device differs, or where one of
+    the host holds NaN or infinity.
     """
     if len(batch) != len(wanted):
         names = ", ".join(v.name for v in wanted)
         raise InputError(f"the step takes {len(wanted)} tensors ({names}), not {len(batch)}")
-    return [_check(given, v) for given, v in zip(batch, wanted, strict=True)]
+    return [_check(given, v, devices) for given, v in zip(batch, wanted, strict=True)]
 
 
 def check_dense(name: str, given: torch.Tensor) -> None:
@@ -121,13 +141,14 @@ def is_traced(given: torch.Tensor) -> bool:
     return not torch.compiler.is_compiling() and torch.func.debug_unwrap(given) is not given
 
 
-def _check(given: object, value: Value) -> torch.Tensor:
+def _check(given: object, value: Value, devices: Sequence[str]) -> torch.Tensor:
     want, name = value.type, value.name
     if not isinstance(given, torch.Tensor):
         raise InputError(f"{name} is a {type(given).__name__}; give a torch tensor")
     check_dense(name, given)
-    if given.device.type != "cpu":
-        raise InputError(f"{name} is on {given.device}; this step runs on the CPU")
+    if given.device.type not in devices:
+        here = "the CPU" if len(devices) == 1 else " or ".join(devices)
+        raise InputError(f"{name} is on {given.device}; this step takes tensors of {here}")
     dtype = DTYPES[want.format.name]
     if given.dtype is not dtype:
         raise InputError(f"{name} is {given.dtype}; the step was compiled for {dtype}")
@@ -135,6 +156,8 @@ def _check(given: object, value: Value) -> torch.Tensor:
         shapes = f"{list(given.shape)}; the step was compiled for {list(want.shape)}"
         raise InputError(f"{name} has shape {shapes}")
     ready = given.detach().resolve_neg().contiguous()
+    if ready.device.type != "cpu":
+        return ready
     if ready.is_floating_point() and not _finite(ready.numpy()):
         raise InputError(
             f"{name} holds NaN or infinity, which spoils what is computed from it; drop it"
@@ -154,10 +177,12 @@ def _finite(array: np.ndarray) -> bool:
 def check_numbers(
     batch: Sequence[torch.Tensor], wanted: Sequence[Value], checks: Sequence[Taken]
 ) -> None:
-    """Raise InputError where an input holds a number that its reader does not take."""
+    """Raise InputError where an input of the host holds a number that its reader does not take."""
     places = list(wanted)
     for check in checks:
-        check.check(batch[places.index(check.value)])
+        given = batch[places.index(check.value)]
+        if given.device.type == "cpu":
+            check.check(given)
 
 
 def to_torch(array: np.ndarray, value: Value) -> torch.Tensor:

@@ -165,7 +165,7 @@ class OnDevice(Tensor):
     held: DeviceMemory
 
     @property
-    def device(self) -> Any:
+    def device(self) -> Any:  # type: ignore[override]
         return torch.device("cuda", 0)
 
 

@@ -36,7 +36,7 @@ DTYPES = {Unit.INT8_MMA: "uint8", Unit.BF16_MMA: "uint16", Unit.F32: "float32"}
 
 @dataclass(frozen=True, slots=True)
 class Plane:
-    """Numbers of at most ``largest`` in magnitude, ``weight`` times which an operand is, with others."""
+    """Numbers up to ``largest`` in magnitude; an operand is the sum of ``weight`` times each."""
 
     kind: str
     weight: int
@@ -93,7 +93,7 @@ def tile_of(m: int, n: int, planes: int, groups: int) -> Tile:
     """The smallest tile that holds m x n, or a large one; smaller where blocks would be few."""
     rows = _fitting(m, SMALLEST, 128 if planes == 1 else 64)
     least = max(SMALLEST, WARPS * SMALLEST**2 // rows)
-    columns = _fitting(n, least, max(least, 128 if rows <= 32 else 64))
+    columns = _fitting(n, least, max(least, 128 if rows * planes <= 64 else 64))
     if rows == 128 and groups * -(-m // rows) * -(-n // columns) < MULTIPROCESSORS:
         rows = 64
     shapes = [Tile(rows, columns, across) for across in (1, 2, 4)]
@@ -268,6 +268,18 @@ class Frame:
         }[self.unit]
         channels = Channels.of(shape4(layout)[1] // self.groups, self.width)
         return plain and channels_last(layout) and channels.count == channels.padded
+
+    def in_words(self, layout: Layout) -> bool:
+        """Whether an operand of pixels is whole words of codes, none of them padding."""
+        f, channels = layout.type.format, shape4(layout)[1]
+        if self.unit is Unit.F32 or not f.is_coded or f.bits > 8 or not channels_last(layout):
+            return False
+        own = Channels.of(channels // self.groups, self.width)
+        return (
+            channels % (4 * layout.parts) == 0
+            and own.count == own.padded
+            and (self.groups == 1 or layout.parts == 1)
+        )
 
     @property
     def partial(self) -> int:

@@ -11,10 +11,11 @@ from ...gemm.shapes import shape4
 from ...plan.kernel import Unit
 from ...tir.expr import Expr, Vectors, i32, load
 from ..code import DeviceCode, Launch, launch
-from ..ptx import keep, u32
+from ..ptx import address, keep, ptx, u32
 from .frame import Channels, Frame, Sums
 from .maps import unravel
 from .operand import GemmSlots, Stored
+from .words import planes_of_word
 
 THREADS = 256
 Place = tuple[Expr, Expr, Expr, Expr]
@@ -76,6 +77,8 @@ class _Unpack:
 
     def _pixels(self, stored: Stored, channels: Channels, which: int, target: Expr) -> int:
         """An operand of pixels."""
+        if self.frame.in_words(stored.layout):
+            return self._packed(stored, which, target)
         frame, wide = self.frame, channels.padded // self.each
         _, _, height, width = shape4(stored.layout)
         plane = frame.pixels(channels) // self.each
@@ -92,6 +95,27 @@ class _Unpack:
             self._store(stored, which, element, target, at, plane)
 
         return self._words(plane, word)
+
+    def _packed(self, stored: Stored, which: int, target: Expr) -> int:
+        """An operand of pixels by words of codes, see ``planes_of_word``."""
+        code, frame, layout = self.code, self.frame, stored.layout
+        f, planes, wide = layout.type.format, frame.planes[which], layout.cell // 4
+        each = layout.channels // self.each
+
+        def word(at: Expr) -> None:
+            pixel, first = self._divided(at, wide)
+            codes = code.local("uint32", 1)
+            source = address(stored.buffer, at * i32(4))
+            ptx(code, "ld.global.b32", load(codes, i32(0)), source)
+            numbers = planes_of_word(code, load(codes, i32(0)), f, frame.unit, planes)
+            for p, parts in enumerate(numbers):
+                for part, words in enumerate(parts):
+                    place = (p * layout.rows * each) + part * wide * len(words)
+                    place = pixel * i32(each) + first * i32(len(words)) + i32(place)
+                    for i, one in enumerate(words):
+                        code.store(target, place + i32(i), one)
+
+        return self._words(layout.rows * wide, word)
 
     def _weights(self, stored: Stored, sums: Sums, offset: int, target: Expr) -> int:
         """Rows of k for each n, of a phase."""

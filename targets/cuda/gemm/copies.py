@@ -1,6 +1,8 @@
-"""Copies of decoded operands to shared memory, piece by piece, see ``frame``.
+"""Operands to shared memory, piece by piece, see ``frame``.
 
-A thread copies the same piece of several rows, a fixed number of rows apart, in every step.
+Decoded ones are copied asynchronously; of the others a thread loads words of codes ahead of the
+products of a step, and stores what they stand for behind them. A thread has the same piece of
+several rows, a fixed number of rows apart, in every step.
 """
 
 from __future__ import annotations
@@ -11,11 +13,13 @@ from dataclasses import dataclass, field
 from tvm import tirx as tir
 
 from ...gemm.shapes import shape4
+from ...plan.layout import Layout
 from ...tir.expr import Expr, i32, load
 from ..code import DeviceCode
-from ..ptx import address, copy_async, keep
+from ..ptx import address, copy_async, keep, ptx, u32
 from .frame import STEP, THREADS, Channels, Frame, Sums
 from .maps import unravel
+from .words import planes_of_word
 
 OUTSIDE = -(1 << 20)  # a row of an image that no tap reaches
 
@@ -46,6 +50,9 @@ class Copies:
 
     def __post_init__(self) -> None:
         frame, code = self.block.frame, self.block.code
+        self.direct, layout = frame.direct[self.which], self.layout
+        if self.direct:
+            self.piece = self.direct * 4 * layout.parts * frame.width
         extents = (frame.tile.m, frame.tile.n)
         row = extents[self.which] * frame.width if frame.spec.weight_grad else STEP
         self.across = row // self.piece
@@ -55,6 +62,15 @@ class Copies:
         self.byte = code.let(piece * i32(self.piece), "int32", "byte")
         self.row = code.let(tir.floordiv(thread, i32(self.across)), "int32", "row")
         self.element = code.let(tir.floordiv(self.byte, i32(frame.width)), "int32", "element")
+
+        count = -(-frame.rows[self.which] // self.apart)
+        self.words = code.local("uint32", count * self.direct) if self.direct else None
+
+    @property
+    def layout(self) -> Layout:
+        """The operand in memory."""
+        spec = self.block.frame.spec
+        return spec.b if self.which else spec.a
 
     def prepare(self) -> None:
         """What is the same in all steps."""
@@ -75,15 +91,61 @@ class Copies:
             with self.block.code.when(row < i32(count)):
                 yield i, row
 
-    def copy(self, row: Expr, stage: Expr, base: int, at: Expr, inside: Expr | None) -> None:
+    def copy(
+        self, i: int, row: Expr, stage: Expr, base: int, at: Expr, inside: Expr | None
+    ) -> None:
         """A piece of every plane, from element ``at`` of it on."""
         frame, code = self.block.frame, self.block.code
-        pitch, area = frame.pitches[self.which], frame.areas[self.which]
-        word = stage + row * i32(pitch // 4) + tir.floordiv(self.byte, i32(4))
+        if self.words is not None:
+            assert inside is not None, "weights are decoded before"
+            self._load(self.words, i, at, inside)
+            return
         for p in range(len(frame.planes[self.which])):
-            target = address(self.shared, word + i32((base + p * area) // 4))
+            target = address(self.shared, self._target(row, stage, base, p))
             source = address(self.source, at + i32(p * self.plane + self.offset))
             copy_async(code, self.piece, target, source, inside)
+
+    def _target(self, row: Expr, stage: Expr, base: int, plane: int) -> Expr:
+        frame = self.block.frame
+        pitch, area = frame.pitches[self.which], frame.areas[self.which]
+        first = stage + i32((base + plane * area) // 4)
+        return first + row * i32(pitch // 4) + tir.floordiv(self.byte, i32(4))
+
+    def _load(self, words: Expr, i: int, at: Expr, inside: Expr) -> None:
+        """The codes of a piece; those of zeros where not ``inside``."""
+        code, size = self.block.code, self.direct
+        for j in range(size):
+            code.store(words, i32(i * size + j), u32(0))
+        form = f"ld.global.{f'v{size}.' if size > 1 else ''}b32"
+        registers = [load(words, i32(i * size + j)) for j in range(size)]
+        source = address(self.source, tir.floordiv(at, i32(self.layout.parts)))
+        with code.when(inside):
+            ptx(code, form, *registers, source)
+
+    def land(self, stage: Expr, base: int) -> None:
+        """Store what the codes of the last step stand for; copies come by themselves."""
+        if self.words is None:
+            return
+        frame, code, size = self.block.frame, self.block.code, self.direct
+        f, planes = self.layout.type.format, frame.planes[self.which]
+        for i, row in self.rows:
+            made = [
+                planes_of_word(code, load(self.words, i32(i * size + j)), f, frame.unit, planes)
+                for j in range(size)
+            ]
+            for p in range(len(planes)):
+                parts = [
+                    [w for one in made for w in one[p][part]] for part in range(len(made[0][p]))
+                ]
+                self._store(self._target(row, stage, base, p), [w for part in parts for w in part])
+
+    def _store(self, first: Expr, words: list[Expr]) -> None:
+        """Words side by side, as many at once as lie on their own size."""
+        size = min(4, len(words), self.piece // 4)
+        form = f"st.shared.{f'v{size}.' if size > 1 else ''}b32"
+        for i in range(0, len(words), size):
+            target = address(self.shared, first + i32(i))
+            ptx(self.block.code, form, target, *words[i : i + size])
 
 
 class PixelRows(Copies):
@@ -130,7 +192,7 @@ class PixelRows(Copies):
                 within(load(self.left, i32(i)) + right, geometry.width),
             )
             at = load(self.pixel, i32(i)) * i32(self.step_of(channels)) + first
-            self.copy(row, stage, base, at + block.g * i32(channels.padded), inside)
+            self.copy(i, row, stage, base, at + block.g * i32(channels.padded), inside)
 
     def step_of(self, channels: Channels) -> int:
         """Elements between pixels."""
@@ -147,8 +209,8 @@ class WeightRows(Copies):
         length = sums.steps * frame.depth
         first = (block.g * i32(sums.blocks[1] * frame.tile.n) + block.n) * i32(length)
         first = first + step * i32(frame.depth) + self.element
-        for _, row in self.rows:
-            self.copy(row, stage, base, first + row * i32(length), None)
+        for i, row in self.rows:
+            self.copy(i, row, stage, base, first + row * i32(length), None)
 
 
 class GradRows(Copies):
@@ -160,11 +222,11 @@ class GradRows(Copies):
         code, frame = block.code, block.frame
         n, _, h, w = shape4(frame.spec.a)
         channel = block.m + self.element
-        for _, row in self.rows:
+        for i, row in self.rows:
             pixel = code.let(step * i32(frame.depth) + row, "int32", "pixel")
             inside = tir.all(pixel < i32(n * h * w), channel < i32(frame.first.padded))
             at = (pixel * i32(frame.groups) + block.g) * i32(frame.first.padded) + channel
-            self.copy(row, stage, base, at, inside)
+            self.copy(i, row, stage, base, at, inside)
 
 
 class ImageRows(Copies):
@@ -190,7 +252,7 @@ class ImageRows(Copies):
         count, _, rows, columns = shape4(spec.a)
         _, _, height, width = shape4(spec.b)
         padded = frame.second.padded
-        for _, row in self.rows:
+        for i, row in self.rows:
             pixel = code.let(step * i32(frame.depth) + row, "int32", "pixel")
             image, p, q = unravel(code, pixel, rows, columns)
             h = keep(code, p * i32(spec.stride[0]) + self.down, "int32")
@@ -200,7 +262,7 @@ class ImageRows(Copies):
             )
             seen = (image * i32(height) + h) * i32(width) + w
             at = (seen * i32(frame.groups) + block.g) * i32(padded) + self.channel
-            self.copy(row, stage, base, at, inside)
+            self.copy(i, row, stage, base, at, inside)
 
 
 def within(place: Expr, extent: int) -> Expr:

@@ -15,7 +15,7 @@ from functools import cached_property
 from math import prod
 
 from ....compiler.formats import BF16, F32, Format
-from ...gemm.geometry import Geometry, Phase, geometry
+from ...gemm.geometry import Geometry, Index, Phase, geometry
 from ...gemm.product import Product
 from ...gemm.shapes import channels_last, shape4
 from ...numbers.integers import BYTE, integers, most_products
@@ -29,6 +29,7 @@ SHARED = 48 << 10
 MULTIPROCESSORS = 132
 SMALLEST = 16  # rows and columns of a warp
 STAGES = 4
+MOST_DECODED = 4  # times that it is worth to decode an operand anew instead of once
 LEAST_STEPS = 4  # of a block where k is split over several
 WIDTHS = {Unit.INT8_MMA: 1, Unit.BF16_MMA: 2, Unit.F32: 4}
 DTYPES = {Unit.INT8_MMA: "uint8", Unit.BF16_MMA: "uint16", Unit.F32: "float32"}
@@ -238,11 +239,49 @@ class Frame:
     @cached_property
     def unpacked(self) -> tuple[int, int]:
         """Elements that both operands are decoded to; 0 where they are read as they are."""
-        a = 0 if self.as_it_is(self.spec.a) else len(self.planes[0]) * self.pixels(self.first)
-        if not self.spec.weight_grad:
+        spec, (first, second) = self.spec, self.direct
+        as_it_is = first or self.as_it_is(spec.a)
+        a = 0 if as_it_is else len(self.planes[0]) * self.pixels(self.first)
+        if not spec.weight_grad:
             return a, len(self.planes[1]) * self.weights
-        as_it_is = self.as_it_is(self.spec.b)
+        as_it_is = second or self.as_it_is(spec.b)
         return a, 0 if as_it_is else len(self.planes[1]) * self.pixels(self.second)
+
+    @cached_property
+    def direct(self) -> tuple[int, int]:
+        """How many words of codes of both a thread decodes on their way to shared memory.
+
+        0 where that is done before, because it would be done many times or a code of 0 is not 0.
+        """
+        taps, (down, across) = prod(self.taps), self.sums[0].blocks
+        if not self.spec.weight_grad:
+            return self._direct(self.spec.a, taps * across, STEP), 0
+        rows = [size * self.width for size in self.padded_tile]
+        return (
+            self._direct(self.spec.a, across, rows[0]),
+            self._direct(self.spec.b, taps * down, rows[1]),
+        )
+
+    def _direct(self, layout: Layout, times: int, row: int) -> int:
+        f = layout.type.format
+        if times > MOST_DECODED or not self.in_words(layout) or f.decode(0):
+            return 0
+        word = 4 * layout.parts * self.width
+        fitting = (
+            n for n in (4, 2, 1) if layout.cell % (4 * n) == 0 and n * word <= min(row, STEP)
+        )
+        return next(fitting, 0)
+
+    def channel(self, which: int, place: Index) -> Index:
+        """The channel at a place among those of a pixel in shared memory.
+
+        What a thread decodes at once are the first codes of some bytes, then the second ones.
+        """
+        layout, run = (self.spec.a, self.spec.b)[which], 4 * self.direct[which]
+        if not run or layout.parts == 1:
+            return place
+        unit, rest = place // (run * layout.parts), place % (run * layout.parts)
+        return (rest // run) * layout.cell + unit * run + rest % run
 
     def pixels(self, channels: Channels) -> int:
         """Elements of a plane of the operand with these channels."""

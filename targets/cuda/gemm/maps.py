@@ -46,7 +46,7 @@ class Results:
         tap = code.let(tir.floordiv(n, i32(channels.padded)), "int32", "tap")
         c = code.let(tir.floormod(n, i32(channels.padded)), "int32", "c")
         r, s = (f(tap, i32(frame.taps[1])) for f in (tir.floordiv, tir.floormod))
-        place = g * i32(frame.first.count) + m, c, r, s
+        place = g * i32(frame.first.count) + frame.channel(0, m), frame.channel(1, c), r, s
         return tir.all(within, c < i32(channels.count)), place
 
     def _pixel(self, g: Expr, m: Expr, n: Expr) -> Place:

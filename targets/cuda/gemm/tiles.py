@@ -127,22 +127,30 @@ class _Tiles:
         code, stages = self.code, self.frame.stages
         size = i32(self.frame.stage // 4)
 
+        def stage_of(step: Expr) -> Expr:
+            return code.let(tir.floormod(step, i32(stages)) * size, "int32", "stage")
+
         def fetch(step: Expr) -> None:
-            stage = code.let(tir.floormod(step, i32(stages)) * size, "int32", "stage")
             with code.when(step < count):
                 for which, copy in enumerate(copies):
-                    copy.fetch(first + step, stage, 4 * core.start(which, 0))
+                    copy.fetch(first + step, stage_of(step), 4 * core.start(which, 0))
             # Also where nothing is copied: all groups but the newest are awaited.
             commit(code)
 
-        for step in range(stages - 1):
-            fetch(i32(step))
+        def land(step: Expr) -> None:
+            with code.when(step < count):
+                for which, copy in enumerate(copies):
+                    copy.land(stage_of(step), 4 * core.start(which, 0))
+
+        for ahead in range(stages - 1):
+            fetch(i32(ahead))
+            land(i32(ahead))
         with code.loop(count) as step:
             await_groups(code, stages - 2)
             code.barrier()
             fetch(step + i32(stages - 1))
-            stage = code.let(tir.floormod(step, i32(stages)) * size, "int32", "stage")
-            core.step(stage)
+            core.step(stage_of(step))
+            land(step + i32(stages - 1))
         code.barrier()
 
     def _leave(self, partial: Expr, block: Block, core: Core, part: Expr) -> None:

@@ -135,10 +135,11 @@ class _Unpack:
                 tap, c = self._divided(k, summed.padded)
                 down, right = self._divided(tap, phase.columns.taps)
                 r, s = phase.rows.tap(down), phase.columns.tap(right)
+                channel = g * i32(summed.count) + frame.channel(0, c)
                 inside = (tap < i32(phase.taps), n < i32(kept.count), c < i32(summed.count))
                 if frame.spec.direction == "forward":
-                    return tir.all(*inside), (g * i32(kept.count) + n, c, r, s)
-                return tir.all(*inside), (g * i32(summed.count) + c, n, r, s)
+                    return tir.all(*inside), (g * i32(kept.count) + n, frame.channel(0, c), r, s)
+                return tir.all(*inside), (channel, n, r, s)
 
             plane = frame.weights // self.each
             self._store(stored, 1, element, target, at + i32(offset // self.each), plane)

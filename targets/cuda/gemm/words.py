@@ -7,6 +7,7 @@ look-ups for codes with the upper bit clear and two for the others.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
 from tvm import tirx as tir
 
@@ -31,33 +32,45 @@ def planes_of_word(
 
     One word holds four bytes; of bf16 it takes two.
     """
+    if unit is Unit.INT8_MMA and f.is_integer and not (f.signed or f.midrise):
+        return [[[one] for one in _plain(code, word, f)]]
     if f.storage_bits == 8:
         return [[one] for one in _bytes(code, word, f, unit, planes)]
-    tables = _tables(f, unit, len(planes))
+    lower, upper = zip(*_nibbles(code, word, f, _tables(f, unit, len(planes))), strict=True)
     made: list[list[list[Expr]]] = [[] for _ in planes]
-    step = f.storage_bits
-    turns = 4 // step
-    halves: list[list[tuple[Expr, Expr]]] = []
-    for turn in range(turns):
-        digits = word if turn == 0 else word >> u32(turn * step)
-        if step < 4:
-            digits = digits & u32(0x11111111 * ((1 << step) - 1))
-        digits = keep(code, digits, "uint32")
-        halves.append(_looked_up(code, digits, tables, signs=step == 4))
-    for which in (0, 1):
-        for turn in range(turns):
-            bytes_ = [pair[which] for pair in halves[turn]]
-            if unit is Unit.BF16_MMA:
-                low, high = bytes_
-                made[0].append([permuted(code, low, high, s) for s in (0x5140, 0x7362)])
-                continue
-            for p, one in enumerate(bytes_):
-                made[p].append([one])
+    for looked_up in (*lower, *upper):
+        if unit is Unit.BF16_MMA:
+            made[0].append([permuted(code, *looked_up, s) for s in (0x5140, 0x7362)])
+            continue
+        for plane, one in zip(made, looked_up, strict=True):
+            plane.append([one])
     return made
 
 
+def _plain(code: DeviceCode, word: Expr, f: Format) -> list[Expr]:
+    """Codes that are their numbers."""
+    step = f.storage_bits
+    if f.bits == 8:
+        return [word]
+    each = u32(0x01010101 * ((1 << f.bits) - 1))
+    turns = range(0, 8, step)
+    return [keep(code, (word >> u32(s) if s else word) & each, "uint32") for s in turns]
+
+
+def _nibbles(
+    code: DeviceCode, word: Expr, f: Format, tables: list[bytes]
+) -> Iterator[tuple[list[Expr], list[Expr]]]:
+    """Shift by shift the bytes of the lower nibbles, a word a table, and of the upper ones."""
+    step = f.storage_bits
+    for shift in range(0, 4, step):
+        digits = word >> u32(shift) if shift else word
+        if step < 4:
+            digits = digits & u32(0x11111111 * ((1 << step) - 1))
+        yield _looked_up(code, keep(code, digits, "uint32"), tables, signs=step == 4)
+
+
 def _tables(f: Format, unit: Unit, planes: int) -> list[bytes]:
-    """The bytes of the number of every nibble, plane by plane; of bf16 the low and the high ones."""
+    """The bytes of every nibble's number, plane by plane; of bf16 the low and the high ones."""
     step = f.storage_bits
     numbers = [f.decode(nibble & ((1 << f.bits) - 1)) for nibble in range(1 << step)]
     if unit is Unit.BF16_MMA:
@@ -69,27 +82,23 @@ def _tables(f: Format, unit: Unit, planes: int) -> list[bytes]:
 
 def _looked_up(
     code: DeviceCode, digits: Expr, tables: list[bytes], *, signs: bool
-) -> list[tuple[Expr, Expr]]:
-    """For each table the bytes of the lower and of the upper nibbles."""
+) -> tuple[list[Expr], list[Expr]]:
     plain = keep(code, digits & u32(0x77777777), "uint32") if signs else digits
     selectors = plain, keep(code, plain >> u32(16), "uint32")
     masks: list[Expr] = []
     if signs:
         shifted = keep(code, digits << u32(4), "uint32")
         masks = [permuted(code, shifted, digits, s) for s in SIGNS]
-    made = []
+    lower, upper = [], []
     for table in tables:
-        mixed = []
-        for i, selector in enumerate(selectors):
-            value = permuted(code, *_eight(table[:8]), selector)
-            if signs:
-                other = permuted(code, *_eight(table[8:]), selector)
-                value = keep(
-                    code, (value & tir.bitwise_not(masks[i])) | (other & masks[i]), "uint32"
-                )
-            mixed.append(value)
-        made.append((permuted(code, *mixed, LOWER), permuted(code, *mixed, UPPER)))
-    return made
+        mixed = [permuted(code, *_eight(table[:8]), selector) for selector in selectors]
+        for i, mask in enumerate(masks):
+            other = permuted(code, *_eight(table[8:]), selectors[i])
+            both = (mixed[i] & tir.bitwise_not(mask)) | (other & mask)
+            mixed[i] = keep(code, both, "uint32")
+        lower.append(permuted(code, *mixed, LOWER))
+        upper.append(permuted(code, *mixed, UPPER))
+    return lower, upper
 
 
 def _eight(table: bytes) -> tuple[Expr, Expr]:
@@ -97,13 +106,27 @@ def _eight(table: bytes) -> tuple[Expr, Expr]:
     return u32(low), u32(high)
 
 
+def _signed(code: DeviceCode, word: Expr, bits: int) -> Expr:
+    """Four codes in two's complement as bytes with a sign, the lowest as the one above it."""
+    half, ones = u32(0x01010101 << (bits - 1)), u32(0x01010101)
+    above = keep(code, word ^ half, "uint32")  # the number plus half
+    low7 = u32(0x7F7F7F7F)
+    if bits == 8:
+        some = keep(code, (((above & low7) + low7) | above) >> u32(7) & ones, "uint32")
+        return keep(code, word + (ones - some), "uint32")
+    some = keep(code, (above + low7) >> u32(7) & ones, "uint32")
+    # The upper bit takes no borrow from one byte to the next.
+    number = ((above | u32(0x80808080)) - half) ^ u32(0x80808080)
+    return keep(code, number + (ones - some), "uint32")
+
+
 def _bytes(
     code: DeviceCode, word: Expr, f: Format, unit: Unit, planes: tuple[Plane, ...]
 ) -> list[list[Expr]]:
     """Of each plane the words of four codes of a byte each."""
-    plain = f.is_integer and not f.signed and not f.midrise and f.bits == 8
-    if plain and unit is Unit.INT8_MMA:
-        return [[word]]
+    whole = f.is_integer and not f.midrise and f.ends is None
+    if whole and unit is Unit.INT8_MMA:
+        return [[_signed(code, word, f.bits)]]
     v = Vectors(code, 1)
     parts: list[list[Expr]] = [[] for _ in planes]
     for i in range(4):

@@ -29,6 +29,7 @@ SHARED = 48 << 10
 MULTIPROCESSORS = 132
 SMALLEST = 16  # rows and columns of a warp
 STAGES = 4
+LANES = 4
 MOST_DECODED = 4  # times that it is worth to decode an operand anew instead of once
 LEAST_STEPS = 4  # of a block where k is split over several
 WIDTHS = {Unit.INT8_MMA: 1, Unit.BF16_MMA: 2, Unit.F32: 4}
@@ -206,6 +207,13 @@ class Frame:
             return tile_of(self.first.count, columns, self.pairs, self.groups)
         n, _, h, w = shape4(spec.out)
         return tile_of(n * h * w, self.second.count, self.pairs, self.groups)
+
+    @property
+    def lanes(self) -> int:
+        """Neighbouring channels of a result that a thread finishes at once."""
+        spec = self.spec
+        together = channels_last(spec.out) and not spec.weight_grad
+        return LANES if together and self.second.count % LANES == 0 else 1
 
     @property
     def most_steps(self) -> int:

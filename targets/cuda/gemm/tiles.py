@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from tvm import tirx as tir
 
+from ...gemm.shapes import channels_last
 from ...plan.kernel import Unit
 from ...tir.expr import Expr, Vectors, i32, load
 from ..code import DeviceCode, Launch, launch
@@ -166,23 +167,26 @@ class _Tiles:
     def _finish(self, block: Block, core: Core) -> None:
         """Results of a tile, channels of a pixel by neighbouring threads."""
         code, frame, tile = self.code, self.frame, self.frame.tile
-        pitch = tile.n + APART
-        v = Vectors(code, 1)
+        lanes, by_channel = frame.lanes, channels_last(frame.spec.out)
+        # Where neighbouring threads take neighbouring pixels, their rows lie in different banks.
+        pitch = tile.n + (APART if by_channel else 1)
         for m, n, sums in core.results():
             total = sums[0]
             if frame.unit is Unit.INT8_MMA:
                 total = tir.Cast("float32", joined(frame, sums))
             code.store(self.shared, m * i32(pitch) + n, total)
         code.barrier()
-        with code.loop(tile.m * tile.n // THREADS) as turn:
+        v, results = Vectors(code, lanes), Results(code, frame, block.sums)
+        with code.loop(tile.m * tile.n // (THREADS * lanes)) as turn:
             at = code.let(turn * i32(THREADS) + code.thread, "int32", "at")
-            m, n = (f(at, i32(tile.n)) for f in (tir.floordiv, tir.floormod))
-            results = Results(code, frame, block.sums)
+            wide = tile.n // lanes if by_channel else tile.m
+            first, second = (f(at, i32(wide)) for f in (tir.floordiv, tir.floormod))
+            m, n = (first, second * i32(lanes)) if by_channel else (second, first)
             inside, place = results.place(block.g, block.m + m, block.n + n)
             with code.when(inside):
                 # Minus zero becomes zero as in the reference.
-                total = v.add(v.f(load(self.shared, m * i32(pitch) + n)), v.splat(0.0))
-                finish(code, frame.spec, self.slots, total, place)
+                total = v.f(load(self.shared, m * i32(pitch) + n, lanes))
+                finish(code, frame.spec, self.slots, v.add(total, v.splat(0.0)), place, lanes)
 
 
 def joined(frame: Frame, sums: list[Expr]) -> Expr:

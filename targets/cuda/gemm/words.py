@@ -40,7 +40,9 @@ def planes_of_word(
     made: list[list[list[Expr]]] = [[] for _ in planes]
     for looked_up in (*lower, *upper):
         if unit is Unit.BF16_MMA:
-            made[0].append([permuted(code, *looked_up, s) for s in (0x5140, 0x7362)])
+            made[0].append(
+                [permuted(code, looked_up[0], looked_up[1], s) for s in (0x5140, 0x7362)]
+            )
             continue
         for plane, one in zip(made, looked_up, strict=True):
             plane.append([one])
@@ -96,8 +98,8 @@ def _looked_up(
             other = permuted(code, *_eight(table[8:]), selectors[i])
             both = (mixed[i] & tir.bitwise_not(mask)) | (other & mask)
             mixed[i] = keep(code, both, "uint32")
-        lower.append(permuted(code, *mixed, LOWER))
-        upper.append(permuted(code, *mixed, UPPER))
+        lower.append(permuted(code, mixed[0], mixed[1], LOWER))
+        upper.append(permuted(code, mixed[0], mixed[1], UPPER))
     return lower, upper
 
 

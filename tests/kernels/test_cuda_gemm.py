@@ -31,7 +31,7 @@ from quatrain.compiler.formats import (
     UINTS,
 )
 from quatrain.compiler.types import TensorType
-from quatrain.targets.cuda.gemm.frame import Frame
+from quatrain.targets.cuda.gemm.frame import TileFrame
 from quatrain.targets.numbers.integers import integers, unit_of
 from quatrain.targets.numbers.tensor import Tensor, dtype_of
 from quatrain.targets.plan.layout import Order
@@ -140,7 +140,7 @@ def _largest(type_: TensorType, rng: np.random.Generator) -> Tensor:
 def test_sums_beyond_int32_are_split(way: str, case: Case) -> None:
     """Up to 66300 * 127 * 255."""
     spec = device_spec(case)
-    parts, steps = Frame(spec, spec.way.unit).split
+    parts, steps = TileFrame(spec, spec.way.unit).split
     assert parts > 1 and steps * 64 * 255 * 127 < 1 << 31
     check_on_device(case, way, draw=_largest)
 
@@ -166,4 +166,4 @@ def test_an_operand_that_lies_as_it_is_multiplied_is_not_copied() -> None:
         case = Case(FORWARD, c=64, k=64, formats=(f, other))
         for made, copied in ((case, False), (replace(case, orders=ROWS), True)):
             spec = device_spec(made)
-            assert bool(Frame(spec, spec.way.unit).unpacked[0]) is copied
+            assert bool(TileFrame(spec, spec.way.unit).unpacked[0]) is copied

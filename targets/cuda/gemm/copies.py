@@ -7,6 +7,7 @@ several rows, a fixed number of rows apart, in every step.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -17,7 +18,7 @@ from ...plan.layout import Layout
 from ...tir.expr import Expr, i32, load
 from ..code import DeviceCode
 from ..ptx import address, copy_async, keep, ptx, u32
-from .frame import STEP, THREADS, Channels, Frame, Sums
+from .frame import STEP, THREADS, PaddedChannels, PhaseSums, TileFrame
 from .maps import unravel
 from .words import planes_of_word
 
@@ -29,15 +30,15 @@ class Block:
     """Which tile a block makes: its group, first row and column, first element of k."""
 
     code: DeviceCode
-    frame: Frame
-    sums: Sums
+    frame: TileFrame
+    sums: PhaseSums
     g: Expr
     m: Expr
     n: Expr
 
 
 @dataclass(eq=False)
-class Copies:
+class Copies(ABC):
     """Copies of one operand, ``which`` of the two, from ``source``, ``plane`` elements a plane."""
 
     block: Block
@@ -72,12 +73,12 @@ class Copies:
         spec = self.block.frame.spec
         return spec.b if self.which else spec.a
 
-    def prepare(self) -> None:
+    def prepare(self) -> None:  # noqa: B027 - most have nothing
         """What is the same in all steps."""
 
+    @abstractmethod
     def fetch(self, step: Expr, stage: Expr, base: int) -> None:
         """Start the copies of a step into the stage of a first word, ``base`` of it on."""
-        raise NotImplementedError
 
     @property
     def rows(self) -> Iterator[tuple[int, Expr]]:
@@ -194,7 +195,7 @@ class PixelRows(Copies):
             at = load(self.pixel, i32(i)) * i32(self.step_of(channels)) + first
             self.copy(i, row, stage, base, at + block.g * i32(channels.padded), inside)
 
-    def step_of(self, channels: Channels) -> int:
+    def step_of(self, channels: PaddedChannels) -> int:
         """Elements between pixels."""
         return self.block.frame.groups * channels.padded
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,18 +13,18 @@ from ...plan.kernel import Unit
 from ...tir.expr import Expr, i32, load
 from ..code import DeviceCode
 from ..ptx import WARP, address, load_matrices, multiply, permuted
-from .frame import STEP, Frame
+from .frame import STEP, TileFrame
 
 ROW = 32  # bytes of k, or 16 pairs of rows, that a product of tensor cores takes
 EVEN, ODD = 0x6420, 0x7531
 
 
 @dataclass(eq=False)
-class Core:
+class Core(ABC):
     """A block's tiles, one plane of ``a`` after the other, then those of ``b``, in words of f32."""
 
     code: DeviceCode
-    frame: Frame
+    frame: TileFrame
     shared: Expr
 
     def __post_init__(self) -> None:
@@ -34,17 +35,17 @@ class Core:
         self.row = self.code.let(tir.floordiv(warp, across) * i32(rows), "int32", "row")
         self.column = self.code.let(tir.floormod(warp, across) * i32(columns), "int32", "column")
 
+    @abstractmethod
     def zero(self) -> None:
         """Begin."""
-        raise NotImplementedError
 
+    @abstractmethod
     def step(self, stage: Expr) -> None:
         """Add the products of a stage, whose first word is given."""
-        raise NotImplementedError
 
+    @abstractmethod
     def results(self) -> Iterator[tuple[Expr, Expr, list[Expr]]]:
         """Row, column and the sums of all pairs of planes of everything that this lane holds."""
-        raise NotImplementedError
 
     def start(self, which: int, plane: int) -> int:
         """The first word of a plane of a stage."""

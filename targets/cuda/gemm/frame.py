@@ -57,15 +57,15 @@ def planes_of(f: Format, unit: Unit) -> tuple[Plane, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Channels:
-    """Channels of a group in memory: ``padded`` elements, copied in pieces of some bytes."""
+class PaddedChannels:
+    """PaddedChannels of a group in memory: ``padded`` elements, copied in pieces of some bytes."""
 
     count: int
     padded: int
     piece: int
 
     @classmethod
-    def of(cls, count: int, width: int) -> Channels:
+    def of(cls, count: int, width: int) -> PaddedChannels:
         """The largest pieces that need no padding, or hardly more than the smallest."""
         size = count * width
         least = _up(size, 4)
@@ -78,7 +78,7 @@ class Channels:
 
 
 @dataclass(frozen=True, slots=True)
-class Tile:
+class BlockTile:
     """What a block makes: ``m`` x ``n`` results by warps of which ``across`` lie along n."""
 
     m: int
@@ -91,14 +91,14 @@ class Tile:
         return self.m // (WARPS // self.across), self.n // self.across
 
 
-def tile_of(m: int, n: int, planes: int, groups: int) -> Tile:
+def tile_of(m: int, n: int, planes: int, groups: int) -> BlockTile:
     """The smallest tile that holds m x n, or a large one; smaller where blocks would be few."""
     rows = _fitting(m, SMALLEST, 128 if planes == 1 else 64)
     least = max(SMALLEST, WARPS * SMALLEST**2 // rows)
     columns = _fitting(n, least, max(least, 128 if rows * planes <= 64 else 64))
     if rows == 128 and groups * -(-m // rows) * -(-n // columns) < MULTIPROCESSORS:
         rows = 64
-    shapes = [Tile(rows, columns, across) for across in (1, 2, 4)]
+    shapes = [BlockTile(rows, columns, across) for across in (1, 2, 4)]
     return min((t for t in shapes if min(t.warp) >= SMALLEST), key=lambda t: sum(t.warp))
 
 
@@ -114,7 +114,7 @@ def _up(size: int, to: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Sums:
+class PhaseSums:
     """The products of a phase: sizes of the matrices, blocks along each, steps of k."""
 
     phase: Phase | None
@@ -125,7 +125,7 @@ class Sums:
 
 
 @dataclass(frozen=True, eq=False)
-class Frame:
+class TileFrame:
     """All sizes of a product on one unit."""
 
     spec: Product
@@ -149,7 +149,7 @@ class Frame:
 
     @property
     def pairs(self) -> int:
-        """Sums of each result."""
+        """PhaseSums of each result."""
         return len(self.planes[0]) * len(self.planes[1])
 
     @property
@@ -169,18 +169,18 @@ class Frame:
         return r, s
 
     @cached_property
-    def first(self) -> Channels:
+    def first(self) -> PaddedChannels:
         """Of a pixel of ``a``."""
-        return Channels.of(shape4(self.spec.a)[1] // self.groups, self.width)
+        return PaddedChannels.of(shape4(self.spec.a)[1] // self.groups, self.width)
 
     @cached_property
-    def second(self) -> Channels:
+    def second(self) -> PaddedChannels:
         """Of a pixel of the image, for dW; of a result, for forward and dX."""
         of = self.spec.b if self.spec.weight_grad else self.spec.out
-        return Channels.of(shape4(of)[1] // self.groups, self.width)
+        return PaddedChannels.of(shape4(of)[1] // self.groups, self.width)
 
     @cached_property
-    def sums(self) -> tuple[Sums, ...]:
+    def sums(self) -> tuple[PhaseSums, ...]:
         """Of every phase."""
         if self.spec.weight_grad:
             n, _, h, w = shape4(self.spec.a)
@@ -194,12 +194,12 @@ class Frame:
             made.append(self._sums(phase, pixels, self.second.count, length))
         return tuple(made)
 
-    def _sums(self, phase: Phase | None, m: int, n: int, length: int) -> Sums:
+    def _sums(self, phase: Phase | None, m: int, n: int, length: int) -> PhaseSums:
         blocks = -(-m // self.tile.m), -(-n // self.tile.n)
-        return Sums(phase, m, n, -(-length // self.depth), blocks)
+        return PhaseSums(phase, m, n, -(-length // self.depth), blocks)
 
     @cached_property
-    def tile(self) -> Tile:
+    def tile(self) -> BlockTile:
         """One for all phases."""
         spec = self.spec
         if spec.weight_grad:
@@ -291,7 +291,7 @@ class Frame:
         unit, rest = place // (run * layout.parts), place % (run * layout.parts)
         return (rest // run) * layout.cell + unit * run + rest % run
 
-    def pixels(self, channels: Channels) -> int:
+    def pixels(self, channels: PaddedChannels) -> int:
         """Elements of a plane of the operand with these channels."""
         n, _, h, w = shape4(self.spec.a if channels is self.first else self.spec.b)
         return n * h * w * self.groups * channels.padded
@@ -301,7 +301,7 @@ class Frame:
         """Elements of a plane of the weights of all phases, see ``weights_of``."""
         return sum(self.weights_of(sums) for sums in self.sums)
 
-    def weights_of(self, sums: Sums) -> int:
+    def weights_of(self, sums: PhaseSums) -> int:
         """Elements of the weights of a phase: whole tiles of n by whole steps of k."""
         return self.groups * sums.blocks[1] * self.tile.n * sums.steps * self.depth
 
@@ -313,7 +313,7 @@ class Frame:
             Unit.BF16_MMA: f is BF16,
             Unit.F32: f is F32,
         }[self.unit]
-        channels = Channels.of(shape4(layout)[1] // self.groups, self.width)
+        channels = PaddedChannels.of(shape4(layout)[1] // self.groups, self.width)
         return plain and channels_last(layout) and channels.count == channels.padded
 
     def in_words(self, layout: Layout) -> bool:
@@ -321,7 +321,7 @@ class Frame:
         f, channels = layout.type.format, shape4(layout)[1]
         if self.unit is Unit.F32 or not f.is_coded or f.bits > 8 or not channels_last(layout):
             return False
-        own = Channels.of(channels // self.groups, self.width)
+        own = PaddedChannels.of(channels // self.groups, self.width)
         return (
             channels % (4 * layout.parts) == 0
             and own.count == own.padded
@@ -330,7 +330,7 @@ class Frame:
 
     @property
     def partial(self) -> int:
-        """Sums in scratch: of every part of k, group and pair of planes whole tiles."""
+        """PhaseSums in scratch: of every part of k, group and pair of planes whole tiles."""
         parts, _ = self.split
         if parts == 1:
             return 0

@@ -9,7 +9,7 @@ from tvm import tirx as tir
 from ...gemm.shapes import shape4
 from ...tir.expr import Expr, i32
 from ..code import DeviceCode
-from .frame import Frame, Sums
+from .frame import PhaseSums, TileFrame
 
 Place = tuple[Expr, Expr, Expr, Expr]
 
@@ -25,12 +25,12 @@ def unravel(code: DeviceCode, at: Expr, height: int, width: int) -> tuple[Expr, 
 
 
 @dataclass(frozen=True, eq=False)
-class Results:
+class ResultPlaces:
     """Results of a phase."""
 
     code: DeviceCode
-    frame: Frame
-    sums: Sums
+    frame: TileFrame
+    sums: PhaseSums
 
     def place(self, g: Expr, m: Expr, n: Expr) -> tuple[Expr, Place]:
         """Whether there is one at a row and a column, and its N, C, H, W."""

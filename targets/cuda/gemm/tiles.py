@@ -18,8 +18,8 @@ from ..ptx import await_groups, commit
 from .copies import Block, Copies, GradRows, ImageRows, PixelRows, WeightRows
 from .core import Core, FloatCore, TensorCore
 from .epilogue import finish
-from .frame import DTYPES, THREADS, Frame, Sums
-from .maps import Results
+from .frame import DTYPES, THREADS, PhaseSums, TileFrame
+from .maps import ResultPlaces
 from .operand import GemmSlots
 from .spec import DeviceGemm
 from .unpack import unpack_launch
@@ -31,25 +31,25 @@ JOINED = 256  # threads that add parts
 
 def build_tiles(spec: DeviceGemm) -> list[Launch]:
     """Up to three launches."""
-    frame = Frame(spec, spec.way.unit)
+    frame = TileFrame(spec, spec.way.unit)
     made = [unpack_launch(frame), launch(_parameters(frame), THREADS, _body(frame))]
     if frame.partial:
         made.append(launch(_parameters(frame), JOINED, _join(frame)))
     return [one for one in made if one is not None]
 
 
-def _parameters(frame: Frame) -> list[tuple[str, int]]:
+def _parameters(frame: TileFrame) -> list[tuple[str, int]]:
     dtype = DTYPES[frame.unit]
     scratch = [(dtype, n) for n in frame.unpacked if n]
     sums = [(_sum(frame), frame.partial)] if frame.partial else []
     return [*frame.spec.parameters, *scratch, *sums]
 
 
-def _sum(frame: Frame) -> str:
+def _sum(frame: TileFrame) -> str:
     return "uint32" if frame.unit is Unit.INT8_MMA else "float32"
 
 
-def _body(frame: Frame) -> Body:
+def _body(frame: TileFrame) -> Body:
     def body(code: DeviceCode, slots: list[Expr]) -> None:
         with code.alone(None):
             _Tiles(code, frame, GemmSlots.of(frame.spec, slots)).run()
@@ -60,7 +60,7 @@ def _body(frame: Frame) -> Body:
 class _Tiles:
     """The statements of the launch that multiplies."""
 
-    def __init__(self, code: DeviceCode, frame: Frame, slots: GemmSlots) -> None:
+    def __init__(self, code: DeviceCode, frame: TileFrame, slots: GemmSlots) -> None:
         self.code, self.frame, self.slots = code, frame, slots
         tile = frame.tile
         words = max(frame.stages * frame.stage // 4, tile.m * (tile.n + APART))
@@ -84,7 +84,7 @@ class _Tiles:
             offset += 0 if self.frame.spec.weight_grad else self.frame.weights_of(sums)
         self.code.grid = first
 
-    def _tile(self, sums: Sums, at: Expr, offset: int) -> None:
+    def _tile(self, sums: PhaseSums, at: Expr, offset: int) -> None:
         code, frame = self.code, self.frame
         parts, each = frame.split
         places = []
@@ -176,7 +176,7 @@ class _Tiles:
                 total = tir.Cast("float32", joined(frame, sums))
             code.store(self.shared, m * i32(pitch) + n, total)
         code.barrier()
-        v, results = Vectors(code, lanes), Results(code, frame, block.sums)
+        v, results = Vectors(code, lanes), ResultPlaces(code, frame, block.sums)
         with code.loop(tile.m * tile.n // (THREADS * lanes)) as turn:
             at = code.let(turn * i32(THREADS) + code.thread, "int32", "at")
             wide = tile.n // lanes if by_channel else tile.m
@@ -189,7 +189,7 @@ class _Tiles:
                 finish(code, frame.spec, self.slots, v.add(total, v.splat(0.0)), place, lanes)
 
 
-def joined(frame: Frame, sums: list[Expr]) -> Expr:
+def joined(frame: TileFrame, sums: list[Expr]) -> Expr:
     """The sum of a result from those of its pairs of planes."""
     weights = [a.weight * b.weight for a in frame.planes[0] for b in frame.planes[1]]
     numbers = [tir.reinterpret("int32", total) for total in sums]
@@ -201,7 +201,7 @@ def joined(frame: Frame, sums: list[Expr]) -> Expr:
     return total
 
 
-def _join(frame: Frame) -> Body:
+def _join(frame: TileFrame) -> Body:
     """A thread adds the parts of a result in their order, exactly or in f64."""
     (sums,) = frame.sums
     rows, columns = (b * t for b, t in zip(sums.blocks, frame.padded_tile, strict=True))
@@ -215,7 +215,7 @@ def _join(frame: Frame) -> Body:
         with code.alone(None), code.when(at < i32(count)):
             n, rest = tir.floormod(at, i32(sums.n)), tir.floordiv(at, i32(sums.n))
             m, g = tir.floormod(rest, i32(sums.m)), tir.floordiv(rest, i32(sums.m))
-            inside, place = Results(code, frame, sums).place(g, m, n)
+            inside, place = ResultPlaces(code, frame, sums).place(g, m, n)
             with code.when(inside):
                 dtype = "int64" if exact else "float64"
                 total = code.local(dtype, 1)

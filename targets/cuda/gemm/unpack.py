@@ -12,7 +12,7 @@ from ...plan.kernel import Unit
 from ...tir.expr import Expr, Vectors, i32, load
 from ..code import DeviceCode, Launch, launch
 from ..ptx import address, keep, ptx, u32
-from .frame import Channels, Frame, Sums
+from .frame import PaddedChannels, PhaseSums, TileFrame
 from .maps import unravel
 from .operand import GemmSlots, Stored
 from .words import planes_of_word
@@ -23,7 +23,7 @@ Place = tuple[Expr, Expr, Expr, Expr]
 Element = tuple[Expr, Place]
 
 
-def unpack_launch(frame: Frame) -> Launch | None:
+def unpack_launch(frame: TileFrame) -> Launch | None:
     """Decodes what does not lie as it is multiplied."""
     if not any(frame.unpacked):
         return None
@@ -42,7 +42,7 @@ class _Unpack:
     """The statements: each operand over all threads of the grid, a word a thread."""
 
     code: DeviceCode
-    frame: Frame
+    frame: TileFrame
     slots: GemmSlots
 
     def run(self) -> None:
@@ -75,7 +75,7 @@ class _Unpack:
             word(at)
         return -(-count // THREADS)
 
-    def _pixels(self, stored: Stored, channels: Channels, which: int, target: Expr) -> int:
+    def _pixels(self, stored: Stored, channels: PaddedChannels, which: int, target: Expr) -> int:
         """An operand of pixels."""
         if self.frame.in_words(stored.layout):
             return self._packed(stored, which, target)
@@ -117,7 +117,7 @@ class _Unpack:
 
         return self._words(layout.rows * wide, word)
 
-    def _weights(self, stored: Stored, sums: Sums, offset: int, target: Expr) -> int:
+    def _weights(self, stored: Stored, sums: PhaseSums, offset: int, target: Expr) -> int:
         """Rows of k for each n, of a phase."""
         frame, phase = self.frame, sums.phase
         wide = sums.steps * frame.depth // self.each

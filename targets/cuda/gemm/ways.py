@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ...gemm.product import Product
 from ...gemm.shapes import shape4
 from ...plan.kernel import Unit
-from .frame import Frame, planes_of
+from .frame import TileFrame, planes_of
 from .spec import DeviceGemm, DeviceWay
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def _in_bytes(product: Product, planes: int) -> bool:
         return False
     formats = product.a.type.format, product.b.type.format
     first, second = (len(planes_of(f, Unit.INT8_MMA)) for f in formats)
-    return first * second == planes and Frame(product, Unit.INT8_MMA).exact
+    return first * second == planes and TileFrame(product, Unit.INT8_MMA).exact
 
 
 def _bytes(product: Product, arch: str) -> bool:
@@ -71,7 +71,7 @@ def _f32(product: Product, arch: str) -> bool:
 
 
 def _scratch(spec: DeviceGemm) -> tuple[tuple[str, int], ...]:
-    return Frame(spec, spec.way.unit).scratch
+    return TileFrame(spec, spec.way.unit).scratch
 
 
 def _build_tiles(spec: DeviceGemm) -> list[Launch]:

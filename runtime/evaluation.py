@@ -10,14 +10,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cached_property
 
-import numpy as np
 import torch
 
 from ..compiler.errors import CaptureError, InputError
 from ..compiler.ir import SEED, Program, Value
 from ..compiler.ir.samples import samples_apart
 from ..compiler.types import Shape
-from ..targets.plan.pool import Pool
+from ..targets.plan.pool import Block, Memory
 from ..targets.plan.state import StateLayout
 from ..targets.registry import BindOptions, find_target
 from .inputs import DTYPES, check_batch, check_dense, check_numbers, find_checks, to_torch
@@ -36,15 +35,15 @@ class Predictor:
         source: Source,
         options: BindOptions,
         layout: StateLayout,
-        pool: Pool,
+        memory: Memory,
         capture: Reevaluate | None,
     ) -> None:
         self._source, self._options, self._layout = source, options, layout
-        self._pool, self._capture = pool, capture
+        self._memory, self._capture = memory, capture
         self._main = self._evaluation(source.evaluation)
         self._own: dict[int, Evaluation] = {}
 
-    def run(self, given: Sequence[object], state: np.ndarray) -> list[torch.Tensor]:
+    def run(self, given: Sequence[object], state: Block) -> list[torch.Tensor]:
         """Outputs for all samples; InputError where they do not fit the program."""
         wanted = self._main.program.inputs
         tensors = [x for x in given if isinstance(x, torch.Tensor)]
@@ -66,7 +65,7 @@ class Predictor:
         return self._own[count].run_once(samples, state)
 
     def _evaluation(self, captured: Program) -> Evaluation:
-        return Evaluation(self._source, captured, self._options, self._layout, self._pool)
+        return Evaluation(self._source, captured, self._options, self._layout, self._memory)
 
     @cached_property
     def _by_rows(self) -> bool:
@@ -95,19 +94,20 @@ class Evaluation:
         captured: Program,
         options: BindOptions,
         layout: StateLayout,
-        pool: Pool,
+        memory: Memory,
     ) -> None:
         self.program = source.stages(captured)[-1][1]
-        self._fresh = _Fresh(layout) if any(o.kind == MASK for _, o in captured.ops()) else None
+        draws = any(op.kind == MASK for _, op in captured.ops())
+        self._fresh = _Fresh(layout, memory) if draws else None
         self.checks = find_checks(self.program)
-        self.executable = find_target(source.target).bind(self.program, layout, options, pool)
+        self.executable = find_target(source.target).bind(self.program, layout, options, memory)
 
     @property
     def size(self) -> int:
         """Samples of a run."""
         return self.program.inputs[0].type.shape[0]
 
-    def run(self, samples: Sequence[torch.Tensor], state: np.ndarray) -> list[torch.Tensor]:
+    def run(self, samples: Sequence[torch.Tensor], state: Block) -> list[torch.Tensor]:
         """Outputs for all samples, one row each."""
         count = len(samples[0])
         if count == 0:
@@ -116,7 +116,7 @@ class Evaluation:
         slices = [self.run_once([_rows(x, i, self.size) for x in samples], state) for i in starts]
         return [torch.cat(parts)[:count] for parts in zip(*slices, strict=True)]
 
-    def run_once(self, batch: Sequence[torch.Tensor], state: np.ndarray) -> list[torch.Tensor]:
+    def run_once(self, batch: Sequence[torch.Tensor], state: Block) -> list[torch.Tensor]:
         """Outputs for a batch of the program's own shapes."""
         for x in batch:
             check_dense("a sample", x)
@@ -133,15 +133,17 @@ class _Fresh:
     The training step's own seed stays, so that what is predicted meanwhile changes no training.
     """
 
-    def __init__(self, layout: StateLayout) -> None:
-        self._layout, self._block, self._runs = layout, layout.block(), 0
+    def __init__(self, layout: StateLayout, memory: Memory) -> None:
+        self._layout, self._memory, self._runs = layout, memory, 0
+        self._block = memory.block(layout.bytes)
 
-    def state(self, held: np.ndarray) -> np.ndarray:
+    def state(self, held: Block) -> Block:
         """A copy of ``held`` with a seed that no run before had."""
         self._runs += 1
-        self._block[...] = held
-        seed = self._layout.view(self._block, SEED)
+        state = self._memory.read(held, 0, self._layout.bytes)
+        seed = self._layout.view(state, SEED)
         seed[...] = stored_seed(int(seed) + (self._runs << 32))
+        self._memory.write(self._block, 0, state)
         return self._block
 
 

@@ -11,9 +11,9 @@ import numpy as np
 from ..compiler.errors import InputError, closest, shown
 from ..compiler.ir import Program
 from ..passes.skip_nonfinite import reacting, skip_counter
-from ..targets.plan.layout import DTYPES
-from ..targets.plan.state import StateLayout, state_layout
-from ..targets.registry import Block
+from ..targets.plan.layout import DTYPES, Layout, Order
+from ..targets.plan.pool import Memory, read_all
+from ..targets.plan.state import Kept, StateLayout, state_layout
 
 LOW = 0xFFFFFFFF
 
@@ -21,14 +21,14 @@ LOW = 0xFFFFFFFF
 class State:
     """Parameters, buffers, optimizer state, clips, scales and counters of a training program."""
 
-    def __init__(self, program: Program, initial: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, program: Program, initial: Mapping[str, np.ndarray], memory: Memory) -> None:
         """``initial`` has all state that ``program`` gives no number; InputError where not."""
         self.layout: StateLayout = state_layout(program)
-        self.old: Block = self.layout.block()
-        self.new: Block = self.layout.block()
+        self._memory = memory
+        self.old, self.new = (memory.block(self.layout.bytes) for _ in range(2))
         count = skip_counter(program)
-        self._count = count.name if count else ""
-        self._reacting = tuple(v.name for v in reacting(program))
+        names = tuple(v.name for v in reacting(program))
+        self._kept = Kept(self.layout, count.name if count else "", names)
         types = self.layout.types
         numbers = {
             k: np.full(types[k].shape, v, DTYPES[types[k].format.name])
@@ -39,32 +39,26 @@ class State:
                 raise InputError(f"the state lacks {v.name}")
         self.load({**numbers, **initial})
 
-    def commit(self) -> bool:
+    def commit(self) -> None:
         """Make what the last run wrote the state, unless it counted itself as not to be applied.
 
-        Then the state of before stays, but for that count and for scales that react to overflows,
-        where a step has set them (not 0). Returns whether the step was applied.
+        Then the state of before stays, but for what ``Kept`` says.
         """
-        applied = self.skipped == self._number(self.new)
-        if applied:
-            self.old, self.new = self.new, self.old
-        else:
-            for name in (self._count, *self._reacting):
-                held, made = (self.layout.view(block, name) for block in (self.old, self.new))
-                np.copyto(held, made, where=(held != 0) | (name == self._count))
-        return applied
+        self.old, self.new = self._memory.commit(self._kept, self.old, self.new)
 
     @property
     def skipped(self) -> int:
         """Steps that were not applied."""
-        return self._number(self.old)
-
-    def _number(self, block: Block) -> int:
-        return int(self.layout.view(block, self._count)) if self._count else 0
+        if not self._kept.count:
+            return 0
+        name = self._kept.count
+        layout = Layout(self.layout.types[name], Order.ROWS)
+        raw = self._memory.read(self.old, self.layout.offsets[name], layout.bytes)
+        return int(raw.view(layout.dtype)[0])
 
     def read(self) -> dict[str, np.ndarray]:
         """A copy of every value by name."""
-        return {k: v.copy() for k, v in self.layout.views(self.old).items()}
+        return dict(read_all(self._memory, self.layout, self.old))
 
     def load(self, values: Mapping[str, np.ndarray]) -> None:
         """Set the named values; nothing is set where a name is unknown or a shape differs.
@@ -73,10 +67,11 @@ class State:
         """
         for name, value in values.items():
             self._check(str(name), value)
-        for block in (self.old, self.new):
-            views = self.layout.views(block)
-            for name, value in values.items():
-                views[name][...] = value
+        for name, value in values.items():
+            type_ = self.layout.types[name]
+            stored = np.ascontiguousarray(value, DTYPES[type_.format.name]).reshape(-1)
+            for block in (self.old, self.new):
+                self._memory.write(block, self.layout.offsets[name], stored.view(np.uint8))
 
     def _check(self, name: str, value: np.ndarray) -> None:
         if name not in self.layout.types:

@@ -18,7 +18,7 @@ from ..compiler.ir.text import show
 from ..compiler.types import Shape
 from ..passes.average_weights import AVERAGE
 from ..passes.skip_nonfinite import skip_counter
-from ..targets.plan.pool import Pool
+from ..targets.plan.pool import Memory
 from ..targets.plan.state import StateLayout, aligned_bytes, state_layout
 from ..targets.registry import BindOptions, Executable, find_target
 from .bundle import Bundle, pack, read, unpack, write
@@ -59,10 +59,10 @@ class Step:
         self._read = dict(self.hyper)  # as the optimizer last had them
         self._optimizer, self._recapture, self._reevaluate = optimizer, recapture, reevaluate
         # A thread at a time: programs share their memory, and a step reads what the last one wrote.
-        self._lock, self._pool = RLock(), Pool()
-        self._main = _Bound(source, options, self._pool)
+        self._lock, self._memory = RLock(), find_target(source.target).memory(options)
+        self._main = _Bound(source, options, self._memory)
         seeds = {SEED: stored_seed(source.seed)} if SEED in self._main.state_names else {}
-        self._state = State(self._main.program, {**seeds, **state})
+        self._state = State(self._main.program, {**seeds, **state}, self._memory)
         self._variants: dict[Shapes, _Bound] = {}
         self._predictor: Predictor | None = None
 
@@ -101,7 +101,7 @@ class Step:
             if self._predictor is None:
                 given = self.source, self.options, self._state.layout
                 with told("compile for predict"):
-                    self._predictor = Predictor(*given, self._pool, self._reevaluate)
+                    self._predictor = Predictor(*given, self._memory, self._reevaluate)
             made = self._predictor.run(x, self._state.old)
         return made[0] if len(made) == 1 else tuple(made)
 
@@ -236,7 +236,7 @@ class Step:
         if shapes not in self._variants:
             with told(f"compile for another batch, {_words(shapes)}"):
                 source, layout = self._recapture(tensors), self._state.layout
-                self._variants[shapes] = _Bound(source, self.options, self._pool, layout)
+                self._variants[shapes] = _Bound(source, self.options, self._memory, layout)
         return self._variants[shapes]
 
 
@@ -259,7 +259,7 @@ class _Bound:
         self,
         source: Source,
         options: BindOptions,
-        pool: Pool,
+        memory: Memory,
         layout: StateLayout | None = None,
     ) -> None:
         self.stages = source.stages(source.train)
@@ -271,7 +271,7 @@ class _Bound:
         self.hyper = [aligned_bytes(4).view(np.float32).reshape(()) for _ in self.hyper_names]
         self.checks = find_checks(self.program)
         place = layout or state_layout(self.program)
-        self.executable = find_target(source.target).bind(self.program, place, options, pool)
+        self.executable = find_target(source.target).bind(self.program, place, options, memory)
 
 
 def load_step(path: str | Path, options: BindOptions, target: str | None = None) -> Step:

@@ -9,16 +9,13 @@ from pathlib import Path
 from typing import Protocol, cast
 
 import numpy as np
-import numpy.typing as npt
 
 from ..compiler.errors import TargetError, closest, shown
 from ..compiler.ir import Program
 from ..compiler.ir.verify import verify
 from .plan.plan import Plan
-from .plan.pool import Pool
+from .plan.pool import Block, Memory
 from .plan.state import StateLayout
-
-Block = npt.NDArray[np.uint8]
 
 
 class Executable(Protocol):
@@ -50,12 +47,15 @@ class TargetModule(Protocol):
     def plan(self, program: Program, state: StateLayout, options: BindOptions) -> Plan | None:
         """Choose kernels without building them; None where the target interprets."""
 
+    def memory(self, options: BindOptions) -> Memory:
+        """Memory for a step and its programs."""
+
     def bind(
-        self, program: Program, state: StateLayout, options: BindOptions, pool: Pool
+        self, program: Program, state: StateLayout, options: BindOptions, memory: Memory
     ) -> Executable:
         """Bind ``program``; NoKernelError names op and layer where a kernel is missing.
 
-        Of executables that share a pool one runs at a time.
+        Of executables that share a memory one runs at a time.
         """
 
 
@@ -102,15 +102,21 @@ class Target:
         """See ``TargetModule.plan``."""
         return self._module().plan(program, state, self._options(options))
 
+    def memory(self, options: BindOptions) -> Memory:
+        """See ``TargetModule.memory``."""
+        return self._module().memory(self._options(options))
+
     def bind(
         self,
         program: Program,
         state: StateLayout,
         options: BindOptions,
-        pool: Pool | None = None,
+        memory: Memory | None = None,
     ) -> Executable:
-        """See ``TargetModule.bind``; without ``pool`` the program has memory of its own."""
-        return self._module().bind(program, state, self._options(options), pool or Pool())
+        """See ``TargetModule.bind``; without ``memory`` the program has one of its own."""
+        options = self._options(options)
+        module = self._module()
+        return module.bind(program, state, options, memory or module.memory(options))
 
     def _options(self, options: BindOptions) -> BindOptions:
         return replace(options, mcpu=self.mcpu) if self.mcpu else options
@@ -127,6 +133,13 @@ TARGETS = {
             "TVM kernels on packed storage for the CPU of this machine; cpu:NAME for another CPU",
             ".cpu.target",
             stages=".cpu.lowering",
+            compiles=True,
+        ),
+        Target(
+            "cuda",
+            "TVM kernels on packed storage for the GPU of this machine; cuda:sm_90 for another",
+            ".cuda.target",
+            stages=".cuda.lowering",
             compiles=True,
         ),
         Target("reference", "NumPy, the plain meaning of every op", ".reference.target"),
@@ -148,5 +161,7 @@ def find_target(name: str) -> Target:
     if not colon:
         return found
     if not found.compiles or not mcpu:
-        raise TargetError(f"{name!r}: name a CPU behind cpu: only, as in cpu:znver4")
+        raise TargetError(
+            f"{name!r}: name a CPU or GPU behind the target, as in cpu:znver4 or cuda:sm_90"
+        )
     return replace(found, name=name, mcpu=mcpu)

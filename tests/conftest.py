@@ -11,6 +11,7 @@ from .cases.commands import Quatrain, command
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite the golden results")
+    parser.addoption("--whole", action="store_true", help="run all tests of files that run a share")
 
 
 def pytest_collection_finish() -> None:

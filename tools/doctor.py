@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
 import subprocess
@@ -15,9 +14,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..compiler.capture.version import TRIED as TORCH_TRIED
-from ..compiler.errors import UsageError
+from ..compiler.errors import TargetError, UsageError
 from ..runtime.report.tables import size
 from ..targets.cpu.info import flags
+from ..targets.cuda.compiler import find_compiler
 from . import env
 
 TVM_TRIED = ("0.27",)
@@ -40,6 +40,19 @@ for path in sys.argv[1:]:
         print(str(error).splitlines()[0], flush=True)
 """
 CRASHED = "crashed"
+# yes and what there is, or no and why.
+GPUS = """
+from quatrain.compiler.errors import TargetError
+from quatrain.targets.cuda.driver import load
+try:
+    driver = load()
+    found = [driver.info(i) for i in range(driver.device_count)]
+    shown = (f"{x.name}, {x.arch}, {x.memory / 2**30:.1f} GiB" for x in found)
+    major, minor = driver.version // 1000, driver.version % 1000 // 10
+    print("yes", "; ".join(shown) + f"; driver for CUDA {major}.{minor}")
+except TargetError as error:
+    print("no", error)
+"""
 
 
 class Mark(Enum):
@@ -217,26 +230,43 @@ def data() -> Finding:
     return Finding("data", Mark.GOOD, f"{folder}: {', '.join(names) or 'empty'}")
 
 
-def cuda() -> Finding:
-    """Whether there is an NVIDIA driver."""
-    name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+def gpu() -> Finding:
+    """The GPUs of this machine: name, architecture, memory, and what their driver is for."""
+    done = _child("-c", GPUS)
+    if done.returncode:
+        return Finding("GPU", Mark.BAD, _last(done))
+    found, _, text = done.stdout.strip().partition(" ")
+    return Finding("GPU", Mark.GOOD if found == "yes" else Mark.NOTE, text)
+
+
+def compiler() -> Finding:
+    """What makes machine code for a GPU."""
     try:
-        ctypes.CDLL(name)
-    except OSError:
-        return Finding("CUDA", Mark.NOTE, f"no ({name} is not here)")
-    return Finding("CUDA", Mark.GOOD, f"yes ({name} loads)")
+        return Finding("CUDA compiler", Mark.GOOD, find_compiler().name)
+    except TargetError as error:
+        return Finding("CUDA compiler", Mark.NOTE, str(error))
 
 
 def self_test() -> Finding:
-    """Build a tiny 4-bit layer for the cpu, run it, compare it with the reference."""
+    """Build a tiny 4-bit layer for the cpu and for a GPU, run it, compare it with the reference."""
+    targets = ["cpu", *(["cuda"] if gpu().mark is Mark.GOOD else [])]
+    tried = [_self_test(target) for target in targets]
+    bad = [finding for finding in tried if finding.mark is Mark.BAD]
+    return bad[0] if bad else Finding("self-test", Mark.GOOD, "; ".join(f.text for f in tried))
+
+
+def _self_test(target: str) -> Finding:
     try:
-        done = _child("-m", "quatrain.tools.self_test")
+        done = _child("-m", "quatrain.tools.self_test", target)
     except subprocess.TimeoutExpired:
-        return Finding("self-test", Mark.BAD, f"took more than {SELF_TEST_SECONDS} s")
+        return Finding("self-test", Mark.BAD, f"{target} took more than {SELF_TEST_SECONDS} s")
     if done.returncode < 0:
-        return Finding("self-test", Mark.BAD, f"killed by signal {-done.returncode}")
-    lines = (done.stdout + done.stderr).strip().splitlines() or ["no output"]
-    return Finding("self-test", Mark.BAD if done.returncode else Mark.GOOD, lines[-1])
+        return Finding("self-test", Mark.BAD, f"{target}: killed by signal {-done.returncode}")
+    return Finding("self-test", Mark.BAD if done.returncode else Mark.GOOD, _last(done))
+
+
+def _last(done: subprocess.CompletedProcess[str]) -> str:
+    return ((done.stdout + done.stderr).strip().splitlines() or ["no output"])[-1]
 
 
 CHECKS: tuple[Callable[[], Finding], ...] = (
@@ -252,7 +282,8 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     threads,
     cache,
     data,
-    cuda,
+    gpu,
+    compiler,
     self_test,
 )
 

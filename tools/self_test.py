@@ -41,10 +41,13 @@ def self_test(target: str) -> str:
     inputs = [_aligned(generator.standard_normal(v.type.shape)) for v in program.inputs]
     made = []
     for name in (target, "reference"):
-        block = layout.block()
-        layout.views(block)["alpha"][...] = program.initial["alpha"]
-        executable = find_target(name).bind(program, layout, BindOptions())
-        (result,) = executable.run(inputs, block, layout.block())
+        bound = find_target(name)
+        memory = bound.memory(BindOptions())
+        old, new = (memory.block(layout.bytes) for _ in range(2))
+        alpha = np.float32(program.initial["alpha"]).reshape(1)
+        memory.write(old, layout.offsets["alpha"], alpha.view(np.uint8))
+        executable = bound.bind(program, layout, BindOptions(), memory)
+        (result,) = executable.run(inputs, old, new)
         made.append(np.array(result, np.float32).reshape(-1))
     if not np.array_equal(made[0], made[1]):
         raise QuatrainError(f"{target} computed {made[0][:3]} where {made[1][:3]} is right")

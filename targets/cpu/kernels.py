@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from ..plan.kernel import KernelSpec
+from ..tir.digest import sources
 from ..tir.runtime import load_module, load_package, version
+from ..tir.store import Store
 from .info import CpuInfo
-from .store import Store, has_linker
 
 if TYPE_CHECKING:
     from tvm_ffi import Module
@@ -22,9 +23,7 @@ if TYPE_CHECKING:
 # Modules a thread: more balance the threads better, each costs a call of the linker and as much
 # again as a kernel or two.
 SHARES, LEAST_KERNELS = 3, 6
-# Of what the digest of a kernel covers: folders that make no code. A test looks who imports them.
-ROOMS = ("compiler", "targets")
-APART = ("compiler/capture", "compiler/lower")
+LINKERS = ("g++", "gcc", "clang")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -81,20 +80,9 @@ def digest(spec: KernelSpec, cpu: CpuInfo) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-@cache
-def sources() -> str:
-    """Digest of the files that generate kernels, so that a change of them misses the cache."""
-    made = hashlib.sha256()
-    for path in source_files(Path(__file__).parents[2]):
-        made.update(path.read_bytes())
-    return made.hexdigest()
-
-
-def source_files(package: Path) -> list[Path]:
-    """The files of ROOMS but not of those APART."""
-    apart = tuple(package / room for room in APART)
-    files = sorted(path for room in ROOMS for path in (package / room).rglob("*.py"))
-    return [path for path in files if not any(path.is_relative_to(room) for room in apart)]
+def has_linker() -> bool:
+    """Whether shared libraries can be made."""
+    return any(map(shutil.which, LINKERS))
 
 
 def _found(store: Store, digests: Mapping[KernelSpec, str]) -> dict[KernelSpec, Loaded]:

@@ -14,9 +14,9 @@ from ..plan.fuse import Group
 from ..plan.kernel import Kernel, Slot
 from ..plan.layout import Order
 from ..plan.plan import Plan
-from ..plan.pool import Pool
+from ..plan.pool import Block, HostMemory, Memory
 from ..plan.state import StateLayout
-from ..registry import BindOptions, Block
+from ..registry import BindOptions
 from .choose import gemm_kernel, matmul_kernel
 from .info import CpuInfo, check_runs_here, detect, named
 from .module import CompiledStep, load_step
@@ -26,16 +26,16 @@ from .threads import all_threads, crew
 
 
 class CpuExecutable:
-    """Runs the compiled step on up to ``threads`` threads, in the arena of a pool."""
+    """Runs the compiled step on up to ``threads`` threads, in the arena of a memory."""
 
-    def __init__(self, plan: Plan, step: CompiledStep, pool: Pool, threads: int) -> None:
+    def __init__(self, plan: Plan, step: CompiledStep, memory: HostMemory, threads: int) -> None:
         self.program, self.plan, self._step = plan.program, plan, step
-        self._pool, self._threads = pool, threads
+        self._memory, self._threads = memory, threads
 
     def run(self, inputs: Sequence[object], old: Block, new: Block) -> tuple[np.ndarray, ...]:
         """See ``Executable.run``."""
         crew(self._threads, self._step.loop).look()
-        arena = self._pool.arena(self._step.arena)
+        arena = self._memory.arena(self._step.arena)
         self._step(arena, old, new, *inputs)
         blocks = {"arena": arena, "old": old, "new": new}
         return tuple(self._output(v, blocks, inputs) for v in self.program.outputs)
@@ -52,7 +52,7 @@ class CpuExecutable:
             given = np.asarray(inputs[names.index(place.where)])
             block = np.ascontiguousarray(given).reshape(-1).view(np.uint8)
         layout = self.plan.layouts[value]
-        raw = block[place.offset : place.offset + layout.bytes].copy()
+        raw: np.ndarray = block[place.offset : place.offset + layout.bytes].copy()
         return raw.view(layout.dtype).reshape(layout.physical_shape)
 
 
@@ -61,14 +61,22 @@ def plan(program: Program, state: StateLayout, options: BindOptions) -> Plan:
     return plan_cpu(program, state, _cpu(options))
 
 
-def bind(program: Program, state: StateLayout, options: BindOptions, pool: Pool) -> CpuExecutable:
+def memory(options: BindOptions) -> HostMemory:
+    """Of this process."""
+    return HostMemory()
+
+
+def bind(
+    program: Program, state: StateLayout, options: BindOptions, memory: Memory
+) -> CpuExecutable:
     """Plan and compile ``program``; TargetError for a CPU whose units this machine lacks."""
     cpu = _cpu(options)
     if options.mcpu:
         check_runs_here(cpu)
     made = plan_cpu(program, state, cpu)
     step = load_step(made, state.bytes, cpu, options.cache_dir)
-    return CpuExecutable(made, step, pool, options.threads or all_threads())
+    assert isinstance(memory, HostMemory)
+    return CpuExecutable(made, step, memory, options.threads or all_threads())
 
 
 def _cpu(options: BindOptions) -> CpuInfo:

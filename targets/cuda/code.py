@@ -10,7 +10,7 @@ import tvm
 from tvm import tirx as tir
 from tvm.ir import PointerType, PrimType
 from tvm.tirx import stmt as st
-from tvm.tirx.expr import EqualOp
+from tvm.tirx.expr import EqualOp, NotEqualOp
 from tvm.tirx.op import tvm_storage_sync
 
 from ..tir.dialect import Rounded, Statements
@@ -46,7 +46,7 @@ class Words:
 
     def where(self, condition: Expr, a: Expr, b: Expr) -> Expr:
         """By one condition where all lanes have the same: TVM writes no CUDA C for its copies."""
-        if isinstance(condition, EqualOp):  # what Python's == makes
+        if isinstance(condition, EqualOp | NotEqualOp):  # what == and != make
             condition = condition.asobject()
         one = _of_one_lane(condition)
         alike = _lanes(one) == _lanes(condition)

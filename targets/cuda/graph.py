@@ -14,7 +14,7 @@ from .api import (
     MemsetNodeParams,
 )
 from .driver import Device
-from .module import Function, Launch
+from .module import Function, LaunchParams
 from .stream import Stream
 
 
@@ -34,7 +34,7 @@ class KernelNode(GraphNode):
     block: tuple[int, ...]
     shared: int
 
-    def params(self, addresses: Sequence[int]) -> tuple[KernelNodeParams, Launch]:
+    def params(self, addresses: Sequence[int]) -> tuple[KernelNodeParams, LaunchParams]:
         """What the driver reads, and what that points to."""
         return _kernel_params(self.function, self.grid, self.block, self.shared, addresses)
 
@@ -123,8 +123,8 @@ def _kernel_params(
     block: Sequence[int],
     shared: int,
     addresses: Sequence[int],
-) -> tuple[KernelNodeParams, Launch]:
-    launch = Launch.of(grid, block, addresses)
+) -> tuple[KernelNodeParams, LaunchParams]:
+    launch = LaunchParams.of(grid, block, addresses)
     params = KernelNodeParams(
         func=function.handle,
         grid=launch.grid,

@@ -83,7 +83,7 @@ class Function:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Launch:
+class LaunchParams:
     """Grid, block, and arguments as the driver reads them: a pointer to each value."""
 
     grid: tuple[int, int, int]
@@ -92,12 +92,12 @@ class Launch:
     pointers: object
 
     @staticmethod
-    def of(grid: Sequence[int], block: Sequence[int], addresses: Sequence[int]) -> Launch:
+    def of(grid: Sequence[int], block: Sequence[int], addresses: Sequence[int]) -> LaunchParams:
         """One with addresses for arguments."""
         values = (c_uint64 * len(addresses))(*addresses)
         first = cast(values, c_void_p).value or 0
         places = (c_void_p * len(addresses))(*(first + 8 * i for i in range(len(addresses))))
-        return Launch(_three(grid), _three(block), values, cast(places, POINTER(c_void_p)))
+        return LaunchParams(_three(grid), _three(block), values, cast(places, POINTER(c_void_p)))
 
 
 def _three(sizes: Sequence[int]) -> tuple[int, int, int]:

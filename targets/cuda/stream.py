@@ -9,7 +9,7 @@ import numpy as np
 
 from .api import EVENT_DISABLE_TIMING, STREAM_NON_BLOCKING
 from .driver import Device
-from .module import Function, Launch
+from .module import Function, LaunchParams
 
 
 class Stream:
@@ -63,7 +63,7 @@ class Stream:
         shared: int = 0,
     ) -> None:
         """Run a kernel on addresses, with ``shared`` bytes of dynamic shared memory."""
-        launch = Launch.of(grid, block, addresses)
+        launch = LaunchParams.of(grid, block, addresses)
         at = (*launch.grid, *launch.block, shared, self.handle)
         self.device.call("cuLaunchKernel", function.handle, *at, launch.pointers, None)
 

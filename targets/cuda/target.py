@@ -12,10 +12,42 @@ from ..plan.fuse import Group
 from ..plan.kernel import Kernel
 from ..plan.layout import Order
 from ..plan.plan import Plan
+from ..plan.pool import Memory
 from ..plan.state import StateLayout
+from ..registry import BindOptions
+from .driver import Device
+from .executable import CudaExecutable
 from .gemm.kernel import gemm_kernel, matmul_kernel
+from .gpu import named
 from .pointwise.kernel import pointwise_kernel
 from .single import single_kernel
+from .step_memory import StepMemory
+
+
+def plan(program: Program, state: StateLayout, options: BindOptions) -> Plan:
+    """Choose kernels for ``options.mcpu``, or for the GPU that is there."""
+    return plan_cuda(program, state, _arch(options) or Device().info.arch)
+
+
+def memory(options: BindOptions) -> StepMemory:
+    """Of the first device; TargetError where there is none."""
+    device = Device()
+    return StepMemory(device, _arch(options) or device.info.arch, options.cache_dir)
+
+
+def _arch(options: BindOptions) -> str | None:
+    """The architecture that a user named; TargetError where kernels are made for no such."""
+    return named(options.mcpu).arch if options.mcpu else None
+
+
+def bind(
+    program: Program, state: StateLayout, options: BindOptions, memory: Memory
+) -> CudaExecutable:
+    """Plan and compile ``program``; TargetError where the device does not run what is made."""
+    assert isinstance(memory, StepMemory)
+    made = plan_cuda(program, state, memory.arch)
+    images = memory.images(planned.kernel.spec for planned in made.kernels)
+    return CudaExecutable(made, images, memory)
 
 
 def plan_cuda(program: Program, state: StateLayout, arch: str) -> Plan:

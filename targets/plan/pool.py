@@ -1,25 +1,75 @@
-"""The memory between kernels: one block for all programs of a step, which run one at a time."""
+"""What the programs of one step share: memory between kernels, and the blocks of its state."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, Protocol
+
 import numpy as np
 
-from .state import aligned_bytes
+from .state import Kept, StateLayout, aligned_bytes
+
+Block = Any
+"""The state in a target's memory."""
 
 
-class Pool:
-    """As large as the largest arena that was asked for; what it holds outlives no run."""
+class Memory(Protocol):
+    """The memory of a step on its target; its programs run one at a time."""
+
+    def block(self, size: int) -> Block:
+        """A new block of so many zero bytes."""
+
+    def read(self, block: Block, place: int, size: int) -> np.ndarray:
+        """A copy of ``size`` bytes from ``place`` on."""
+
+    def write(self, block: Block, place: int, data: np.ndarray) -> None:
+        """Put bytes at ``place``."""
+
+    def commit(self, kept: Kept, old: Block, new: Block) -> tuple[Block, Block]:
+        """The state and the block for the next one, after a step from ``old`` to ``new``."""
+
+
+class HostMemory:
+    """See ``Memory``; the arena is as large as the largest that was asked for."""
 
     def __init__(self) -> None:
-        self._block = aligned_bytes(0)
+        self._arena = aligned_bytes(0)
 
     @property
     def bytes(self) -> int:
-        """Size of the block."""
-        return len(self._block)
+        """Size of the arena."""
+        return len(self._arena)
 
     def arena(self, size: int) -> np.ndarray:
-        """The first ``size`` bytes."""
-        if size > len(self._block):
-            self._block = aligned_bytes(size)
-        return self._block[:size]
+        """The first ``size`` bytes; what they hold outlives no run."""
+        if size > len(self._arena):
+            self._arena = aligned_bytes(size)
+        return self._arena[:size]
+
+    def block(self, size: int) -> np.ndarray:
+        """See ``Memory``."""
+        return aligned_bytes(size)
+
+    def read(self, block: Block, place: int, size: int) -> np.ndarray:
+        """See ``Memory``."""
+        made: np.ndarray = block[place : place + size].copy()
+        return made
+
+    def write(self, block: Block, place: int, data: np.ndarray) -> None:
+        """See ``Memory``."""
+        block[place : place + data.size] = data
+
+    def commit(self, kept: Kept, old: Block, new: Block) -> tuple[Block, Block]:
+        """See ``Memory``."""
+        layout, count = kept.layout, kept.count
+        if not count or layout.view(old, count) == layout.view(new, count):
+            return new, old
+        for name in (count, *kept.reacting):
+            held, made = (layout.view(block, name) for block in (old, new))
+            np.copyto(held, made, where=(held != 0) | (name == count))
+        return old, new
+
+
+def read_all(memory: Memory, layout: StateLayout, block: Block) -> Mapping[str, np.ndarray]:
+    """Copies of all values of a block by name."""
+    return layout.views(memory.read(block, 0, layout.bytes))

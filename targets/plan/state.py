@@ -36,9 +36,18 @@ class StateLayout:
         raw = block[start : start + layout.bytes]
         return raw.view(layout.dtype).reshape(layout.type.shape)
 
-    def block(self) -> np.ndarray:
-        """A new zeroed block, aligned to cache lines."""
-        return aligned_bytes(self.bytes)
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a step that is not applied still writes.
+
+    That is so where it raises ``count`` (none: every step is applied). The count stays then, and
+    what it made of scales that react to overflows, where they had been set (not 0).
+    """
+
+    layout: StateLayout
+    count: str = ""
+    reacting: tuple[str, ...] = ()
 
 
 def state_layout(program: Program) -> StateLayout:

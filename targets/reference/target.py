@@ -9,9 +9,9 @@ import numpy as np
 from ...compiler.ir import Program
 from ...compiler.types import TensorType
 from ..numbers.tensor import Tensor
-from ..plan.pool import Pool
+from ..plan.pool import Block, HostMemory, Memory
 from ..plan.state import StateLayout
-from ..registry import BindOptions, Block
+from ..registry import BindOptions
 from .evaluate import evaluate
 
 
@@ -41,6 +41,11 @@ def plan(program: Program, state: StateLayout, options: BindOptions) -> None:
     """An interpreter chooses no kernels."""
 
 
-def bind(program: Program, state: StateLayout, options: BindOptions, pool: Pool) -> Interpreter:
+def memory(options: BindOptions) -> HostMemory:
+    """NumPy's."""
+    return HostMemory()
+
+
+def bind(program: Program, state: StateLayout, options: BindOptions, memory: Memory) -> Interpreter:
     """Bind ``program``; nothing is built, so neither options nor pool matter."""
     return Interpreter(program, state)

@@ -18,12 +18,13 @@ import quatrain
 from quatrain.runtime.step import Step
 from quatrain.targets.cpu import kernels as made
 from quatrain.targets.cpu.info import detect
-from quatrain.targets.cpu.kernels import APART, load_kernels, source_files
+from quatrain.targets.cpu.kernels import load_kernels
 from quatrain.targets.cpu.module import Walker
 from quatrain.targets.cpu.peaks import BLOCK, Triad
-from quatrain.targets.cpu.store import Store, Stored
 from quatrain.targets.plan.kernel import KernelSpec
+from quatrain.targets.tir.digest import APART, source_files
 from quatrain.targets.tir.runtime import version
+from quatrain.targets.tir.store import Store, Stored
 
 pytestmark = pytest.mark.tvm
 SPECS = [Triad(detect().lanes, n * BLOCK) for n in (1, 2, 3)]

@@ -12,7 +12,7 @@ from quatrain.compiler.errors import NoKernelError
 from quatrain.targets.cpu.info import named
 from quatrain.targets.cpu.target import plan_cpu
 from quatrain.targets.plan.kernel import Slot
-from quatrain.targets.plan.state import state_layout
+from quatrain.targets.plan.state import aligned_bytes, state_layout
 from quatrain.targets.registry import BindOptions, find_target
 
 pytestmark = pytest.mark.tvm
@@ -77,7 +77,7 @@ def run(text: str, target: str) -> tuple[list[np.ndarray], np.ndarray]:
     made = verify(parse(text))
     layout = state_layout(made)
     executable = find_target(target).bind(made, layout, BindOptions())
-    old, new = layout.block(), layout.block()
+    old, new = (aligned_bytes(layout.bytes) for _ in range(2))
     rng = np.random.default_rng(0)
     for block in (old, new):
         layout.view(block, "s")[...] = np.arange(6) - 2.5

@@ -87,7 +87,7 @@ def test_the_cpu_refuses_what_it_has_no_kernel_for_and_runs_it_where_allowed() -
     ((stage, lowered),) = cpu.lower(program, ("f*",))
     assert stage == "waive" and lowered.history[-1] == "waive"
     waived_step = cpu.bind(lowered, state, BindOptions())
-    block = state.block()
+    block = aligned_bytes(state.bytes)
     state.views(block)["w"][...] = np.arange(30).reshape(5, 6) - 15
     state.views(block)["c"][...] = [1, 2, 3, 4]
     state.views(block)["d"][...] = 14

@@ -111,7 +111,7 @@ def test_status_says_whether_all_is_well(
 
 
 def test_the_checks_that_need_nothing_run() -> None:
-    for check in (doctor.python, doctor.quatrain, doctor.cpu, doctor.threads, doctor.cuda):
+    for check in (doctor.python, doctor.quatrain, doctor.cpu, doctor.threads, doctor.gpu):
         assert check().text
 
 

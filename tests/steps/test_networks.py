@@ -101,7 +101,7 @@ def test_a_step_is_one_call_into_compiled_code(monkeypatch: pytest.MonkeyPatch) 
 def test_fp32_follows_eager_step_by_step(network: str) -> None:
     """1e-4 is the bound of a single step, and three times eager's own distance to float64.
 
-    In a batch of eight a ReLU that flips between two f32 sums is beyond both: medians of five steps.
+    In a batch of eight a ReLU that flips between two f32 sums is beyond both: see ``Parity``.
     """
     made = parity(network, True, batches(5, 8, None), 5, "cpu")
     assert made.typical <= 1e-4, made.worst

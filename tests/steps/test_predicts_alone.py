@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy, relu
 import quatrain
 from quatrain.runtime.evaluation import Predictor
 from quatrain.runtime.step import Step
-from quatrain.targets.plan.pool import Pool
+from quatrain.targets.plan.pool import HostMemory
 
 pytestmark = pytest.mark.torch
 TARGETS = ("reference", pytest.param("cpu", marks=pytest.mark.tvm))
@@ -121,7 +121,7 @@ def on(target: str, step: Step) -> Callable[[Tensor], Tensor]:
     if target == step.source.target:
         return step.predict
     source, state = replace(step.source, target=target), step._state
-    predictor = Predictor(source, step.options, state.layout, Pool(), None)
+    predictor = Predictor(source, step.options, state.layout, HostMemory(), None)
     return lambda x: predictor.run((x,), state.old)[0]
 
 

@@ -18,6 +18,7 @@ import quatrain  # noqa: E402
 from quatrain.runtime.step import Step  # noqa: E402
 from quatrain.targets.cpu import threads as cpu_threads  # noqa: E402
 from quatrain.targets.plan import state  # noqa: E402
+from quatrain.targets.plan.pool import HostMemory  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.tvm]
 SIZES = (4, 9, 2, 9, 4, 2, 7)
@@ -65,9 +66,15 @@ def test_batch_sizes_share_one_arena() -> None:
         grown = live_bytes()
     finally:
         tracemalloc.stop()
-    assert step._pool.bytes == max(arenas) and len(set(arenas)) > 2
+    assert host(step).bytes == max(arenas) and len(set(arenas)) > 2
     # The hyper-parameters of each size are a cache line or two each.
     assert max(arenas) <= grown < max(arenas) + 4096 < sum(arenas)
+
+
+def host(step: Step) -> HostMemory:
+    memory = step._memory
+    assert isinstance(memory, HostMemory)
+    return memory
 
 
 def arena(step: Step) -> int:
@@ -80,10 +87,10 @@ def test_results_do_not_depend_on_what_the_arena_held() -> None:
     """Beside it the same calls with an arena of garbage ahead of each."""
     first, second = made(), made()
     for size in SIZES:
-        second._pool.arena(1 << 20)[...] = 0xA5
+        host(second).arena(1 << 20)[...] = 0xA5
         x, y = batch(size)
         assert torch.equal(first(x, y), second(x, y))
-        second._pool.arena(1 << 20)[...] = 0x5A
+        host(second).arena(1 << 20)[...] = 0x5A
         assert torch.equal(first.predict(x), second.predict(x))
     assert all(torch.equal(v, second.state[k]) for k, v in first.state.items())
 

@@ -58,7 +58,7 @@ def planes_of(f: Format, unit: Unit) -> tuple[Plane, ...]:
 
 @dataclass(frozen=True, slots=True)
 class PaddedChannels:
-    """PaddedChannels of a group in memory: ``padded`` elements, copied in pieces of some bytes."""
+    """Channels of a group in memory: ``padded`` elements, copied in pieces of some bytes."""
 
     count: int
     padded: int

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import shutil
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,7 +19,6 @@ from functools import cache
 from pathlib import Path
 
 SUFFIX = ".kernel"
-LINKERS = ("g++", "gcc", "clang")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +91,6 @@ def _warn(folder: Path, why: str | None) -> None:
         folder,
         why or "no reason given",
     )
-
-
-def has_linker() -> bool:
-    """Whether shared libraries can be made."""
-    return any(map(shutil.which, LINKERS))
 
 
 def _digest(contents: bytes) -> str:

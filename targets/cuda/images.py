@@ -1,0 +1,129 @@
+"""Kernels as machine code: from the cache where they are there, compiled where they are not.
+
+An image is one line of JSON, for each kernel the grid and the threads of its launches, and a cubin
+in which launch j of kernel i is called ``k<i>_<j>``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..plan.kernel import KernelSpec
+from ..tir.digest import sources
+from ..tir.runtime import load_package, version
+from ..tir.store import Store
+from .compiler import Compiler
+
+# Kernels an image: the front end of a compiler takes as long as a few kernels.
+SHARE = 16
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Image:
+    """Machine code; ``shapes`` are grid and threads of each launch of each kernel."""
+
+    shapes: tuple[tuple[tuple[int, int], ...], ...]
+    cubin: bytes
+
+    def write(self) -> bytes:
+        """As it is stored."""
+        return json.dumps(self.shapes).encode() + b"\n" + self.cubin
+
+    @classmethod
+    def read(cls, data: bytes) -> Image:
+        """What ``write`` gave; ValueError where it did not."""
+        line, _, cubin = data.partition(b"\n")
+        made = json.loads(line)
+        return cls(tuple(tuple((int(g), int(t)) for g, t in kernel) for kernel in made), cubin)
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A kernel, by its number in an image."""
+
+    image: Image
+    number: int
+
+
+Images = Mapping[KernelSpec, Placed]
+
+
+def load_images(
+    specs: Iterable[KernelSpec], arch: str, cache_dir: Path | None, compiler: Compiler
+) -> Images:
+    """All kernels of ``specs``, compiled together where they are new, and then kept."""
+    wanted = tuple(dict.fromkeys(specs))
+    store = Store(cache_dir) if cache_dir else None
+    digests = {spec: digest(spec, arch, compiler) for spec in wanted} if store else {}
+    found = _found(store, digests) if store else {}
+    missing = [spec for spec in wanted if spec not in found]
+    shares = [missing[i : i + SHARE] for i in range(0, len(missing), SHARE)]
+
+    def make(share: Sequence[KernelSpec]) -> Image:
+        image = _compiled(share, arch, compiler)
+        if store:
+            _keep(store, image, [digests[spec] for spec in share])
+        return image
+
+    if shares:
+        load_package()
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for share, image in zip(shares, pool.map(make, shares), strict=True):
+            found |= {spec: Placed(image, i) for i, spec in enumerate(share)}
+    return found
+
+
+def digest(spec: KernelSpec, arch: str, compiler: Compiler) -> str:
+    """All that decides a kernel's code."""
+    text = f"{version()} {sources()} {compiler.name} {arch} {type(spec).__module__} {spec!r}"
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _compiled(specs: Sequence[KernelSpec], arch: str, compiler: Compiler) -> Image:
+    from .source import cuda_source
+
+    kernels = [spec.build() for spec in specs]
+    named = {f"k{i}_{j}": x for i, made in enumerate(kernels) for j, x in enumerate(made)}
+    shapes = tuple(tuple((x.grid, x.threads) for x in made) for made in kernels)
+    return Image(shapes, compiler.compile(cuda_source(named, arch), arch))
+
+
+def _keep(store: Store, image: Image, digests: Sequence[str]) -> None:
+    """A cache that cannot be written costs time, not the result."""
+    if (scratch := store.scratch()) is None:
+        return
+    with scratch as folder:
+        draft = Path(folder) / "image.cubin"
+        try:
+            draft.write_bytes(image.write())
+        except OSError:
+            return
+        store.add(draft, digests)
+
+
+def _found(store: Store, digests: Mapping[KernelSpec, str]) -> dict[KernelSpec, Placed]:
+    """The kernels that the cache has."""
+    images: dict[str, Image | None] = {}
+    found: dict[KernelSpec, Placed] = {}
+    for spec, key in digests.items():
+        if (place := store.find(key)) is None:
+            continue
+        if place.library not in images:
+            images[place.library] = _opened(store.library(place.library))
+        image = images[place.library]
+        if image is not None and place.number < len(image.shapes):
+            found[spec] = Placed(image, place.number)
+    return found
+
+
+def _opened(path: Path | None) -> Image | None:
+    try:
+        return Image.read(path.read_bytes()) if path else None
+    except (OSError, ValueError, TypeError):
+        return None

@@ -1,0 +1,24 @@
+"""Every kernel of every recipe on the ``cuda`` target, in the emulator beside the reference."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("tvm")
+
+from quatrain.passes.recipe.recipe import recipe_names
+
+from ..cases.recipe_checks import kernels_equal_the_reference
+
+pytestmark = [
+    pytest.mark.torch,
+    pytest.mark.tvm,
+    pytest.mark.slow,
+    pytest.mark.usefixtures("emulated"),
+]
+
+
+@pytest.mark.parametrize("recipe", recipe_names())
+def test_kernels_equal_the_reference(recipe: str) -> None:
+    kernels_equal_the_reference(recipe, {})

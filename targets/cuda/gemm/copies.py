@@ -26,7 +26,7 @@ OUTSIDE = -(1 << 20)  # a row of an image that no tap reaches
 
 
 @dataclass(frozen=True, eq=False)
-class Block:
+class TileBlock:
     """Which tile a block makes: its group, first row and column, first element of k."""
 
     code: DeviceCode
@@ -41,7 +41,7 @@ class Block:
 class Copies(ABC):
     """Copies of one operand, ``which`` of the two, from ``source``, ``plane`` elements a plane."""
 
-    block: Block
+    block: TileBlock
     which: int
     source: Expr
     plane: int

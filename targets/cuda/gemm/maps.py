@@ -11,7 +11,7 @@ from ...tir.expr import Expr, i32
 from ..code import DeviceCode
 from .frame import PhaseSums, TileFrame
 
-Place = tuple[Expr, Expr, Expr, Expr]
+Coordinates = tuple[Expr, Expr, Expr, Expr]
 
 
 def unravel(code: DeviceCode, at: Expr, height: int, width: int) -> tuple[Expr, Expr, Expr]:
@@ -32,14 +32,14 @@ class ResultPlaces:
     frame: TileFrame
     sums: PhaseSums
 
-    def place(self, g: Expr, m: Expr, n: Expr) -> tuple[Expr, Place]:
+    def place(self, g: Expr, m: Expr, n: Expr) -> tuple[Expr, Coordinates]:
         """Whether there is one at a row and a column, and its N, C, H, W."""
         within = tir.all(m < i32(self.sums.m), n < i32(self.sums.n))
         if self.frame.spec.weight_grad:
             return self._weight(within, g, m, n)
         return within, self._pixel(g, m, n)
 
-    def _weight(self, within: Expr, g: Expr, m: Expr, n: Expr) -> tuple[Expr, Place]:
+    def _weight(self, within: Expr, g: Expr, m: Expr, n: Expr) -> tuple[Expr, Coordinates]:
         """Of dW."""
         code, frame = self.code, self.frame
         channels = frame.second
@@ -49,7 +49,7 @@ class ResultPlaces:
         place = g * i32(frame.first.count) + frame.channel(0, m), frame.channel(1, c), r, s
         return tir.all(within, c < i32(channels.count)), place
 
-    def _pixel(self, g: Expr, m: Expr, n: Expr) -> Place:
+    def _pixel(self, g: Expr, m: Expr, n: Expr) -> Coordinates:
         """Of forward or dX."""
         code, frame, phase = self.code, self.frame, self.sums.phase
         assert phase is not None

@@ -15,7 +15,7 @@ from ...plan.kernel import Unit
 from ...tir.expr import Expr, Vectors, i32, load
 from ..code import DeviceCode, Launch, launch
 from ..ptx import await_groups, commit
-from .copies import Block, Copies, GradRows, ImageRows, PixelRows, WeightRows
+from .copies import Copies, GradRows, ImageRows, PixelRows, TileBlock, WeightRows
 from .core import Core, FloatCore, TensorCore
 from .epilogue import finish
 from .frame import DTYPES, THREADS, PhaseSums, TileFrame
@@ -92,7 +92,7 @@ class _Tiles:
             places.append(code.let(tir.floormod(at, i32(extent)), "int32", "at"))
             at = code.let(tir.floordiv(at, i32(extent)), "int32", "at")
         n, m, part = places
-        block = Block(code, frame, sums, at, m * i32(frame.tile.m), n * i32(frame.tile.n))
+        block = TileBlock(code, frame, sums, at, m * i32(frame.tile.m), n * i32(frame.tile.n))
         core = (FloatCore if frame.unit is Unit.F32 else TensorCore)(code, frame, self.shared)
         core.zero()
         if sums.steps:
@@ -104,7 +104,7 @@ class _Tiles:
         else:
             self._finish(block, core)
 
-    def _copies(self, block: Block, offset: int) -> list[Copies]:
+    def _copies(self, block: TileBlock, offset: int) -> list[Copies]:
         frame = self.frame
         a, b = frame.first, frame.second
         made: list[Copies]
@@ -154,7 +154,7 @@ class _Tiles:
             land(step + i32(stages - 1))
         code.barrier()
 
-    def _leave(self, partial: Expr, block: Block, core: Core, part: Expr) -> None:
+    def _leave(self, partial: Expr, block: TileBlock, core: Core, part: Expr) -> None:
         """The sums of a part of k for the launch that adds them."""
         frame = self.frame
         rows, columns = (b * t for b, t in zip(block.sums.blocks, frame.padded_tile, strict=True))
@@ -164,7 +164,7 @@ class _Tiles:
                 row = (first + i32(pair)) * i32(rows) + block.m + m
                 self.code.store(partial, row * i32(columns) + block.n + n, total)
 
-    def _finish(self, block: Block, core: Core) -> None:
+    def _finish(self, block: TileBlock, core: Core) -> None:
         """Results of a tile, channels of a pixel by neighbouring threads."""
         code, frame, tile = self.code, self.frame, self.frame.tile
         lanes, by_channel = frame.lanes, channels_last(frame.spec.out)

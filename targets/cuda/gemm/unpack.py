@@ -13,14 +13,13 @@ from ...tir.expr import Expr, Vectors, i32, load
 from ..code import DeviceCode, Launch, launch
 from ..ptx import address, keep, ptx, u32
 from .frame import PaddedChannels, PhaseSums, TileFrame
-from .maps import unravel
+from .maps import Coordinates, unravel
 from .operand import GemmSlots, Stored
 from .words import planes_of_word
 
 THREADS = 256
-Place = tuple[Expr, Expr, Expr, Expr]
 # Where an element is not padding, and its place.
-Element = tuple[Expr, Place]
+Element = tuple[Expr, Coordinates]
 
 
 def unpack_launch(frame: TileFrame) -> Launch | None:
@@ -177,7 +176,7 @@ class _Unpack:
         for p in range(count):
             code.store(target, at + i32(p * plane), load(words, i32(p)))
 
-    def _parts(self, stored: Stored, which: int, place: Place) -> Sequence[Expr]:
+    def _parts(self, stored: Stored, which: int, place: Coordinates) -> Sequence[Expr]:
         """A number as an element of every plane, in the low bits of a word."""
         code, v = self.code, Vectors(self.code, 1)
         if self.frame.unit is Unit.INT8_MMA:

@@ -35,7 +35,7 @@ LINEAR = ("linear", "linear_input_grad", "linear_weight_grad")
 CANARY = 64
 HALF_STEP = {F32: 0.0, F16: 2.0**-11, BF16: 2.0**-8}
 Pair = tuple[int, int]
-FLOAT_UNITS = (Unit.F32, Unit.BF16_DOT, Unit.BF16_TILE)
+FLOAT_UNITS = (Unit.F32, Unit.BF16_DOT, Unit.BF16_TILE, Unit.BF16_MMA)
 TILES = (Unit.INT8_TILE, Unit.BF16_TILE)
 EXTRA = tuple(feature for feature in detect().extra if not feature.startswith("amx"))
 WITHOUT_TILES = replace(detect(), amx=False, bf16="avx512bf16" in flags(), extra=EXTRA)

@@ -10,14 +10,16 @@ from ...tir.formats import from_memory, round_carrier, to_memory
 from .operand import GemmSlots, Stored, factor
 
 
-def finish(code: Code, spec: Product, slots: GemmSlots, total: Expr, place: Sequence[Expr]) -> None:
-    """Store the result at N, C, H, W of a sum in f32."""
-    v = Vectors(code, 1)
+def finish(
+    code: Code, spec: Product, slots: GemmSlots, total: Expr, place: Sequence[Expr], lanes: int = 1
+) -> None:
+    """Store the results at N, C, H, W of sums in f32, of ``lanes`` neighbouring channels."""
+    v = Vectors(code, lanes)
     channel = place[1]
     y = v.mul(total, factor(v, spec, slots, channel))
     f = spec.out.type.format
     if slots.bias is not None and spec.bias is not None:
         made = round_carrier(v, y, spec.made)
-        bias = from_memory(v, load(slots.bias, channel), spec.bias.type.format)
+        bias = from_memory(v, load(slots.bias, channel, lanes), spec.bias.type.format)
         y = v.add(made, v.f(bias))
-    Stored(code, slots.out, spec.out).put(place, to_memory(v, round_carrier(v, y, f), f))
+    Stored(code, slots.out, spec.out).put(place, to_memory(v, round_carrier(v, y, f), f), lanes)

@@ -11,7 +11,7 @@ from ....compiler.types import Scale
 from ...gemm.product import Product
 from ...numbers.integers import unit_of
 from ...plan.layout import Layout
-from ...tir.expr import Code, Expr, Vectors, i32, load, packed_place
+from ...tir.expr import Code, Expr, Vectors, i32, load, packed_place, ramp
 from ...tir.formats import decode, from_memory
 from ...tir.pointwise.space import memory_dims
 
@@ -54,10 +54,10 @@ class Stored:
             row = row * i32(shape[d]) + place[d]
         return row, place[dims[-1]]
 
-    def put(self, place: Sequence[Expr], x: Expr) -> None:
-        """Store an element of a carrier."""
+    def put(self, place: Sequence[Expr], x: Expr, lanes: int = 1) -> None:
+        """Store elements of a carrier that are neighbours."""
         row, at = self.address(place)
-        self.code.store(self.buffer, row * i32(self.layout.cell) + at, x)
+        self.code.store(self.buffer, ramp(row * i32(self.layout.cell) + at, lanes), x)
 
     def number(self, place: Sequence[Expr]) -> Expr:
         """The number without its scale, in f32."""
@@ -89,6 +89,7 @@ def factor(v: Vectors, spec: Product, slots: GemmSlots, channel: Expr) -> Expr:
         one: Expr = v.splat(unit)
         if scale is not None:
             several = layout.type.scale is Scale.CHANNEL
-            one = v.mul(v.f(load(scale, channel if several else i32(0))), one)
+            own = load(scale, channel, v.lanes) if several else v.splat(load(scale, i32(0)))
+            one = v.mul(v.f(own), one)
         made = v.mul(made, one)
     return made

@@ -8,11 +8,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...gemm.product import Product
+from ...gemm.shapes import shape4
 from ...plan.kernel import Unit
+from .frame import TileFrame, planes_of
 from .spec import DeviceGemm, DeviceWay
 
 if TYPE_CHECKING:
     from ..code import Launch
+
+# Tiles of fewer channels or shorter sums would be mostly empty.
+LEAST_CHANNELS, LEAST_PRODUCTS = 8, 16
 
 
 def _integer(product: Product, arch: str) -> bool:
@@ -33,7 +38,53 @@ def _build_plain(spec: DeviceGemm) -> list[Launch]:
     return build_plain(spec)
 
 
+def _filled(product: Product) -> bool:
+    """Whether there is enough to multiply for tiles."""
+    if product.accumulation is not None or product.depthwise:
+        return False
+    channels = shape4(product.a if product.weight_grad else product.out)[1] // product.groups
+    return channels >= LEAST_CHANNELS and product.length >= LEAST_PRODUCTS
+
+
+def _in_bytes(product: Product, planes: int) -> bool:
+    if not product.in_integers or not _filled(product):
+        return False
+    formats = product.a.type.format, product.b.type.format
+    first, second = (len(planes_of(f, Unit.INT8_MMA)) for f in formats)
+    return first * second == planes and TileFrame(product, Unit.INT8_MMA).exact
+
+
+def _bytes(product: Product, arch: str) -> bool:
+    return _in_bytes(product, 1)
+
+
+def _two_planes(product: Product, arch: str) -> bool:
+    return _in_bytes(product, 2)
+
+
+def _bf16(product: Product, arch: str) -> bool:
+    return product.pair(1).as_bf16 and _filled(product)
+
+
+def _f32(product: Product, arch: str) -> bool:
+    return _float(product, arch) and _filled(product)
+
+
+def _scratch(spec: DeviceGemm) -> tuple[tuple[str, int], ...]:
+    return TileFrame(spec, spec.way.unit).scratch
+
+
+def _build_tiles(spec: DeviceGemm) -> list[Launch]:
+    from .tiles import build_tiles
+
+    return build_tiles(spec)
+
+
 WAYS = (
-    DeviceWay("products one by one, int32", Unit.INT32, 64, _integer, _nothing, _build_plain),
-    DeviceWay("products one by one, f32", Unit.F32, 64, _float, _nothing, _build_plain),
+    DeviceWay("int8 mma", Unit.INT8_MMA, 1024, _bytes, _scratch, _build_tiles),
+    DeviceWay("int8 mma, two planes", Unit.INT8_MMA, 512, _two_planes, _scratch, _build_tiles),
+    DeviceWay("bf16 mma", Unit.BF16_MMA, 512, _bf16, _scratch, _build_tiles),
+    DeviceWay("f32 tiles", Unit.F32, 64, _f32, _scratch, _build_tiles),
+    DeviceWay("products one by one, int32", Unit.INT32, 8, _integer, _nothing, _build_plain),
+    DeviceWay("products one by one, f32", Unit.F32, 8, _float, _nothing, _build_plain),
 )

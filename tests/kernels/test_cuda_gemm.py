@@ -44,7 +44,8 @@ pytestmark = [
     pytest.mark.tvm,
     pytest.mark.skipif(not has_compiler(), reason="the emulator needs g++"),
 ]
-BYTES, PLANES, FLOATS, SCALAR = "int8 mma", "int8 mma, two planes", "bf16 mma", "f32 tiles"
+BYTES, PLANES, FOUR = "int8 mma", "int8 mma, two planes", "int8 mma, four planes"
+FLOATS, SCALAR = "bf16 mma", "f32 tiles"
 FORWARD, DX, DW = "conv2d", "conv2d_input_grad", "conv2d_weight_grad"
 ROWS = (Order.ROWS,) * 3
 
@@ -72,6 +73,7 @@ OF_PLANES = [
     replace(AWKWARD[0], formats=(INT8, INT16)),
     replace(AWKWARD[10], formats=(INT4, MIDRISE[8])),
 ]
+OF_FOUR = [replace(AWKWARD[i], formats=(FP4_EVEN, INT16)) for i in (2, 5, 12)]
 OF_FLOATS = [
     *(replace(AWKWARD[i], formats=(BF16, BF16)) for i in (0, 1, 2, 4, 5, 8, 10, 12)),
     replace(AWKWARD[0], formats=(FP8_143, UINT4), made=BF16, bias=F16, out=F16),
@@ -107,6 +109,7 @@ IN_WORDS_OF_FLOATS = [
 CASES = [
     *((BYTES, case) for case in (*OF_BYTES, *IN_WORDS)),
     *((PLANES, case) for case in (*OF_PLANES, *IN_WORDS_OF_PLANES)),
+    *((FOUR, case) for case in OF_FOUR),
     *((FLOATS, case) for case in (*OF_FLOATS, *IN_WORDS_OF_FLOATS)),
     *((SCALAR, case) for case in OF_SCALARS),
 ]
@@ -133,6 +136,7 @@ def _largest(type_: TensorType, rng: np.random.Generator) -> Tensor:
     [
         (BYTES, Case("linear", n=1, c=33100, k=8, formats=(UINT8, UINT8))),
         (BYTES, Case("linear_weight_grad", n=66300, c=1, k=8, formats=(INT8, UINT8))),
+        (FOUR, Case("linear", n=1, c=33100, k=8, formats=(FP4_ODD, FP4_EVEN))),
         (PLANES, Case("linear_weight_grad", n=33100, c=2, k=8, formats=(FP4_ODD, UINT8))),
     ],
     ids=lambda x: getattr(x, "kind", x),
@@ -150,7 +154,6 @@ def test_sums_beyond_int32_are_split(way: str, case: Case) -> None:
     [
         Case(FORWARD, k=7),
         Case(FORWARD, c=3, kernel=(2, 2)),
-        Case(FORWARD, formats=(FP4_EVEN, INT16)),
         Case(FORWARD, c=28, k=28, groups=28),
         Case(DX, c=4, k=33),
     ],

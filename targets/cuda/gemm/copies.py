@@ -1,33 +1,29 @@
-"""Operands to shared memory, piece by piece, see ``frame``.
+"""Pieces of an operand to shared memory, see ``frame``.
 
 Decoded ones are copied asynchronously; of the others a thread loads words of codes ahead of the
-products of a step, and stores what they stand for behind them. A thread has the same piece of
-several rows, a fixed number of rows apart, in every step.
+products of a step, and stores what they stand for behind them.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 from tvm import tirx as tir
 
-from ...gemm.shapes import shape4
 from ...plan.layout import Layout
 from ...tir.expr import Expr, i32, load
 from ..code import DeviceCode
-from ..ptx import address, copy_async, keep, ptx, u32
-from .frame import STEP, THREADS, PaddedChannels, PhaseSums, TileFrame
-from .maps import unravel
+from ..ptx import address, copy_async, ptx, u32
+from .frame import STEP, THREADS, PhaseSums, TileFrame
 from .words import planes_of_word
-
-OUTSIDE = -(1 << 20)  # a row of an image that no tap reaches
 
 
 @dataclass(frozen=True, eq=False)
 class TileBlock:
-    """Which tile a block makes: its group, first row and column, first element of k."""
+    """Which tile a block makes: its group, its first row and column."""
 
     code: DeviceCode
     frame: TileFrame
@@ -37,235 +33,169 @@ class TileBlock:
     n: Expr
 
 
-@dataclass(eq=False)
-class Copies(ABC):
-    """Copies of one operand, ``which`` of the two, from ``source``, ``plane`` elements a plane."""
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Memory of an operand from element ``offset`` on, ``plane`` elements a plane."""
 
-    block: TileBlock
-    which: int
-    source: Expr
+    buffer: Expr
     plane: int
     piece: int
     offset: int = 0
-    shared: Expr = field(init=False)
 
-    def __post_init__(self) -> None:
-        frame, code = self.block.frame, self.block.code
-        self.direct, layout = frame.direct[self.which], self.layout
-        if self.direct:
-            self.piece = self.direct * 4 * layout.parts * frame.width
-        extents = (frame.tile.m, frame.tile.n)
-        row = extents[self.which] * frame.width if frame.spec.weight_grad else STEP
-        self.across = row // self.piece
-        self.apart = THREADS // self.across
-        thread = code.thread
-        piece = tir.floormod(thread, i32(self.across))
-        self.byte = code.let(piece * i32(self.piece), "int32", "byte")
-        self.row = code.let(tir.floordiv(thread, i32(self.across)), "int32", "row")
-        self.element = code.let(tir.floordiv(self.byte, i32(frame.width)), "int32", "element")
 
-        count = -(-frame.rows[self.which] // self.apart)
-        self.words = code.local("uint32", count * self.direct) if self.direct else None
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """Number ``i`` of those of a thread: its row, and element and byte of that."""
 
-    @property
-    def layout(self) -> Layout:
-        """The operand in memory."""
-        spec = self.block.frame.spec
-        return spec.b if self.which else spec.a
+    i: int
+    row: Expr
+    element: Expr
+    byte: Expr
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """A stage in shared memory: its first word, and the byte of it where the operand begins."""
+
+    shared: Expr
+    stage: Expr
+    base: int
+
+
+class Copies(ABC):
+    """Copies of one operand, ``which`` of the two, in every step the same pieces of a thread.
+
+    With ``by_row`` those are all of one row where there are enough, and else of one column.
+    """
+
+    by_row = False
+
+    def __init__(self, block: TileBlock, which: int, source: Source) -> None:
+        self.block, self.which, self.source = block, which, source
+        self.code, self.frame = block.code, block.frame
+        self.words = self.code.local("uint32", self.count * self.direct) if self.direct else None
+        self.prepare()
 
     def prepare(self) -> None:  # noqa: B027 - most have nothing
         """What is the same in all steps."""
 
     @abstractmethod
-    def fetch(self, step: Expr, stage: Expr, base: int) -> None:
-        """Start the copies of a step into the stage of a first word, ``base`` of it on."""
+    def fetch(self, step: Expr, target: Target) -> None:
+        """Start the copies of a step."""
 
     @property
-    def rows(self) -> Iterator[tuple[int, Expr]]:
-        """The rows of this thread."""
-        count = self.block.frame.rows[self.which]
-        for i in range(-(-count // self.apart)):
-            row = self.row + i32(i * self.apart)
-            if (i + 1) * self.apart <= count:
-                yield i, row
-                continue
-            with self.block.code.when(row < i32(count)):
-                yield i, row
+    def layout(self) -> Layout:
+        """The operand in memory."""
+        spec = self.frame.spec
+        return spec.b if self.which else spec.a
 
-    def copy(
-        self, i: int, row: Expr, stage: Expr, base: int, at: Expr, inside: Expr | None
-    ) -> None:
-        """A piece of every plane, from element ``at`` of it on."""
-        frame, code = self.block.frame, self.block.code
+    @property
+    def direct(self) -> int:
+        """Words of a piece that is decoded on its way, see ``TileFrame.direct``."""
+        return self.frame.direct[self.which]
+
+    @cached_property
+    def size(self) -> int:
+        """Decoded bytes of a piece."""
+        word = 4 * self.layout.parts * self.frame.width
+        return self.direct * word if self.direct else self.source.piece
+
+    @cached_property
+    def shape(self) -> tuple[int, int, bool]:
+        """Pieces of a row, threads that share one, whether each has all of its pieces there."""
+        frame = self.frame
+        row = frame.padded_tile[self.which] * frame.width if frame.spec.weight_grad else STEP
+        across = row // self.size
+        each = THREADS // frame.rows[self.which]
+        if self.by_row and 0 < each <= across:
+            return across, each, True
+        return across, across, False
+
+    @property
+    def count(self) -> int:
+        """Pieces of a thread."""
+        across, each, by_row = self.shape
+        return across // each if by_row else -(-self.frame.rows[self.which] * across // THREADS)
+
+    @cached_property
+    def first(self) -> Piece:
+        """The first piece of this thread."""
+        code, (_, each, _) = self.code, self.shape
+        place = tir.floormod(code.thread, i32(each))
+        byte = code.let(place * i32(self.size), "int32", "byte")
+        row = code.let(tir.floordiv(code.thread, i32(each)), "int32", "row")
+        return Piece(0, row, self._elements(byte), byte)
+
+    def _elements(self, byte: Expr) -> Expr:
+        return self.code.let(tir.floordiv(byte, i32(self.frame.width)), "int32", "element")
+
+    @property
+    def pieces(self) -> Iterator[Piece]:
+        """All pieces of this thread."""
+        first, (_, each, by_row) = self.first, self.shape
+        rows = self.frame.rows[self.which]
+        for i in range(self.count):
+            if by_row:
+                byte = first.byte + i32(i * each * self.size)
+                yield Piece(i, first.row, self._elements(byte), byte)
+                continue
+            apart = THREADS // each
+            piece = Piece(i, first.row + i32(i * apart), first.element, first.byte)
+            if (i + 1) * apart <= rows:
+                yield piece
+                continue
+            with self.code.when(piece.row < i32(rows)):
+                yield piece
+
+    def copy(self, piece: Piece, target: Target, at: Expr, inside: Expr | None) -> None:
+        """A piece of every plane, from element ``at`` of it on; zeros where not ``inside``."""
+        code, source = self.code, self.source
         if self.words is not None:
             assert inside is not None, "weights are decoded before"
-            self._load(self.words, i, at, inside)
+            self._load(self.words, piece.i, at, inside)
             return
-        for p in range(len(frame.planes[self.which])):
-            target = address(self.shared, self._target(row, stage, base, p))
-            source = address(self.source, at + i32(p * self.plane + self.offset))
-            copy_async(code, self.piece, target, source, inside)
+        for p in range(len(self.frame.planes[self.which])):
+            to = address(target.shared, self._word(piece, target, p))
+            start = address(source.buffer, at + i32(p * source.plane + source.offset))
+            copy_async(code, self.size, to, start, inside)
 
-    def _target(self, row: Expr, stage: Expr, base: int, plane: int) -> Expr:
-        frame = self.block.frame
+    def _word(self, piece: Piece, target: Target, plane: int) -> Expr:
+        frame = self.frame
         pitch, area = frame.pitches[self.which], frame.areas[self.which]
-        first = stage + i32((base + plane * area) // 4)
-        return first + row * i32(pitch // 4) + tir.floordiv(self.byte, i32(4))
+        first = target.stage + i32((target.base + plane * area) // 4)
+        return first + piece.row * i32(pitch // 4) + tir.floordiv(piece.byte, i32(4))
 
     def _load(self, words: Expr, i: int, at: Expr, inside: Expr) -> None:
-        """The codes of a piece; those of zeros where not ``inside``."""
-        code, size = self.block.code, self.direct
+        code, size = self.code, self.direct
         for j in range(size):
             code.store(words, i32(i * size + j), u32(0))
-        form = f"ld.global.{f'v{size}.' if size > 1 else ''}b32"
         registers = [load(words, i32(i * size + j)) for j in range(size)]
-        source = address(self.source, tir.floordiv(at, i32(self.layout.parts)))
+        start = address(self.source.buffer, tir.floordiv(at, i32(self.layout.parts)))
         with code.when(inside):
-            ptx(code, form, *registers, source)
+            ptx(code, f"ld.global.{_vector(size)}b32", *registers, start)
 
-    def land(self, stage: Expr, base: int) -> None:
+    def land(self, target: Target) -> None:
         """Store what the codes of the last step stand for; copies come by themselves."""
         if self.words is None:
             return
-        frame, code, size = self.block.frame, self.block.code, self.direct
-        f, planes = self.layout.type.format, frame.planes[self.which]
-        for i, row in self.rows:
-            made = [
-                planes_of_word(code, load(self.words, i32(i * size + j)), f, frame.unit, planes)
-                for j in range(size)
-            ]
+        size, planes = self.direct, self.frame.planes[self.which]
+        f, unit = self.layout.type.format, self.frame.unit
+        for piece in self.pieces:
+            codes = [load(self.words, i32(piece.i * size + j)) for j in range(size)]
+            made = [planes_of_word(self.code, word, f, unit, planes) for word in codes]
             for p in range(len(planes)):
-                parts = [
-                    [w for one in made for w in one[p][part]] for part in range(len(made[0][p]))
-                ]
-                self._store(self._target(row, stage, base, p), [w for part in parts for w in part])
+                # The first codes of all bytes lie side by side, then the second ones.
+                parts = zip(*(one[p] for one in made), strict=True)
+                words = [word for part in parts for some in part for word in some]
+                self._store(target.shared, self._word(piece, target, p), words)
 
-    def _store(self, first: Expr, words: list[Expr]) -> None:
+    def _store(self, shared: Expr, first: Expr, words: list[Expr]) -> None:
         """Words side by side, as many at once as lie on their own size."""
-        size = min(4, len(words), self.piece // 4)
-        form = f"st.shared.{f'v{size}.' if size > 1 else ''}b32"
+        size = min(4, len(words), self.size // 4)
         for i in range(0, len(words), size):
-            target = address(self.shared, first + i32(i))
-            ptx(self.block.code, form, target, *words[i : i + size])
+            to = address(shared, first + i32(i))
+            ptx(self.code, f"st.shared.{_vector(size)}b32", to, *words[i : i + size])
 
 
-class PixelRows(Copies):
-    """``a`` of forward and dX: rows are results, k is taps and channels."""
-
-    def prepare(self) -> None:
-        """The first pixel of every row."""
-        block = self.block
-        code, frame, phase = block.code, block.frame, block.sums.phase
-        assert phase is not None
-        geometry = frame.geometry
-        count = -(-frame.rows[0] // self.apart)
-        self.top, self.left, self.pixel = (code.local("int32", count) for _ in range(3))
-        for i, row in self.rows:
-            m = code.let(block.m + row, "int32", "m")
-            image, y, x = unravel(code, m, phase.rows.places, phase.columns.places)
-            top = y * i32(geometry.rows.stride) + i32(phase.rows.offset)
-            top = tir.Select(m < i32(block.sums.m), top, i32(OUTSIDE))
-            left = x * i32(geometry.columns.stride) + i32(phase.columns.offset)
-            pixel = (image * i32(geometry.height) + top) * i32(geometry.width) + left
-            for register, value in ((self.top, top), (self.left, left), (self.pixel, pixel)):
-                code.store(register, i32(i), value)
-
-    def fetch(self, step: Expr, stage: Expr, base: int) -> None:
-        """See ``Copies``."""
-        block = self.block
-        code, frame, phase = block.code, block.frame, block.sums.phase
-        assert phase is not None
-        channels, geometry = frame.first, frame.geometry
-        k = code.let(step * i32(frame.depth) + self.element, "int32", "k")
-        tap = code.let(tir.floordiv(k, i32(channels.padded)), "int32", "tap")
-        c = code.let(tir.floormod(k, i32(channels.padded)), "int32", "c")
-        taps = i32(phase.columns.taps)
-        down = keep(code, tir.floordiv(tap, taps) * i32(phase.rows.slope), "int32")
-        right = keep(code, tir.floormod(tap, taps) * i32(phase.columns.slope), "int32")
-        first = keep(
-            code, (down * i32(geometry.width) + right) * i32(self.step_of(channels)) + c, "int32"
-        )
-        there = tap < i32(phase.taps)
-        for i, row in self.rows:
-            inside = tir.all(
-                there,
-                within(load(self.top, i32(i)) + down, geometry.height),
-                within(load(self.left, i32(i)) + right, geometry.width),
-            )
-            at = load(self.pixel, i32(i)) * i32(self.step_of(channels)) + first
-            self.copy(i, row, stage, base, at + block.g * i32(channels.padded), inside)
-
-    def step_of(self, channels: PaddedChannels) -> int:
-        """Elements between pixels."""
-        return self.block.frame.groups * channels.padded
-
-
-class WeightRows(Copies):
-    """``b`` of forward and dX: rows of k for each channel out."""
-
-    def fetch(self, step: Expr, stage: Expr, base: int) -> None:
-        """See ``Copies``."""
-        block = self.block
-        frame, sums = block.frame, block.sums
-        length = sums.steps * frame.depth
-        first = (block.g * i32(sums.blocks[1] * frame.tile.n) + block.n) * i32(length)
-        first = first + step * i32(frame.depth) + self.element
-        for i, row in self.rows:
-            self.copy(i, row, stage, base, first + row * i32(length), None)
-
-
-class GradRows(Copies):
-    """``a`` of dW: rows are pixels, in order."""
-
-    def fetch(self, step: Expr, stage: Expr, base: int) -> None:
-        """See ``Copies``."""
-        block = self.block
-        code, frame = block.code, block.frame
-        n, _, h, w = shape4(frame.spec.a)
-        channel = block.m + self.element
-        for i, row in self.rows:
-            pixel = code.let(step * i32(frame.depth) + row, "int32", "pixel")
-            inside = tir.all(pixel < i32(n * h * w), channel < i32(frame.first.padded))
-            at = (pixel * i32(frame.groups) + block.g) * i32(frame.first.padded) + channel
-            self.copy(i, row, stage, base, at, inside)
-
-
-class ImageRows(Copies):
-    """``b`` of dW: rows are pixels of dY, columns what a tap sees there."""
-
-    def prepare(self) -> None:
-        """The tap and the channel of this thread's piece."""
-        block = self.block
-        code, frame, spec = block.code, block.frame, block.frame.spec
-        n = code.let(block.n + self.element, "int32", "n")
-        tap = tir.floordiv(n, i32(frame.second.padded))
-        self.channel = keep(code, tir.floormod(n, i32(frame.second.padded)), "int32")
-        down = tir.floordiv(tap, i32(frame.taps[1])) * i32(spec.dilation[0])
-        right = tir.floormod(tap, i32(frame.taps[1])) * i32(spec.dilation[1])
-        self.down = keep(code, down - i32(spec.padding[0]), "int32")
-        self.right = keep(code, right - i32(spec.padding[1]), "int32")
-        self.there = keep(code, n < i32(block.sums.n), "bool")
-
-    def fetch(self, step: Expr, stage: Expr, base: int) -> None:
-        """See ``Copies``."""
-        block = self.block
-        code, frame, spec = block.code, block.frame, block.frame.spec
-        count, _, rows, columns = shape4(spec.a)
-        _, _, height, width = shape4(spec.b)
-        padded = frame.second.padded
-        for i, row in self.rows:
-            pixel = code.let(step * i32(frame.depth) + row, "int32", "pixel")
-            image, p, q = unravel(code, pixel, rows, columns)
-            h = keep(code, p * i32(spec.stride[0]) + self.down, "int32")
-            w = keep(code, q * i32(spec.stride[1]) + self.right, "int32")
-            inside = tir.all(
-                self.there, pixel < i32(count * rows * columns), within(h, height), within(w, width)
-            )
-            seen = (image * i32(height) + h) * i32(width) + w
-            at = (seen * i32(frame.groups) + block.g) * i32(padded) + self.channel
-            self.copy(i, row, stage, base, at, inside)
-
-
-def within(place: Expr, extent: int) -> Expr:
-    """0 <= place < extent."""
-    return tir.Cast("uint32", place) < tir.const(extent, "uint32")
+def _vector(size: int) -> str:
+    return f"v{size}." if size > 1 else ""

@@ -93,7 +93,7 @@ class BlockTile:
 
 def tile_of(m: int, n: int, planes: int, groups: int) -> BlockTile:
     """The smallest tile that holds m x n, or a large one; smaller where blocks would be few."""
-    rows = _fitting(m, SMALLEST, 128 if planes == 1 else 64)
+    rows = _fitting(m, SMALLEST, 128 // planes)
     least = max(SMALLEST, WARPS * SMALLEST**2 // rows)
     columns = _fitting(n, least, max(least, 128 if rows * planes <= 64 else 64))
     if rows == 128 and groups * -(-m // rows) * -(-n // columns) < MULTIPROCESSORS:

@@ -15,10 +15,11 @@ from ...plan.kernel import Unit
 from ...tir.expr import Expr, Vectors, i32, load
 from ..code import DeviceCode, Launch, launch
 from ..ptx import await_groups, commit
-from .copies import Copies, GradRows, ImageRows, PixelRows, TileBlock, WeightRows
+from .copies import Copies, Source, Target, TileBlock
 from .core import Core, FloatCore, TensorCore
 from .epilogue import finish
 from .frame import DTYPES, THREADS, PhaseSums, TileFrame
+from .gathers import GradRows, ImageRows, PixelRows, WeightRows
 from .maps import ResultPlaces
 from .operand import GemmSlots
 from .spec import DeviceGemm
@@ -110,17 +111,14 @@ class _Tiles:
         made: list[Copies]
         if frame.spec.weight_grad:
             made = [
-                GradRows(block, 0, self.a, frame.pixels(a), a.piece),
-                ImageRows(block, 1, self.b, frame.pixels(b), b.piece),
+                GradRows(block, 0, Source(self.a, frame.pixels(a), a.piece)),
+                ImageRows(block, 1, Source(self.b, frame.pixels(b), b.piece)),
             ]
         else:
             made = [
-                PixelRows(block, 0, self.a, frame.pixels(a), a.piece),
-                WeightRows(block, 1, self.b, frame.weights, 16, offset),
+                PixelRows(block, 0, Source(self.a, frame.pixels(a), a.piece)),
+                WeightRows(block, 1, Source(self.b, frame.weights, 16, offset)),
             ]
-        for copies in made:
-            copies.shared = self.shared
-            copies.prepare()
         return made
 
     def _steps(self, copies: list[Copies], core: Core, first: Expr, count: Expr) -> None:
@@ -131,17 +129,22 @@ class _Tiles:
         def stage_of(step: Expr) -> Expr:
             return code.let(tir.floormod(step, i32(stages)) * size, "int32", "stage")
 
+        def targets(step: Expr) -> list[Target]:
+            stage = stage_of(step)
+            return [Target(self.shared, stage, 4 * core.start(i, 0)) for i in (0, 1)]
+
         def fetch(step: Expr) -> None:
             with code.when(step < count):
-                for which, copy in enumerate(copies):
-                    copy.fetch(first + step, stage_of(step), 4 * core.start(which, 0))
+                for copy, target in zip(copies, targets(step), strict=True):
+                    copy.fetch(first + step, target)
             # Also where nothing is copied: all groups but the newest are awaited.
             commit(code)
 
         def land(step: Expr) -> None:
-            with code.when(step < count):
-                for which, copy in enumerate(copies):
-                    copy.land(stage_of(step), 4 * core.start(which, 0))
+            if any(self.frame.direct):
+                with code.when(step < count):
+                    for copy, target in zip(copies, targets(step), strict=True):
+                        copy.land(target)
 
         for ahead in range(stages - 1):
             fetch(i32(ahead))

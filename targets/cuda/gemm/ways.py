@@ -62,6 +62,10 @@ def _two_planes(product: Product, arch: str) -> bool:
     return _in_bytes(product, 2)
 
 
+def _four_planes(product: Product, arch: str) -> bool:
+    return _in_bytes(product, 4)
+
+
 def _bf16(product: Product, arch: str) -> bool:
     return product.pair(1).as_bf16 and _filled(product)
 
@@ -83,6 +87,7 @@ def _build_tiles(spec: DeviceGemm) -> list[Launch]:
 WAYS = (
     DeviceWay("int8 mma", Unit.INT8_MMA, 1024, _bytes, _scratch, _build_tiles),
     DeviceWay("int8 mma, two planes", Unit.INT8_MMA, 512, _two_planes, _scratch, _build_tiles),
+    DeviceWay("int8 mma, four planes", Unit.INT8_MMA, 256, _four_planes, _scratch, _build_tiles),
     DeviceWay("bf16 mma", Unit.BF16_MMA, 512, _bf16, _scratch, _build_tiles),
     DeviceWay("f32 tiles", Unit.F32, 64, _f32, _scratch, _build_tiles),
     DeviceWay("products one by one, int32", Unit.INT32, 8, _integer, _nothing, _build_plain),

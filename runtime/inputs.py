@@ -156,9 +156,8 @@ def _check(given: object, value: Value, devices: Sequence[str]) -> torch.Tensor:
         shapes = f"{list(given.shape)}; the step was compiled for {list(want.shape)}"
         raise InputError(f"{name} has shape {shapes}")
     ready = given.detach().resolve_neg().contiguous()
-    if ready.device.type != "cpu":
-        return ready
-    if ready.is_floating_point() and not _finite(ready.numpy()):
+    here = ready.device.type == "cpu"
+    if here and ready.is_floating_point() and not _finite(ready.numpy()):
         raise InputError(
             f"{name} holds NaN or infinity, which spoils what is computed from it; drop it"
         )

@@ -156,8 +156,8 @@ def _check(given: object, value: Value, devices: Sequence[str]) -> torch.Tensor:
         shapes = f"{list(given.shape)}; the step was compiled for {list(want.shape)}"
         raise InputError(f"{name} has shape {shapes}")
     ready = given.detach().resolve_neg().contiguous()
-    here = ready.device.type == "cpu"
-    if here and ready.is_floating_point() and not _finite(ready.numpy()):
+    on_host = ready.device.type == "cpu"
+    if on_host and ready.is_floating_point() and not _finite(ready.numpy()):
         raise InputError(
             f"{name} holds NaN or infinity, which spoils what is computed from it; drop it"
         )

@@ -23,6 +23,10 @@ LEGEND = (
     "NAME!    kept for backward",
     "83 x     so many kernels alike; the number is the first one's",
 )
+TIMES = (
+    "us       predicted, together where there are several; m: memory bounds it, p: products,",
+    "         l: launches",
+)
 ORDERS = (
     "order    how elements follow each other: rows as in PyTorch (N, C, H, W), pixels with the",
     "         channels of a pixel side by side (N, H, W, C)",
@@ -38,11 +42,12 @@ def overview(view: PlanView, width: int) -> str:
     layers = max((len(_layer(k, n)) for k, n in rows), default=0)
     units = max((len(k.unit) for k, _ in rows), default=0)
     lines = _fold(_head(view), width, 0)
-    lines += [*(line for part in LEGEND for line in _fold(part, width, 9)), ""]
+    legend = (*LEGEND, *(TIMES if view.gpu else ()))
+    lines += [*(line for part in legend for line in _fold(part, width, 9)), ""]
     for region, group in groupby(rows, key=lambda row: row[0].region):
         lines.append(f"{region}:")
         for k, alike in group:
-            start = f"{k.index:5}  {k.unit:{units}}  {_layer(k, alike):{layers}}  "
+            start = f"{k.index:5}  {k.unit:{units}}  {_time(k, alike)}{_layer(k, alike):{layers}}  "
             # On a narrow terminal the layer's column is worth less than the words behind it.
             indent = len(start) if len(start) < width // 2 else 7
             lines += _fold(f"{start}{_words(k, alike)}", width, indent)
@@ -62,7 +67,11 @@ def _head(view: PlanView) -> str:
     if len(view.kernels) < view.total:
         shown = f"{len(view.kernels)} of {shown}; in the whole step"
     memory = f"arena {size(view.arena)}, {size(view.saved_bytes)} of it kept for backward"
-    return f"{view.program} on {view.target}: {shown}, {memory}"
+    head = f"{view.program} on {view.target}: {shown}, {memory}"
+    if view.predicted_seconds is None:
+        return head
+    step = f"a step takes {1e3 * view.predicted_seconds:.3g} ms"
+    return f"{head}; {step}, predicted from published peaks of {view.gpu}, not measured"
 
 
 def _folded(kernels: Sequence[KernelRow]) -> Iterator[tuple[KernelRow, int]]:
@@ -71,6 +80,13 @@ def _folded(kernels: Sequence[KernelRow]) -> Iterator[tuple[KernelRow, int]]:
     for k in kernels:
         alike.setdefault((k.region, k.ops) if k.region == "update" else k.index, []).append(k)
     return ((group[0], len(group)) for group in alike.values())
+
+
+def _time(k: KernelRow, alike: int) -> str:
+    """Microseconds of all that are alike, and the letter of what bounds the first."""
+    if k.predicted is None:
+        return ""
+    return f"{1e6 * alike * k.predicted.seconds:7.1f} us {k.predicted.bound[0]}  "
 
 
 def _layer(k: KernelRow, alike: int) -> str:
@@ -109,8 +125,15 @@ def _kernel(row: KernelRow) -> tuple[Text, Padding]:
     title = Text("\n").append(f"{row.index:3}  ", "dim").append(row.kernel, "bold")
     title.append(f"  {row.layer or '-'}  ({row.region})", "cyan")
     unit = "" if row.unit == NO_UNIT else f"; multiplied in {row.unit}"
-    title.append(f"\n     {' + '.join(row.ops)}{unit}")
+    title.append(f"\n     {' + '.join(row.ops)}{unit}{_predicted(row)}")
     return title, Padding(_buffers(row.inputs, row.outputs), (0, 0, 0, 5))
+
+
+def _predicted(row: KernelRow) -> str:
+    found = row.predicted
+    if found is None:
+        return ""
+    return f"; predicted {1e6 * found.seconds:.3g} us, bound by {found.bound}"
 
 
 def _buffers(inputs: Sequence[BufferRow], outputs: Sequence[BufferRow]) -> Table:

@@ -51,7 +51,7 @@ class TorchKernel:
 
 
 @dataclass(frozen=True, slots=True)
-class TorchStep:
+class TorchRoofline:
     """All kernels of a step, and what is kept for backward; the batch and parameters are not."""
 
     kernels: tuple[TorchKernel, ...]
@@ -62,12 +62,12 @@ class TorchStep:
         return sum(k.seconds(bandwidth, peak) for k in self.kernels)
 
 
-def torch_step(program: Program) -> TorchStep:
+def torch_roofline(program: Program) -> TorchRoofline:
     """The kernels of PyTorch's bf16 step for a captured program, before any pass."""
     program = without_dead(program)
     wide = _wide(program)
     kept = sum(_bytes(v, wide) for v in saved(program) if v not in program.inputs)
-    return TorchStep(tuple(_kernels(program, wide)), kept)
+    return TorchRoofline(tuple(_kernels(program, wide)), kept)
 
 
 def _wide(program: Program) -> set[Value]:

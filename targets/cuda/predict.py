@@ -2,8 +2,8 @@
 
 A kernel takes the longest of three times: its bytes over the bandwidth of memory, its products over
 the peak of the unit that multiplies, and its launches. Each operand is read once, each result
-written once, and scratch written and read. A product of an operand that two bytes hold counts twice
-on tensor cores that take bytes.
+written once, and scratch written and read; what only the first step reads is left out. A product
+of an operand that two bytes hold counts twice on tensor cores that take bytes.
 
 Kernels wait only for those whose bytes they need (``order.py``), but what keeps memory or a unit
 busy leaves nothing to a neighbour. So the step takes the longest path through its graph, or the sum
@@ -24,7 +24,7 @@ from ...compiler.ir.analysis import macs
 from ...compiler.ir.ops import PRODUCTS
 from ..gemm.product import Product
 from ..numbers.integers import integers
-from ..plan.kernel import Kernel, Unit
+from ..plan.kernel import Kernel, Slot, Unit
 from ..plan.plan import Place, Plan, PlannedKernel, slot_bytes
 from .gpu import Gpu
 from .order import Order
@@ -35,6 +35,9 @@ from .order import Order
 LAUNCH = 1.7e-6
 # Planes of an operand that tensor cores take one after the other, both operands' multiplied.
 MOST_PLANES = 2
+
+# Ops that read their second operand at the first step, to start a scale, and later with ``always``.
+FIRST_ONLY = ("amax_init", "grad_scale_init")
 
 UnitOf = Callable[[Kernel], Unit]
 
@@ -138,7 +141,8 @@ def predict(plan: Plan, gpu: Gpu, unit_of: UnitOf = planned_unit) -> Prediction:
 
 def kernel_time(kernel: Kernel, plan: Plan, gpu: Gpu, unit: Unit) -> KernelTime:
     """Of one kernel, its products on ``unit``."""
-    moved = sum(slot_bytes(slot, plan.layouts) for slot in dict.fromkeys(kernel.slots))
+    slots = (*_read(kernel), *kernel.outputs)
+    moved = sum(slot_bytes(slot, plan.layouts) for slot in dict.fromkeys(slots))
     moved += 2 * sum(kernel.scratch)
     count = sum(macs(op) for op in kernel.ops if op.kind in PRODUCTS)
     if unit is Unit.INT8_MMA and isinstance(kernel.spec, Product):
@@ -147,6 +151,14 @@ def kernel_time(kernel: Kernel, plan: Plan, gpu: Gpu, unit: Unit) -> KernelTime:
     launches = 2 if kernel.scratch else 1
     multiplying = count / gpu.reach(unit) if count else 0.0
     return KernelTime(unit, moved, count, launches, moved / gpu.bandwidth, multiplying)
+
+
+def _read(kernel: Kernel) -> tuple[Slot, ...]:
+    """What it reads at each step but the first."""
+    op = kernel.ops[0]
+    if op.kind in FIRST_ONLY and not op.attrs.get("always", False):
+        return tuple(slot for slot in kernel.inputs if slot.value is not op.inputs[1])
+    return kernel.inputs
 
 
 def _formats(spec: Product) -> tuple[Format, Format]:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from ...compiler.errors import UsageError
 from ...compiler.ir import Program
 from ...passes.recipe import load_recipe
-from ...runtime.report.torch_roofline import TorchStep, torch_step
+from ...runtime.report.torch_roofline import TorchRoofline, torch_roofline
 from ...targets.cuda.gpu import GPUS, Gpu
 from ...targets.cuda.predict import (
     Bound,
@@ -102,7 +102,7 @@ def predict_step(
     steps = [_step(f"{recipe}, {name}", p, plan) for name, p in found.items()]
     kernels = {name: tuple(_kernels(plan, p)) for name, p in found.items()}
     return PredictedWorkload(
-        label, gpu.example, (*steps, _torch(torch_step(captured), gpu)), kernels
+        label, gpu.example, (*steps, _torch(torch_roofline(captured), gpu)), kernels
     )
 
 
@@ -119,7 +119,7 @@ def _step(name: str, made: Prediction, plan: Plan) -> PredictedStep:
     )
 
 
-def _torch(step: TorchStep, gpu: Gpu) -> PredictedStep:
+def _torch(step: TorchRoofline, gpu: Gpu) -> PredictedStep:
     peaks = gpu.bandwidth, gpu.products[Unit.BF16_MMA]
     bounds = dict.fromkeys((Bound.MEMORY.value, Bound.PRODUCTS.value), 0.0)
     for k in step.kernels:

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ...runtime.report.tables import count, size, table
-from .predict import PredictedKernel, PredictedWorkload, PredictedStep
+from .predict import PredictedKernel, PredictedStep, PredictedWorkload
 from .tables import NOTHING, milliseconds
 
 SHOWN = 10
@@ -17,7 +17,7 @@ NOTE = (
     "Predicted from published peaks; not measured. A kernel takes its bytes over the bandwidth, its"
     " products over the unit's peak, or its launches, whichever is longest. PyTorch's is a lower"
     " bound: no launches, and the whole peak of tensor cores, of which our mma.sync reaches a part."
-    " \"tensor cores\": as if all products ran there that could; one of two bytes counts twice."
+    ' "tensor cores": as if all products ran there that could; one of two bytes counts twice.'
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 from rich.console import Group, RenderableType
@@ -23,10 +24,7 @@ LEGEND = (
     "NAME!    kept for backward",
     "83 x     so many kernels alike; the number is the first one's",
 )
-TIMES = (
-    "us       predicted, together where there are several; m: memory bounds it, p: products,",
-    "         l: launches",
-)
+TIME = "us       predicted, of all on the line; bound by m: memory, p: products, l: launches"
 ORDERS = (
     "order    how elements follow each other: rows as in PyTorch (N, C, H, W), pixels with the",
     "         channels of a pixel side by side (N, H, W, C)",
@@ -42,12 +40,12 @@ def overview(view: PlanView, width: int) -> str:
     layers = max((len(_layer(k, n)) for k, n in rows), default=0)
     units = max((len(k.unit) for k, _ in rows), default=0)
     lines = _fold(_head(view), width, 0)
-    legend = (*LEGEND, *(TIMES if view.gpu else ()))
+    legend = (*LEGEND, TIME) if view.gpu else LEGEND
     lines += [*(line for part in legend for line in _fold(part, width, 9)), ""]
     for region, group in groupby(rows, key=lambda row: row[0].region):
         lines.append(f"{region}:")
         for k, alike in group:
-            start = f"{k.index:5}  {k.unit:{units}}  {_time(k, alike)}{_layer(k, alike):{layers}}  "
+            start = f"{k.index:5}  {k.unit:{units}}  {_time(k)}{_layer(k, alike):{layers}}  "
             # On a narrow terminal the layer's column is worth less than the words behind it.
             indent = len(start) if len(start) < width // 2 else 7
             lines += _fold(f"{start}{_words(k, alike)}", width, indent)
@@ -79,14 +77,24 @@ def _folded(kernels: Sequence[KernelRow]) -> Iterator[tuple[KernelRow, int]]:
     alike: dict[object, list[KernelRow]] = {}
     for k in kernels:
         alike.setdefault((k.region, k.ops) if k.region == "update" else k.index, []).append(k)
-    return ((group[0], len(group)) for group in alike.values())
+    return ((_together(group), len(group)) for group in alike.values())
 
 
-def _time(k: KernelRow, alike: int) -> str:
-    """Microseconds of all that are alike, and the letter of what bounds the first."""
+def _together(group: Sequence[KernelRow]) -> KernelRow:
+    """The first, with the time of all, bound as the longest of them is."""
+    times = [k.predicted for k in group if k.predicted is not None]
+    if not times:
+        return group[0]
+    longest = max(times, key=lambda time: time.seconds)
+    whole = replace(longest, seconds=sum(time.seconds for time in times))
+    return replace(group[0], predicted=whole)
+
+
+def _time(k: KernelRow) -> str:
+    """Microseconds, and the letter of what bounds them."""
     if k.predicted is None:
         return ""
-    return f"{1e6 * alike * k.predicted.seconds:7.1f} us {k.predicted.bound[0]}  "
+    return f"{1e6 * k.predicted.seconds:7.1f} us {k.predicted.bound[0]}  "
 
 
 def _layer(k: KernelRow, alike: int) -> str:

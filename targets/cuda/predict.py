@@ -9,7 +9,8 @@ Kernels wait only for those whose bytes they need (``order.py``), but what keeps
 busy leaves nothing to a neighbour. So the step takes the longest path through its graph, or the sum
 of all kernels without their launches, whichever is longer.
 
-Caches, occupancy, tails of waves and the arithmetic of pointwise kernels are not in it.
+Caches, occupancy, tails of waves, the arithmetic of pointwise kernels, and that launches of one
+kernel wait for each other, are not in it.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from ..plan.layout import DTYPES
 from ..plan.memory import aligned
 from ..plan.plan import Place, Plan
 from .graph import ExecutableGraph, Graph, GraphNode
-from .images import Images
+from .image import Images
 from .memory import DeviceMemory
 from .order import Order
 from .step_memory import StepMemory

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ...compiler.ir import Program, Value
@@ -13,7 +13,8 @@ from ..plan.kernel import Kernel
 from ..plan.layout import Order
 from ..plan.plan import Plan
 from ..plan.pool import HostMemory, Memory
-from ..plan.state import StateLayout
+from ..plan.state import Kept, StateLayout
+from ..plan.stored import MachineCode
 from ..registry import BindOptions
 from .choose import gemm_kernel, matmul_kernel
 from .executable import CpuExecutable
@@ -45,6 +46,14 @@ def bind(
     step = load_step(made, state.bytes, cpu, options.cache_dir)
     assert isinstance(memory, HostMemory)
     return CpuExecutable(made, step, memory, options.threads or all_threads())
+
+
+def build(plans: Sequence[Plan], kept: Kept, options: BindOptions) -> MachineCode:
+    """All kernels of ``plans`` as libraries; of this machine's CPU where none is named."""
+    # Here, as it loads TVM's libraries.
+    from .ahead import build
+
+    return build(plans, _cpu(options), here=not options.mcpu)
 
 
 def _cpu(options: BindOptions) -> CpuInfo:

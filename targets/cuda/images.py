@@ -31,7 +31,7 @@ def load_images(
     shares = [missing[i : i + SHARE] for i in range(0, len(missing), SHARE)]
 
     def make(share: Sequence[KernelSpec]) -> Image:
-        image = _compiled(share, arch, compiler)
+        image = compiled(share, arch, compiler)
         if store:
             _keep(store, image, [digests[spec] for spec in share])
         return image
@@ -50,7 +50,8 @@ def digest(spec: KernelSpec, arch: str, compiler: Compiler) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _compiled(specs: Sequence[KernelSpec], arch: str, compiler: Compiler) -> Image:
+def compiled(specs: Sequence[KernelSpec], arch: str, compiler: Compiler) -> Image:
+    """The machine code of some kernels."""
     from .source import cuda_source
 
     kernels = [spec.build() for spec in specs]

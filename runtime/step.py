@@ -125,6 +125,16 @@ class Step:
         return self._main.executable
 
     @property
+    def seed(self) -> int:
+        """Where the generator of dropout and of stochastic rounding started."""
+        return self.source.seed
+
+    @property
+    def compiled_hyper(self) -> dict[str, float]:
+        """The hyper-parameters that the step was compiled with."""
+        return self.source.optimizer.initial()
+
+    @property
     def passes(self) -> tuple[str, ...]:
         """Names of the passes that ran, in order; a repeated one is ``name#2``.
 

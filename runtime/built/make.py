@@ -58,7 +58,8 @@ def make(bundle: Bundle, path: Path, target: str | None, version: str) -> dict[s
         kernels=kernels,
         kept=kept,
         settle=code.settle,
-        hyper={**source.optimizer.initial(), **hyper},
+        seed=source.seed,
+        hyper=source.optimizer.initial(),
         model_state=source.model_state,
         average_state=_averages(source, set(kept.layout.types)),
         step=BuiltProgram(train, find_checks(programs[0])),
@@ -70,7 +71,7 @@ def make(bundle: Bundle, path: Path, target: str | None, version: str) -> dict[s
         ),
     )
     texts = {PROGRAM: show(programs[0]).encode(), PREDICT: show(programs[1]).encode()}
-    carried = {STATE: state_bytes(state, manifest.hyper)}
+    carried = {STATE: state_bytes(state, {**manifest.hyper, **hyper})}
     return {MANIFEST: manifest.write(numbers), **texts, **code.files, **carried}
 
 

@@ -6,7 +6,7 @@
     kernels                 each with its file, its number there, grids and threads
     state                   bytes of a block, and where each value lies in it
     settle                  what a step that is not applied still writes, and the kernel for that
-    hyper                   hyper-parameters, with the values that they had when it was built
+    seed, hyper             what it was compiled with; the state's file has the numbers of now
     model_state             for each key of the model's ``state_dict`` the name of its state
     average_state           the same of averaged weights, where there are some
     step, predict           programs: arena, inputs, outputs, checks, and calls in their order
@@ -65,6 +65,7 @@ class Manifest:
     kernels: tuple[BuiltKernel, ...]
     kept: Kept
     settle: BuiltKernel | None
+    seed: int
     hyper: Mapping[str, float]
     model_state: Mapping[str, str]
     average_state: Mapping[str, str]
@@ -87,6 +88,7 @@ class Manifest:
                 "reacting": list(self.kept.reacting),
                 "kernel": self.kernels.index(self.settle) if self.settle else None,
             },
+            "seed": self.seed,
             "hyper": dict(self.hyper),
             "model_state": dict(self.model_state),
             "average_state": dict(self.average_state),
@@ -115,6 +117,7 @@ class Manifest:
             kernels=kernels,
             kept=kept,
             settle=None if settle["kernel"] is None else kernels[settle["kernel"]],
+            seed=int(data["seed"]),
             hyper={str(k): float(v) for k, v in data["hyper"].items()},
             model_state=_names(data["model_state"], layout),
             average_state=_names(data["average_state"], layout),

@@ -9,7 +9,9 @@ from threading import RLock
 
 import numpy as np
 
-from ...compiler.errors import FileError, InputError, shown
+from ...compiler.errors import FileError, InputError, ParseError, VerifyError, shown
+from ...compiler.ir import Program
+from ...compiler.ir.verify import read_program
 from ...targets.plan.state import aligned_bytes
 from ...targets.plan.stored import StoredCode
 from ...targets.registry import BindOptions, find_target
@@ -98,6 +100,24 @@ class BuiltStep:
             return self._state.skipped
 
     @property
+    def program(self) -> Program:
+        """The program that was built, after all passes and the target's own stages."""
+        try:
+            return read_program(read_file(self.folder, PROGRAM).decode())
+        except (UnicodeDecodeError, ParseError, VerifyError):
+            raise FileError(f"{self.folder}: {PROGRAM} is damaged; build it again") from None
+
+    @property
+    def seed(self) -> int:
+        """Where the generator of dropout and of stochastic rounding started."""
+        return self.manifest.seed
+
+    @property
+    def compiled_hyper(self) -> dict[str, float]:
+        """The hyper-parameters that the step was compiled with."""
+        return dict(self.manifest.hyper)
+
+    @property
     def state(self) -> dict[str, np.ndarray]:
         """Copies of everything the step carries, by name."""
         with self._lock:
@@ -127,12 +147,13 @@ class BuiltStep:
     def save(self, folder: str | Path | None = None) -> None:
         """Write state and hyper-parameters into the step's folder, or all of it into another one.
 
-        Whole or not at all; another build that is there gives way.
+        Whole or not at all; another build that is there gives way, and one that differs in nothing
+        else gets the new state alone.
         """
         place = self.folder if folder is None else path_of(folder)
         with self._lock:
             state = state_bytes(self._state.read(), self.hyper)
-        if place.absolute() == self.folder.absolute():
+        if self._is_at(place):
             write_bytes(place / STATE, state)
             return
         check_place(place)
@@ -140,6 +161,12 @@ class BuiltStep:
         names |= {n for n in (MANIFEST, PROGRAM, PREDICT, RUNTIME) if (self.folder / n).exists()}
         contents = {name: read_file(self.folder, name) for name in sorted(names)}
         write_folder(place, {**contents, STATE: state})
+
+    def _is_at(self, place: Path) -> bool:
+        if place.absolute() == self.folder.absolute():
+            return True
+        there = (place / MANIFEST).is_file()
+        return there and read_file(place, MANIFEST) == read_file(self.folder, MANIFEST)
 
 
 def state_bytes(state: Mapping[str, np.ndarray], hyper: Mapping[str, float]) -> bytes:

@@ -8,6 +8,7 @@ from pathlib import Path
 import tvm_ffi
 
 from ...compiler.errors import TargetError
+from ..plan.kernel import KernelSpec
 from ..plan.plan import Plan
 from ..plan.pool import HostMemory
 from ..plan.stored import BuiltKernel
@@ -31,7 +32,9 @@ class OpenedLibraries:
         self.memory = HostMemory()
         self._state_bytes, self._threads = state_bytes, threads or all_threads()
         libraries = _opened(folder, {kernel.file for kernel in kernels})
-        self._kernels = {k: Loaded(libraries[k.file], k.number) for k in kernels}
+        self._kernels: dict[KernelSpec, Loaded] = {
+            k: Loaded(libraries[k.file], k.number) for k in kernels
+        }
 
     def executable(self, plan: Plan) -> CpuExecutable:
         """See ``BuiltCode``."""

@@ -100,10 +100,9 @@ def read_manifest(path: Path) -> Manifest:
     if not (path / MANIFEST).is_file():
         raise FileError(f"{path} is no build: it has no {MANIFEST}; make one with: {MAKE} DIR")
     data = _object(path)
-    found = data.get("format")
-    if found != FORMAT:
+    if (found := data.get("format")) != FORMAT:
         raise FileError(
-            f"{path} is a build of format {found!r} and this version reads {FORMAT}; build it again"
+            f"{path} is a build of format {found!r}, this version reads {FORMAT}; build it again"
         )
     try:
         manifest = Manifest.read(data)

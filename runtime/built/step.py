@@ -49,7 +49,7 @@ class BuiltStep:
     def __init__(
         self, folder: Path, manifest: Manifest, state: Mapping[str, np.ndarray], threads: int | None
     ) -> None:
-        self.folder, self.manifest = folder, manifest
+        self.folder, self.manifest = folder.absolute(), manifest
         self.hyper: dict[str, float] = dict(manifest.hyper)
         code = StoredCode(folder, manifest.kernels, manifest.machine, manifest.settle)
         built = find_target(manifest.target).load(code, manifest.kept, BindOptions(threads=threads))
@@ -163,7 +163,7 @@ class BuiltStep:
         write_folder(place, {**contents, STATE: state})
 
     def _is_at(self, place: Path) -> bool:
-        if place.absolute() == self.folder.absolute():
+        if place.absolute() == self.folder:
             return True
         there = (place / MANIFEST).is_file()
         return there and read_file(place, MANIFEST) == read_file(self.folder, MANIFEST)

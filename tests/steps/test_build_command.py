@@ -14,6 +14,9 @@ pytest.importorskip("tvm")
 
 import quatrain as q  # noqa: E402
 from quatrain.runtime.built import load  # noqa: E402
+from quatrain.runtime.built.folder import write_folder  # noqa: E402
+from quatrain.runtime.built.make import make  # noqa: E402
+from quatrain.runtime.bundle import read  # noqa: E402
 
 from ..cases.commands import Quatrain  # noqa: E402
 
@@ -102,3 +105,19 @@ def test_mistakes(quatrain: Quatrain, network: Path, data: Path, tmp_path: Path)
     assert "is built for cpu; build the network again for cuda" in said
     said = quatrain("run", folder, *run, "-o", network, status=2)
     assert "it is no folder, and a build is one" in said
+
+
+def test_the_page_about_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "building.md").read_text(encoding="utf-8")
+    (source,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+    example = torch.zeros(64, 1, 8, 8), torch.zeros(64, dtype=torch.int64)
+    loss = torch.nn.functional.cross_entropy
+    step = q.compile(model, loss, example, optimizer, recipe="fp32", target="cpu")
+    step.save(tmp_path / "net.qtn")
+    monkeypatch.chdir(tmp_path)
+    write_folder(Path("net-cpu"), make(read(Path("net.qtn")), Path("net.qtn"), "cpu", "0"))
+    exec(compile(source, "building.md", "exec"), {})
+    assert load("net-later").hyper == load("net-cpu").hyper
+    assert load("net-cpu").hyper["group0.lr"] == 0.025

@@ -18,7 +18,8 @@ from ..targets.plan.checks import Check, DeviceArray
 from ..targets.plan.layout import DTYPES
 from ..targets.plan.pool import Block, Memory
 from ..targets.registry import Executable
-from .inputs import Taken, check_batch, check_numbers, to_torch
+from .inputs import check_batch, to_torch
+from .taken import Taken, check_numbers
 
 LARGEST = float(np.finfo(np.float32).max)
 FLOATS = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16, "i64": torch.int64}

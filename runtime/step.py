@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ..compiler.errors import FileError, InputError, RecipeError, closest, shown
-from ..compiler.ir import SEED, Program, Value
+from ..compiler.ir import Program, Value
 from ..compiler.ir.optimizers import HasGroups
 from ..compiler.ir.text import show
 from ..compiler.types import Shape
@@ -26,10 +26,12 @@ from .edge import Edge
 from .evaluation import Predictor, Reevaluate
 from .files import path_of
 from .hyper import check_hyper, remark_ignored
-from .inputs import check_dense, find_checks
+from .initial import initial_state, kept_of
+from .inputs import check_dense
 from .report.bill import Bill, make_bill, with_spent
 from .source import Source, mapping, source_of
-from .state import State, stored_seed
+from .state import State
+from .taken import find_checks
 from .telling import told
 
 Recapture = Callable[[Sequence[torch.Tensor]], Source]
@@ -62,8 +64,9 @@ class Step:
         # A thread at a time: programs share their memory, and a step reads what the last one wrote.
         self._lock, self._memory = RLock(), find_target(source.target).memory(options)
         self._main = _Bound(source, options, self._memory)
-        seeds = {SEED: stored_seed(source.seed)} if SEED in self._main.state_names else {}
-        self._state = State(self._main.program, {**seeds, **state}, self._memory)
+        program = self._main.program
+        whole = initial_state(program, state, source.seed)
+        self._state = State(kept_of(program), whole, self._memory)
         self._variants: dict[Shapes, _Bound] = {}
         self._predictor: Predictor | None = None
 
@@ -124,6 +127,16 @@ class Step:
     def executable(self) -> Executable:
         """The training step bound to its target, with the plan of its kernels."""
         return self._main.executable
+
+    @property
+    def seed(self) -> int:
+        """Where the generator of dropout and of stochastic rounding started."""
+        return self.source.seed
+
+    @property
+    def compiled_hyper(self) -> dict[str, float]:
+        """The hyper-parameters that the step was compiled with."""
+        return self.source.optimizer.initial()
 
     @property
     def passes(self) -> tuple[str, ...]:
@@ -274,7 +287,6 @@ class _Bound:
     ) -> None:
         self.stages = source.stages(source.train)
         self.program = self.stages[-1][1]
-        self.state_names = {v.name for v in self.program.state}
         names = set(source.optimizer.inputs())
         self.batch = tuple(v for v in self.program.inputs if v.name not in names)
         self.hyper_names = tuple(v.name for v in self.program.inputs if v.name in names)

@@ -227,7 +227,7 @@ class TileFrame:
     def split(self) -> tuple[int, int]:
         """Blocks that share a sum, and the most steps of one: enough blocks to fill a GPU."""
         steps = max(sums.steps for sums in self.sums)
-        tiles = self.groups * sum(prod(sums.blocks) for sums in self.sums)
+        tiles = max(1, self.groups * sum(prod(sums.blocks) for sums in self.sums))
         wanted = min(2 * MULTIPROCESSORS // tiles, steps // LEAST_STEPS)
         if len(self.sums) > 1:
             return 1, steps
@@ -352,9 +352,9 @@ class TileFrame:
 
     @cached_property
     def pitches(self) -> tuple[int, int]:
-        """Bytes between rows of both tiles: eight rows of 16 bytes lie in different banks."""
+        """Bytes between rows of both tiles, see ``word_of``."""
         if not self.spec.weight_grad:
-            return _pitch(STEP), _pitch(STEP)
+            return STEP, STEP
         return _pitch(self.tile.m * self.width), _pitch(self.tile.n * self.width)
 
     @property

@@ -149,7 +149,7 @@ class _Tiles:
         for ahead in range(stages - 1):
             fetch(i32(ahead))
             land(i32(ahead))
-        with code.loop(count) as step:
+        with code.rolled(count) as step:
             await_groups(code, stages - 2)
             code.barrier()
             fetch(step + i32(stages - 1))

@@ -31,6 +31,7 @@ from quatrain.compiler.formats import (
     UINTS,
 )
 from quatrain.compiler.types import TensorType
+from quatrain.targets.cuda.gemm import frame
 from quatrain.targets.cuda.gemm.frame import TileFrame
 from quatrain.targets.numbers.integers import integers, unit_of
 from quatrain.targets.numbers.tensor import Tensor, dtype_of
@@ -121,6 +122,26 @@ def test_gemms_on_tiles_equal_the_reference(way: str, case: Case) -> None:
     check_on_device(case, way, beside=ALL)
 
 
+@pytest.mark.parametrize(
+    ("way", "case"),
+    [
+        (BYTES, Case(FORWARD, c=64, k=160, size=(9, 9), made=BF16, bias=F32)),
+        (BYTES, Case(DX, c=160, k=64, size=(9, 9), formats=(INT8, INT4), orders=ROWS)),
+        (FLOATS, Case(FORWARD, c=33, k=144, size=(9, 9), formats=(BF16, BF16))),
+    ],
+    ids=lambda x: getattr(x, "kind", x),
+)
+def test_large_tiles_are_finished_in_two_parts(
+    way: str, case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if a GPU were filled by a few blocks."""
+    monkeypatch.setattr(frame, "MULTIPROCESSORS", 1)
+    spec = device_spec(case)
+    tile = TileFrame(spec, spec.way.unit).tile
+    assert (tile.m, tile.n) == (128, 128)
+    check_on_device(case, way)
+
+
 def _largest(type_: TensorType, rng: np.random.Generator) -> Tensor:
     """Everywhere the number whose lower byte is largest, and its negative: their sums run up."""
     f = type_.format
@@ -135,9 +156,9 @@ def _largest(type_: TensorType, rng: np.random.Generator) -> Tensor:
     ("way", "case"),
     [
         (BYTES, Case("linear", n=1, c=33100, k=8, formats=(UINT8, UINT8))),
-        (BYTES, Case("linear_weight_grad", n=66300, c=1, k=8, formats=(INT8, UINT8))),
+        (BYTES, Case("linear_weight_grad", n=66300, c=8, k=8, formats=(INT8, UINT8))),
         (FOUR, Case("linear", n=1, c=33100, k=8, formats=(FP4_ODD, FP4_EVEN))),
-        (PLANES, Case("linear_weight_grad", n=33100, c=2, k=8, formats=(FP4_ODD, UINT8))),
+        (PLANES, Case("linear_weight_grad", n=33100, c=8, k=8, formats=(FP4_ODD, UINT8))),
     ],
     ids=lambda x: getattr(x, "kind", x),
 )

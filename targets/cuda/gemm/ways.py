@@ -43,7 +43,10 @@ def _filled(product: Product) -> bool:
     if product.accumulation is not None or product.depthwise:
         return False
     channels = shape4(product.a if product.weight_grad else product.out)[1] // product.groups
-    return channels >= LEAST_CHANNELS and product.length >= LEAST_PRODUCTS
+    if not product.weight_grad:
+        return channels >= LEAST_CHANNELS and product.length >= LEAST_PRODUCTS
+    _, summed, r, s = shape4(product.out)
+    return channels >= LEAST_CHANNELS and summed * r * s >= LEAST_CHANNELS
 
 
 def _in_bytes(product: Product, planes: int) -> bool:

@@ -92,6 +92,7 @@ IN_WORDS = [
     replace(POINT, c=256, k=64, stride=(2, 2)),
     replace(POINT, c=24, k=16, formats=(INT5_17, INT4), made=BF16, bias=BF16, out=BF16),
     replace(POINT, c=64, k=32, groups=2, formats=(UINT8, INT4)),
+    Case(DW, c=32, k=48, groups=2, size=(5, 7), kernel=(1, 3), formats=(INT8, INT8)),
     replace(POINT, kind=DX, c=13, k=32, formats=(LUQ[7], INT4)),
     Case(DW, c=64, k=64, size=(5, 5), formats=(INT4, INT4_MIDRISE)),
     Case(DW, c=48, k=96, size=(5, 7), kernel=(1, 3), formats=(INT4, UINT4)),

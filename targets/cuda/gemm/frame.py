@@ -281,14 +281,13 @@ class TileFrame:
         )
 
     def _direct(self, layout: Layout, times: int, row: int) -> int:
-        f = layout.type.format
-        if times > MOST_DECODED or not self.in_words(layout) or f.decode(0):
+        if times > MOST_DECODED or not self.in_words(layout) or self.as_it_is(layout):
             return 0
-        word = 4 * layout.parts * self.width
-        fitting = (
-            n for n in (4, 2, 1) if layout.cell % (4 * n) == 0 and n * word <= min(row, STEP)
-        )
-        return next(fitting, 0)
+        if layout.type.format.decode(0):
+            return 0
+        most = min(row, STEP) // (4 * layout.parts * self.width)
+        cell = layout.cell // self.groups
+        return next((n for n in (4, 2, 1) if cell % (4 * n) == 0 and n <= most), 0)
 
     def channel(self, which: int, place: Index) -> Index:
         """The channel at a place among those of a pixel in shared memory.

@@ -33,6 +33,7 @@ from quatrain.compiler.formats import (
 from quatrain.compiler.types import TensorType
 from quatrain.targets.cuda.gemm import frame
 from quatrain.targets.cuda.gemm.frame import TileFrame
+from quatrain.targets.cuda.gemm.kernel import choose
 from quatrain.targets.numbers.integers import integers, unit_of
 from quatrain.targets.numbers.tensor import Tensor, dtype_of
 from quatrain.targets.plan.layout import Order
@@ -183,6 +184,13 @@ def test_sums_beyond_int32_are_split(way: str, case: Case) -> None:
 )
 def test_what_would_leave_tiles_empty_is_made_one_by_one(case: Case) -> None:
     assert device_spec(case).way.name == "products one by one, int32"
+
+
+def test_older_gpus_have_no_tiles() -> None:
+    spec = device_spec(Case(FORWARD, c=64, k=64))
+    names = {arch: choose(spec, arch).way.name for arch in ("sm_75", "sm_80", "sm_90a", "sm_120")}
+    assert names.pop("sm_75") == "products one by one, int32"
+    assert set(names.values()) == {BYTES}
 
 
 def test_an_operand_that_lies_as_it_is_multiplied_is_not_copied() -> None:

@@ -13,17 +13,18 @@ from functools import cached_property
 import torch
 
 from ..compiler.errors import CaptureError, InputError
-from ..compiler.ir import SEED, Program, Value
+from ..compiler.ir import Program, Value
 from ..compiler.ir.samples import samples_apart
 from ..compiler.types import Shape
 from ..targets.plan.pool import Block, Memory
 from ..targets.plan.state import StateLayout
 from ..targets.registry import BindOptions, find_target
-from .inputs import DTYPES, check_batch, check_dense, check_numbers, find_checks, to_torch
+from .edge import Edge
+from .fresh import FreshSeeds, draws
+from .inputs import DTYPES, check_dense
 from .source import Source
-from .state import stored_seed
+from .taken import find_checks
 
-MASK = "random_mask"
 Reevaluate = Callable[[Sequence[torch.Tensor]], Program]
 
 
@@ -97,10 +98,9 @@ class Evaluation:
         memory: Memory,
     ) -> None:
         self.program = source.stages(captured)[-1][1]
-        draws = any(op.kind == MASK for _, op in captured.ops())
-        self._fresh = _Fresh(layout, memory) if draws else None
-        self.checks = find_checks(self.program)
-        self.executable = find_target(source.target).bind(self.program, layout, options, memory)
+        self._fresh = FreshSeeds(layout, memory) if draws(captured) else None
+        executable = find_target(source.target).bind(self.program, layout, options, memory)
+        self.edge = Edge(executable, memory, self.program.inputs, find_checks(self.program))
 
     @property
     def size(self) -> int:
@@ -120,31 +120,11 @@ class Evaluation:
         """Outputs for a batch of the program's own shapes."""
         for x in batch:
             check_dense("a sample", x)
-        ready = check_batch(batch, self.program.inputs)
-        check_numbers(ready, self.program.inputs, self.checks)
+        ready = self.edge.ready(batch)
         state = state if self._fresh is None else self._fresh.state(state)
-        made = self.executable.run(ready, state, state)
-        return [to_torch(m, v) for m, v in zip(made, self.program.outputs, strict=True)]
-
-
-class _Fresh:
-    """State of an evaluation that draws: of every run another seed, as eager draws at each call.
-
-    The training step's own seed stays, so that what is predicted meanwhile changes no training.
-    """
-
-    def __init__(self, layout: StateLayout, memory: Memory) -> None:
-        self._layout, self._memory, self._runs = layout, memory, 0
-        self._block = memory.block(layout.bytes)
-
-    def state(self, held: Block) -> Block:
-        """A copy of ``held`` with a seed that no run before had."""
-        self._runs += 1
-        state = self._memory.read(held, 0, self._layout.bytes)
-        seed = self._layout.view(state, SEED)
-        seed[...] = stored_seed(int(seed) + (self._runs << 32))
-        self._memory.write(self._block, 0, state)
-        return self._block
+        made = self.edge.run(ready, (), state, state)
+        self.edge.look(wait=True)
+        return made
 
 
 def _rows(x: torch.Tensor, start: int, size: int) -> torch.Tensor:

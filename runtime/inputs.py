@@ -5,97 +5,31 @@ With ``step`` and ``evaluation`` the edges of the runtime, which know torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from ..compiler.errors import InputError
-from ..compiler.ir import Op, Program, Value
-from ..compiler.ir.ops import OPS, Trait, has
-from ..compiler.ir.ops.shapes import bind
+from ..compiler.ir import Value
 from ..targets.plan.memory import ALIGNMENT
+from .arrays import finite, plain
 
 DTYPES = {"f32": torch.float32, "i64": torch.int64}
 
 
-@dataclass(frozen=True, slots=True)
-class Labels:
-    """An input that holds numbers 0 .. classes - 1 (or ``ignore``): labels, rows of a table."""
-
-    value: Value
-    classes: int
-    ignore: int | None
-    word: str
-
-    def check(self, given: torch.Tensor) -> None:
-        """Raise InputError where a number lies outside of 0 .. classes - 1."""
-        wrong = (given < 0) | (given >= self.classes)
-        if self.ignore is not None:
-            wrong &= given != self.ignore
-        if bool(wrong.any()):
-            first, name, top = int(given[wrong][0]), self.value.name, self.classes - 1
-            raise InputError(f"{name} holds the {self.word} {first}; {self.word}s are 0 .. {top}")
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """An input of whose numbers a layer takes those from ``low`` to ``high`` alone."""
-
-    value: Value
-    low: float
-    high: float
-    layer: str
-
-    def check(self, given: torch.Tensor) -> None:
-        """Raise InputError where a number lies outside."""
-        wrong = (given < self.low) | (given > self.high)
-        if bool(wrong.any()):
-            first, name = float(given[wrong][0]), self.value.name
-            taken = f"{self.low:g} .. {self.high:g}"
-            raise InputError(f"{name} holds {first:g}; {self.layer!r} takes numbers of {taken}")
-
-
-Taken = Labels | Bounds
-
-
-def find_checks(program: Program) -> tuple[Taken, ...]:
-    """What inputs may hold that a loss or a table reads, also through views and casts.
-
-    One for each reader that takes other numbers: two losses may ignore different labels.
-    """
-    source = {v: v for v in program.inputs}
-    found: dict[Taken, None] = {}
-    for _, op in program.ops():
-        if (has(op, Trait.WINDOW) or op.kind == "cast") and op.inputs[0] in source:
-            source[op.result] = source[op.inputs[0]]
-        if op.kind == "within" and op.inputs[0] in source:
-            bounds = op.float_attr("low"), op.float_attr("high")
-            found[Bounds(source[op.inputs[0]], *bounds, op.origin)] = None
-        found |= dict.fromkeys(_labels(op, source))
-    return tuple(found)
-
-
-def _labels(op: Op, source: Mapping[Value, Value]) -> Iterator[Labels]:
-    definition = OPS[op.kind]
-    for operand, v in zip(definition.operands, op.inputs, strict=False):
-        if operand.names and v in source:
-            (count,) = bind(definition, op)[operand.names]
-            ignore = op.int_attr("ignore_index") if "ignore_index" in op.attrs else None
-            word = "row" if operand.name == "index" else "label"
-            yield Labels(source[v], count, ignore, word)
-
-
-def check_batch(batch: Sequence[object], wanted: Sequence[Value]) -> list[torch.Tensor]:
+def check_batch(
+    batch: Sequence[object], wanted: Sequence[Value], devices: Sequence[str] = ("cpu",)
+) -> list[torch.Tensor]:
     """The batch as tensors that kernels can read; a tensor that already fits is not copied.
 
-    Raises InputError where the number of tensors, a shape, dtype or device differs.
+    Raises InputError where the number of tensors, a shape, dtype or device differs, or where one of
+    the host holds NaN or infinity.
     """
     if len(batch) != len(wanted):
         names = ", ".join(v.name for v in wanted)
         raise InputError(f"the step takes {len(wanted)} tensors ({names}), not {len(batch)}")
-    return [_check(given, v) for given, v in zip(batch, wanted, strict=True)]
+    return [_check(given, v, devices) for given, v in zip(batch, wanted, strict=True)]
 
 
 def check_dense(name: str, given: torch.Tensor) -> None:
@@ -121,13 +55,14 @@ def is_traced(given: torch.Tensor) -> bool:
     return not torch.compiler.is_compiling() and torch.func.debug_unwrap(given) is not given
 
 
-def _check(given: object, value: Value) -> torch.Tensor:
+def _check(given: object, value: Value, devices: Sequence[str]) -> torch.Tensor:
     want, name = value.type, value.name
     if not isinstance(given, torch.Tensor):
         raise InputError(f"{name} is a {type(given).__name__}; give a torch tensor")
     check_dense(name, given)
-    if given.device.type != "cpu":
-        raise InputError(f"{name} is on {given.device}; this step runs on the CPU")
+    if given.device.type not in devices:
+        here = "the CPU" if len(devices) == 1 else " or ".join(devices)
+        raise InputError(f"{name} is on {given.device}; this step takes tensors of {here}")
     dtype = DTYPES[want.format.name]
     if given.dtype is not dtype:
         raise InputError(f"{name} is {given.dtype}; the step was compiled for {dtype}")
@@ -135,36 +70,14 @@ def _check(given: object, value: Value) -> torch.Tensor:
         shapes = f"{list(given.shape)}; the step was compiled for {list(want.shape)}"
         raise InputError(f"{name} has shape {shapes}")
     ready = given.detach().resolve_neg().contiguous()
-    if ready.is_floating_point() and not _finite(ready.numpy()):
+    on_host = ready.device.type == "cpu"
+    if on_host and ready.is_floating_point() and not finite(ready.numpy()):
         raise InputError(
             f"{name} holds NaN or infinity, which spoils what is computed from it; drop it"
         )
     return ready.clone() if ready.data_ptr() % ALIGNMENT else ready
 
 
-def _finite(array: np.ndarray) -> bool:
-    """Whether all numbers are finite: their sum says so, but for one that overflows.
-
-    NumPy, because torch would wake threads that then spin while the step's kernels run.
-    """
-    with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.isfinite(array.sum()) or np.isfinite(array).all())
-
-
-def check_numbers(
-    batch: Sequence[torch.Tensor], wanted: Sequence[Value], checks: Sequence[Taken]
-) -> None:
-    """Raise InputError where an input holds a number that its reader does not take."""
-    places = list(wanted)
-    for check in checks:
-        check.check(batch[places.index(check.value)])
-
-
 def to_torch(array: np.ndarray, value: Value) -> torch.Tensor:
     """An output of a program as a float32 or int64 tensor of its own memory."""
-    if value.type.format.name == "bf16":
-        wide = array.view(np.uint16).astype(np.uint32) << 16
-        array = wide.view(np.float32)
-    elif value.type.format.name == "f16":
-        array = array.astype(np.float32)
-    return torch.from_numpy(np.ascontiguousarray(array)).reshape(value.type.shape)
+    return torch.from_numpy(plain(array, value.type))

@@ -9,11 +9,9 @@ from typing import cast
 import numpy as np
 
 from ..compiler.errors import InputError, closest, shown
-from ..compiler.ir import Program
-from ..passes.skip_nonfinite import reacting, skip_counter
 from ..targets.plan.layout import DTYPES, Layout, Order
 from ..targets.plan.pool import Memory, read_all
-from ..targets.plan.state import Kept, StateLayout, state_layout
+from ..targets.plan.state import Kept, StateLayout
 
 LOW = 0xFFFFFFFF
 
@@ -21,23 +19,15 @@ LOW = 0xFFFFFFFF
 class State:
     """Parameters, buffers, optimizer state, clips, scales and counters of a training program."""
 
-    def __init__(self, program: Program, initial: Mapping[str, np.ndarray], memory: Memory) -> None:
-        """``initial`` has all state that ``program`` gives no number; InputError where not."""
-        self.layout: StateLayout = state_layout(program)
-        self._memory = memory
+    def __init__(self, kept: Kept, initial: Mapping[str, np.ndarray], memory: Memory) -> None:
+        """``initial`` has all state; InputError where not."""
+        self.layout: StateLayout = kept.layout
+        self._memory, self._kept = memory, kept
         self.old, self.new = (memory.block(self.layout.bytes) for _ in range(2))
-        count = skip_counter(program)
-        names = tuple(v.name for v in reacting(program))
-        self._kept = Kept(self.layout, count.name if count else "", names)
-        types = self.layout.types
-        numbers = {
-            k: np.full(types[k].shape, v, DTYPES[types[k].format.name])
-            for k, v in program.initial.items()
-        }
-        for v in program.state:
-            if v.name not in numbers and v.name not in initial:
-                raise InputError(f"the state lacks {v.name}")
-        self.load({**numbers, **initial})
+        for name in self.layout.types:
+            if name not in initial:
+                raise InputError(f"the state lacks {name}")
+        self.load(initial)
 
     def commit(self) -> None:
         """Make what the last run wrote the state, unless it counted itself as not to be applied.

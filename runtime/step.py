@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ..compiler.errors import FileError, InputError, RecipeError, closest, shown
-from ..compiler.ir import SEED, Program, Value
+from ..compiler.ir import Program, Value
 from ..compiler.ir.optimizers import HasGroups
 from ..compiler.ir.text import show
 from ..compiler.types import Shape
@@ -22,13 +22,16 @@ from ..targets.plan.pool import Memory
 from ..targets.plan.state import StateLayout, aligned_bytes, state_layout
 from ..targets.registry import BindOptions, Executable, find_target
 from .bundle import Bundle, pack, read, unpack, write
+from .edge import Edge
 from .evaluation import Predictor, Reevaluate
 from .files import path_of
 from .hyper import check_hyper, remark_ignored
-from .inputs import check_batch, check_dense, check_numbers, find_checks, to_torch
+from .initial import initial_state, kept_of
+from .inputs import check_dense
 from .report.bill import Bill, make_bill, with_spent
 from .source import Source, mapping, source_of
-from .state import State, stored_seed
+from .state import State
+from .taken import find_checks
 from .telling import told
 
 Recapture = Callable[[Sequence[torch.Tensor]], Source]
@@ -61,8 +64,9 @@ class Step:
         # A thread at a time: programs share their memory, and a step reads what the last one wrote.
         self._lock, self._memory = RLock(), find_target(source.target).memory(options)
         self._main = _Bound(source, options, self._memory)
-        seeds = {SEED: stored_seed(source.seed)} if SEED in self._main.state_names else {}
-        self._state = State(self._main.program, {**seeds, **state}, self._memory)
+        program = self._main.program
+        whole = initial_state(program, state, source.seed)
+        self._state = State(kept_of(program), whole, self._memory)
         self._variants: dict[Shapes, _Bound] = {}
         self._predictor: Predictor | None = None
 
@@ -80,16 +84,18 @@ class Step:
         that does not fit or holds NaN or infinity. A step whose loss, gradients or statistics are
         not finite is not applied: ``skipped`` counts it, GradScale's scales react, all other state
         stays, and the loss is returned as it came out.
+
+        On a GPU tensors that lie there are taken as they are, the loss stays there, and nobody
+        waits: a batch that holds NaN or a wrong label changes nothing either, and is told by
+        InputError at a later call, or when the state is read.
         """
         with self._lock:
             bound = self._for_batch(batch)
-            ready = check_batch(batch, bound.batch)
-            check_numbers(ready, bound.batch, bound.checks)
+            ready = bound.edge.ready(batch)
             self._read_hyper(bound)
-            given = (*ready, *bound.hyper)
-            loss, *_ = bound.executable.run(given, self._state.old, self._state.new)
+            loss, *_ = bound.edge.run(ready, bound.hyper, self._state.old, self._state.new)
             self._state.commit()
-        return to_torch(loss, bound.program.outputs[0])
+        return loss
 
     def predict(self, *x: torch.Tensor) -> Any:
         """The quantized forward in eval mode: any number of samples in, one row of outputs each.
@@ -109,6 +115,7 @@ class Step:
     def skipped(self) -> int:
         """The steps of the network's life that were not applied."""
         with self._lock:
+            self._look()
             return self._state.skipped
 
     @property
@@ -120,6 +127,16 @@ class Step:
     def executable(self) -> Executable:
         """The training step bound to its target, with the plan of its kernels."""
         return self._main.executable
+
+    @property
+    def seed(self) -> int:
+        """Where the generator of dropout and of stochastic rounding started."""
+        return self.source.seed
+
+    @property
+    def compiled_hyper(self) -> dict[str, float]:
+        """The hyper-parameters that the step was compiled with."""
+        return self.source.optimizer.initial()
 
     @property
     def passes(self) -> tuple[str, ...]:
@@ -209,7 +226,13 @@ class Step:
     def _snapshot(self) -> dict[str, np.ndarray]:
         """All state as it is between two steps."""
         with self._lock:
+            self._look()
             return self._state.read()
+
+    def _look(self) -> None:
+        """Raise InputError for batches that a device found wrong, see ``Edge``."""
+        for bound in (self._main, *self._variants.values()):
+            bound.edge.look(wait=True)
 
     def _read_hyper(self, bound: _Bound) -> None:
         if self._optimizer is not None:
@@ -264,14 +287,13 @@ class _Bound:
     ) -> None:
         self.stages = source.stages(source.train)
         self.program = self.stages[-1][1]
-        self.state_names = {v.name for v in self.program.state}
         names = set(source.optimizer.inputs())
         self.batch = tuple(v for v in self.program.inputs if v.name not in names)
         self.hyper_names = tuple(v.name for v in self.program.inputs if v.name in names)
         self.hyper = [aligned_bytes(4).view(np.float32).reshape(()) for _ in self.hyper_names]
-        self.checks = find_checks(self.program)
         place = layout or state_layout(self.program)
         self.executable = find_target(source.target).bind(self.program, place, options, memory)
+        self.edge = Edge(self.executable, memory, self.batch, find_checks(self.program))
 
 
 def load_step(path: str | Path, options: BindOptions, target: str | None = None) -> Step:

@@ -15,7 +15,8 @@ from ..compiler.ir import Program
 from ..compiler.ir.verify import verify
 from .plan.plan import Plan
 from .plan.pool import Block, Memory
-from .plan.state import StateLayout
+from .plan.state import Kept, StateLayout
+from .plan.stored import MachineCode, StoredCode
 
 
 class Executable(Protocol):
@@ -58,6 +59,27 @@ class TargetModule(Protocol):
         Of executables that share a memory one runs at a time.
         """
 
+    def build(self, plans: Sequence[Plan], kept: Kept, options: BindOptions) -> MachineCode:
+        """All kernels of ``plans`` and what settles a step, for another process or machine."""
+
+
+class BuiltCode(Protocol):
+    """Machine code that was built, ready to run in ``memory``."""
+
+    @property
+    def memory(self) -> Memory:
+        """For the state, and for programs that run one at a time."""
+
+    def executable(self, plan: Plan) -> Executable:
+        """A stored plan with its kernels."""
+
+
+class BuiltModule(Protocol):
+    """What the module of a target's built steps offers; it loads no TVM."""
+
+    def load(self, code: StoredCode, kept: Kept, options: BindOptions) -> BuiltCode:
+        """The machine code in this process; TargetError where this machine does not run it."""
+
 
 class Lowering(Protocol):
     """What the module of a target's own stages offers; it loads no TVM."""
@@ -72,13 +94,14 @@ class Target:
 
     The module is imported at first use, so that tools which run nothing start without TVM. A target
     that ``compiles`` takes the name of a CPU behind a colon: ``cpu:znver4``. ``stages`` is the
-    module of its own stages, where it has any.
+    module of its own stages, ``built`` that of steps built ahead of time, where it has any.
     """
 
     name: str
     about: str
     module: str
     stages: str | None = None
+    built: str | None = None
     compiles: bool = False
     mcpu: str | None = None
 
@@ -118,6 +141,24 @@ class Target:
         module = self._module()
         return module.bind(program, state, options, memory or module.memory(options))
 
+    def build(self, plans: Sequence[Plan], kept: Kept, options: BindOptions) -> MachineCode:
+        """See ``TargetModule.build``."""
+        return self._module().build(plans, kept, self._options(options))
+
+    def load(self, code: StoredCode, kept: Kept, options: BindOptions) -> BuiltCode:
+        """See ``BuiltModule.load``."""
+        self.check_builds()
+        module = cast(BuiltModule, import_module(str(self.built), __package__))
+        return module.load(code, kept, options)
+
+    def check_builds(self) -> None:
+        """Raise TargetError for a target that makes no machine code."""
+        if self.built is None:
+            known = " or ".join(t.name for t in TARGETS.values() if t.built)
+            raise TargetError(
+                f"{self.name} interprets programs and makes no machine code; build for {known}"
+            )
+
     def _options(self, options: BindOptions) -> BindOptions:
         return replace(options, mcpu=self.mcpu) if self.mcpu else options
 
@@ -133,6 +174,7 @@ TARGETS = {
             "TVM kernels on packed storage for the CPU of this machine; cpu:NAME for another CPU",
             ".cpu.target",
             stages=".cpu.lowering",
+            built=".cpu.built",
             compiles=True,
         ),
         Target(
@@ -140,6 +182,7 @@ TARGETS = {
             "TVM kernels on packed storage for the GPU of this machine; cuda:sm_90 for another",
             ".cuda.target",
             stages=".cuda.lowering",
+            built=".cuda.built",
             compiles=True,
         ),
         Target("reference", "NumPy, the plain meaning of every op", ".reference.target"),

@@ -23,7 +23,7 @@ from quatrain.compiler.formats import FORMATS
 from quatrain.compiler.ir import Program, Value
 from quatrain.compiler.ir.ops import OPS
 from quatrain.compiler.ir.verify import read_program
-from quatrain.runtime.inputs import Labels, find_checks
+from quatrain.runtime.taken import Labels, find_checks
 from quatrain.targets.cpu.info import detect
 from quatrain.targets.numbers.tensor import Tensor
 

@@ -23,11 +23,17 @@ from .stages import shown
 FAILED, INTERRUPTED = 2, 130
 # The order in which --help lists the commands; those that are not named follow.
 ORDER = (
-    *("demo", "compile", "run", "inspect", "opt", "report", "recipes", "targets", "study"),
-    "doctor",
+    *("demo", "compile", "run", "build", "inspect", "opt", "report", "recipes", "targets"),
+    *("study", "doctor"),
 )
 # Packages that some commands do without, and the name to install each by.
-PACKAGES = {"torch": "torch", "tvm": "apache-tvm", "sklearn": "scikit-learn"}
+PACKAGES = {
+    "torch": "torch",
+    "tvm": "apache-tvm",
+    "sklearn": "scikit-learn",
+    "networkx": "networkx",
+    "safetensors": "safetensors",
+}
 # Every mistake in the arguments is one of these, whichever library typer stands on.
 _ArgumentError: type[Exception] = next(
     c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException"

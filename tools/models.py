@@ -93,6 +93,15 @@ def resnet18(num_classes: int = 10, in_channels: int = 3) -> ResNet:
     return ResNet(widths, (2, 2, 2, 2), num_classes=num_classes, in_channels=in_channels)
 
 
+def resnet50(num_classes: int = 1000, in_channels: int = 3) -> ResNet:
+    """ResNet-50 (arXiv 1512.03385, table 1) for 224x224: its stem halves the image twice."""
+    widths, blocks = (64, 128, 256, 512), (3, 4, 6, 3)
+    made = ResNet(widths, blocks, bottleneck=True, num_classes=num_classes, in_channels=in_channels)
+    stem = (*_conv_bn(in_channels, widths[0], 7, 2), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
+    made.stem = nn.Sequential(*stem)
+    return made
+
+
 def bottleneck_resnet(width: int = 16, num_classes: int = 10, in_channels: int = 3) -> ResNet:
     """A small ResNet of six bottleneck blocks, so that most layers are 1x1 convolutions."""
     widths = (width, 2 * width, 4 * width)

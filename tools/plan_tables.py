@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 from rich.console import Group, RenderableType
@@ -23,6 +24,7 @@ LEGEND = (
     "NAME!    kept for backward",
     "83 x     so many kernels alike; the number is the first one's",
 )
+TIME = "us       predicted, of all on the line; bound by m: memory, p: products, l: launches"
 ORDERS = (
     "order    how elements follow each other: rows as in PyTorch (N, C, H, W), pixels with the",
     "         channels of a pixel side by side (N, H, W, C)",
@@ -38,11 +40,12 @@ def overview(view: PlanView, width: int) -> str:
     layers = max((len(_layer(k, n)) for k, n in rows), default=0)
     units = max((len(k.unit) for k, _ in rows), default=0)
     lines = _fold(_head(view), width, 0)
-    lines += [*(line for part in LEGEND for line in _fold(part, width, 9)), ""]
+    legend = (*LEGEND, TIME) if view.gpu else LEGEND
+    lines += [*(line for part in legend for line in _fold(part, width, 9)), ""]
     for region, group in groupby(rows, key=lambda row: row[0].region):
         lines.append(f"{region}:")
         for k, alike in group:
-            start = f"{k.index:5}  {k.unit:{units}}  {_layer(k, alike):{layers}}  "
+            start = f"{k.index:5}  {k.unit:{units}}  {_time(k)}{_layer(k, alike):{layers}}  "
             # On a narrow terminal the layer's column is worth less than the words behind it.
             indent = len(start) if len(start) < width // 2 else 7
             lines += _fold(f"{start}{_words(k, alike)}", width, indent)
@@ -62,7 +65,11 @@ def _head(view: PlanView) -> str:
     if len(view.kernels) < view.total:
         shown = f"{len(view.kernels)} of {shown}; in the whole step"
     memory = f"arena {size(view.arena)}, {size(view.saved_bytes)} of it kept for backward"
-    return f"{view.program} on {view.target}: {shown}, {memory}"
+    head = f"{view.program} on {view.target}: {shown}, {memory}"
+    if view.predicted_seconds is None:
+        return head
+    step = f"a step takes {1e3 * view.predicted_seconds:.3g} ms"
+    return f"{head}; {step}, predicted from published peaks of {view.gpu}, not measured"
 
 
 def _folded(kernels: Sequence[KernelRow]) -> Iterator[tuple[KernelRow, int]]:
@@ -70,7 +77,24 @@ def _folded(kernels: Sequence[KernelRow]) -> Iterator[tuple[KernelRow, int]]:
     alike: dict[object, list[KernelRow]] = {}
     for k in kernels:
         alike.setdefault((k.region, k.ops) if k.region == "update" else k.index, []).append(k)
-    return ((group[0], len(group)) for group in alike.values())
+    return ((_together(group), len(group)) for group in alike.values())
+
+
+def _together(group: Sequence[KernelRow]) -> KernelRow:
+    """The first, with the time of all, bound as the longest of them is."""
+    times = [k.predicted for k in group if k.predicted is not None]
+    if not times:
+        return group[0]
+    longest = max(times, key=lambda time: time.seconds)
+    whole = replace(longest, seconds=sum(time.seconds for time in times))
+    return replace(group[0], predicted=whole)
+
+
+def _time(k: KernelRow) -> str:
+    """Microseconds, and the letter of what bounds them."""
+    if k.predicted is None:
+        return ""
+    return f"{1e6 * k.predicted.seconds:7.1f} us {k.predicted.bound[0]}  "
 
 
 def _layer(k: KernelRow, alike: int) -> str:
@@ -109,8 +133,15 @@ def _kernel(row: KernelRow) -> tuple[Text, Padding]:
     title = Text("\n").append(f"{row.index:3}  ", "dim").append(row.kernel, "bold")
     title.append(f"  {row.layer or '-'}  ({row.region})", "cyan")
     unit = "" if row.unit == NO_UNIT else f"; multiplied in {row.unit}"
-    title.append(f"\n     {' + '.join(row.ops)}{unit}")
+    title.append(f"\n     {' + '.join(row.ops)}{unit}{_predicted(row)}")
     return title, Padding(_buffers(row.inputs, row.outputs), (0, 0, 0, 5))
+
+
+def _predicted(row: KernelRow) -> str:
+    found = row.predicted
+    if found is None:
+        return ""
+    return f"; predicted {1e6 * found.seconds:.3g} us, bound by {found.bound}"
 
 
 def _buffers(inputs: Sequence[BufferRow], outputs: Sequence[BufferRow]) -> Table:

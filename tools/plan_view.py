@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 
+from ..targets.cuda.predict import KernelTime, Prediction
 from ..targets.plan.kernel import Slot
 from ..targets.plan.plan import Plan
 from .layer_view import matches
@@ -26,8 +27,27 @@ class BufferRow:
 
 
 @dataclass(frozen=True, slots=True)
+class PredictedTime:
+    """What a kernel takes at published peaks: seconds, what bounds them, and what they are of."""
+
+    seconds: float
+    bound: str
+    bytes: int
+    products: int
+    launches: int
+
+    @classmethod
+    def of(cls, time: KernelTime) -> PredictedTime:
+        """As plain numbers."""
+        return cls(time.seconds, time.bound.value, time.bytes, time.products, time.launches)
+
+
+@dataclass(frozen=True, slots=True)
 class KernelRow:
-    """One kernel: its place in the order, the ops it covers, what multiplies, its buffers."""
+    """One kernel: its place in the order, the ops it covers, what multiplies, its buffers.
+
+    ``predicted`` is None where no peaks are published.
+    """
 
     index: int
     kernel: str
@@ -37,6 +57,7 @@ class KernelRow:
     unit: str
     inputs: tuple[BufferRow, ...]
     outputs: tuple[BufferRow, ...]
+    predicted: PredictedTime | None = None
 
     @property
     def layers(self) -> list[str]:
@@ -49,7 +70,8 @@ class PlanView:
     """Kernels of a step in order; ``arena``, ``saved_bytes`` and ``total`` are of the whole step.
 
     ``arena`` is the size in bytes of the memory between kernels, ``saved_bytes`` what of it holds
-    values from forward to backward, ``total`` the number of kernels.
+    values from forward to backward, ``total`` the number of kernels. ``predicted_seconds`` are of
+    the step on ``gpu``, by its published peaks; None where there are none.
     """
 
     program: str
@@ -58,6 +80,8 @@ class PlanView:
     saved_bytes: int
     total: int
     kernels: tuple[KernelRow, ...]
+    gpu: str | None = None
+    predicted_seconds: float | None = None
 
     def of_layer(self, layer: str) -> PlanView:
         """The same plan with only the kernels that cover an op of ``layer`` (see ``matches``)."""
@@ -69,11 +93,12 @@ class PlanView:
         return asdict(self)
 
 
-def view_plan(plan: Plan, target: str) -> PlanView:
+def view_plan(plan: Plan, target: str, prediction: Prediction | None = None) -> PlanView:
     """The rows of a target's plan."""
     rows = []
     kept = _kept(plan)
-    for index, planned in enumerate(plan.kernels):
+    times = prediction.kernels if prediction else [None] * len(plan.kernels)
+    for index, (planned, time) in enumerate(zip(plan.kernels, times, strict=True)):
         kernel = planned.kernel
         layers = dict.fromkeys(op.origin for op in kernel.ops if op.origin)
         rows.append(
@@ -86,10 +111,14 @@ def view_plan(plan: Plan, target: str) -> PlanView:
                 kernel.unit.value,
                 tuple(_row(plan, slot, kept) for slot in kernel.inputs),
                 tuple(_row(plan, slot, kept) for slot in kernel.outputs),
+                None if time is None else PredictedTime.of(time),
             )
         )
     name, saved = plan.program.name, plan.saved_bytes()
-    return PlanView(name, target, plan.arena, saved, len(rows), tuple(rows))
+    view = PlanView(name, target, plan.arena, saved, len(rows), tuple(rows))
+    if prediction is None:
+        return view
+    return replace(view, gpu=prediction.gpu.example, predicted_seconds=prediction.seconds)
 
 
 def _kept(plan: Plan) -> set[Slot]:

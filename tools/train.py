@@ -11,10 +11,9 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from ..compiler.errors import DataError, UsageError
 from ..compiler.ir import STEP, Program, Value
@@ -23,12 +22,16 @@ from ..passes.parts.plateau import PLATEAU
 from ..passes.parts.range_test import LOW
 from ..passes.parts.schedule_length import misfit_of
 from ..passes.parts.schedules import NOW, TOTAL
+from ..runtime.built.folder import check_place
+from ..runtime.built.step import BuiltStep
 from .batches import Floats, accuracy, batches_per_epoch, train_batches
 from .dataset import Array, Dataset
 from .files import check_writable
 
 if TYPE_CHECKING:
     from ..runtime.step import Step
+
+    Trained = Step | BuiltStep
 
 
 MAX_SKIPPED = 10
@@ -88,7 +91,7 @@ class Progress:
     precision: Mapping[str, float] = field(default_factory=dict)
 
 
-def steps_done(step: Step) -> int:
+def steps_done(step: Trained) -> int:
     """Training steps that the network has behind it, with those that were not applied."""
     counter = step_counter(step.program)
     return 0 if counter is None else int(step.state[counter.name]) + step.skipped
@@ -128,7 +131,7 @@ def check_data(program: Program, hyper: Collection[str], data: Dataset) -> int:
 
 
 def train(
-    step: Step, data: Dataset, run: Run, batch: int, stopped: Callable[[], bool]
+    step: Trained, data: Dataset, run: Run, batch: int, stopped: Callable[[], bool]
 ) -> Iterator[Progress]:
     """Train until ``run.last`` or until ``stopped()``; yields after every step.
 
@@ -163,10 +166,10 @@ def train(
             start, samples = time.monotonic(), 0
 
 
-def take(step: Step, x: Array, y: Array) -> tuple[float, str]:
+def take(step: Trained, x: Array, y: Array) -> tuple[float, str]:
     """The loss of one step, and why the step was not applied where it was not."""
     before = step.skipped
-    loss = float(step(_tensor(x), _tensor(y)))
+    loss = float(step(*(_given(step, array) for array in (x, y))))
     if step.skipped == before:
         return loss, ""
     if not math.isfinite(loss):
@@ -195,23 +198,31 @@ def _from(data: Dataset, batch: int, run: Run, done: int) -> Iterator[tuple[Floa
         epoch, position = epoch + 1, 0
 
 
-def test_accuracy(step: Step, data: Dataset, batch: int) -> float | None:
+def test_accuracy(step: Trained, data: Dataset, batch: int) -> float | None:
     """Accuracy (0..1) on the test part; None for data without labels."""
     if not data.has_labels:
         return None
-    return accuracy(lambda x: step.predict(_tensor(x)).numpy(), data, batch)
+    return accuracy(lambda x: np.asarray(step.predict(_given(step, x))), data, batch)
 
 
-def check_run(steps: int | None, epochs: int | None, checkpoint: Path | None) -> None:
-    """Raise UsageError or FileError where a run has no length or nowhere to save."""
+def check_run(
+    steps: int | None,
+    epochs: int | None,
+    checkpoint: Path | None,
+    check: Callable[[Path], None] = check_writable,
+) -> None:
+    """Raise UsageError or FileError where a run has no length or nowhere to save.
+
+    ``check`` raises the latter.
+    """
     if (steps is None) == (epochs is None):
         raise UsageError("say how long to train: --steps N or --epochs N, one of the two")
     if checkpoint is not None:
-        check_writable(checkpoint)
+        check(checkpoint)
 
 
 def plan_run(
-    step: Step,
+    step: Trained,
     data: Dataset,
     batch: int,
     first: int,
@@ -225,19 +236,20 @@ def plan_run(
     max_skipped: int = MAX_SKIPPED,
 ) -> Run:
     """The run that the options describe, beginning at step ``first`` of the network's life."""
-    check_run(steps, epochs, checkpoint)
+    built = isinstance(step, BuiltStep)
+    check_run(steps, epochs, checkpoint, check_place if built else check_writable)
     per_epoch = batches_per_epoch(data, batch)
     count = steps if steps is not None else (epochs or 0) * per_epoch
-    peak = step.source.optimizer.initial()
+    peak = step.compiled_hyper
     if lr is not None:
         ratio = lr / (peak["group0.lr"] or 1.0)
         peak = {k: v * ratio if k.endswith(".lr") else v for k, v in peak.items()}
         peak["group0.lr"] = lr
-    seed = step.source.seed
-    return Run(first, first + count, per_epoch, factor, peak, seed, checkpoint, every, max_skipped)
+    last, seed = first + count, step.seed
+    return Run(first, last, per_epoch, factor, peak, seed, checkpoint, every, max_skipped)
 
 
-def give_length(step: Step, steps: int) -> str:
+def give_length(step: Trained, steps: int) -> str:
     """Tell a schedule that does not know yet how many steps the run has.
 
     Returns what there is to say: of its length, where that is new or another one than the run's.
@@ -256,7 +268,7 @@ def give_length(step: Step, steps: int) -> str:
     return f"the precision schedule spans {steps} steps, as this run does"
 
 
-def precision(step: Step) -> dict[str, float]:
+def precision(step: Trained) -> dict[str, float]:
     """Where precision that changes stands: bits, stage from 1 on, least bits found, cost in %."""
     state, found = step.state, dict[str, float]()
     if NOW in state:
@@ -270,8 +282,15 @@ def precision(step: Step) -> dict[str, float]:
     return found
 
 
-def _tensor(array: Array) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array))
+def _given(step: Trained, array: Array) -> Any:
+    """An array as the step takes it."""
+    array = np.ascontiguousarray(array)
+    if isinstance(step, BuiltStep):
+        return array
+    # Here, as a built step runs without it.
+    import torch
+
+    return torch.from_numpy(array)
 
 
 def _shape(shape: tuple[int, ...]) -> str:

@@ -136,16 +136,35 @@ def named(mcpu: str) -> CpuInfo:
 
 def check_runs_here(cpu: CpuInfo) -> None:
     """Raise TargetError if this machine lacks something that kernels for ``cpu`` use."""
-    claimed, seen = features(cpu.mcpu), flags()
-    used = {f for f in (*MASKABLE, *AMX, *BF16) if f in claimed}
+    if lacks := _lacking(used_features(cpu)):
+        advice = f"compile for {detect().mcpu}, or leave the CPU out"
+        raise _foreign(cpu.mcpu, lacks, advice)
+
+
+def check_features(mcpu: str, used: frozenset[str], advice: str) -> None:
+    """Raise TargetError, with ``advice``, if this machine lacks some; LLVM is not asked."""
+    if lacks := _lacking(used):
+        raise _foreign(mcpu, lacks, advice)
+
+
+def used_features(cpu: CpuInfo) -> frozenset[str]:
+    """What kernels for ``cpu`` use, of what a machine may lack."""
+    known = {*MASKABLE, *BF16, *(AMX if cpu.amx else ()), *cpu.extra}
+    return frozenset(known & (features(cpu.mcpu) | {*cpu.extra}))
+
+
+def _lacking(used: frozenset[str]) -> list[str]:
+    seen = flags()
     missing = sorted(used - seen) if seen else []
-    if not missing and cpu.amx and not tiles_allowed():
-        missing = ["the operating system's leave to use AMX"]
-    if missing:
-        raise TargetError(
-            f"code for {cpu.mcpu} does not run here: this machine lacks {', '.join(missing)};"
-            f" compile for {detect().mcpu}, or leave the CPU out"
-        )
+    if not missing and "amx-tile" in used and not tiles_allowed():
+        return ["the operating system's leave to use AMX"]
+    return missing
+
+
+def _foreign(mcpu: str, lacks: list[str], advice: str) -> TargetError:
+    return TargetError(
+        f"code for {mcpu} does not run here: this machine lacks {', '.join(lacks)}; {advice}"
+    )
 
 
 def features(mcpu: str) -> frozenset[str]:

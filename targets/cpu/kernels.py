@@ -128,7 +128,7 @@ def _generated(specs: Sequence[KernelSpec], cpu: CpuInfo, keep: Keep) -> dict[Ke
 
 
 def _in_memory(module: Module, specs: Sequence[KernelSpec]) -> Library:
-    return _opened(module)
+    return opened(module)
 
 
 def _kept(store: Store, module: Module, digests: Sequence[str]) -> Library:
@@ -139,7 +139,7 @@ def _kept(store: Store, module: Module, digests: Sequence[str]) -> Library:
     linker = has_linker()
     scratch = store.scratch()
     if scratch is None:
-        return _opened(module)
+        return opened(module)
     with scratch as folder:
         draft = Path(folder) / f"library{'.so' if linker else '.ll'}"
         try:
@@ -148,19 +148,20 @@ def _kept(store: Store, module: Module, digests: Sequence[str]) -> Library:
             else:
                 module.write_to_file(str(draft), "ll")
         except (OSError, RuntimeError):
-            return _opened(module)
+            return opened(module)
         path = store.add(draft, digests)
     # A shared library is machine code already; running ``module`` would generate it a second time.
     stored = _opened_file(path) if path and linker else None
-    return stored or _opened(module)
+    return stored or opened(module)
 
 
 def _opened_file(path: Path) -> Library | None:
     try:
-        return _opened(load_module(path))
+        return opened(load_module(path))
     except (RuntimeError, OSError, ValueError, AttributeError):
         return None
 
 
-def _opened(module: Module) -> Library:
+def opened(module: Module) -> Library:
+    """The kernels of a module."""
     return Library(module, cast(int, module["count"]()), cast(int, module["caller"]()))

@@ -25,6 +25,11 @@ class CpuLoops:
 
     code: Code
 
+    @property
+    def aligned(self) -> bool:
+        """See ``Loops``."""
+        return False
+
     def over(
         self,
         shape: Sequence[int],

@@ -15,7 +15,7 @@ from ..plan.kernel import KernelSpec
 from ..plan.layout import DTYPES
 from ..plan.plan import Plan
 from .info import CpuInfo
-from .kernels import Loaded, load_kernels
+from .kernels import Loaded, LoadedKernels, load_kernels
 from .runtime import use_threads as use_threads  # exported
 from .tensors import Expected, address
 
@@ -76,7 +76,11 @@ class CompiledStep:
 
 def load_step(plan: Plan, state_bytes: int, cpu: CpuInfo, cache_dir: Path | None) -> CompiledStep:
     """The compiled step of a plan; its kernels come from the cache folder where they are there."""
-    kernels = load_kernels(kernel_names(plan), cpu, cache_dir)
+    return compiled_step(plan, state_bytes, load_kernels(kernel_names(plan), cpu, cache_dir))
+
+
+def compiled_step(plan: Plan, state_bytes: int, kernels: LoadedKernels) -> CompiledStep:
+    """The step of a plan with kernels that are in memory."""
     expected = _expected(plan, state_bytes)
     places = {e.name: i for i, e in enumerate(expected)}
     calls = []

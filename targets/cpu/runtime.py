@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ..tir.runtime import function
+from ..tir.runtime import THREADS, function
 
 
 def use_threads(count: int) -> None:
     """Run parallel loops on ``count`` threads, at most the CPUs; results do not depend on it."""
     big_cores = 1
-    function("runtime.config_threadpool")(big_cores, count)
+    function(THREADS)(big_cores, count)
 
 
 def llvm_target(mcpu: str | None = None) -> object:

@@ -32,7 +32,7 @@ class CheckSpec:
         """One launch."""
         from .check_build import build
 
-        return build(self)
+        return build(self.dtype, self.elements, (self.low, self.high), self.ignore)
 
 
 def check_of(check: Check, dtype: str, elements: int) -> CheckSpec:

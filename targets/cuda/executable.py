@@ -16,7 +16,7 @@ from ..plan.memory import aligned
 from ..plan.plan import Place, Plan
 from .check import WORD
 from .graph import ExecutableGraph, Graph, GraphNode, KernelNode
-from .images import Images
+from .image import Images
 from .memory import DeviceMemory
 from .module import Function
 from .order import Order

@@ -1,17 +1,11 @@
-"""Kernels as machine code: from the cache where they are there, compiled where they are not.
-
-An image is one line of JSON, for each kernel the grid and the threads of its launches, and a cubin
-in which launch j of kernel i is called ``k<i>_<j>``.
-"""
+"""Kernels as machine code: from the cache where they are there, compiled where they are not."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..plan.kernel import KernelSpec
@@ -19,39 +13,10 @@ from ..tir.digest import sources
 from ..tir.runtime import load_package, version
 from ..tir.store import Store
 from .compiler import Compiler
+from .image import Image, Images, Placed
 
 # Kernels an image: the front end of a compiler takes as long as a few kernels.
 SHARE = 16
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Image:
-    """Machine code; ``shapes`` are grid and threads of each launch of each kernel."""
-
-    shapes: tuple[tuple[tuple[int, int], ...], ...]
-    cubin: bytes
-
-    def write(self) -> bytes:
-        """As it is stored."""
-        return json.dumps(self.shapes).encode() + b"\n" + self.cubin
-
-    @classmethod
-    def read(cls, data: bytes) -> Image:
-        """What ``write`` gave; ValueError where it did not."""
-        line, _, cubin = data.partition(b"\n")
-        made = json.loads(line)
-        return cls(tuple(tuple((int(g), int(t)) for g, t in kernel) for kernel in made), cubin)
-
-
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """A kernel, by its number in an image."""
-
-    image: Image
-    number: int
-
-
-Images = Mapping[KernelSpec, Placed]
 
 
 def load_images(
@@ -66,7 +31,7 @@ def load_images(
     shares = [missing[i : i + SHARE] for i in range(0, len(missing), SHARE)]
 
     def make(share: Sequence[KernelSpec]) -> Image:
-        image = _compiled(share, arch, compiler)
+        image = compiled(share, arch, compiler)
         if store:
             _keep(store, image, [digests[spec] for spec in share])
         return image
@@ -85,7 +50,8 @@ def digest(spec: KernelSpec, arch: str, compiler: Compiler) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _compiled(specs: Sequence[KernelSpec], arch: str, compiler: Compiler) -> Image:
+def compiled(specs: Sequence[KernelSpec], arch: str, compiler: Compiler) -> Image:
+    """The machine code of some kernels."""
     from .source import cuda_source
 
     kernels = [spec.build() for spec in specs]

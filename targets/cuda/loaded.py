@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .driver import Device
-from .images import Image, Placed
+from .image import Image, Placed
 from .module import Function, Module
 
 

@@ -45,6 +45,11 @@ class DeviceLoops:
         """See ``Loops``."""
         return self._code
 
+    @property
+    def aligned(self) -> bool:
+        """See ``Loops``."""
+        return True
+
     def over(
         self,
         shape: Sequence[int],

@@ -41,7 +41,9 @@ class Settle:
         """One launch."""
         from .settle_build import build
 
-        return build(self)
+        at = self.count // WORD, self.width // WORD
+        reacting = [(place // WORD, numbers) for place, numbers in self.reacting]
+        return build(self.bytes // WORD, at, reacting, self.answers)
 
 
 def settle_of(kept: Kept, answers: int) -> Settle | None:

@@ -50,7 +50,7 @@ class DeviceSingle(Single):
         # Imported here: a plan can be made and printed without TVM.
         from .single_build import build
 
-        return build(self)
+        return build(self, self.numbers)
 
 
 def single_kernel(op: Op, orders: Mapping[Value, Order]) -> Kernel:

@@ -16,24 +16,26 @@ from ..tir.single.shape import unravel
 from ..tir.single.spec import Single
 from .code import DeviceCode, Launch, launch
 from .loops import THREADS, DeviceLoops, Finished
-from .single import DeviceSingle
 
 
-def build(spec: DeviceSingle) -> list[Launch]:
-    """As many launches as the rule's loops need; one thread's where it has none."""
+def build(spec: Single, numbers: int) -> list[Launch]:
+    """As many launches as the rule's loops need; one thread's where it has none.
+
+    ``numbers`` is how many f64 numbers there is room for between them.
+    """
     made: list[Launch] = []
     count = 1
     while len(made) < count:
-        one, needed = _launch(spec, len(made))
+        one, needed = _launch(spec, numbers, len(made))
         made.append(one)
         count = max(count, needed)
     return made
 
 
-def _launch(spec: DeviceSingle, live: int) -> tuple[Launch, int]:
+def _launch(spec: Single, numbers: int, live: int) -> tuple[Launch, int]:
     """Launch number ``live``, and how many the rule needs as far as it ran."""
     given, needed = list(parameters(spec).values()), 0
-    scratch = [("float64", spec.numbers)] if spec.numbers else []
+    scratch = [("float64", numbers)] if numbers else []
 
     def body(code: DeviceCode, pointers: list[Expr]) -> None:
         nonlocal needed

@@ -11,7 +11,7 @@ from ..plan.kernel import KernelSpec
 from ..plan.state import Kept
 from .compiler import find_compiler
 from .driver import Device
-from .images import Images, Placed, load_images
+from .image import Images, Placed
 from .loaded import Loaded
 from .memory import DeviceMemory
 from .settle import settle_of
@@ -36,6 +36,9 @@ class StepMemory:
         """Kernels for the device; TargetError where some are new and nothing here makes them."""
         wanted = [spec for spec in dict.fromkeys(specs) if spec not in self._images]
         if wanted:
+            # Here, as a step that is built runs without TVM.
+            from .images import load_images
+
             compiler = find_compiler(self.device.driver.version // 1000)
             self._images |= load_images(wanted, self.arch, self.cache_dir, compiler)
         return self._images

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ...compiler.ir import Program, Value
@@ -13,7 +13,8 @@ from ..plan.kernel import Kernel
 from ..plan.layout import Order
 from ..plan.plan import Plan
 from ..plan.pool import Memory
-from ..plan.state import StateLayout
+from ..plan.state import Kept, StateLayout
+from ..plan.stored import MachineCode
 from ..registry import BindOptions
 from .driver import Device
 from .executable import CudaExecutable
@@ -48,6 +49,14 @@ def bind(
     made = plan_cuda(program, state, memory.arch)
     images = memory.images(planned.kernel.spec for planned in made.kernels)
     return CudaExecutable(made, images, memory)
+
+
+def build(plans: Sequence[Plan], kept: Kept, options: BindOptions) -> MachineCode:
+    """All kernels of ``plans`` and of what settles a step, for the GPU named or the one here."""
+    # Here, as it loads TVM's libraries.
+    from .ahead import build
+
+    return build(plans, kept, _arch(options) or Device().info.arch)
 
 
 def plan_cuda(program: Program, state: StateLayout, arch: str) -> Plan:

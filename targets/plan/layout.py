@@ -19,8 +19,6 @@ from enum import Enum
 from itertools import pairwise
 from math import prod
 
-import networkx as nx
-
 from ...compiler.ir import Op, Program, Value
 from ...compiler.ir.ops import WEIGHT_GRADS, Trait, has
 from ...compiler.types import Scale, TensorType
@@ -112,6 +110,9 @@ def orders(program: Program) -> dict[Value, Order]:
 
 def _images(program: Program) -> set[Value]:
     """Values that lie as pixels; of up to two dimensions both orders are one."""
+    # Here, as a step that is built runs without it.
+    import networkx as nx
+
     alike: nx.Graph[Value] = nx.Graph()
     images: set[Value] = set()
     matrices: set[Value] = set()

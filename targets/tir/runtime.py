@@ -6,6 +6,7 @@ A step whose kernels are all in the cache needs no more. What generates code imp
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 from collections.abc import Callable
@@ -27,6 +28,9 @@ LIBRARIES = (
     ("tvm_compiler", "RTLD_LOCAL"),
     ("tvm_runtime_extra", "RTLD_LOCAL"),
 )
+RUNTIME = "libtvm_runtime.so"
+# A function of that library.
+THREADS = "runtime.config_threadpool"
 AUTOLOAD = "TVM_DEVICE_BACKEND_AUTOLOAD"
 
 
@@ -64,9 +68,29 @@ def load_package() -> None:
 
 def function(name: str) -> Callable[..., object]:
     """A function of TVM by its registered name, such as target.llvm_get_system_cpu."""
-    load_libraries()
-    found: Callable[..., object] = tvm_ffi.get_global_func(name)
+    found: Callable[..., object] | None = tvm_ffi.get_global_func(name, allow_missing=True)
+    if found is None:
+        load_libraries()
+        found = tvm_ffi.get_global_func(name)
     return found
+
+
+def runtime_library() -> Path | None:
+    """The library that calls of kernels need; None where no package brings it."""
+    spec = find_spec("tvm")
+    places = spec.submodule_search_locations if spec else None
+    paths = [Path(place) / "lib" / RUNTIME for place in places or ()]
+    return next((path for path in paths if path.is_file()), None)
+
+
+def load_runtime(carried: Path) -> None:
+    """Load no more than kernels that are there need; OSError where that does not work.
+
+    ``carried`` is a copy for where no package brings the library. It is not taken where one does:
+    what a second copy registers is there already, and that ends the process.
+    """
+    if tvm_ffi.get_global_func(THREADS, allow_missing=True) is None:
+        ctypes.CDLL(str(runtime_library() or carried), ctypes.RTLD_GLOBAL)
 
 
 def load_module(path: Path) -> tvm_ffi.Module:

@@ -28,10 +28,10 @@ class Stored:
     library: str
     number: int
 
-    def line(self, digest: str) -> str:
+    def line(self, kernel: str) -> str:
         """The contents of the kernel's file."""
         text = f"{self.library} {self.number}"
-        return f"{text} {_digest(f'{digest} {text}'.encode())}\n"
+        return f"{text} {digest(f'{kernel} {text}'.encode())}\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,33 +40,33 @@ class Store:
 
     folder: Path
 
-    def find(self, digest: str) -> Stored | None:
+    def find(self, kernel: str) -> Stored | None:
         """The place of a kernel; None where it is not known."""
         try:
-            line = (self.folder / (digest + SUFFIX)).read_text()
+            line = (self.folder / (kernel + SUFFIX)).read_text()
             library, number, _ = line.split()
             found = Stored(library, int(number))
         except (OSError, ValueError):
             return None
-        return found if line == found.line(digest) else None
+        return found if line == found.line(kernel) else None
 
     def library(self, name: str) -> Path | None:
         """The file of a library; None where it is absent or damaged."""
         path = self.folder / name
         try:
-            return path if path.stem == _digest(path.read_bytes()) else None
+            return path if path.stem == digest(path.read_bytes()) else None
         except OSError:
             return None
 
     def add(self, draft: Path, digests: Iterable[str]) -> Path | None:
         """Keep the library ``draft`` and the places of its kernels; None where that is refused."""
         try:
-            path = self.folder / (_digest(draft.read_bytes()) + draft.suffix)
+            path = self.folder / (digest(draft.read_bytes()) + draft.suffix)
             draft.replace(path)
-            for i, digest in enumerate(digests):
+            for i, kernel in enumerate(digests):
                 note = draft.with_suffix(SUFFIX)
-                note.write_text(Stored(path.name, i).line(digest))
-                note.replace(self.folder / (digest + SUFFIX))
+                note.write_text(Stored(path.name, i).line(kernel))
+                note.replace(self.folder / (kernel + SUFFIX))
         except OSError as error:
             _warn(self.folder, error.strerror)
             return None
@@ -93,5 +93,6 @@ def _warn(folder: Path, why: str | None) -> None:
     )
 
 
-def _digest(contents: bytes) -> str:
+def digest(contents: bytes) -> str:
+    """By which a file is known by its contents."""
     return hashlib.sha256(contents).hexdigest()[:32]

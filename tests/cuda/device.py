@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from quatrain.targets.cuda import compiler, step_memory
+from quatrain.targets.cuda import ahead, compiler, step_memory
 from quatrain.targets.cuda.driver import Driver
 
 from .standin import image, standin
@@ -33,5 +33,6 @@ def find_compiler(newest: int | None = None) -> compiler.Compiler:
 def device(**settings: int) -> Iterator[Driver]:
     """A GPU of capability 9.0, or as ``standin`` is asked for."""
     with pytest.MonkeyPatch.context() as patch, standin(**{"capability": 90, **settings}) as driver:
-        patch.setattr(step_memory, "find_compiler", find_compiler)
+        for module in (step_memory, ahead):
+            patch.setattr(module, "find_compiler", find_compiler)
         yield driver

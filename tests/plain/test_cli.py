@@ -109,6 +109,20 @@ def test_a_value_of_a_pass_option_may_hold_commas() -> None:
     assert given.items() <= step.settings.items()
 
 
+def test_a_plan_for_a_gpu_says_what_its_peaks_give(quatrain: Quatrain, network: Path) -> None:
+    words = ("inspect", network, "--plan", "--target", "cuda:sm_90")
+    text = " ".join(quatrain(*words).split())
+    assert "predicted from published peaks of H100 SXM, not measured" in text
+    found = json.loads(quatrain(*words, "--json"))
+    assert found["gpu"] == "H100 SXM" and found["predicted_seconds"] > 0
+    conv = next(k for k in found["kernels"] if k["ops"] == ["conv2d"])
+    assert conv["predicted"]["products"] == 3 * 13 * 7 * 7 * 5 * 3 * 3
+    # So small a network waits for launches alone: 1.7 us each, and the sgd of three parameters.
+    assert {k["predicted"]["bound"] for k in found["kernels"]} == {"launches"}
+    assert "5.1 us l 3 x sgd" in text
+    assert "bound by launches" in quatrain(*words, "--layer", "conv")
+
+
 @pytest.mark.parametrize(
     ("words", "hint"),
     [

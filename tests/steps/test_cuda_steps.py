@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("tvm")
 
+from torch import Tensor  # noqa: E402
 from torch.nn.functional import cross_entropy  # noqa: E402
 
 import quatrain  # noqa: E402
-from quatrain.compiler.errors import TargetError  # noqa: E402
+from quatrain.compiler.errors import InputError, TargetError  # noqa: E402
+from quatrain.runtime import edge  # noqa: E402
 from quatrain.runtime.step import Step  # noqa: E402
+from quatrain.targets.cuda.driver import Device  # noqa: E402
+from quatrain.targets.cuda.memory import DeviceMemory  # noqa: E402
 from quatrain.tools.self_test import self_test  # noqa: E402
 
 from ..cuda.device import device  # noqa: E402
@@ -151,3 +157,85 @@ def test_no_room_leaves_the_state_as_it_was() -> None:
 
 def test_the_doctor_s_layer(gpu: None) -> None:
     assert "built for cuda equals the reference" in self_test("cuda")
+
+
+class OnDevice(Tensor):
+    """A tensor in the stand-in's memory, which is the host's."""
+
+    held: DeviceMemory
+
+    @property
+    def device(self) -> Any:  # type: ignore[override]
+        return torch.device("cuda", 0)
+
+
+def room(shape: tuple[int, ...], dtype: Any) -> Tensor:
+    """Memory of the device as a tensor."""
+    size = torch.empty(shape, dtype=dtype, device="meta").nbytes
+    memory = DeviceMemory(Device(), size)
+    raw = (ctypes.c_ubyte * size).from_address(memory.address)
+    made: Any = torch.frombuffer(raw, dtype=dtype).reshape(shape).as_subclass(OnDevice)
+    made.held = memory
+    return cast(Tensor, made)
+
+
+def there(tensor: Tensor) -> Tensor:
+    """A copy on the device."""
+    made = room(tuple(tensor.shape), tensor.dtype)
+    made.as_subclass(Tensor).copy_(tensor)
+    return made
+
+
+@pytest.fixture
+def torch_with_cuda(gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if torch were built for CUDA; its stream is the one that all others come behind."""
+    monkeypatch.setattr(edge, "current_stream", lambda device: 0)
+    monkeypatch.setattr(
+        edge, "empty", lambda v, device: room(v.type.shape, edge.FLOATS[v.type.format.name])
+    )
+
+
+def test_tensors_on_the_device_are_taken_as_they_are(torch_with_cuda: None) -> None:
+    (here, losses), there_ = trained("cuda"), compiled("ultra_low_4bit", "cuda")
+    # Other tensors each time, so that graphs get other addresses.
+    batches = [tuple(there(t) for t in batch(seed=seed)) for seed in SEEDS]
+    found = [there_(*b) for b in batches]
+    there_.state  # noqa: B018 - waits
+    assert [float(loss) for loss in found] == losses
+    assert all(torch.equal(v, there_.state[k]) for k, v in here.state.items())
+    x, _ = batch(seed=5)
+    assert torch.equal(there_.predict(there(x)), there_.predict(x))
+
+
+@pytest.mark.parametrize("wrong", ["nan", "label"])
+def test_a_wrong_batch_on_the_device_changes_nothing_and_is_told(
+    wrong: str, torch_with_cuda: None
+) -> None:
+    step = compiled("ultra_low_4bit", "cuda")
+    step(*map(there, batch()))
+    before = step.state
+    x, y = batch(seed=1)
+    if wrong == "nan":
+        x[0, 0, 0, 0] = torch.nan
+    else:
+        y[2] = whole.CLASSES
+    step(there(x), there(y))
+    said = "x held NaN" if wrong == "nan" else "y held a label outside of 0 .. 4"
+    with pytest.raises(InputError, match=f"in an earlier batch {said}.* were not applied"):
+        step.state  # noqa: B018
+    # It is told once, and the step is as if the batch had not been.
+    assert all(torch.equal(v, before[k]) for k, v in step.state.items())
+    step(*map(there, batch(seed=2)))
+    assert int(step.state["step"]) == 2
+
+
+def test_a_wrong_batch_is_told_by_a_later_call(torch_with_cuda: None) -> None:
+    step = compiled("ultra_low_4bit", "cuda")
+    x, y = batch()
+    x[...] = torch.inf
+    step(there(x), there(y))
+    step._memory.stream.synchronize()  # type: ignore[attr-defined]
+    with pytest.raises(InputError, match="in an earlier batch x held NaN or infinity"):
+        step(*map(there, batch()))
+    step(*map(there, batch()))
+    assert int(step.state["step"]) == 1

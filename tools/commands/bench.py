@@ -14,7 +14,16 @@ from .. import env, terminal
 from ..arguments import CacheDirOption, JsonOption, TargetOption, ThreadsOption, pairs
 from ..bench.layers import LAYERS, layers_table, measure_layers
 from ..bench.machine import Machine, look
-from ..bench.plan import FOUR_BIT, NETWORKS, Runner, Workload, contenders, sweep, workload
+from ..bench.plan import (
+    FOUR_BIT,
+    NETWORKS,
+    Contender,
+    Runner,
+    Workload,
+    contenders,
+    sweep,
+    workload,
+)
 from ..bench.plot import check_plot, plot_layers, plot_profile, plot_results, plot_sweep
 from ..bench.process import ContenderFailed, Worker
 from ..bench.profile_table import profile_tables
@@ -49,6 +58,9 @@ SweepOption = Annotated[
 ]
 LayersOption = Annotated[bool, typer.Option("--layers", help="Single convolutions beside oneDNN.")]
 ProfileOption = Annotated[bool, typer.Option("--profile", help="Each kernel of the step, alone.")]
+PredictOption = Annotated[
+    bool, typer.Option("--predict", help="A GPU's step by its published peaks, unmeasured.")
+]
 PlotOption = Annotated[
     Path | None,
     typer.Option("--plot", metavar="FILE.svg", help="Draw a picture (.svg, .png, .pdf)."),
@@ -66,6 +78,7 @@ def command(
     sweep_: SweepOption = None,
     layers: LayersOption = False,
     profile: ProfileOption = False,
+    predict: PredictOption = False,
     as_json: JsonOption = False,
     plot: PlotOption = None,
     limit: LimitOption = 1800.0,
@@ -74,8 +87,8 @@ def command(
     cache_dir: CacheDirOption = None,
 ) -> None:
     """Measure training steps: quatrain, PyTorch eager and compiled, and fake quantization."""
-    if sum((layers, profile, sweep_ is not None)) > 1:
-        raise UsageError("--layers, --profile and --sweep are three benchmarks; give one of them")
+    if sum((layers, profile, predict, sweep_ is not None)) > 1:
+        raise UsageError("--layers, --profile, --predict and --sweep are four; give one of them")
     if plot is not None:
         check_plot(plot)
     options = pairs(settings or (), "--set")
@@ -84,6 +97,8 @@ def command(
     with env.chosen(threads=threads, target=target, cache=cache_dir):
         if layers:
             _layers(effort, as_json, plot)
+        elif predict:
+            _predict(wanted, only or [PROFILED], options, as_json)
         elif profile:
             _profile(wanted, only or [PROFILED], options, effort, as_json, plot)
         elif sweep_ is not None:
@@ -152,9 +167,7 @@ def _profile(
 ) -> None:  # fmt: skip
     if len(wanted) > 1:
         raise UsageError("--profile looks at one network at a time; name one")
-    who = contenders(wanted[0].network, only, options)
-    if len(who) > 1 or who[0].way is not Runner.QUATRAIN:
-        raise UsageError("--profile looks into one step of quatrain; name it with --only")
+    who = _one("--profile", wanted[0], only, options)
     progress = BenchProgress()
     machine = _look(progress, as_json)
     progress.stage(f"{wanted[0].label}: compile, then run each kernel alone")
@@ -162,7 +175,7 @@ def _profile(
         with Worker() as worker:
             found = worker.ask(
                 "profile", effort.limit,
-                workload=asdict(wanted[0]), recipe=who[0].recipe, options=dict(who[0].options),
+                workload=asdict(wanted[0]), recipe=who.recipe, options=dict(who.options),
             )  # fmt: skip
     except ContenderFailed as failure:
         raise UsageError(f"{wanted[0].label}: {failure}") from None
@@ -174,6 +187,31 @@ def _profile(
         terminal.show(profile_tables(wanted[0].label, found))
     if plot is not None:
         plot_profile(wanted[0].label, found, plot)
+
+
+def _predict(
+    wanted: list[Workload], only: list[str], options: Mapping[str, str], as_json: bool
+) -> None:
+    # Imported here: what is measured runs in other processes, and this one loads no torch.
+    from ..bench.predict import gpu_named
+    from ..bench.predict_job import predict_workload
+    from ..bench.predict_table import predict_tables
+
+    gpu_named(env.target())
+    chosen = [(size, _one("--predict", size, only, options)) for size in wanted]
+    found = [predict_workload(size, who, env.target()) for size, who in chosen]
+    if as_json:
+        terminal.write_json({"predictions": [one.to_dict() for one in found]})
+    else:
+        for one in found:
+            terminal.show(predict_tables(one))
+
+
+def _one(option: str, size: Workload, only: list[str], options: Mapping[str, str]) -> Contender:
+    who = contenders(size.network, only, options)
+    if len(who) > 1 or who[0].way is not Runner.QUATRAIN:
+        raise UsageError(f"{option} looks into one step of quatrain; name it with --only")
+    return who[0]
 
 
 def _look(progress: BenchProgress, as_json: bool) -> Machine:

@@ -34,7 +34,8 @@ LayerOption = Annotated[
     ),
 ]
 ShowPlanOption = Annotated[
-    bool, typer.Option("--plan", help="Kernels, units and places, a line each.")
+    bool,
+    typer.Option("--plan", help="Kernels, units and places, a line each; GPUs: predicted times."),
 ]
 BuffersOption = Annotated[
     bool, typer.Option("--buffers", help="With --plan: all buffers of kernels.")
@@ -98,8 +99,10 @@ def _changes(opened: Opened, name: str, layer: str | None) -> list[str]:
 def _plan(opened: Opened, layer: str | None, buffers: bool, as_json: bool) -> None:
     from ..plan_tables import overview, plan_tables
     from ..plan_view import view_plan
+    from ..planning import prediction_of
 
-    view = view_plan(opened.plan(), opened.target)
+    plan = opened.plan()
+    view = view_plan(plan, opened.target, prediction_of(plan, opened.target))
     if layer is not None:
         known = dict.fromkeys(name for k in view.kernels for name in k.layers if name)
         view = view.of_layer(layer)

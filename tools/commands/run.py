@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,6 @@ from ..arguments import (
     CacheDirOption,
     DataDirOption,
     JsonOption,
-    NetworkArgument,
     TargetOption,
     ThreadsOption,
     UserRecipeOption,
@@ -23,12 +23,14 @@ from ..files import check_writable
 from ..stages import stage
 
 if TYPE_CHECKING:
-    from ...runtime.step import Step
     from ..dataset import Dataset
-    from ..train import Run
+    from ..train import Run, Trained
 
 SIGNAL_STATUS = 128
 
+TrainedArgument = Annotated[
+    Path, typer.Argument(metavar="NET.qtn|DIR", help="A compiled network, or a built one.")
+]
 DataOption = Annotated[
     str, typer.Option("--data", metavar="digits|cifar10|FILE.npz", help="Data set.")
 ]
@@ -50,7 +52,7 @@ OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="The t
 
 
 def command(
-    network: NetworkArgument,
+    network: TrainedArgument,
     data: DataOption,
     steps: StepsOption = None,
     epochs: EpochsOption = None,
@@ -74,12 +76,12 @@ def command(
     load_user_passes(recipe)
     factor = find_schedule(schedule)
     _check_there(network, resume)
-    _check_files(checkpoint, checkpoint_every, output)
+    _check_files(network, checkpoint, checkpoint_every, output)
     with env.chosen(threads=threads, data=data_dir, cache=cache_dir):
         from .. import train
         from ..data import load_data
 
-        train.check_run(steps, epochs, checkpoint)
+        train.check_run(steps, epochs, checkpoint, _check_place(network))
         found = load_data(data, data_dir)
         batch = _check_data(network, found)
         step, first = _open(network, resume, target)
@@ -93,56 +95,95 @@ def command(
 
 
 def _check_there(network: Path, resume: Path | None) -> None:
+    from ...runtime.built.folder import read_manifest
     from ...runtime.bundle import check_exists
 
+    if network.is_dir():
+        read_manifest(network)
+        if resume is not None:
+            read_manifest(resume)
+        return
     check_exists(network)
     if resume is not None:
         check_exists(resume, "run ... --checkpoint")
 
 
-def _check_files(checkpoint: Path | None, every: int | None, output: Path | None) -> None:
+def _check_place(network: Path) -> Callable[[Path], None]:
+    """What refuses a place that the trained network cannot be written to."""
+    from ...runtime.built.folder import check_place
+
+    return check_place if network.is_dir() else check_writable
+
+
+def _check_files(
+    network: Path, checkpoint: Path | None, every: int | None, output: Path | None
+) -> None:
     if every is not None and checkpoint is None:
         raise UsageError("--checkpoint-every needs --checkpoint FILE to write to")
     if output is not None:
-        check_writable(output)
+        _check_place(network)(output)
 
 
 def _check_data(network: Path, data: Dataset) -> int:
     """The batch size of a network whose inputs the data fits; no kernel is built for that."""
+    from ...runtime.built.folder import read_manifest
     from ...runtime.bundle import read
     from ..train import check_data
 
+    if network.is_dir():
+        manifest = read_manifest(network)
+        return check_data(manifest.step.plan.program, manifest.hyper, data)
     bundle = read(network, state=False)
     hyper = bundle.manifest.get("hyper")
     return check_data(bundle.train, hyper if isinstance(hyper, dict) else (), data)
 
 
-def _open(network: Path, resume: Path | None, target: str | None) -> tuple[Step, int]:
+def _open(network: Path, resume: Path | None, target: str | None) -> tuple[Trained, int]:
     """The step to train, and the number of steps that the network had before this run."""
-    from .. import driver
     from ..train import steps_done
 
     if resume is not None:
         check_same(network, resume)
-    with stage(f"load {network}"):
-        step = driver.load(network, target=target)
+    step = _load(network, target)
     first = steps_done(step)
-    if resume is None:
-        return step, first
-    with stage(f"load {resume}"):
-        return driver.load(resume, target=target), first
+    return (step, first) if resume is None else (_load(resume, target), first)
+
+
+def _load(network: Path, target: str | None) -> Trained:
+    with stage(f"load {network}"):
+        if network.is_dir():
+            return _load_built(network, target)
+        from .. import driver
+
+        return driver.load(network, target=target)
+
+
+def _load_built(folder: Path, target: str | None) -> Trained:
+    from ...runtime.built import load
+
+    step = load(folder, threads=env.threads())
+    if target not in (None, step.manifest.target):
+        raise UsageError(
+            f"{folder} is built for {step.manifest.target}; build the network again for {target}"
+        )
+    return step
 
 
 def check_same(network: Path, checkpoint: Path) -> None:
     """Raise UsageError unless ``checkpoint`` is of the network: same program, same recipe."""
+    from ...runtime.built.folder import MANIFEST, read_file
     from ...runtime.bundle import read
     from ..same import difference
 
+    if network.is_dir():
+        if read_file(network, MANIFEST) != read_file(checkpoint, MANIFEST):
+            raise UsageError(f"{checkpoint} is no checkpoint of {network}: it was built otherwise")
+        return
     if said := difference(read(network, state=False), read(checkpoint, state=False)):
         raise UsageError(f"{checkpoint} is no checkpoint of {network}: {said}")
 
 
-def _train(step: Step, data: Dataset, run: Run, batch: int, as_json: bool) -> None:
+def _train(step: Trained, data: Dataset, run: Run, batch: int, as_json: bool) -> None:
     from .. import train
     from ..progress import finite, reporter
     from ..signals import stop_on_signal

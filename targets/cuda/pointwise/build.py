@@ -6,17 +6,16 @@ from collections.abc import Sequence
 
 from ...tir.expr import Expr
 from ...tir.pointwise.buffers import frame_of, parameters
+from ...tir.pointwise.space import PointwiseSpec
 from ..code import DeviceCode, Launch, launch
-from .geometry import THREADS
+from .geometry import THREADS, Geometry
 from .join import Joined
-from .kernel import DevicePointwise
 from .sums import Scratch
 from .thread import Thread
 
 
-def build(spec: DevicePointwise) -> list[Launch]:
+def build(spec: PointwiseSpec, geometry: Geometry) -> list[Launch]:
     """All rows, then what they leave joined."""
-    geometry = spec.geometry
     slots = list(parameters(spec).values())
     shapes = [*slots, *geometry.scratch]
 

@@ -35,7 +35,7 @@ class DevicePointwise(PointwiseSpec):
         # Imported here: a plan can be made and printed without TVM.
         from .build import build
 
-        return build(self)
+        return build(self, self.geometry)
 
 
 def pointwise_kernel(

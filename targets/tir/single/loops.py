@@ -25,6 +25,10 @@ class Loops(Protocol):
     def code(self) -> Code:
         """Where they are appended."""
 
+    @property
+    def aligned(self) -> bool:
+        """Whether vectors must begin at multiples of their size."""
+
     def over(
         self,
         shape: Sequence[int],

@@ -6,7 +6,7 @@ Nearly all are copies of a box whose addresses are sums of place times stride on
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from math import prod
+from math import gcd, prod
 
 from tvm import tirx as tir
 
@@ -40,6 +40,10 @@ def copy_box(
 
     # Sizes of 1 first, then from the largest stride to the smallest.
     dims = sorted(range(len(shape)), key=lambda d: (shape[d] > 1, -to_strides.get(d, 0)))
+    if loops.aligned:
+        steps = [s[d] for s in (from_strides, to_strides) for d in dims[:-1] if d in s]
+        together = gcd(*steps, from_start, to_start)
+        lanes = min(lanes, together & -together) if together else lanes
     loops.over(shape, dims, lanes, body)
 
 

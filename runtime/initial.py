@@ -1,0 +1,33 @@
+"""What a program says of its state: how it lies, what settles a step, where its numbers start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from ..compiler.ir import SEED, Program
+from ..passes.skip_nonfinite import reacting, skip_counter
+from ..targets.plan.layout import DTYPES
+from ..targets.plan.state import Kept, state_layout
+from .state import stored_seed
+
+
+def kept_of(program: Program) -> Kept:
+    """The layout of the state, and what a step that is not applied still writes."""
+    count = skip_counter(program)
+    names = tuple(v.name for v in reacting(program))
+    return Kept(state_layout(program), count.name if count else "", names)
+
+
+def initial_state(
+    program: Program, given: Mapping[str, np.ndarray], seed: int
+) -> dict[str, np.ndarray]:
+    """``given``, and where it says nothing the program's numbers and ``seed``."""
+    types = {v.name: v.type for v in program.state}
+    seeds = {SEED: stored_seed(seed)} if SEED in types else {}
+    numbers = {
+        name: np.full(types[name].shape, number, DTYPES[types[name].format.name])
+        for name, number in program.initial.items()
+    }
+    return {**numbers, **seeds, **given}

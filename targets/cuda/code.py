@@ -120,6 +120,16 @@ class DeviceCode(Code):
             yield i
 
     @contextmanager
+    def rolled(self, extent: Index) -> Iterator[Expr]:
+        """A loop that nvcc leaves one: copies of a long body take registers, and win nothing."""
+        with self.loop(extent) as i:
+            yield i
+        made = self._open[-1].pop()
+        assert isinstance(made, st.For)
+        kept = {"disable_unroll": True}
+        self.add(st.For(made.loop_var, made.min, made.extent, made.kind, made.body, None, kept))
+
+    @contextmanager
     def turns(self, count: Index) -> Iterator[Expr]:
         """0 .. count - 1 over the threads of the block, then a barrier."""
         with self.strided(count) as at:

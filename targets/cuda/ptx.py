@@ -48,10 +48,13 @@ def address(buffer: Expr, index: Index) -> Expr:
 
 
 def copy_async(
-    code: DeviceCode, size: int, target: Expr, source: Expr, inside: Expr | None
+    code: DeviceCode, size: int, target: Expr, source: Expr, inside: Expr | None, *, again: bool
 ) -> None:
-    """Start to copy ``size`` bytes to shared memory; zeros, and no read, where not ``inside``."""
-    name = f"cp.async.{'cg' if size == 16 else 'ca'}.shared.global"
+    """Start to copy ``size`` bytes to shared memory; zeros, and no read, where not ``inside``.
+
+    With ``again`` they are kept in the first-level cache, as this block will read them again.
+    """
+    name = f"cp.async.{'cg' if size == 16 and not again else 'ca'}.shared.global"
     given = [] if inside is None else [tir.Select(inside, u32(size), u32(0))]
     ptx(code, name, target, source, size, *given)
 

@@ -31,7 +31,9 @@ from quatrain.compiler.formats import (
     UINTS,
 )
 from quatrain.compiler.types import TensorType
+from quatrain.targets.cuda.gemm import frame
 from quatrain.targets.cuda.gemm.frame import TileFrame
+from quatrain.targets.cuda.gemm.kernel import choose
 from quatrain.targets.numbers.integers import integers, unit_of
 from quatrain.targets.numbers.tensor import Tensor, dtype_of
 from quatrain.targets.plan.layout import Order
@@ -91,6 +93,7 @@ IN_WORDS = [
     replace(POINT, c=256, k=64, stride=(2, 2)),
     replace(POINT, c=24, k=16, formats=(INT5_17, INT4), made=BF16, bias=BF16, out=BF16),
     replace(POINT, c=64, k=32, groups=2, formats=(UINT8, INT4)),
+    Case(DW, c=32, k=48, groups=2, size=(5, 7), kernel=(1, 3), formats=(INT8, INT8)),
     replace(POINT, kind=DX, c=13, k=32, formats=(LUQ[7], INT4)),
     Case(DW, c=64, k=64, size=(5, 5), formats=(INT4, INT4_MIDRISE)),
     Case(DW, c=48, k=96, size=(5, 7), kernel=(1, 3), formats=(INT4, UINT4)),
@@ -121,6 +124,26 @@ def test_gemms_on_tiles_equal_the_reference(way: str, case: Case) -> None:
     check_on_device(case, way, beside=ALL)
 
 
+@pytest.mark.parametrize(
+    ("way", "case"),
+    [
+        (BYTES, Case(FORWARD, c=64, k=160, size=(9, 9), made=BF16, bias=F32)),
+        (BYTES, Case(DX, c=160, k=64, size=(9, 9), formats=(INT8, INT4), orders=ROWS)),
+        (FLOATS, Case(FORWARD, c=33, k=144, size=(9, 9), formats=(BF16, BF16))),
+    ],
+    ids=lambda x: getattr(x, "kind", x),
+)
+def test_large_tiles_are_finished_in_two_parts(
+    way: str, case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if a GPU were filled by a few blocks."""
+    monkeypatch.setattr(frame, "MULTIPROCESSORS", 1)
+    spec = device_spec(case)
+    tile = TileFrame(spec, spec.way.unit).tile
+    assert (tile.m, tile.n) == (128, 128)
+    check_on_device(case, way)
+
+
 def _largest(type_: TensorType, rng: np.random.Generator) -> Tensor:
     """Everywhere the number whose lower byte is largest, and its negative: their sums run up."""
     f = type_.format
@@ -135,9 +158,9 @@ def _largest(type_: TensorType, rng: np.random.Generator) -> Tensor:
     ("way", "case"),
     [
         (BYTES, Case("linear", n=1, c=33100, k=8, formats=(UINT8, UINT8))),
-        (BYTES, Case("linear_weight_grad", n=66300, c=1, k=8, formats=(INT8, UINT8))),
+        (BYTES, Case("linear_weight_grad", n=66300, c=8, k=8, formats=(INT8, UINT8))),
         (FOUR, Case("linear", n=1, c=33100, k=8, formats=(FP4_ODD, FP4_EVEN))),
-        (PLANES, Case("linear_weight_grad", n=33100, c=2, k=8, formats=(FP4_ODD, UINT8))),
+        (PLANES, Case("linear_weight_grad", n=33100, c=8, k=8, formats=(FP4_ODD, UINT8))),
     ],
     ids=lambda x: getattr(x, "kind", x),
 )
@@ -161,6 +184,13 @@ def test_sums_beyond_int32_are_split(way: str, case: Case) -> None:
 )
 def test_what_would_leave_tiles_empty_is_made_one_by_one(case: Case) -> None:
     assert device_spec(case).way.name == "products one by one, int32"
+
+
+def test_older_gpus_have_no_tiles() -> None:
+    spec = device_spec(Case(FORWARD, c=64, k=64))
+    names = {arch: choose(spec, arch).way.name for arch in ("sm_75", "sm_80", "sm_90a", "sm_120")}
+    assert names.pop("sm_75") == "products one by one, int32"
+    assert set(names.values()) == {BYTES}
 
 
 def test_an_operand_that_lies_as_it_is_multiplied_is_not_copied() -> None:

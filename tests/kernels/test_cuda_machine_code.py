@@ -29,6 +29,7 @@ POINT = replace(LAYER, c=256, kernel=(1, 1), padding=(0, 0))
 CASES = {
     "forward": (LAYER, "IMMA"),
     "pointwise": (POINT, "IMMA"),
+    "large": (replace(LAYER, c=256, k=256, size=(14, 14)), "IMMA"),
     "strided_planes": (
         replace(LAYER, kind="conv2d_input_grad", formats=(FP4_EVEN, INT4), stride=(2, 2)),
         "IMMA",

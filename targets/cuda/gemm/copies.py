@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from tvm import tirx as tir
@@ -18,6 +18,7 @@ from ...tir.expr import Expr, i32, load
 from ..code import DeviceCode
 from ..ptx import address, copy_async, ptx, u32
 from .frame import STEP, THREADS, PhaseSums, TileFrame
+from .rows import word_of
 from .words import planes_of_word
 
 
@@ -69,6 +70,11 @@ class Copies(ABC):
     """
 
     by_row = False
+
+    @property
+    def again(self) -> bool:
+        """Whether several taps read the same."""
+        return False
 
     def __init__(self, block: TileBlock, which: int, source: Source) -> None:
         self.block, self.which, self.source = block, which, source
@@ -157,13 +163,11 @@ class Copies(ABC):
         for p in range(len(self.frame.planes[self.which])):
             to = address(target.shared, self._word(piece, target, p))
             start = address(source.buffer, at + i32(p * source.plane + source.offset))
-            copy_async(code, self.size, to, start, inside)
+            copy_async(code, self.size, to, start, inside, again=self.again)
 
     def _word(self, piece: Piece, target: Target, plane: int) -> Expr:
-        frame = self.frame
-        pitch, area = frame.pitches[self.which], frame.areas[self.which]
-        first = target.stage + i32((target.base + plane * area) // 4)
-        return first + piece.row * i32(pitch // 4) + tir.floordiv(piece.byte, i32(4))
+        first = target.stage + i32((target.base + plane * self.frame.areas[self.which]) // 4)
+        return first + word_of(self.frame, self.which, piece.row, piece.byte)
 
     def _load(self, words: Expr, i: int, at: Expr, inside: Expr) -> None:
         code, size = self.code, self.direct
@@ -187,13 +191,14 @@ class Copies(ABC):
                 # The first codes of all bytes lie side by side, then the second ones.
                 parts = zip(*(one[p] for one in made), strict=True)
                 words = [word for part in parts for some in part for word in some]
-                self._store(target.shared, self._word(piece, target, p), words)
+                self._store(target, p, piece, words)
 
-    def _store(self, shared: Expr, first: Expr, words: list[Expr]) -> None:
-        """Words side by side, as many at once as lie on their own size."""
-        size = min(4, len(words), self.size // 4)
+    def _store(self, target: Target, plane: int, piece: Piece, words: list[Expr]) -> None:
+        """Words side by side, up to four at once."""
+        size = min(4, len(words))
         for i in range(0, len(words), size):
-            to = address(shared, first + i32(i))
+            own = replace(piece, byte=piece.byte + i32(4 * i))
+            to = address(target.shared, self._word(own, target, plane))
             ptx(self.code, f"st.shared.{_vector(size)}b32", to, *words[i : i + size])
 
 

@@ -14,6 +14,7 @@ from ...tir.expr import Expr, i32, load
 from ..code import DeviceCode
 from ..ptx import WARP, address, load_matrices, multiply, permuted
 from .frame import STEP, TileFrame
+from .rows import word_of
 
 ROW = 32  # bytes of k, or 16 pairs of rows, that a product of tensor cores takes
 EVEN, ODD = 0x6420, 0x7531
@@ -137,8 +138,7 @@ class TensorCore(Core):
         return permuted(self.code, words[2 * half], words[2 * half + 1], pick)
 
     def _load(self, start: Expr, which: int, row: Expr, byte: Expr) -> list[Expr]:
-        word = start + row * i32(self.frame.pitches[which] // 4) + tir.floordiv(byte, i32(4))
-        place = address(self.shared, word)
+        place = address(self.shared, start + word_of(self.frame, which, row, byte))
         return load_matrices(self.code, place, transposed=self.transposed)
 
     def results(self) -> Iterator[tuple[Expr, Expr, list[Expr]]]:
@@ -204,10 +204,8 @@ class FloatCore(Core):
 
     def _word(self, stage: Expr, which: int, place: Expr, k: Expr) -> Expr:
         start = stage + i32(self.start(which, 0))
-        pitch = i32(self.frame.pitches[which] // 4)
-        if self.frame.spec.weight_grad:
-            return start + k * pitch + place
-        return start + place * pitch + k
+        row, column = (k, place) if self.frame.spec.weight_grad else (place, k)
+        return start + word_of(self.frame, which, row, column * i32(4))
 
     def results(self) -> Iterator[tuple[Expr, Expr, list[Expr]]]:
         """See ``Core``."""

@@ -31,6 +31,7 @@ SMALLEST = 16  # rows and columns of a warp
 STAGES = 4
 LANES = 4
 MOST_DECODED = 4  # times that it is worth to decode an operand anew instead of once
+LARGEST_AFTER = 4  # steps that pay for the largest tile
 LEAST_STEPS = 4  # of a block where k is split over several
 WIDTHS = {Unit.INT8_MMA: 1, Unit.BF16_MMA: 2, Unit.F32: 4}
 DTYPES = {Unit.INT8_MMA: "uint8", Unit.BF16_MMA: "uint16", Unit.F32: "float32"}
@@ -91,13 +92,19 @@ class BlockTile:
         return self.m // (WARPS // self.across), self.n // self.across
 
 
-def tile_of(m: int, n: int, planes: int, groups: int) -> BlockTile:
-    """The smallest tile that holds m x n, or a large one; smaller where blocks would be few."""
+def tile_of(m: int, n: int, planes: int, groups: int, most: int) -> BlockTile:
+    """The smallest tile that holds m x n, or a large one; smaller where blocks would be few.
+
+    The most columns of one of 128 rows are given.
+    """
     rows = _fitting(m, SMALLEST, 128 // planes)
+    widest = most if rows == 128 else 128 if rows * planes <= 64 else 64
     least = max(SMALLEST, WARPS * SMALLEST**2 // rows)
-    columns = _fitting(n, least, max(least, 128 if rows * planes <= 64 else 64))
-    if rows == 128 and groups * -(-m // rows) * -(-n // columns) < MULTIPROCESSORS:
-        rows = 64
+    columns = _fitting(n, least, max(least, widest))
+    for smaller in ((128, 64), (64, 64)):
+        few = groups * -(-m // rows) * -(-n // columns) < MULTIPROCESSORS
+        if rows == 128 and few:
+            rows, columns = smaller[0], min(columns, smaller[1])
     shapes = [BlockTile(rows, columns, across) for across in (1, 2, 4)]
     return min((t for t in shapes if min(t.warp) >= SMALLEST), key=lambda t: sum(t.warp))
 
@@ -204,9 +211,12 @@ class TileFrame:
         spec = self.spec
         if spec.weight_grad:
             columns = prod(self.taps) * self.second.padded
-            return tile_of(self.first.count, columns, self.pairs, self.groups)
+            return tile_of(self.first.count, columns, self.pairs, self.groups, 64)
         n, _, h, w = shape4(spec.out)
-        return tile_of(n * h * w, self.second.count, self.pairs, self.groups)
+        # Short sums wait for memory, not for products; in f32 a thread has no registers for more.
+        short = prod(self.taps) * self.first.padded < LARGEST_AFTER * self.depth
+        most = 64 if short or self.unit is Unit.F32 else 128
+        return tile_of(n * h * w, self.second.count, self.pairs, self.groups, most)
 
     @property
     def lanes(self) -> int:
@@ -227,7 +237,7 @@ class TileFrame:
     def split(self) -> tuple[int, int]:
         """Blocks that share a sum, and the most steps of one: enough blocks to fill a GPU."""
         steps = max(sums.steps for sums in self.sums)
-        tiles = self.groups * sum(prod(sums.blocks) for sums in self.sums)
+        tiles = max(1, self.groups * sum(prod(sums.blocks) for sums in self.sums))
         wanted = min(2 * MULTIPROCESSORS // tiles, steps // LEAST_STEPS)
         if len(self.sums) > 1:
             return 1, steps
@@ -271,14 +281,13 @@ class TileFrame:
         )
 
     def _direct(self, layout: Layout, times: int, row: int) -> int:
-        f = layout.type.format
-        if times > MOST_DECODED or not self.in_words(layout) or f.decode(0):
+        if times > MOST_DECODED or not self.in_words(layout) or self.as_it_is(layout):
             return 0
-        word = 4 * layout.parts * self.width
-        fitting = (
-            n for n in (4, 2, 1) if layout.cell % (4 * n) == 0 and n * word <= min(row, STEP)
-        )
-        return next(fitting, 0)
+        if layout.type.format.decode(0):
+            return 0
+        most = min(row, STEP) // (4 * layout.parts * self.width)
+        cell = layout.cell // self.groups
+        return next((n for n in (4, 2, 1) if cell % (4 * n) == 0 and n <= most), 0)
 
     def channel(self, which: int, place: Index) -> Index:
         """The channel at a place among those of a pixel in shared memory.
@@ -352,9 +361,9 @@ class TileFrame:
 
     @cached_property
     def pitches(self) -> tuple[int, int]:
-        """Bytes between rows of both tiles: eight rows of 16 bytes lie in different banks."""
+        """Bytes between rows of both tiles, see ``word_of``."""
         if not self.spec.weight_grad:
-            return _pitch(STEP), _pitch(STEP)
+            return STEP, STEP
         return _pitch(self.tile.m * self.width), _pitch(self.tile.n * self.width)
 
     @property

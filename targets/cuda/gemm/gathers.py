@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from tvm import tirx as tir
 
 from ...gemm.shapes import shape4
@@ -15,6 +17,11 @@ OUTSIDE = -(1 << 20)  # a row of an image that no tap reaches
 
 class PixelRows(Copies):
     """``a`` of forward and dX: rows are results, k is taps and channels."""
+
+    @property
+    def again(self) -> bool:
+        """See ``Copies``."""
+        return prod(self.frame.taps) > 1
 
     def prepare(self) -> None:
         """The first pixel of every row."""
@@ -91,6 +98,11 @@ class ImageRows(Copies):
     """``b`` of dW: rows are pixels of dY, columns what a tap sees there."""
 
     by_row = True
+
+    @property
+    def again(self) -> bool:
+        """See ``Copies``."""
+        return prod(self.frame.taps) > 1
 
     def prepare(self) -> None:
         """The tap and the channel of every piece."""

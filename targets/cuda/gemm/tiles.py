@@ -7,6 +7,7 @@ then pass through the same memory, so that neighbouring threads finish neighbour
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 from tvm import tirx as tir
 
@@ -26,6 +27,7 @@ from .spec import DeviceGemm
 from .unpack import unpack_launch
 
 Body = Callable[[DeviceCode, list[Expr]], None]
+AT_ONCE = 64  # columns of a large tile that are finished
 APART = 8  # words between the sums of a row and the next
 JOINED = 256  # threads that add parts
 
@@ -64,7 +66,7 @@ class _Tiles:
     def __init__(self, code: DeviceCode, frame: TileFrame, slots: GemmSlots) -> None:
         self.code, self.frame, self.slots = code, frame, slots
         tile = frame.tile
-        words = max(frame.stages * frame.stage // 4, tile.m * (tile.n + APART))
+        words = max(frame.stages * frame.stage // 4, tile.m * (min(tile.n, AT_ONCE) + APART))
         self.shared = code.shared("float32", words)
         rest = list(slots.scratch)
         self.a = rest.pop(0) if frame.unpacked[0] else slots.a
@@ -149,7 +151,7 @@ class _Tiles:
         for ahead in range(stages - 1):
             fetch(i32(ahead))
             land(i32(ahead))
-        with code.loop(count) as step:
+        with code.rolled(count) as step:
             await_groups(code, stages - 2)
             code.barrier()
             fetch(step + i32(stages - 1))
@@ -169,26 +171,46 @@ class _Tiles:
 
     def _finish(self, block: TileBlock, core: Core) -> None:
         """Results of a tile, channels of a pixel by neighbouring threads."""
+        tile = self.frame.tile
+        width = AT_ONCE if tile.m * tile.n > 128 * AT_ONCE else tile.n
+        for first in range(0, tile.n, width):
+            if first:
+                self.code.barrier()
+            self._share(core, first, width)
+            self.code.barrier()
+            self._columns(block, first, width)
+
+    def _pitch(self, width: int) -> int:
+        """Words between rows: those of neighbouring pixels lie in different banks if they are
+        taken by neighbouring threads."""
+        return width + (APART if channels_last(self.frame.spec.out) else 1)
+
+    def _share(self, core: Core, first: int, width: int) -> None:
+        """Some columns of the sums, in f32, for the whole block."""
+        code, pitch = self.code, i32(self._pitch(width))
+        own = tir.all(core.column >= i32(first), core.column < i32(first + width))
+        several = width < self.frame.tile.n
+        with code.when(own) if several else nullcontext():
+            for m, n, sums in core.results():
+                total = sums[0]
+                if self.frame.unit is Unit.INT8_MMA:
+                    total = tir.Cast("float32", joined(self.frame, sums))
+                code.store(self.shared, m * pitch + n - i32(first), total)
+
+    def _columns(self, block: TileBlock, first: int, width: int) -> None:
+        """The results of some columns."""
         code, frame, tile = self.code, self.frame, self.frame.tile
         lanes, by_channel = frame.lanes, channels_last(frame.spec.out)
-        # Where neighbouring threads take neighbouring pixels, their rows lie in different banks.
-        pitch = tile.n + (APART if by_channel else 1)
-        for m, n, sums in core.results():
-            total = sums[0]
-            if frame.unit is Unit.INT8_MMA:
-                total = tir.Cast("float32", joined(frame, sums))
-            code.store(self.shared, m * i32(pitch) + n, total)
-        code.barrier()
         v, results = Vectors(code, lanes), ResultPlaces(code, frame, block.sums)
-        with code.loop(tile.m * tile.n // (THREADS * lanes)) as turn:
+        with code.loop(tile.m * width // (THREADS * lanes)) as turn:
             at = code.let(turn * i32(THREADS) + code.thread, "int32", "at")
-            wide = tile.n // lanes if by_channel else tile.m
-            first, second = (f(at, i32(wide)) for f in (tir.floordiv, tir.floormod))
-            m, n = (first, second * i32(lanes)) if by_channel else (second, first)
-            inside, place = results.place(block.g, block.m + m, block.n + n)
+            wide = width // lanes if by_channel else tile.m
+            y, x = (f(at, i32(wide)) for f in (tir.floordiv, tir.floormod))
+            m, n = (y, x * i32(lanes)) if by_channel else (x, y)
+            inside, place = results.place(block.g, block.m + m, block.n + n + i32(first))
             with code.when(inside):
                 # Minus zero becomes zero as in the reference.
-                total = v.f(load(self.shared, m * i32(pitch) + n, lanes))
+                total = v.f(load(self.shared, m * i32(self._pitch(width)) + n, lanes))
                 finish(code, frame.spec, self.slots, v.add(total, v.splat(0.0)), place, lanes)
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # Tiles of fewer channels or shorter sums would be mostly empty.
 LEAST_CHANNELS, LEAST_PRODUCTS = 8, 16
+OLDEST = 80  # sm_80 has asynchronous copies and products of bf16
 
 
 def _integer(product: Product, arch: str) -> bool:
@@ -38,16 +39,23 @@ def _build_plain(spec: DeviceGemm) -> list[Launch]:
     return build_plain(spec)
 
 
-def _filled(product: Product) -> bool:
-    """Whether there is enough to multiply for tiles."""
-    if product.accumulation is not None or product.depthwise:
+def _filled(product: Product, arch: str) -> bool:
+    """Whether there is enough to multiply for tiles, and a GPU with what they are made by."""
+    if product.accumulation is not None or product.depthwise or _number(arch) < OLDEST:
         return False
     channels = shape4(product.a if product.weight_grad else product.out)[1] // product.groups
-    return channels >= LEAST_CHANNELS and product.length >= LEAST_PRODUCTS
+    if not product.weight_grad:
+        return channels >= LEAST_CHANNELS and product.length >= LEAST_PRODUCTS
+    _, summed, r, s = shape4(product.out)
+    return channels >= LEAST_CHANNELS and summed * r * s >= LEAST_CHANNELS
 
 
-def _in_bytes(product: Product, planes: int) -> bool:
-    if not product.in_integers or not _filled(product):
+def _number(arch: str) -> int:
+    return int("".join(c for c in arch if c.isdigit()))
+
+
+def _in_bytes(product: Product, arch: str, planes: int) -> bool:
+    if not product.in_integers or not _filled(product, arch):
         return False
     formats = product.a.type.format, product.b.type.format
     first, second = (len(planes_of(f, Unit.INT8_MMA)) for f in formats)
@@ -55,23 +63,23 @@ def _in_bytes(product: Product, planes: int) -> bool:
 
 
 def _bytes(product: Product, arch: str) -> bool:
-    return _in_bytes(product, 1)
+    return _in_bytes(product, arch, 1)
 
 
 def _two_planes(product: Product, arch: str) -> bool:
-    return _in_bytes(product, 2)
+    return _in_bytes(product, arch, 2)
 
 
 def _four_planes(product: Product, arch: str) -> bool:
-    return _in_bytes(product, 4)
+    return _in_bytes(product, arch, 4)
 
 
 def _bf16(product: Product, arch: str) -> bool:
-    return product.pair(1).as_bf16 and _filled(product)
+    return product.pair(1).as_bf16 and _filled(product, arch)
 
 
 def _f32(product: Product, arch: str) -> bool:
-    return _float(product, arch) and _filled(product)
+    return _float(product, arch) and _filled(product, arch)
 
 
 def _scratch(spec: DeviceGemm) -> tuple[tuple[str, int], ...]:

@@ -76,8 +76,7 @@ def command(
 
     load_user_passes(recipe)
     factor = find_schedule(schedule)
-    _check_there(network, resume)
-    _check_files(network, checkpoint, checkpoint_every, output)
+    _check_files(network, resume, checkpoint, checkpoint_every, output)
     with env.chosen(threads=threads, data=data_dir, cache=cache_dir):
         from .. import train
         from ..data import load_data
@@ -118,8 +117,13 @@ def _check_place(network: Path) -> Callable[[Path], None]:
 
 
 def _check_files(
-    network: Path, checkpoint: Path | None, every: int | None, output: Path | None
+    network: Path,
+    resume: Path | None,
+    checkpoint: Path | None,
+    every: int | None,
+    output: Path | None,
 ) -> None:
+    _check_there(network, resume)
     if every is not None and checkpoint is None:
         raise UsageError("--checkpoint-every needs --checkpoint FILE to write to")
     if output is not None:

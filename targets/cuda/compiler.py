@@ -60,8 +60,8 @@ def find_compiler(newest: int | None = None) -> Compiler:
     wheel = "nvidia-cuda-nvrtc-cu12" if newest == OLDEST else "'quatrain[cuda]'"
     raise TargetError(
         f"there is no compiler for CUDA {OLDEST}{f' .. {newest}' if newest else ''} here"
-        f"{f' (but {known})' if known else ''}: pip install {wheel} brings one, or set CUDA_HOME to "
-        "a toolkit"
+        f"{f' (but {known})' if known else ''}: pip install {wheel} brings one, or set "
+        "CUDA_HOME to a toolkit"
     )
 
 

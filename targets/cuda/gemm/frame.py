@@ -30,7 +30,11 @@ MULTIPROCESSORS = 132
 SMALLEST = 16  # rows and columns of a warp
 STAGES = 4
 LANES = 4
-MOST_DECODED = 4  # times that it is worth to decode an operand anew instead of once
+# Times that it is worth to decode an operand anew instead of once, which writes and reads bytes: by
+# tables in registers, into two planes with twice the products (dW has more to do for each of
+# them), and by masks where codes are numbers. A product of mma.sync leaves time for 6 to 8
+# instructions.
+MOST_DECODED, MOST_IN_PLANES, MOST_MASKED = 4, 9, 18
 LARGEST_AFTER = 4  # steps that pay for the largest tile
 LEAST_STEPS = 4  # of a block where k is split over several
 WIDTHS = {Unit.INT8_MMA: 1, Unit.BF16_MMA: 2, Unit.F32: 4}
@@ -281,13 +285,17 @@ class TileFrame:
         )
 
     def _direct(self, layout: Layout, times: int, row: int) -> int:
-        if times > MOST_DECODED or not self.in_words(layout) or self.as_it_is(layout):
+        f = layout.type.format
+        if not self.in_words(layout) or self.as_it_is(layout):
             return 0
-        if layout.type.format.decode(0):
+        plain = self.unit is Unit.INT8_MMA and f.is_integer and not (f.signed or f.midrise)
+        several = len(planes_of(f, self.unit)) > 1 and not self.spec.weight_grad
+        most = MOST_MASKED if plain else MOST_IN_PLANES if several else MOST_DECODED
+        if times > most or f.decode(0):
             return 0
-        most = min(row, STEP) // (4 * layout.parts * self.width)
+        longest = min(row, STEP) // (4 * layout.parts * self.width)
         cell = layout.cell // self.groups
-        return next((n for n in (4, 2, 1) if cell % (4 * n) == 0 and n <= most), 0)
+        return next((n for n in (4, 2, 1) if cell % (4 * n) == 0 and n <= longest), 0)
 
     def channel(self, which: int, place: Index) -> Index:
         """The channel at a place among those of a pixel in shared memory.

@@ -16,7 +16,7 @@ from ...plan.kernel import Unit
 from ...tir.expr import Expr, Vectors, i32, load
 from ..code import DeviceCode, Launch, launch
 from ..ptx import await_groups, commit
-from .copies import Copies, Source, Target, TileBlock
+from .copies import Copies, PieceSource, PieceTarget, TileBlock
 from .core import Core, FloatCore, TensorCore
 from .epilogue import finish
 from .frame import DTYPES, THREADS, PhaseSums, TileFrame
@@ -113,13 +113,13 @@ class _Tiles:
         made: list[Copies]
         if frame.spec.weight_grad:
             made = [
-                GradRows(block, 0, Source(self.a, frame.pixels(a), a.piece)),
-                ImageRows(block, 1, Source(self.b, frame.pixels(b), b.piece)),
+                GradRows(block, 0, PieceSource(self.a, frame.pixels(a), a.piece)),
+                ImageRows(block, 1, PieceSource(self.b, frame.pixels(b), b.piece)),
             ]
         else:
             made = [
-                PixelRows(block, 0, Source(self.a, frame.pixels(a), a.piece)),
-                WeightRows(block, 1, Source(self.b, frame.weights, 16, offset)),
+                PixelRows(block, 0, PieceSource(self.a, frame.pixels(a), a.piece)),
+                WeightRows(block, 1, PieceSource(self.b, frame.weights, 16, offset)),
             ]
         return made
 
@@ -131,9 +131,9 @@ class _Tiles:
         def stage_of(step: Expr) -> Expr:
             return code.let(tir.floormod(step, i32(stages)) * size, "int32", "stage")
 
-        def targets(step: Expr) -> list[Target]:
+        def targets(step: Expr) -> list[PieceTarget]:
             stage = stage_of(step)
-            return [Target(self.shared, stage, 4 * core.start(i, 0)) for i in (0, 1)]
+            return [PieceTarget(self.shared, stage, 4 * core.start(i, 0)) for i in (0, 1)]
 
         def fetch(step: Expr) -> None:
             with code.when(step < count):

@@ -32,6 +32,11 @@ class OpenedLibraries:
         self.memory = HostMemory()
         self._state_bytes, self._threads = state_bytes, threads or all_threads()
         libraries = _opened(folder, {kernel.file for kernel in kernels})
+        for kernel in kernels:
+            if not 0 <= kernel.number < libraries[kernel.file].count:
+                raise TargetError(
+                    f"{kernel.file} in {folder} has no kernel {kernel.number}: build it again"
+                )
         self._kernels: dict[KernelSpec, Loaded] = {
             k: Loaded(libraries[k.file], k.number) for k in kernels
         }

@@ -57,10 +57,11 @@ def find_compiler(newest: int | None = None) -> Compiler:
     if fits:
         return fits[0]
     known = ", ".join(c.name for c in found)
+    wheel = "nvidia-cuda-nvrtc-cu12" if newest == OLDEST else "'quatrain[cuda]'"
     raise TargetError(
         f"there is no compiler for CUDA {OLDEST}{f' .. {newest}' if newest else ''} here"
-        f"{f' (but {known})' if known else ''}: pip install 'quatrain[cuda]' brings one, or set "
-        "CUDA_HOME to a toolkit"
+        f"{f' (but {known})' if known else ''}: pip install {wheel} brings one, or set CUDA_HOME to "
+        "a toolkit"
     )
 
 

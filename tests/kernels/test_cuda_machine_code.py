@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import re
-import shutil
 import struct
-import subprocess
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -15,17 +12,15 @@ import pytest
 pytest.importorskip("tvm")
 
 from quatrain.compiler.formats import BF16, F32, FP4_EVEN, INT4, UINT4
-from quatrain.targets.cuda.source import cuda_source
 
 from ..cases.device_gemm import device_spec
 from ..cases.gemm_case import Case
+from ..cuda.machine_code import NVCC, compiled
 
-NVCC = shutil.which("nvcc")
 pytestmark = [
     pytest.mark.tvm,
     pytest.mark.skipif(NVCC is None, reason="no nvcc"),
 ]
-EXACT = ("--fmad=false", "--ftz=false", "--prec-div=true", "--prec-sqrt=true")
 # The lower 12 bits of an instruction.
 CODES = {0x237: "IMMA", 0x23C: "HMMA", 0x83B: "LDSM", 0xFAE: "LDGSTS"}
 REGISTERS = 65536  # of a multiprocessor
@@ -54,45 +49,16 @@ def test_gemms_are_products_of_tensor_cores(arch: str, tmp_path: Path) -> None:
         for name, (case, _) in CASES.items()
         for i, launch in enumerate(device_spec(case).build())
     }
-    (tmp_path / "kernels.cu").write_text(cuda_source(launches, arch))
-    usage = _compiled(tmp_path, arch)
-    codes = dict(_instructions((tmp_path / "kernels.cubin").read_bytes()))
+    cubin, usage = compiled(launches, arch, tmp_path)
+    codes = dict(_instructions(cubin))
     for name, (case, multiplies) in CASES.items():
         of = [key for key in launches if key.startswith(name)]
         main = max(of, key=lambda key: codes[key][multiplies])
         assert codes[main][multiplies] >= 16 and codes[main]["LDSM"] >= 4, case
         for key in of:
-            registers, spilled, shared = usage[key]
-            assert spilled == 0 and shared <= 48 << 10, key
+            assert usage[key].spilled == 0 and usage[key].shared <= 48 << 10, key
             # Two blocks on a multiprocessor hide each other's waiting.
-            assert 2 * registers * launches[key].threads <= REGISTERS, key
-
-
-def _compiled(folder: Path, arch: str) -> dict[str, tuple[int, int, int]]:
-    """Registers, spilled bytes and shared memory of every kernel."""
-    assert NVCC is not None
-    command = [NVCC, "-cubin", "-O3", "-std=c++17", *EXACT, f"-arch={arch}", "-Xptxas=-v"]
-    done = subprocess.run(
-        [*command, "-diag-suppress=177", "kernels.cu", "-o", "kernels.cubin"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-
-    def number(text: str, pattern: str) -> int:
-        found = re.search(pattern, text)
-        return int(found[1]) if found else 0
-
-    return {
-        part.split("'")[0]: (
-            number(part, r"Used (\d+) registers"),
-            number(part, r"(\d+) bytes spill stores"),
-            number(part, r"(\d+) bytes smem"),
-        )
-        for part in done.stderr.split("Compiling entry function '")[1:]
-    }
+            assert 2 * usage[key].registers * launches[key].threads <= REGISTERS, key
 
 
 def _instructions(cubin: bytes) -> list[tuple[str, Counter[str]]]:

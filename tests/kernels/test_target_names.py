@@ -17,8 +17,8 @@ def test_a_cpu_behind_the_colon() -> None:
     ("name", "message"),
     [
         ("cpv:znver4", "no target is called 'cpv:znver4'.*cpu"),
-        ("reference:znver4", "name a CPU behind cpu: only"),
-        ("cpu:", "name a CPU behind cpu: only"),
+        ("reference:znver4", "name a CPU or GPU behind the target"),
+        ("cpu:", "name a CPU or GPU behind the target"),
     ],
 )
 def test_names_that_are_none(name: str, message: str) -> None:

@@ -11,7 +11,7 @@ from safetensors.numpy import load, save
 from quatrain.runtime.built.tensors import read, write
 
 TOP = Path(__file__).parents[2]
-ARRAYS = {
+ARRAYS: dict[str, np.ndarray] = {
     "b": np.arange(6, dtype=np.float32).reshape(2, 3),
     "a": np.asarray(7, np.int64),
     "codes": np.arange(5, dtype=np.uint8),

@@ -90,7 +90,7 @@ def test_a_library_that_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_crash_of_the_self_test_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     done = subprocess.CompletedProcess((), -4, "", "")
     monkeypatch.setattr(doctor, "_child", lambda *a: done)
-    assert doctor.self_test() == Finding("self-test", Mark.BAD, "killed by signal 4")
+    assert doctor.self_test() == Finding("self-test", Mark.BAD, "cpu: killed by signal 4")
 
 
 def test_status_says_whether_all_is_well(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -75,16 +76,16 @@ def command(
 
     load_user_passes(recipe)
     factor = find_schedule(schedule)
-    _check_there(network, resume)
-    _check_files(network, checkpoint, checkpoint_every, output)
+    _check_files(network, resume, checkpoint, checkpoint_every, output)
     with env.chosen(threads=threads, data=data_dir, cache=cache_dir):
         from .. import train
         from ..data import load_data
 
         train.check_run(steps, epochs, checkpoint, _check_place(network))
         found = load_data(data, data_dir)
+        load = _loader(network, target)
         batch = _check_data(network, found)
-        step, first = _open(network, resume, target)
+        step, first = _open(load, network, resume)
         run = train.plan_run(
             step, found, batch, first, steps=steps, epochs=epochs, lr=lr, factor=factor,
             checkpoint=checkpoint, every=checkpoint_every, max_skipped=max_skipped,
@@ -116,8 +117,13 @@ def _check_place(network: Path) -> Callable[[Path], None]:
 
 
 def _check_files(
-    network: Path, checkpoint: Path | None, every: int | None, output: Path | None
+    network: Path,
+    resume: Path | None,
+    checkpoint: Path | None,
+    every: int | None,
+    output: Path | None,
 ) -> None:
+    _check_there(network, resume)
     if every is not None and checkpoint is None:
         raise UsageError("--checkpoint-every needs --checkpoint FILE to write to")
     if output is not None:
@@ -138,24 +144,13 @@ def _check_data(network: Path, data: Dataset) -> int:
     return check_data(bundle.train, hyper if isinstance(hyper, dict) else (), data)
 
 
-def _open(network: Path, resume: Path | None, target: str | None) -> tuple[Trained, int]:
-    """The step to train, and the number of steps that the network had before this run."""
-    from ..train import steps_done
+def _loader(network: Path, target: str | None) -> Callable[[Path], Trained]:
+    """What loads a network; torch, where it is missing, is told ahead of what else is wrong."""
+    if network.is_dir():
+        return partial(_load_built, target=target)
+    from .. import driver
 
-    if resume is not None:
-        check_same(network, resume)
-    step = _load(network, target)
-    first = steps_done(step)
-    return (step, first) if resume is None else (_load(resume, target), first)
-
-
-def _load(network: Path, target: str | None) -> Trained:
-    with stage(f"load {network}"):
-        if network.is_dir():
-            return _load_built(network, target)
-        from .. import driver
-
-        return driver.load(network, target=target)
+    return partial(driver.load, target=target)
 
 
 def _load_built(folder: Path, target: str | None) -> Trained:
@@ -167,6 +162,23 @@ def _load_built(folder: Path, target: str | None) -> Trained:
             f"{folder} is built for {step.manifest.target}; build the network again for {target}"
         )
     return step
+
+
+def _open(
+    load: Callable[[Path], Trained], network: Path, resume: Path | None
+) -> tuple[Trained, int]:
+    """The step to train, and the number of steps that the network had before this run."""
+    from ..train import steps_done
+
+    if resume is not None:
+        check_same(network, resume)
+    with stage(f"load {network}"):
+        step = load(network)
+    first = steps_done(step)
+    if resume is None:
+        return step, first
+    with stage(f"load {resume}"):
+        return load(resume), first
 
 
 def check_same(network: Path, checkpoint: Path) -> None:

@@ -14,9 +14,9 @@ import torch
 
 from ..compiler.errors import InputError
 from ..compiler.ir import Value
-from ..targets.plan.checks import Check, DeviceArray
+from ..targets.plan.checks import DeviceArray, InputCheck
 from ..targets.plan.layout import DTYPES
-from ..targets.plan.pool import Block, Memory
+from ..targets.plan.pool import Block, TargetMemory
 from ..targets.registry import Executable
 from .inputs import check_batch, to_torch
 from .taken import Taken, check_numbers
@@ -29,7 +29,7 @@ FLOATS = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16, "i
 class DeviceExecutable(Protocol):
     """An executable that takes what lies on a device, and leaves results there."""
 
-    def watch(self, checks: Sequence[Check]) -> None:
+    def watch(self, checks: Sequence[InputCheck]) -> None:
         """Ask there whether inputs hold what they must; what does not changes no state."""
 
     def refused(self, *, wait: bool) -> tuple[int, ...]:
@@ -43,7 +43,7 @@ class DeviceExecutable(Protocol):
 
 @runtime_checkable
 class DeviceStreams(Protocol):
-    """Memory whose work can go on in another library's stream."""
+    """TargetMemory whose work can go on in another library's stream."""
 
     def follow(self, handle: int | None) -> None:
         """Go on in a stream, or, without one, in the own one."""
@@ -55,7 +55,7 @@ class Edge:
     def __init__(
         self,
         executable: Executable,
-        memory: Memory,
+        memory: TargetMemory,
         batch: Sequence[Value],
         checks: Sequence[Taken],
     ) -> None:
@@ -67,12 +67,12 @@ class Edge:
         if isinstance(executable, DeviceExecutable):
             executable.watch(self._asked())
 
-    def _asked(self) -> list[Check]:
+    def _asked(self) -> list[InputCheck]:
         """What is asked of each input on a device, and the words for one that fails."""
         made = []
         for v in self._batch:
             if v.type.format.name == "f32":
-                made.append(Check(v.name, -LARGEST, LARGEST))
+                made.append(InputCheck(v.name, -LARGEST, LARGEST))
                 self._words.append(f"{v.name} held NaN or infinity")
         for taken in self._checks:
             made.append(taken.asked())

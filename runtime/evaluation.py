@@ -16,7 +16,7 @@ from ..compiler.errors import CaptureError, InputError
 from ..compiler.ir import Program, Value
 from ..compiler.ir.samples import samples_apart
 from ..compiler.types import Shape
-from ..targets.plan.pool import Block, Memory
+from ..targets.plan.pool import Block, TargetMemory
 from ..targets.plan.state import StateLayout
 from ..targets.registry import BindOptions, find_target
 from .edge import Edge
@@ -36,7 +36,7 @@ class Predictor:
         source: Source,
         options: BindOptions,
         layout: StateLayout,
-        memory: Memory,
+        memory: TargetMemory,
         capture: Reevaluate | None,
     ) -> None:
         self._source, self._options, self._layout = source, options, layout
@@ -95,7 +95,7 @@ class Evaluation:
         captured: Program,
         options: BindOptions,
         layout: StateLayout,
-        memory: Memory,
+        memory: TargetMemory,
     ) -> None:
         self.program = source.stages(captured)[-1][1]
         self._fresh = FreshSeeds(layout, memory) if draws(captured) else None

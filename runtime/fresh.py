@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..compiler.ir import SEED, Program
-from ..targets.plan.pool import Block, Memory
+from ..targets.plan.pool import Block, TargetMemory
 from ..targets.plan.state import StateLayout
 from .state import stored_seed
 
@@ -21,7 +21,7 @@ class FreshSeeds:
     The training step's own seed stays, so that what is predicted meanwhile changes no training.
     """
 
-    def __init__(self, layout: StateLayout, memory: Memory) -> None:
+    def __init__(self, layout: StateLayout, memory: TargetMemory) -> None:
         self._layout, self._memory, self._runs = layout, memory, 0
         self._block = memory.block(layout.bytes)
 

@@ -9,15 +9,15 @@ import numpy as np
 from ..compiler.ir import SEED, Program
 from ..passes.skip_nonfinite import reacting, skip_counter
 from ..targets.plan.layout import DTYPES
-from ..targets.plan.state import Kept, state_layout
+from ..targets.plan.state import Unapplied, state_layout
 from .state import stored_seed
 
 
-def kept_of(program: Program) -> Kept:
+def kept_of(program: Program) -> Unapplied:
     """The layout of the state, and what a step that is not applied still writes."""
     count = skip_counter(program)
     names = tuple(v.name for v in reacting(program))
-    return Kept(state_layout(program), count.name if count else "", names)
+    return Unapplied(state_layout(program), count.name if count else "", names)
 
 
 def initial_state(

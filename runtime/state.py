@@ -10,8 +10,8 @@ import numpy as np
 
 from ..compiler.errors import InputError, closest, shown
 from ..targets.plan.layout import DTYPES, Layout, Order
-from ..targets.plan.pool import Memory, read_all
-from ..targets.plan.state import Kept, StateLayout
+from ..targets.plan.pool import TargetMemory, read_all
+from ..targets.plan.state import StateLayout, Unapplied
 
 LOW = 0xFFFFFFFF
 
@@ -19,7 +19,9 @@ LOW = 0xFFFFFFFF
 class State:
     """Parameters, buffers, optimizer state, clips, scales and counters of a training program."""
 
-    def __init__(self, kept: Kept, initial: Mapping[str, np.ndarray], memory: Memory) -> None:
+    def __init__(
+        self, kept: Unapplied, initial: Mapping[str, np.ndarray], memory: TargetMemory
+    ) -> None:
         """``initial`` has all state; InputError where not."""
         self.layout: StateLayout = kept.layout
         self._memory, self._kept = memory, kept
@@ -32,7 +34,7 @@ class State:
     def commit(self) -> None:
         """Make what the last run wrote the state, unless it counted itself as not to be applied.
 
-        Then the state of before stays, but for what ``Kept`` says.
+        Then the state of before stays, but for what ``Unapplied`` says.
         """
         self.old, self.new = self._memory.commit(self._kept, self.old, self.new)
 

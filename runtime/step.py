@@ -18,7 +18,7 @@ from ..compiler.ir.text import show
 from ..compiler.types import Shape
 from ..passes.average_weights import AVERAGE
 from ..passes.skip_nonfinite import skip_counter
-from ..targets.plan.pool import Memory
+from ..targets.plan.pool import TargetMemory
 from ..targets.plan.state import StateLayout, aligned_bytes, state_layout
 from ..targets.registry import BindOptions, Executable, find_target
 from .bundle import Bundle, pack, read, unpack, write
@@ -282,7 +282,7 @@ class _Bound:
         self,
         source: Source,
         options: BindOptions,
-        memory: Memory,
+        memory: TargetMemory,
         layout: StateLayout | None = None,
     ) -> None:
         self.stages = source.stages(source.train)

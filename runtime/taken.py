@@ -11,7 +11,7 @@ from ..compiler.errors import InputError
 from ..compiler.ir import Op, Program, Value
 from ..compiler.ir.ops import OPS, Trait, has
 from ..compiler.ir.ops.shapes import bind
-from ..targets.plan.checks import Check
+from ..targets.plan.checks import InputCheck
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +23,9 @@ class Labels:
     ignore: int | None
     word: str
 
-    def asked(self) -> Check:
+    def asked(self) -> InputCheck:
         """As a device is asked."""
-        return Check(self.value.name, 0, self.classes - 1, self.ignore)
+        return InputCheck(self.value.name, 0, self.classes - 1, self.ignore)
 
     def words(self) -> str:
         """What is wrong with a batch that fails."""
@@ -50,9 +50,9 @@ class Bounds:
     high: float
     layer: str
 
-    def asked(self) -> Check:
+    def asked(self) -> InputCheck:
         """As a device is asked."""
-        return Check(self.value.name, self.low, self.high)
+        return InputCheck(self.value.name, self.low, self.high)
 
     def words(self) -> str:
         """What is wrong with a batch that fails."""

@@ -14,8 +14,8 @@ from ..compiler.errors import TargetError, closest, shown
 from ..compiler.ir import Program
 from ..compiler.ir.verify import verify
 from .plan.plan import Plan
-from .plan.pool import Block, Memory
-from .plan.state import Kept, StateLayout
+from .plan.pool import Block, TargetMemory
+from .plan.state import StateLayout, Unapplied
 from .plan.stored import MachineCode, StoredCode
 
 
@@ -48,18 +48,18 @@ class TargetModule(Protocol):
     def plan(self, program: Program, state: StateLayout, options: BindOptions) -> Plan | None:
         """Choose kernels without building them; None where the target interprets."""
 
-    def memory(self, options: BindOptions) -> Memory:
-        """Memory for a step and its programs."""
+    def memory(self, options: BindOptions) -> TargetMemory:
+        """TargetMemory for a step and its programs."""
 
     def bind(
-        self, program: Program, state: StateLayout, options: BindOptions, memory: Memory
+        self, program: Program, state: StateLayout, options: BindOptions, memory: TargetMemory
     ) -> Executable:
         """Bind ``program``; NoKernelError names op and layer where a kernel is missing.
 
         Of executables that share a memory one runs at a time.
         """
 
-    def build(self, plans: Sequence[Plan], kept: Kept, options: BindOptions) -> MachineCode:
+    def build(self, plans: Sequence[Plan], kept: Unapplied, options: BindOptions) -> MachineCode:
         """All kernels of ``plans`` and what settles a step, for another process or machine."""
 
 
@@ -67,7 +67,7 @@ class BuiltCode(Protocol):
     """Machine code that was built, ready to run in ``memory``."""
 
     @property
-    def memory(self) -> Memory:
+    def memory(self) -> TargetMemory:
         """For the state, and for programs that run one at a time."""
 
     def executable(self, plan: Plan) -> Executable:
@@ -77,7 +77,7 @@ class BuiltCode(Protocol):
 class BuiltModule(Protocol):
     """What the module of a target's built steps offers; it loads no TVM."""
 
-    def load(self, code: StoredCode, kept: Kept, options: BindOptions) -> BuiltCode:
+    def load(self, code: StoredCode, kept: Unapplied, options: BindOptions) -> BuiltCode:
         """The machine code in this process; TargetError where this machine does not run it."""
 
 
@@ -125,7 +125,7 @@ class Target:
         """See ``TargetModule.plan``."""
         return self._module().plan(program, state, self._options(options))
 
-    def memory(self, options: BindOptions) -> Memory:
+    def memory(self, options: BindOptions) -> TargetMemory:
         """See ``TargetModule.memory``."""
         return self._module().memory(self._options(options))
 
@@ -134,18 +134,18 @@ class Target:
         program: Program,
         state: StateLayout,
         options: BindOptions,
-        memory: Memory | None = None,
+        memory: TargetMemory | None = None,
     ) -> Executable:
         """See ``TargetModule.bind``; without ``memory`` the program has one of its own."""
         options = self._options(options)
         module = self._module()
         return module.bind(program, state, options, memory or module.memory(options))
 
-    def build(self, plans: Sequence[Plan], kept: Kept, options: BindOptions) -> MachineCode:
+    def build(self, plans: Sequence[Plan], kept: Unapplied, options: BindOptions) -> MachineCode:
         """See ``TargetModule.build``."""
         return self._module().build(plans, kept, self._options(options))
 
-    def load(self, code: StoredCode, kept: Kept, options: BindOptions) -> BuiltCode:
+    def load(self, code: StoredCode, kept: Unapplied, options: BindOptions) -> BuiltCode:
         """See ``BuiltModule.load``."""
         self.check_builds()
         module = cast(BuiltModule, import_module(str(self.built), __package__))

@@ -12,7 +12,7 @@ from ...compiler.ir.text import show
 from ...passes.average_weights import AVERAGE
 from ...targets.plan.kernel import KernelSpec
 from ...targets.plan.pool import HostMemory
-from ...targets.plan.state import Kept
+from ...targets.plan.state import Unapplied
 from ...targets.plan.stored import MachineCode
 from ...targets.registry import BindOptions, find_target
 from ..bundle import Bundle
@@ -66,7 +66,7 @@ def _source(bundle: Bundle, path: Path, target: str | None) -> tuple[Source, dic
 
 
 def _manifest(
-    source: Source, code: MachineCode, kept: Kept, built: Sequence[BuiltProgram], version: str
+    source: Source, code: MachineCode, kept: Unapplied, built: Sequence[BuiltProgram], version: str
 ) -> Manifest:
     step, predict = built
     averages = {key: name + AVERAGE for key, name in source.model_state.items()}

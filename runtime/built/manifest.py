@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from ...compiler.ir import Value
 from ...targets.plan.kernel import KernelSpec
 from ...targets.plan.plan import Plan
-from ...targets.plan.state import Kept, StateLayout
+from ...targets.plan.state import StateLayout, Unapplied
 from ...targets.plan.stored import (
     BuiltKernel,
     Json,
@@ -63,7 +63,7 @@ class Manifest:
     target: str
     machine: Json
     kernels: tuple[BuiltKernel, ...]
-    kept: Kept
+    kept: Unapplied
     settle: BuiltKernel | None
     seed: int
     hyper: Mapping[str, float]
@@ -102,7 +102,7 @@ class Manifest:
         """What ``write`` gave; KeyError, TypeError or ValueError where it did not."""
         kernels = tuple(map(kernel_of, data["kernels"]))
         layout, settle = layout_of(data["state"]), data["settle"]
-        kept = Kept(layout, str(settle["count"]), tuple(map(str, settle["reacting"])))
+        kept = Unapplied(layout, str(settle["count"]), tuple(map(str, settle["reacting"])))
         if not {*kept.reacting, *([kept.count] if kept.count else [])} <= layout.types.keys():
             raise ValueError("what settles a step")
         step, predict = (

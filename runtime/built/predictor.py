@@ -8,7 +8,7 @@ import numpy as np
 
 from ...compiler.errors import InputError
 from ...compiler.ir import Value
-from ...targets.plan.pool import Block, Memory
+from ...targets.plan.pool import Block, TargetMemory
 from ...targets.plan.state import StateLayout
 from ...targets.registry import Executable
 from ..arrays import plain
@@ -22,7 +22,11 @@ class BuiltPredictor:
     """The program of ``predict``, ready to run."""
 
     def __init__(
-        self, program: BuiltProgram, executable: Executable, layout: StateLayout, memory: Memory
+        self,
+        program: BuiltProgram,
+        executable: Executable,
+        layout: StateLayout,
+        memory: TargetMemory,
     ) -> None:
         self._program, self._executable = program, executable
         self._inputs: Sequence[Value] = program.plan.program.inputs

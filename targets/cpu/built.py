@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...compiler.errors import TargetError
-from ..plan.state import Kept
+from ..plan.state import Unapplied
 from ..plan.stored import StoredCode
 from .info import check_features
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .opened import OpenedLibraries
 
 
-def load(code: StoredCode, kept: Kept, options: BindOptions) -> OpenedLibraries:
+def load(code: StoredCode, kept: Unapplied, options: BindOptions) -> OpenedLibraries:
     """See ``BuiltModule``; TargetError where this machine lacks something."""
     features = frozenset(map(str, code.facts["features"]))
     advice = "build it for a CPU whose features this machine has, such as cpu:x86-64-v3"

@@ -12,8 +12,8 @@ from ..plan.fuse import Group
 from ..plan.kernel import Kernel
 from ..plan.layout import Order
 from ..plan.plan import Plan
-from ..plan.pool import HostMemory, Memory
-from ..plan.state import Kept, StateLayout
+from ..plan.pool import HostMemory, TargetMemory
+from ..plan.state import StateLayout, Unapplied
 from ..plan.stored import MachineCode
 from ..registry import BindOptions
 from .choose import gemm_kernel, matmul_kernel
@@ -36,7 +36,7 @@ def memory(options: BindOptions) -> HostMemory:
 
 
 def bind(
-    program: Program, state: StateLayout, options: BindOptions, memory: Memory
+    program: Program, state: StateLayout, options: BindOptions, memory: TargetMemory
 ) -> CpuExecutable:
     """Plan and compile ``program``; TargetError for a CPU whose units this machine lacks."""
     cpu = _cpu(options)
@@ -48,7 +48,7 @@ def bind(
     return CpuExecutable(made, step, memory, options.threads or all_threads())
 
 
-def build(plans: Sequence[Plan], kept: Kept, options: BindOptions) -> MachineCode:
+def build(plans: Sequence[Plan], kept: Unapplied, options: BindOptions) -> MachineCode:
     """All kernels of ``plans`` as libraries; of this machine's CPU where none is named."""
     # Here, as it loads TVM's libraries.
     from .ahead import build

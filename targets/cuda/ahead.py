@@ -10,7 +10,7 @@ from contextlib import suppress
 from ...compiler.errors import TargetError
 from ..plan.kernel import KernelSpec
 from ..plan.plan import Plan
-from ..plan.state import Kept
+from ..plan.state import Unapplied
 from ..plan.stored import BuiltKernel, MachineCode
 from ..tir.store import digest
 from . import driver
@@ -21,7 +21,7 @@ from .settle import settle_of
 SHARE = 16
 
 
-def build(plans: Sequence[Plan], kept: Kept, arch: str) -> MachineCode:
+def build(plans: Sequence[Plan], kept: Unapplied, arch: str) -> MachineCode:
     """All kernels of ``plans`` and of what settles a step; TargetError without a compiler."""
     compiler = find_compiler(_newest())
     from ..tir.runtime import load_package

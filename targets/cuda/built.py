@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..plan.kernel import KernelSpec
 from ..plan.plan import Plan
-from ..plan.state import Kept
+from ..plan.state import Unapplied
 from ..plan.stored import BuiltKernel, StoredCode
 from .driver import Device
 from .executable import CudaExecutable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..registry import BindOptions
 
 
-def load(code: StoredCode, kept: Kept, options: BindOptions) -> LoadedImages:
+def load(code: StoredCode, kept: Unapplied, options: BindOptions) -> LoadedImages:
     """See ``BuiltModule``."""
     return LoadedImages(Device(), code)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..plan.checks import Check
+from ..plan.checks import InputCheck
 
 if TYPE_CHECKING:
     from .code import Launch
@@ -35,6 +35,6 @@ class CheckSpec:
         return build(self.dtype, self.elements, (self.low, self.high), self.ignore)
 
 
-def check_of(check: Check, dtype: str, elements: int) -> CheckSpec:
+def check_of(check: InputCheck, dtype: str, elements: int) -> CheckSpec:
     """The kernel of a check."""
     return CheckSpec(dtype, elements, check.low, check.high, check.ignore)

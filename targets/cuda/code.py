@@ -24,7 +24,7 @@ FUNCTIONS: dict[Rounded, tuple[str, str]] = {
 }
 
 
-class Words:
+class DeviceWords:
     """See ``Dialect``: one thread's, of the block that ``code`` is in."""
 
     # Stores past the caches are worth nothing where all of memory is written once.
@@ -74,7 +74,7 @@ class Words:
         return body
 
 
-WORDS = Words()
+WORDS = DeviceWords()
 
 
 class DeviceCode(Code):

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...compiler.errors import TargetError
 from ...compiler.ir import Value
-from ..plan.checks import Check, DeviceArray
+from ..plan.checks import DeviceArray, InputCheck
 from ..plan.kernel import Slot
 from ..plan.layout import DTYPES
 from ..plan.memory import aligned
@@ -19,7 +19,7 @@ from .graph import ExecutableGraph, Graph, GraphNode, KernelNode
 from .image import Images
 from .memory import DeviceMemory
 from .module import Function
-from .order import Order
+from .order import Dependencies
 from .step_memory import StepMemory
 from .watch import Watch
 
@@ -61,7 +61,7 @@ class CudaExecutable:
         self._watch: Watch | None = None
         self._graphs: dict[Bases, _Made] = {}
 
-    def watch(self, checks: Sequence[Check]) -> None:
+    def watch(self, checks: Sequence[InputCheck]) -> None:
         """Ask on the device whether inputs that lie there hold what they must.
 
         What does not leaves the state as it was; see ``refused``.
@@ -148,7 +148,7 @@ class CudaExecutable:
 
     def _made(self, bases: Bases, inputs: tuple[int, ...]) -> _Made:
         """The launches of the plan, each behind those whose bytes it reads or writes over."""
-        graph, order = Graph(self._memory.device), Order[GraphNode]()
+        graph, order = Graph(self._memory.device), Dependencies[GraphNode]()
         nodes: list[tuple[KernelNode, Sequence[Place]]] = []
 
         def add(launches: Launches, reads: Sequence[Place], writes: Sequence[Place]) -> None:

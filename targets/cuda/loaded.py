@@ -7,7 +7,7 @@ from .image import Image, Placed
 from .module import Function, Module
 
 
-class Loaded:
+class DeviceImages:
     """The modules of images, each loaded once."""
 
     def __init__(self, device: Device) -> None:

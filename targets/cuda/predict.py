@@ -28,7 +28,7 @@ from ..numbers.integers import integers
 from ..plan.kernel import Kernel, Slot, Unit
 from ..plan.plan import Place, Plan, PlannedKernel, slot_bytes
 from .gpu import Gpu
-from .order import Order
+from .order import Dependencies
 
 # Seconds that a launch in a graph takes at least. NVIDIA's "Getting Started with CUDA Graphs"
 # measures 3.4 us for each of 20 kernels of 2.9 us behind each other: 0.5 us from one to the next.
@@ -168,7 +168,7 @@ def _formats(spec: Product) -> tuple[Format, Format]:
 
 def _path(plan: Plan, seconds: Sequence[float]) -> float:
     """Of the longest path through the graph of a step."""
-    order, ends = Order[int](), [0.0] * len(seconds)
+    order, ends = Dependencies[int](), [0.0] * len(seconds)
     for i, planned in enumerate(plan.kernels):
         reads, writes = _touched(plan, planned)
         ends[i] = max((ends[j] for j in order.before(reads, writes)), default=0.0) + seconds[i]

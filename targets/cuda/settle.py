@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..plan.layout import Layout, Order
-from ..plan.state import Kept
+from ..plan.state import Unapplied
 
 if TYPE_CHECKING:
     from .code import Launch
@@ -46,7 +46,7 @@ class Settle:
         return build(self.bytes // WORD, at, reacting, self.answers)
 
 
-def settle_of(kept: Kept, answers: int) -> Settle | None:
+def settle_of(kept: Unapplied, answers: int) -> Settle | None:
     """What settles steps of a state; None where all are applied."""
     layout = kept.layout
     if not kept.count:

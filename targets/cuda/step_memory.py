@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from ..plan.kernel import KernelSpec
-from ..plan.state import Kept
+from ..plan.state import Unapplied
 from .compiler import find_compiler
 from .driver import Device
 from .image import Images, Placed
-from .loaded import Loaded
+from .loaded import DeviceImages
 from .memory import DeviceMemory
 from .settle import settle_of
 from .stream import Event, Stream
@@ -28,7 +28,7 @@ class StepMemory:
         self._handle: int | None = None
         # The checks of the run that the next commit is of.
         self.watched: Watch | None = None
-        self.loaded = Loaded(device)
+        self.loaded = DeviceImages(device)
         self._arena = DeviceMemory(device, 0)
         self._images: dict[KernelSpec, Placed] = {}
 
@@ -80,7 +80,7 @@ class StepMemory:
         self.stream.upload(block.address + place, np.array(data))
 
     def commit(
-        self, kept: Kept, old: DeviceMemory, new: DeviceMemory
+        self, kept: Unapplied, old: DeviceMemory, new: DeviceMemory
     ) -> tuple[DeviceMemory, DeviceMemory]:
         """See ``Memory``; nobody waits, see ``settle``."""
         watched, self.watched = self.watched, None

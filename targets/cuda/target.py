@@ -12,8 +12,8 @@ from ..plan.fuse import Group
 from ..plan.kernel import Kernel
 from ..plan.layout import Order
 from ..plan.plan import Plan
-from ..plan.pool import Memory
-from ..plan.state import Kept, StateLayout
+from ..plan.pool import TargetMemory
+from ..plan.state import StateLayout, Unapplied
 from ..plan.stored import MachineCode
 from ..registry import BindOptions
 from .driver import Device
@@ -42,7 +42,7 @@ def _arch(options: BindOptions) -> str | None:
 
 
 def bind(
-    program: Program, state: StateLayout, options: BindOptions, memory: Memory
+    program: Program, state: StateLayout, options: BindOptions, memory: TargetMemory
 ) -> CudaExecutable:
     """Plan and compile ``program``; TargetError where the device does not run what is made."""
     assert isinstance(memory, StepMemory)
@@ -51,7 +51,7 @@ def bind(
     return CudaExecutable(made, images, memory)
 
 
-def build(plans: Sequence[Plan], kept: Kept, options: BindOptions) -> MachineCode:
+def build(plans: Sequence[Plan], kept: Unapplied, options: BindOptions) -> MachineCode:
     """All kernels of ``plans`` and of what settles a step, for the GPU named or the one here."""
     # Here, as it loads TVM's libraries.
     from .ahead import build

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..plan.checks import Check
+from ..plan.checks import InputCheck
 from .check import WORD, CheckSpec, check_of
 from .driver import Device
 from .memory import DeviceMemory, pinned
@@ -17,7 +17,7 @@ class Watch:
     """The answers of the checks of one program."""
 
     def __init__(
-        self, device: Device, checks: Sequence[Check], types: Sequence[tuple[str, int]]
+        self, device: Device, checks: Sequence[InputCheck], types: Sequence[tuple[str, int]]
     ) -> None:
         """``types`` are dtype and elements of the input of each check."""
         self.checks = tuple(checks)

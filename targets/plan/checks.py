@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class InputCheck:
     """All numbers of an input are ``low`` .. ``high``, or ``ignore``; NaN is neither."""
 
     input: str

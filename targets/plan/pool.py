@@ -7,13 +7,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .state import Kept, StateLayout, aligned_bytes
+from .state import StateLayout, Unapplied, aligned_bytes
 
 Block = Any
 """The state in a target's memory."""
 
 
-class Memory(Protocol):
+class TargetMemory(Protocol):
     """The memory of a step on its target; its programs run one at a time."""
 
     def block(self, size: int) -> Block:
@@ -25,12 +25,12 @@ class Memory(Protocol):
     def write(self, block: Block, place: int, data: np.ndarray) -> None:
         """Put bytes at ``place``."""
 
-    def commit(self, kept: Kept, old: Block, new: Block) -> tuple[Block, Block]:
+    def commit(self, kept: Unapplied, old: Block, new: Block) -> tuple[Block, Block]:
         """The state and the block for the next one, after a step from ``old`` to ``new``."""
 
 
 class HostMemory:
-    """See ``Memory``; the arena is as large as the largest that was asked for."""
+    """See ``TargetMemory``; the arena is as large as the largest that was asked for."""
 
     def __init__(self) -> None:
         self._arena = aligned_bytes(0)
@@ -47,20 +47,20 @@ class HostMemory:
         return self._arena[:size]
 
     def block(self, size: int) -> np.ndarray:
-        """See ``Memory``."""
+        """See ``TargetMemory``."""
         return aligned_bytes(size)
 
     def read(self, block: Block, place: int, size: int) -> np.ndarray:
-        """See ``Memory``."""
+        """See ``TargetMemory``."""
         made: np.ndarray = block[place : place + size].copy()
         return made
 
     def write(self, block: Block, place: int, data: np.ndarray) -> None:
-        """See ``Memory``."""
+        """See ``TargetMemory``."""
         block[place : place + data.size] = data
 
-    def commit(self, kept: Kept, old: Block, new: Block) -> tuple[Block, Block]:
-        """See ``Memory``."""
+    def commit(self, kept: Unapplied, old: Block, new: Block) -> tuple[Block, Block]:
+        """See ``TargetMemory``."""
         layout, count = kept.layout, kept.count
         if not count or layout.view(old, count) == layout.view(new, count):
             return new, old
@@ -70,6 +70,6 @@ class HostMemory:
         return old, new
 
 
-def read_all(memory: Memory, layout: StateLayout, block: Block) -> Mapping[str, np.ndarray]:
+def read_all(memory: TargetMemory, layout: StateLayout, block: Block) -> Mapping[str, np.ndarray]:
     """Copies of all values of a block by name."""
     return layout.views(memory.read(block, 0, layout.bytes))

@@ -38,7 +38,7 @@ class StateLayout:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class Unapplied:
     """What a step that is not applied still writes.
 
     That is so where it raises ``count`` (none: every step is applied). The count stays then, and

@@ -67,10 +67,10 @@ class Multiplicand:
         return cls(numbers, top, factor.reshape(-1, *(1,) * (rank - 1 - kept)))
 
 
-Product = Callable[[Op, Array, Array], Array]
+Multiply = Callable[[Op, Array, Array], Array]
 
 
-def _gemm(product: Product) -> Meaning:
+def _gemm(product: Multiply) -> Meaning:
     def run(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         type_ = op.result.type
         rank, kept = len(type_.shape), KEPT[_walk(op.kind)]
@@ -196,7 +196,7 @@ def matmul(op: Op, a: Array, b: Array) -> Array:
     return np.asarray(wide(a) @ wide(b))
 
 
-PRODUCTS: tuple[Product, ...] = (
+PRODUCTS: tuple[Multiply, ...] = (
     conv2d,
     conv2d_input_grad,
     conv2d_weight_grad,

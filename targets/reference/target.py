@@ -9,7 +9,7 @@ import numpy as np
 from ...compiler.ir import Program
 from ...compiler.types import TensorType
 from ..numbers.tensor import Tensor
-from ..plan.pool import Block, HostMemory, Memory
+from ..plan.pool import Block, HostMemory, TargetMemory
 from ..plan.state import StateLayout
 from ..registry import BindOptions
 from .evaluate import evaluate
@@ -46,6 +46,8 @@ def memory(options: BindOptions) -> HostMemory:
     return HostMemory()
 
 
-def bind(program: Program, state: StateLayout, options: BindOptions, memory: Memory) -> Interpreter:
+def bind(
+    program: Program, state: StateLayout, options: BindOptions, memory: TargetMemory
+) -> Interpreter:
     """Bind ``program``; nothing is built, so neither options nor pool matter."""
     return Interpreter(program, state)

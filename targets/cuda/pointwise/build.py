@@ -8,13 +8,13 @@ from ...tir.expr import Expr
 from ...tir.pointwise.buffers import frame_of, parameters
 from ...tir.pointwise.space import PointwiseSpec
 from ..code import DeviceCode, Launch, launch
-from .geometry import THREADS, Geometry
+from .geometry import THREADS, PointwiseGrid
 from .join import Joined
 from .sums import Scratch
 from .thread import Thread
 
 
-def build(spec: PointwiseSpec, geometry: Geometry) -> list[Launch]:
+def build(spec: PointwiseSpec, geometry: PointwiseGrid) -> list[Launch]:
     """All rows, then what they leave joined."""
     slots = list(parameters(spec).values())
     shapes = [*slots, *geometry.scratch]

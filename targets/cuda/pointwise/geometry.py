@@ -22,7 +22,7 @@ STRIPE = 32
 
 
 @dataclass(frozen=True)
-class Geometry:
+class PointwiseGrid:
     """Of a spec alone."""
 
     spec: PointwiseSpec

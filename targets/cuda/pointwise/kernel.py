@@ -12,7 +12,7 @@ from ...plan.kernel import Kernel, slots_of
 from ...plan.layout import Order
 from ...tir.pointwise.group import group_spec
 from ...tir.pointwise.space import PointwiseSpec
-from .geometry import Geometry
+from .geometry import PointwiseGrid
 
 if TYPE_CHECKING:
     from ..code import Launch
@@ -26,9 +26,9 @@ class DevicePointwise(PointwiseSpec):
     """The spec with what builds it."""
 
     @cached_property
-    def geometry(self) -> Geometry:
+    def geometry(self) -> PointwiseGrid:
         """How threads share it."""
-        return Geometry(self)
+        return PointwiseGrid(self)
 
     def build(self) -> list[Launch]:
         """One launch, and one that joins what is reduced."""

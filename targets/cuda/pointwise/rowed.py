@@ -9,13 +9,13 @@ from tvm import tirx as tir
 from ...tir.expr import Expr, i32, load
 from ...tir.pointwise.point import Frame, Point
 from ..code import DeviceCode
-from .geometry import Geometry
+from .geometry import PointwiseGrid
 
 
 class RowCodes:
-    """A byte a code, of ``Geometry.down`` rows of each packed result."""
+    """A byte a code, of ``PointwiseGrid.down`` rows of each packed result."""
 
-    def __init__(self, frame: Frame, code: DeviceCode, geometry: Geometry) -> None:
+    def __init__(self, frame: Frame, code: DeviceCode, geometry: PointwiseGrid) -> None:
         self._frame, self._code, self._geometry = frame, code, geometry
         spec, self._starts, size = frame.spec, dict[int, int](), 0
         for i in spec.outputs:

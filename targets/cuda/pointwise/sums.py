@@ -11,14 +11,14 @@ from ...tir.expr import Expr, Vectors, i32, load, ramp
 from ...tir.pointwise.point import Point
 from ...tir.pointwise.tails import ChannelSum, LaneMax, LaneSum, Moments
 from ..code import DeviceCode
-from .geometry import Geometry
+from .geometry import PointwiseGrid
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Scratch:
     """Numbers between the launches: of stripes for channels, of blocks for all elements."""
 
-    geometry: Geometry
+    geometry: PointwiseGrid
     single: Expr | None = None
     partial: Expr | None = None
 

@@ -16,7 +16,7 @@ from ...tir.pointwise.prologue import channel_constants, compute_scalars, store_
 from ...tir.pointwise.squeeze import tables
 from ...tir.pointwise.tails import channel_tails, lane_tails
 from ..code import DeviceCode
-from .geometry import STRIPE, Geometry
+from .geometry import STRIPE, PointwiseGrid
 from .rowed import RowCodes
 from .sums import Scratch, Sums
 
@@ -26,7 +26,7 @@ RowOf = Callable[[Expr], Expr]
 
 @dataclass(eq=False)
 class Thread:
-    """See ``Geometry``."""
+    """See ``PointwiseGrid``."""
 
     frame: Frame
     code: DeviceCode
@@ -34,7 +34,7 @@ class Thread:
     sums: Sums = field(init=False)
 
     @property
-    def geometry(self) -> Geometry:
+    def geometry(self) -> PointwiseGrid:
         """How threads share the kernel."""
         return self.scratch.geometry
 

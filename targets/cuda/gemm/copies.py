@@ -35,7 +35,7 @@ class TileBlock:
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class PieceSource:
     """Memory of an operand from element ``offset`` on, ``plane`` elements a plane."""
 
     buffer: Expr
@@ -55,7 +55,7 @@ class Piece:
 
 
 @dataclass(frozen=True, eq=False)
-class Target:
+class PieceTarget:
     """A stage in shared memory: its first word, and the byte of it where the operand begins."""
 
     shared: Expr
@@ -76,7 +76,7 @@ class Copies(ABC):
         """Whether several taps read the same."""
         return False
 
-    def __init__(self, block: TileBlock, which: int, source: Source) -> None:
+    def __init__(self, block: TileBlock, which: int, source: PieceSource) -> None:
         self.block, self.which, self.source = block, which, source
         self.code, self.frame = block.code, block.frame
         self.words = self.code.local("uint32", self.count * self.direct) if self.direct else None
@@ -86,7 +86,7 @@ class Copies(ABC):
         """What is the same in all steps."""
 
     @abstractmethod
-    def fetch(self, step: Expr, target: Target) -> None:
+    def fetch(self, step: Expr, target: PieceTarget) -> None:
         """Start the copies of a step."""
 
     @property
@@ -153,7 +153,7 @@ class Copies(ABC):
             with self.code.when(piece.row < i32(rows)):
                 yield piece
 
-    def copy(self, piece: Piece, target: Target, at: Expr, inside: Expr | None) -> None:
+    def copy(self, piece: Piece, target: PieceTarget, at: Expr, inside: Expr | None) -> None:
         """A piece of every plane, from element ``at`` of it on; zeros where not ``inside``."""
         code, source = self.code, self.source
         if self.words is not None:
@@ -165,7 +165,7 @@ class Copies(ABC):
             start = address(source.buffer, at + i32(p * source.plane + source.offset))
             copy_async(code, self.size, to, start, inside, again=self.again)
 
-    def _word(self, piece: Piece, target: Target, plane: int) -> Expr:
+    def _word(self, piece: Piece, target: PieceTarget, plane: int) -> Expr:
         first = target.stage + i32((target.base + plane * self.frame.areas[self.which]) // 4)
         return first + word_of(self.frame, self.which, piece.row, piece.byte)
 
@@ -178,7 +178,7 @@ class Copies(ABC):
         with code.when(inside):
             ptx(code, f"ld.global.{_vector(size)}b32", *registers, start)
 
-    def land(self, target: Target) -> None:
+    def land(self, target: PieceTarget) -> None:
         """Store what the codes of the last step stand for; copies come by themselves."""
         if self.words is None:
             return
@@ -193,7 +193,7 @@ class Copies(ABC):
                 words = [word for part in parts for some in part for word in some]
                 self._store(target, p, piece, words)
 
-    def _store(self, target: Target, plane: int, piece: Piece, words: list[Expr]) -> None:
+    def _store(self, target: PieceTarget, plane: int, piece: Piece, words: list[Expr]) -> None:
         """Words side by side, up to four at once."""
         size = min(4, len(words))
         for i in range(0, len(words), size):

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 
-from ....compiler.formats import BF16, F32, Format
+from ....compiler.formats import BF16, F32
 from ...gemm.geometry import Geometry, Index, Phase, geometry
 from ...gemm.product import Product
 from ...gemm.shapes import channels_last, shape4
-from ...numbers.integers import BYTE, integers, most_products
+from ...numbers.integers import integers, most_products
 from ...plan.kernel import Unit
 from ...plan.layout import Layout
+from .planes import Plane, planes_of
 
 WARPS = 4
 THREADS = 32 * WARPS
@@ -30,31 +31,15 @@ MULTIPROCESSORS = 132
 SMALLEST = 16  # rows and columns of a warp
 STAGES = 4
 LANES = 4
-MOST_DECODED = 4  # times that it is worth to decode an operand anew instead of once
+# Times that it is worth to decode an operand anew instead of once, which writes and reads bytes: by
+# tables in registers, into two planes with twice the products (dW has more to do for each of
+# them), and by masks where codes are numbers. A product of mma.sync leaves time for 6 to 8
+# instructions.
+MOST_DECODED, MOST_IN_PLANES, MOST_MASKED = 4, 9, 18
 LARGEST_AFTER = 4  # steps that pay for the largest tile
 LEAST_STEPS = 4  # of a block where k is split over several
 WIDTHS = {Unit.INT8_MMA: 1, Unit.BF16_MMA: 2, Unit.F32: 4}
 DTYPES = {Unit.INT8_MMA: "uint8", Unit.BF16_MMA: "uint16", Unit.F32: "float32"}
-
-
-@dataclass(frozen=True, slots=True)
-class Plane:
-    """Numbers up to ``largest`` in magnitude; an operand is the sum of ``weight`` times each."""
-
-    kind: str
-    weight: int
-    largest: int
-
-
-def planes_of(f: Format, unit: Unit) -> tuple[Plane, ...]:
-    """The planes of a format, the lowest first."""
-    if unit is not Unit.INT8_MMA:
-        return (Plane("bf16" if unit is Unit.BF16_MMA else "f32", 1, 1),)
-    numbers = integers(f)
-    assert numbers is not None, f"{f} has no integers"
-    if numbers.byte:
-        return (Plane("s8" if numbers.byte == "int8" else "u8", 1, numbers.magnitude),)
-    return (Plane("u8", 1, BYTE - 1), Plane("s8", BYTE, BYTE // 2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +143,11 @@ class TileFrame:
     def pairs(self) -> int:
         """PhaseSums of each result."""
         return len(self.planes[0]) * len(self.planes[1])
+
+    @property
+    def weights_of_pairs(self) -> list[int]:
+        """What the sum of a pair of planes counts in that of a result."""
+        return [a.weight * b.weight for a in self.planes[0] for b in self.planes[1]]
 
     @property
     def groups(self) -> int:
@@ -281,13 +271,17 @@ class TileFrame:
         )
 
     def _direct(self, layout: Layout, times: int, row: int) -> int:
-        if times > MOST_DECODED or not self.in_words(layout) or self.as_it_is(layout):
+        f = layout.type.format
+        if not self.in_words(layout) or self.as_it_is(layout):
             return 0
-        if layout.type.format.decode(0):
+        plain = self.unit is Unit.INT8_MMA and f.is_integer and not (f.signed or f.midrise)
+        several = len(planes_of(f, self.unit)) > 1 and not self.spec.weight_grad
+        most = MOST_MASKED if plain else MOST_IN_PLANES if several else MOST_DECODED
+        if times > most or f.decode(0):
             return 0
-        most = min(row, STEP) // (4 * layout.parts * self.width)
+        longest = min(row, STEP) // (4 * layout.parts * self.width)
         cell = layout.cell // self.groups
-        return next((n for n in (4, 2, 1) if cell % (4 * n) == 0 and n <= most), 0)
+        return next((n for n in (4, 2, 1) if cell % (4 * n) == 0 and n <= longest), 0)
 
     def channel(self, which: int, place: Index) -> Index:
         """The channel at a place among those of a pixel in shared memory.
@@ -345,7 +339,16 @@ class TileFrame:
             return 0
         (sums,) = self.sums
         rows, columns = (b * t for b, t in zip(sums.blocks, self.padded_tile, strict=True))
-        return parts * self.groups * self.pairs * rows * columns
+        return parts * self.groups * self.left * rows * columns
+
+    @cached_property
+    def left(self) -> int:
+        """Sums of a result that a part of k leaves: one where int32 holds that of all planes."""
+        if self.unit is not Unit.INT8_MMA or self.pairs == 1:
+            return 1
+        both = [integers(x.type.format) for x in (self.spec.a, self.spec.b)]
+        a, b = (numbers.magnitude for numbers in both if numbers is not None)
+        return 1 if self.split[1] * self.depth <= most_products(a, b) else self.pairs
 
     @property
     def padded_tile(self) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from tvm import tirx as tir
 from ...gemm.shapes import shape4
 from ...tir.expr import Expr, i32, load
 from ..ptx import keep
-from .copies import Copies, Target
+from .copies import Copies, PieceTarget
 from .maps import unravel
 
 OUTSIDE = -(1 << 20)  # a row of an image that no tap reaches
@@ -39,7 +39,7 @@ class PixelRows(Copies):
             for register, value in ((self.top, top), (self.left, left), (self.pixel, pixel)):
                 code.store(register, i32(piece.i), value)
 
-    def fetch(self, step: Expr, target: Target) -> None:
+    def fetch(self, step: Expr, target: PieceTarget) -> None:
         """See ``Copies``."""
         code, frame, phase = self.code, self.frame, self.block.sums.phase
         assert phase is not None
@@ -65,7 +65,7 @@ class PixelRows(Copies):
 class WeightRows(Copies):
     """``b`` of forward and dX: rows of k for each channel out."""
 
-    def fetch(self, step: Expr, target: Target) -> None:
+    def fetch(self, step: Expr, target: PieceTarget) -> None:
         """See ``Copies``."""
         block, frame = self.block, self.frame
         length = block.sums.steps * frame.depth
@@ -81,7 +81,7 @@ class GradRows(Copies):
 
     by_row = True
 
-    def fetch(self, step: Expr, target: Target) -> None:
+    def fetch(self, step: Expr, target: PieceTarget) -> None:
         """See ``Copies``."""
         block, frame = self.block, self.frame
         n, _, h, w = shape4(frame.spec.a)
@@ -121,7 +121,7 @@ class ImageRows(Copies):
             for register, value in ((self.down, down), (self.right, right), (self.offset, offset)):
                 code.store(register, i32(piece.i), value)
 
-    def fetch(self, step: Expr, target: Target) -> None:
+    def fetch(self, step: Expr, target: PieceTarget) -> None:
         """See ``Copies``."""
         code, frame, spec = self.code, self.frame, self.frame.spec
         count, _, rows, columns = shape4(spec.a)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import reduce
+from operator import add
 
 from tvm import tirx as tir
 
@@ -16,7 +18,7 @@ from ...plan.kernel import Unit
 from ...tir.expr import Expr, Vectors, i32, load
 from ..code import DeviceCode, Launch, launch
 from ..ptx import await_groups, commit
-from .copies import Copies, Source, Target, TileBlock
+from .copies import Copies, PieceSource, PieceTarget, TileBlock
 from .core import Core, FloatCore, TensorCore
 from .epilogue import finish
 from .frame import DTYPES, THREADS, PhaseSums, TileFrame
@@ -113,13 +115,13 @@ class _Tiles:
         made: list[Copies]
         if frame.spec.weight_grad:
             made = [
-                GradRows(block, 0, Source(self.a, frame.pixels(a), a.piece)),
-                ImageRows(block, 1, Source(self.b, frame.pixels(b), b.piece)),
+                GradRows(block, 0, PieceSource(self.a, frame.pixels(a), a.piece)),
+                ImageRows(block, 1, PieceSource(self.b, frame.pixels(b), b.piece)),
             ]
         else:
             made = [
-                PixelRows(block, 0, Source(self.a, frame.pixels(a), a.piece)),
-                WeightRows(block, 1, Source(self.b, frame.weights, 16, offset)),
+                PixelRows(block, 0, PieceSource(self.a, frame.pixels(a), a.piece)),
+                WeightRows(block, 1, PieceSource(self.b, frame.weights, 16, offset)),
             ]
         return made
 
@@ -131,9 +133,9 @@ class _Tiles:
         def stage_of(step: Expr) -> Expr:
             return code.let(tir.floormod(step, i32(stages)) * size, "int32", "stage")
 
-        def targets(step: Expr) -> list[Target]:
+        def targets(step: Expr) -> list[PieceTarget]:
             stage = stage_of(step)
-            return [Target(self.shared, stage, 4 * core.start(i, 0)) for i in (0, 1)]
+            return [PieceTarget(self.shared, stage, 4 * core.start(i, 0)) for i in (0, 1)]
 
         def fetch(step: Expr) -> None:
             with code.when(step < count):
@@ -163,8 +165,12 @@ class _Tiles:
         """The sums of a part of k for the launch that adds them."""
         frame = self.frame
         rows, columns = (b * t for b, t in zip(block.sums.blocks, frame.padded_tile, strict=True))
-        first = (part * i32(frame.groups) + block.g) * i32(frame.pairs)
+        first = (part * i32(frame.groups) + block.g) * i32(frame.left)
         for m, n, sums in core.results():
+            if frame.left < frame.pairs:
+                # What int32 holds may pass its end on the way: it comes back without a sign.
+                weights = [tir.const(w, "uint32") for w in frame.weights_of_pairs]
+                sums = [reduce(add, (x * w for x, w in zip(sums, weights, strict=True)))]
             for pair, total in enumerate(sums):
                 row = (first + i32(pair)) * i32(rows) + block.m + m
                 self.code.store(partial, row * i32(columns) + block.n + n, total)
@@ -216,12 +222,11 @@ class _Tiles:
 
 def joined(frame: TileFrame, sums: list[Expr]) -> Expr:
     """The sum of a result from those of its pairs of planes."""
-    weights = [a.weight * b.weight for a in frame.planes[0] for b in frame.planes[1]]
     numbers = [tir.reinterpret("int32", total) for total in sums]
     if len(sums) == 1:
         return numbers[0]
     total = tir.const(0, "int64")
-    for number, weight in zip(numbers, weights, strict=True):
+    for number, weight in zip(numbers, frame.weights_of_pairs, strict=True):
         total = total + tir.Cast("int64", number) * tir.const(weight, "int64")
     return total
 
@@ -246,10 +251,10 @@ def _join(frame: TileFrame) -> Body:
                 total = code.local(dtype, 1)
                 code.store(total, i32(0), tir.const(0, dtype))
                 with code.loop(frame.split[0]) as part:
-                    first = (part * i32(frame.groups) + g) * i32(frame.pairs)
+                    first = (part * i32(frame.groups) + g) * i32(frame.left)
                     where = [
                         ((first + i32(p)) * i32(rows) + m) * i32(columns) + n
-                        for p in range(frame.pairs)
+                        for p in range(frame.left)
                     ]
                     parts = [load(slots.scratch[-1], w) for w in where]
                     one = joined(frame, parts) if exact else parts[0]

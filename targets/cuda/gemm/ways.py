@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from ...gemm.product import Product
 from ...gemm.shapes import shape4
 from ...plan.kernel import Unit
-from .frame import TileFrame, planes_of
+from .frame import TileFrame
+from .planes import planes_of
 from .spec import DeviceGemm, DeviceWay
 
 if TYPE_CHECKING:

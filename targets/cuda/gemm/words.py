@@ -18,7 +18,7 @@ from ...tir.expr import Expr, Vectors
 from ...tir.formats import decode
 from ..code import DeviceCode
 from ..ptx import keep, permuted, u32
-from .frame import Plane
+from .planes import Plane
 
 # Signs of the nibbles of two bytes: of ``word << 4`` the lower ones, of ``word`` the upper ones.
 SIGNS = (0xD9C8, 0xFBEA)

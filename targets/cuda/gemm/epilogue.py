@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ...gemm.product import Product
 from ...tir.expr import Code, Expr, Vectors, load
 from ...tir.formats import from_memory, round_carrier, to_memory
-from .operand import GemmSlots, Stored, factor
+from .operand import GemmSlots, StoredOperand, factor
 
 
 def finish(
@@ -22,4 +22,6 @@ def finish(
         made = round_carrier(v, y, spec.made)
         bias = from_memory(v, load(slots.bias, channel, lanes), spec.bias.type.format)
         y = v.add(made, v.f(bias))
-    Stored(code, slots.out, spec.out).put(place, to_memory(v, round_carrier(v, y, f), f), lanes)
+    StoredOperand(code, slots.out, spec.out).put(
+        place, to_memory(v, round_carrier(v, y, f), f), lanes
+    )

@@ -39,7 +39,7 @@ class GemmSlots:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Stored:
+class StoredOperand:
     """A tensor in memory, of two or four dimensions."""
 
     code: Code

@@ -14,7 +14,7 @@ from ..code import DeviceCode, Launch, launch
 from ..ptx import address, keep, ptx, u32
 from .frame import PaddedChannels, PhaseSums, TileFrame
 from .maps import Coordinates, unravel
-from .operand import GemmSlots, Stored
+from .operand import GemmSlots, StoredOperand
 from .words import planes_of_word
 
 THREADS = 256
@@ -49,8 +49,8 @@ class _Unpack:
         frame, grid = self.frame, 1
         code, slots = self.code, self.slots
         scratch = list(slots.scratch)
-        first = Stored(code, slots.a, frame.spec.a)
-        second = Stored(code, slots.b, frame.spec.b)
+        first = StoredOperand(code, slots.a, frame.spec.a)
+        second = StoredOperand(code, slots.b, frame.spec.b)
         with code.alone(None):
             if frame.unpacked[0]:
                 grid = max(grid, self._pixels(first, frame.first, 0, scratch.pop(0)))
@@ -74,7 +74,9 @@ class _Unpack:
             word(at)
         return -(-count // THREADS)
 
-    def _pixels(self, stored: Stored, channels: PaddedChannels, which: int, target: Expr) -> int:
+    def _pixels(
+        self, stored: StoredOperand, channels: PaddedChannels, which: int, target: Expr
+    ) -> int:
         """An operand of pixels."""
         if self.frame.in_words(stored.layout):
             return self._packed(stored, which, target)
@@ -95,7 +97,7 @@ class _Unpack:
 
         return self._words(plane, word)
 
-    def _packed(self, stored: Stored, which: int, target: Expr) -> int:
+    def _packed(self, stored: StoredOperand, which: int, target: Expr) -> int:
         """An operand of pixels by words of codes, see ``planes_of_word``."""
         code, frame, layout = self.code, self.frame, stored.layout
         f, planes, wide = layout.type.format, frame.planes[which], layout.cell // 4
@@ -116,7 +118,7 @@ class _Unpack:
 
         return self._words(layout.rows * wide, word)
 
-    def _weights(self, stored: Stored, sums: PhaseSums, offset: int, target: Expr) -> int:
+    def _weights(self, stored: StoredOperand, sums: PhaseSums, offset: int, target: Expr) -> int:
         """Rows of k for each n, of a phase."""
         frame, phase = self.frame, sums.phase
         wide = sums.steps * frame.depth // self.each
@@ -152,7 +154,7 @@ class _Unpack:
 
     def _store(
         self,
-        stored: Stored,
+        stored: StoredOperand,
         which: int,
         element: Callable[[int], Element],
         target: Expr,
@@ -176,7 +178,7 @@ class _Unpack:
         for p in range(count):
             code.store(target, at + i32(p * plane), load(words, i32(p)))
 
-    def _parts(self, stored: Stored, which: int, place: Coordinates) -> Sequence[Expr]:
+    def _parts(self, stored: StoredOperand, which: int, place: Coordinates) -> Sequence[Expr]:
         """A number as an element of every plane, in the low bits of a word."""
         code, v = self.code, Vectors(self.code, 1)
         if self.frame.unit is Unit.INT8_MMA:

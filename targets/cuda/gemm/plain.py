@@ -18,12 +18,12 @@ from ...tir.expr import Expr, Vectors, i32, load
 from ...tir.half import rounded
 from ..code import DeviceCode, Launch, launch
 from .epilogue import finish
+from .maps import Coordinates
 from .operand import GemmSlots, StoredOperand
 from .spec import DeviceGemm
 
 THREADS = 256
-ResultPlace = tuple[Expr, Expr, Expr, Expr]
-Take = Callable[[Expr, ResultPlace, ResultPlace], None]
+Take = Callable[[Expr, Coordinates, Coordinates], None]
 """What becomes of a product: where it counts, and the places of its factors."""
 
 
@@ -60,7 +60,7 @@ class _Plain:
             total = self._sum(place) if how is None else self._chunked(place, how)
             finish(self.code, self.spec, self.slots, total, place)
 
-    def _place(self, at: Expr, shape: Sequence[int]) -> ResultPlace:
+    def _place(self, at: Expr, shape: Sequence[int]) -> Coordinates:
         """N, C, H, W of a result, counted as they lie in memory with channels last."""
         rest, places = at, []
         for d in (1, 3, 2):
@@ -70,13 +70,13 @@ class _Plain:
         c, w, h = places
         return self.code.let(rest, "int32", "place"), c, h, w
 
-    def _sum(self, place: ResultPlace) -> Expr:
+    def _sum(self, place: Coordinates) -> Expr:
         """All products of one result."""
         sums = self._zero()
         self._taps(place, lambda inside, a, b: self._add(sums, inside, a, b))
         return self._narrow(load(sums, i32(0)))
 
-    def _pixels(self, place: ResultPlace) -> None:
+    def _pixels(self, place: Coordinates) -> None:
         """A result of dW: threads take pixels in turn, and their sums are joined in a tree."""
         code, sums = self.code, self._zero()
         _, _, h, w = shape4(self.spec.a)
@@ -100,7 +100,7 @@ class _Plain:
         v = Vectors(self.code, 1)
         return v.add(v.f(v.cast(total, "float32")), v.splat(0.0))
 
-    def _add(self, sums: Expr, inside: Expr, a: ResultPlace, b: ResultPlace) -> None:
+    def _add(self, sums: Expr, inside: Expr, a: Coordinates, b: Coordinates) -> None:
         """One product more."""
         code, v = self.code, Vectors(self.code, 1)
         with code.when(inside):
@@ -116,7 +116,7 @@ class _Plain:
         spec, slots = self.spec, self.slots
         return StoredOperand(self.code, slots.a, spec.a), StoredOperand(self.code, slots.b, spec.b)
 
-    def _numbers(self, a: ResultPlace, b: ResultPlace) -> tuple[Expr, Expr]:
+    def _numbers(self, a: Coordinates, b: Coordinates) -> tuple[Expr, Expr]:
         """Both factors in f32; weights with the scale of a channel that is summed over."""
         v = Vectors(self.code, 1)
         x, w = (s.number(p) for s, p in zip(self._operands(), (a, b), strict=True))
@@ -124,7 +124,7 @@ class _Plain:
             w = v.mul(w, v.f(load(self.slots.b_scale, b[0])))
         return x, w
 
-    def _chunked(self, place: ResultPlace, how: Accumulation) -> Expr:
+    def _chunked(self, place: Coordinates, how: Accumulation) -> Expr:
         """Product after product as an accumulator adds them; zeros of the border count."""
         code, v = self.code, Vectors(self.code, 1)
         part, total, count = (code.local(t, 1) for t in ("float32", "float32", "int32"))
@@ -137,7 +137,7 @@ class _Plain:
             code.store(part, i32(0), v.splat(0.0))
             code.store(count, i32(0), i32(0))
 
-        def take(inside: Expr, a: ResultPlace, b: ResultPlace) -> None:
+        def take(inside: Expr, a: Coordinates, b: Coordinates) -> None:
             product = code.local("float32", 1)
             code.store(product, i32(0), v.splat(0.0))
             with code.when(inside):
@@ -158,7 +158,7 @@ class _Plain:
         close()
         return self._narrow(v.f(load(total, i32(0))))
 
-    def _pixel(self, place: ResultPlace, pixel: Expr, take: Take) -> None:
+    def _pixel(self, place: Coordinates, pixel: Expr, take: Take) -> None:
         """The product of one pixel of dY, for a result of dW."""
         spec, code = self.spec, self.code
         k, c, r, s = place
@@ -181,7 +181,7 @@ class _Plain:
         with self.code.loop(rows) as r, self.code.loop(columns) as s:
             yield r, s
 
-    def _taps(self, place: ResultPlace, take: Take) -> None:
+    def _taps(self, place: Coordinates, take: Take) -> None:
         """The products of one result of forward or dX."""
         spec, code = self.spec, self.code
         n, channel, y, x = place

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from tvm import tirx as tir
 from tvm.tirx import stmt as st
-from tvm.tirx.script import builder as B
 
 from ..tir.expr import Expr, Index, i32, load
+from .backend import PTX
 from .code import DeviceCode
 
 WARP = 32
@@ -21,7 +21,7 @@ def u32(value: int) -> Expr:
 
 def ptx(code: DeviceCode, instruction: str, *operands: Index) -> None:
     """One instruction, operands in its order; results are elements of local arrays."""
-    code.add(st.Evaluate(B.ptx[instruction](*operands)))
+    code.add(st.Evaluate(PTX[instruction](*operands)))
 
 
 def keep(code: DeviceCode, value: Expr, dtype: str) -> Expr:

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import cache
-from typing import cast
-
-# Sets TVM's environment before TVM is loaded, so it comes first.
-from ..tir.runtime import function  # isort: skip
 
 import tvm
 from tvm import tirx as tir
 
+from .backend import written
 from .code import Launch
 
 # TVM's own begins with headers of CUDA's C++ library; these words are all that kernels need.
@@ -55,19 +51,8 @@ BEGUN = "#define ushort unsigned short\n#endif\n"
 DEVICE_KERNEL = 2  # TVM's number for functions that a host launches
 
 
-@cache
-def _backend() -> None:
-    """TVM's words for CUDA, which its package does not bring by itself, see ``load_package``."""
-    from tvm.backend import cuda
-
-    cuda.register_backend()
-    # It asks for machine code where it finds CUDA; what is wanted here is the text.
-    tvm.register_global_func("tvm_callback_cuda_compile", lambda source: b"none", override=True)
-
-
 def cuda_source(launches: Mapping[str, Launch], arch: str) -> str:
     """CUDA C of kernels by name, for an architecture such as ``sm_90``."""
-    _backend()
     target = tvm.target.Target({"kind": "cuda", "arch": arch})
     functions = {
         tvm.ir.GlobalVar(name): made.function.with_attr("global_symbol", name)
@@ -76,9 +61,7 @@ def cuda_source(launches: Mapping[str, Launch], arch: str) -> str:
         for name, made in launches.items()
     }
     lowered = tvm.transform.Sequential(passes())(tvm.IRModule(functions))
-    built = cast(tvm.runtime.Module, function("target.build.cuda")(lowered, target))
-    text = str(built.inspect_source("cuda"))
-    _, found, kernels = text.partition(BEGUN)
+    _, found, kernels = written(lowered, target).partition(BEGUN)
     assert found, "TVM begins CUDA C in other words"
     texts = sorted({text for made in launches.values() for text in made.texts})
     half = [HALF] if re.search(r"\bhalf", kernels) else []

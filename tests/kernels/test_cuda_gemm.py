@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -200,3 +204,21 @@ def test_an_operand_that_lies_as_it_is_multiplied_is_not_copied() -> None:
         for made, copied in ((case, False), (replace(case, orders=ROWS), True)):
             spec = device_spec(made)
             assert bool(TileFrame(spec, spec.way.unit).unpacked[0]) is copied
+
+
+def test_a_gemm_is_the_first_that_a_process_builds() -> None:
+    """Nothing that it needs is there by chance."""
+    code = (
+        "from tests.cases.device_gemm import device_spec; from tests.cases.gemm_case import Case; "
+        "print(len(device_spec(Case('conv2d', c=64, k=64)).build()))"
+    )
+    top = str(Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=top,
+        env={**os.environ, "PYTHONPATH": top},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0 and int(done.stdout) > 0, done.stderr

@@ -24,6 +24,7 @@ from .step_memory import StepMemory
 from .watch import Watch
 
 Launches = Sequence[tuple[Function, int, int]]
+SMALL = 64  # bytes of an input that are worth comparing with what was sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,8 @@ class CudaExecutable:
             self._offsets[v.name] = end
             end += aligned(plan.layouts[v].bytes)
         self._staged = DeviceMemory(memory.device, end)
+        # The bytes of small inputs as they are staged.
+        self._sent: dict[str, bytes | None] = {}
         # Here, so that machine code for another device is told before a step runs.
         self._launches = [memory.loaded.launches(images[k.kernel.spec]) for k in plan.kernels]
         self._watch: Watch | None = None
@@ -86,7 +89,8 @@ class CudaExecutable:
         stream, watch = self._memory.stream, self._watch
         there = [isinstance(given, DeviceArray) for given in inputs]
         pairs = zip(self.program.inputs, inputs, strict=True)
-        addresses = tuple(self._address_of(value, given) for value, given in pairs)
+        waits = not into
+        addresses = tuple(self._address_of(value, given, waits) for value, given in pairs)
         arena = self._memory.arena(self.plan.arena)
         watched = watch is not None and any(there)
         bases = Bases(arena.address, old.address, new.address, watched)
@@ -94,9 +98,10 @@ class CudaExecutable:
         if watch and watched:
             watch.begin(stream)
         made.graph.launch(stream)
+        # Of this run alone: what an earlier one found is not what the next commit is of.
+        self._memory.watched = watch if watched else None
         if watch and watched:
             watch.tell(stream)
-            self._memory.watched = watch
         if into:
             for value, target in zip(self.program.outputs, into, strict=False):
                 place, size = self._place(value), self.plan.layouts[value].bytes
@@ -106,8 +111,11 @@ class CudaExecutable:
         stream.synchronize()
         return outputs
 
-    def _address_of(self, value: Value, given: object) -> int:
-        """Where an input is read: where it lies, or where it was copied to."""
+    def _address_of(self, value: Value, given: object, waits: bool) -> int:
+        """Where an input is read: where it lies, or where it was copied to.
+
+        Where nobody ``waits`` a caller may write over its array before that is copied.
+        """
         wanted = DTYPES[value.type.format.name]
         array = given if isinstance(given, DeviceArray) else np.asarray(given, order="C")
         if tuple(array.shape) != value.type.shape or str(array.dtype) != wanted:
@@ -118,7 +126,11 @@ class CudaExecutable:
         if isinstance(array, DeviceArray):
             return array.address
         address = self._staged.address + self._offsets[value.name]
-        self._memory.stream.upload(address, array)
+        # A copy from memory that is not pinned can wait for the stream; few settings change.
+        small = array.tobytes() if array.nbytes <= SMALL else None
+        if small is None or self._sent.get(value.name) != small:
+            self._memory.stream.upload(address, array if waits else array.copy())
+        self._sent[value.name] = small
         return address
 
     def _place(self, value: Value) -> Place:

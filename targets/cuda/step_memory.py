@@ -20,12 +20,14 @@ from .watch import Watch
 
 
 class StepMemory:
-    """See ``Memory``: blocks, the arena, and the stream in which the programs of a step run."""
+    """See ``TargetMemory``: blocks, the arena, and the stream of a step's programs."""
 
     def __init__(self, device: Device, arch: str, cache_dir: Path | None) -> None:
         self.device, self.arch, self.cache_dir = device, arch, cache_dir
-        self._own = self.stream = Stream(device)
+        self.stream = Stream(device)
         self._handle: int | None = None
+        # Kept, as a stream holds what it copies from until it is through.
+        self._streams: dict[int | None, Stream] = {None: self.stream}
         # The checks of the run that the next commit is of.
         self.watched: Watch | None = None
         self.loaded = DeviceImages(device)
@@ -51,7 +53,9 @@ class StepMemory:
         if handle == self._handle:
             return
         before, self._handle = self.stream, handle
-        self.stream = self._own if handle is None else Stream(self.device, handle)
+        if handle not in self._streams:
+            self._streams[handle] = Stream(self.device, handle)
+        self.stream = self._streams[handle]
         event = Event(self.device, timed=False)
         event.record(before)
         self.stream.wait(event)
@@ -63,26 +67,26 @@ class StepMemory:
         return self._arena
 
     def block(self, size: int) -> DeviceMemory:
-        """See ``Memory``."""
+        """See ``TargetMemory``."""
         made = DeviceMemory(self.device, size)
         self.stream.fill(made.address, 0, size)
         return made
 
     def read(self, block: DeviceMemory, place: int, size: int) -> np.ndarray:
-        """See ``Memory``; waits for what runs."""
+        """See ``TargetMemory``; waits for what runs."""
         made = np.empty(size, np.uint8)
         self.stream.download(made, block.address + place)
         self.stream.synchronize()
         return made
 
     def write(self, block: DeviceMemory, place: int, data: np.ndarray) -> None:
-        """See ``Memory``."""
+        """See ``TargetMemory``."""
         self.stream.upload(block.address + place, np.array(data))
 
     def commit(
         self, kept: Unapplied, old: DeviceMemory, new: DeviceMemory
     ) -> tuple[DeviceMemory, DeviceMemory]:
-        """See ``Memory``; nobody waits, see ``settle``."""
+        """See ``TargetMemory``; nobody waits, see ``settle``."""
         watched, self.watched = self.watched, None
         settle = settle_of(kept, len(watched.checks) if watched else 0)
         if settle is not None:

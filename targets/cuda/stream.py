@@ -11,6 +11,8 @@ from .api import EVENT_DISABLE_TIMING, STREAM_NON_BLOCKING
 from .driver import Device
 from .module import Function, LaunchParams
 
+MOST_HELD = 256  # arrays that wait for a copy
+
 
 class Stream:
     """A queue. All but ``synchronize`` returns before the work is done.
@@ -42,6 +44,8 @@ class Stream:
 
     def _place(self, array: np.ndarray) -> int:
         assert array.flags.c_contiguous, "what is copied lies in one piece"
+        if len(self._held) >= MOST_HELD:
+            self.synchronize()
         place = array.ctypes.data
         self._held[place] = array
         return place

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -227,6 +228,26 @@ def test_a_wrong_batch_on_the_device_changes_nothing_and_is_told(
     assert all(torch.equal(v, before[k]) for k, v in step.state.items())
     step(*map(there, batch(seed=2)))
     assert int(step.state["step"]) == 2
+
+
+def test_a_wrong_batch_for_predict_stops_no_step(torch_with_cuda: None) -> None:
+    step = compiled("ultra_low_4bit", "cuda")
+    x, _ = batch(seed=1)
+    with pytest.raises(InputError, match="x held NaN"):
+        step.predict(there(torch.full_like(x, torch.nan)))
+    # On the host, where no check of the device is of this batch.
+    step(*batch(seed=2))
+    assert int(step.state["step"]) == 1
+
+
+def test_the_host_may_write_over_what_it_gave(torch_with_cuda: None) -> None:
+    """Beside tensors that lie on the device nobody waits for a copy."""
+    step = compiled("ultra_low_4bit", "cuda")
+    x, y = batch()
+    step(x, there(y))
+    held = step._memory.stream._held.values()  # type: ignore[attr-defined]
+    assert x.shape in [a.shape for a in held]
+    assert not any(np.shares_memory(a, x.numpy()) for a in held)
 
 
 def test_a_wrong_batch_is_told_by_a_later_call(torch_with_cuda: None) -> None:

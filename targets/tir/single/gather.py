@@ -46,14 +46,15 @@ def resample(b: Buffers, spec: Single) -> None:
 
 
 def embedding(b: Buffers, spec: Single) -> None:
-    """Rows of w."""
+    """Rows of w; no index reads elsewhere, as a GPU is told of a wrong one later."""
     w, index = spec.inputs
     (y,) = spec.outputs
     own, table = memory_strides(y), memory_strides(w)
     rank, rows = len(y.type.shape), memory_strides(index)
 
     def body(s: Spot) -> None:
-        row = tir.Cast("int32", load(b.inputs[1], _outer(s, rows)))
+        given = tir.Cast("int32", load(b.inputs[1], _outer(s, rows)))
+        row = tir.max(tir.min(given, i32(w.type.shape[0] - 1)), i32(0))
         place = Spot(s.v, {0: row, 1: s.at[rank - 1]}, 1)
         s.put(b.outputs[0], y, place.number(b.inputs[0], w, table), own)
 

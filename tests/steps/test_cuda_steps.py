@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy  # noqa: E402
 
 import quatrain  # noqa: E402
 from quatrain.compiler.errors import InputError, TargetError  # noqa: E402
+from quatrain.compiler.ir import Value  # noqa: E402
 from quatrain.runtime import edge  # noqa: E402
 from quatrain.runtime.step import Step  # noqa: E402
 from quatrain.targets.cuda.driver import Device  # noqa: E402
@@ -248,6 +249,30 @@ def test_the_host_may_write_over_what_it_gave(torch_with_cuda: None) -> None:
     held = step._memory.stream._held.values()  # type: ignore[attr-defined]
     assert x.shape in [a.shape for a in held]
     assert not any(np.shares_memory(a, x.numpy()) for a in held)
+
+
+def test_streams_that_work_late_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[Tensor] = []  # torch gives memory to others in the order of its stream
+
+    def empty(value: Value, device: object) -> Tensor:
+        kept.append(room(value.type.shape, edge.FLOATS[value.type.format.name]))
+        return kept[-1]
+
+    monkeypatch.setattr(edge, "current_stream", lambda device: 0)
+    monkeypatch.setattr(edge, "empty", empty)
+    with device(late=1):
+        step, other = (compiled("ultra_low_4bit", "cuda") for _ in range(2))
+        for seed in SEEDS:
+            x, y = batch(seed=seed)
+            given = x.clone()
+            kept.append(there(y))
+            step(given, kept[-1])
+            given.fill_(7.0)
+            other(x, y)
+        held = other.state
+        assert all(torch.equal(v, held[k]) for k, v in step.state.items())
+        kept.clear()
+        del step, other
 
 
 def test_a_wrong_batch_is_told_by_a_later_call(torch_with_cuda: None) -> None:

@@ -314,6 +314,13 @@ API cuEventCreate(Event** event, unsigned) {
 API cuEventDestroy_v2(Event* event) {
   USE_CONTEXT
   if (Status status = reach(event, event->recorded)) return status;
+  // Streams may still have to wait for it, which is over now.
+  auto forget = [event](Stream* stream) {
+    for (Work& work : stream->queue)
+      if (work.event == event) work.event = nullptr;
+  };
+  forget(&driver.default_stream);
+  for (Stream* stream : driver.streams) forget(stream);
   return delete event, success;
 }
 API cuEventRecord(Event* event, Stream* stream) {

@@ -20,6 +20,7 @@ from ..ir import unused
 from ..lower.joint import Joint
 from ..lower.norm import CUMULATIVE
 from . import adapter
+from .constants import unkept_buffers
 from .intercept import intercept
 from .reader import read_graph
 from .scope import HERE, Scope, is_library, own_line, relative_place
@@ -55,7 +56,7 @@ class Traced(nn.Module):
         self.scope.weights.start(self.parameters(), self.buffers())
         loss = getattr(self, self.loss_name)
         run = ForwardRun(self.model, loss)
-        with self.around(), self.scope:
+        with self.around(), adapter.exporting(), self.scope:
             made = self.model(*(batch if loss is None else batch[:-1]))
             outputs: Any = _outputs(made)
             if loss is not None:
@@ -250,7 +251,8 @@ def _trace(
             f"tracing {type(model).__name__}{called_in(scope.failed)}{_at(error)} failed with "
             f"{type(error).__name__}: {first}"
         ) from error
-    return read_graph(list(graph.graph.nodes), type(model).__name__, root.plain, trained)
+    nodes, name = list(graph.graph.nodes), type(model).__name__
+    return read_graph(nodes, name, root.plain, trained, unkept_buffers(root))
 
 
 def _at(error: BaseException) -> str:

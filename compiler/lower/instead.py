@@ -16,16 +16,12 @@ FORM = "it is there in its plain form, without the options of this call"
 
 # Functions by regular expressions of their names; the first that fits counts.
 INSTEAD: tuple[tuple[str, str], ...] = (
-    (
-        r"max|min",
-        "max(dim) and min(dim) find positions, which a step lacks; amax and amin give the numbers",
-    ),
     (r"embedding_renorm\w*", "nn.Embedding is there without max_norm"),
     (
-        r"a?r?g?sort|msort|topk|kthvalue|(nan)?median|mode|argmax|argmin|searchsorted|bucketize"
-        r"|(nan)?quantile|unique\w*|hist\w*|bincount",
-        "a step sorts nothing and finds no positions; amax and amin give the largest and the "
-        "least number, the rest belongs outside of the step, its result given as an input",
+        r"kthvalue|(nan)?median|mode|searchsorted|bucketize|(nan)?quantile|unique\w*|hist\w*"
+        r"|bincount",
+        "sort, topk, argsort, argmax and max(dim) find places, and one_hot(...).sum(0) counts; the "
+        "rest belongs outside of the step, its result given as an input",
     ),
     (
         r"fft\w*|i?stft|\w*complex\w*|polar|angle|conj\w*|imag|real",
@@ -43,23 +39,24 @@ INSTEAD: tuple[tuple[str, str], ...] = (
         "as an input",
     ),
     (
-        r"cumsum|cumulative_trapezoid|logcumsumexp|cumprod|cummax|cummin",
-        "a running sum is a product: x @ torch.ones(n, n).triu() along the last dimension; other "
-        "running results belong outside of the step",
+        r"cumulative_trapezoid|logcumsumexp|cumprod|cummax|cummin",
+        "cumsum is there; of positive numbers x.log().cumsum(dim).exp() is the running product; "
+        "other running results belong outside of the step",
     ),
     (
         r"(lstm|gru|rnn)\w*",
         "nn.LSTM, nn.GRU and nn.RNN are there; a cell is one of them with a sequence of one",
     ),
     (
-        r"gather\w*|scatter\w*|index\w*|take\w*|put\w*|masked_scatter\w*|embedding_bag\w*",
-        "rows of a table are nn.Embedding, fixed places are slices, others a product with a mask "
-        "that is an input",
+        r"gather\w*|scatter\w*|index\w*|take\w*|put\w*|masked_scatter\w*|embedding_bag\w*"
+        r"|as_strided_scatter|diagonal_scatter",
+        "x[index], x[index] = y, gather, scatter, scatter_add, index_select and index_add are "
+        "there, and nn.Embedding for rows of a table; torch.where for a mask",
     ),
     (
         r"sin|cos|tan|asin\w*|acos\w*|atan\w*|arc\w+|sinc|hypot",
-        "what does not depend on the batch, as a table of positions, is computed once and kept as "
-        "a buffer; the rest belongs outside of the step",
+        "what does not depend on the batch or a parameter, as a table of positions, is computed "
+        "once at compile; the rest belongs outside of the step",
     ),
     (
         r"round\w*|ceil|trunc|fix|frac|remainder|fmod|floor_divide",
@@ -91,10 +88,6 @@ INSTEAD: tuple[tuple[str, str], ...] = (
         "a step finds no positions; nn.Upsample and nn.ConvTranspose2d make images larger without",
     ),
     (
-        r"instance_norm",
-        "nn.InstanceNorm is there without track_running_stats; nn.BatchNorm has running statistics",
-    ),
-    (
         r"conv\w*3d|\w*pool3d\w*|local_response_norm",
         "layers have one or two dimensions; fold a third one into the batch or the channels",
     ),
@@ -108,9 +101,8 @@ INSTEAD: tuple[tuple[str, str], ...] = (
         "tensors with numbers in them",
     ),
     (
-        r"eye|linspace|logspace|diag\w*|tri[lu]_indices|trace",
-        "make constant matrices once and keep them as buffers of the model; x * eye takes a "
-        "diagonal out",
+        r"diag\w*|trace",
+        "x * torch.eye(n) takes a diagonal out, and .sum(-1) of that makes it a vector",
     ),
     (r"\w*cross", "write the products of the components out with slices and torch.stack"),
     (r"fake_quant\w*|quantize\w*|dequantize\w*", "recipes quantize; leave the model in float32"),

@@ -6,10 +6,21 @@ from math import log, prod
 
 from ..ir import Value
 from ..types import Shape
-from .builder import Builder, CallLowering, dims_of, number, refuse, result_shape, shape_of
+from .builder import (
+    INTEGERS,
+    Builder,
+    CallLowering,
+    dims_of,
+    f32,
+    number,
+    refuse,
+    result_shape,
+    shape_of,
+)
 from .joint import Arg, Call, JointTensor
 from .pointwise import broadcast, operand, plain, scaled
 from .shape import alias, viewed
+from .whole import number_of, whole_of
 
 FUNCTIONS = (
     *("exp", "expm1", "log", "log1p", "tanh", "sigmoid", "erf"),
@@ -234,12 +245,21 @@ def broadcast_in_dim(b: Builder, call: Call) -> None:
 
 
 def to_dtype(b: Builder, call: Call) -> None:
-    """Between f32 and truth values."""
+    """Between f32, truth values and integers; a truth value is a count, which is a number."""
     source, made = call.args[0], call.results[0]
     assert isinstance(source, JointTensor) and made is not None
-    if {source.dtype, made.dtype} == {"float32", "bool"} and made.dtype == "bool":
-        b.bind(call, compared(b, b.of(source), "ne", 0.0))
-    elif {source.dtype, made.dtype} <= {"float32", "bool"} or source.dtype == made.dtype:
+    v = b.of(source)
+    whole = v.type.format.is_index
+    if made.dtype == "bool" and whole:
+        type_, pair = f32(shape_of(v)), (v, whole_of(b, 0))
+        b.bind(call, *b.emit("whole_compare", pair, [("ne", type_)], relation="ne"))
+    elif made.dtype == "bool" and source.dtype != "bool":
+        b.bind(call, compared(b, v, "ne", 0.0))
+    elif made.dtype in INTEGERS and source.dtype == "float32":
+        b.bind(call, whole_of(b, source))
+    elif made.dtype == "float32":
+        b.bind(call, number_of(b, source))
+    elif made.dtype in ("bool", *INTEGERS):
         alias(b, call)
     else:
         raise refuse(call, f"turns {source.dtype} into {made.dtype}; compute in float32")

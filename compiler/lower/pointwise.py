@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..formats import I64
 from ..ir import Value
 from ..types import Shape
 from .builder import (
@@ -56,7 +57,7 @@ def shifted(b: Builder, v: Value, by: float) -> Value:
 
 def add(b: Builder, call: Call) -> None:
     """x + alpha * y."""
-    if call.results[0] is not None and call.results[0].dtype == "int64":
+    if call.args[0] in b.buffer_of and b.of(call.args[0]).type.format is I64:
         count_up(b, call)
         return
     _sum(b, call, 1.0)
@@ -188,7 +189,6 @@ POINTWISE: dict[str, CallLowering] = {
     "aten.amax.default": reduction("max", dims=1, keepdim=2),
     "prims.amax.default": reduction("max", dims=1),
     "aten.max.default": reduction("max"),
-    "aten.max.dim": reduction("max", dims=1, keepdim=2),
     "aten.mean.default": reduction("mean"),
     "aten.mean.dim": reduction("mean", dims=1, keepdim=2),
     "aten.expand.default": expand,

@@ -10,7 +10,7 @@ import torch
 from torch.fx import Node
 
 from ..errors import UnsupportedOpError
-from ..lower.joint import ROOT, Arg, Call, Constant, Joint, JointTensor, module_of, place
+from ..lower.joint import ROOT, Arg, Call, FixedTensor, Joint, JointTensor, module_of, place
 from . import adapter
 from .constants import Constants
 
@@ -40,7 +40,7 @@ class _GraphReader:
     ) -> None:
         self.name, self.plain, self.trained = name, plain, trained
         self.known = constants
-        self.constants: dict[JointTensor, Constant] = {}
+        self.constants: dict[JointTensor, FixedTensor] = {}
         self.made: dict[Node, JointTensor | tuple[JointTensor | None, ...]] = {}
         self.inputs: dict[int, JointTensor] = {}
         self.state: dict[str, JointTensor] = {}
@@ -133,11 +133,11 @@ class _GraphReader:
         value = node.meta["val"]
         if isinstance(value, torch.Tensor):
             single = _tensor(value)
-            self.constants[single] = Constant(self.known.array(node), layer, source)
+            self.constants[single] = FixedTensor(self.known.array(node), layer, source)
             return single
         parts = tuple(map(_tensor, value))
         for i, part in enumerate(parts):
-            self.constants[part] = Constant(self.known.array(node, i), layer, source)
+            self.constants[part] = FixedTensor(self.known.array(node, i), layer, source)
         return parts
 
     def tensor(self, node: Node) -> JointTensor:

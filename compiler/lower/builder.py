@@ -16,7 +16,7 @@ from ..ir.ops import OPS, Trait, has
 from ..types import Shape, TensorType
 from .constants import emitted
 from .instead import PAGE, advised
-from .joint import Arg, Call, Constant, JointTensor, place
+from .joint import Arg, Call, FixedTensor, JointTensor, place
 
 FORMAT_OF = {"float32": F32, "int64": I64}
 # Truth values are numbers in the IR: 1 and 0.
@@ -76,7 +76,7 @@ class Builder:
     ``origin`` and ``region`` belong to the call that is being lowered.
     """
 
-    def __init__(self, fixed: Mapping[JointTensor, Constant] = MappingProxyType({})) -> None:
+    def __init__(self, fixed: Mapping[JointTensor, FixedTensor] = MappingProxyType({})) -> None:
         """``fixed`` are tensors of known numbers, which become values where one is read."""
         self.fixed, self.stored = dict(fixed), dict[str, np.ndarray]()
         self.values: dict[JointTensor, Value] = {}

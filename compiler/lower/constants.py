@@ -16,7 +16,7 @@ import numpy as np
 from ..formats import F32, I64
 from ..ir import Attr, Value
 from ..types import TensorType
-from .joint import Constant
+from .joint import FixedTensor
 
 SHORT = 64  # numbers that stand in the text
 PREFIX = "constant."
@@ -43,7 +43,7 @@ class Emits(Protocol):
         """State under a name of its own."""
 
 
-def emitted(b: Emits, constant: Constant) -> Value:
+def emitted(b: Emits, constant: FixedTensor) -> Value:
     """The value of a constant."""
     numbers = constant.numbers
     whole = numbers.dtype.kind in "iu"

@@ -12,7 +12,7 @@ import numpy as np
 from ..ir import Value
 from ..types import Shape
 from .builder import Builder, CallLowering, number, refuse, result_shape, shape_of
-from .joint import Arg, Call, Constant, JointTensor
+from .joint import Arg, Call, FixedTensor, JointTensor
 from .pointwise import broadcast, scaled
 from .shape import permuted, viewed
 from .whole import checked_rows, made_whole, repeated, uniform, whole_of
@@ -238,7 +238,14 @@ def index(b: Builder, call: Call) -> None:
     """x[i, :, j]: rows of the dimensions that are indexed, seen as one."""
     x = b.of(call.args[0])
     moved, rows, dim = _indexed(b, call, x, call.args[1])
-    b.bind(call, viewed(b, take(b, moved, rows, dim, wraps=True), result_shape(call)))
+    wraps = _one(call.args[1])
+    b.bind(call, viewed(b, take(b, moved, rows, dim, wraps=wraps), result_shape(call)))
+
+
+def _one(listed: Arg) -> bool:
+    """Whether one dimension is indexed, by what may count from the end; several name a place."""
+    assert isinstance(listed, tuple)
+    return sum(i is not None for i in listed) == 1
 
 
 def index_put(b: Builder, call: Call) -> None:
@@ -253,19 +260,19 @@ def index_put(b: Builder, call: Call) -> None:
         raise refuse(call, "writes integers by index; write them by scatter along a dimension")
     source = broadcast(b, source, size)
     if adds:
-        made = take_grad(b, source, rows, shape_of(moved), dim, wraps=True)
+        made = take_grad(b, source, rows, shape_of(moved), dim, wraps=_one(listed))
     else:
-        made = _put(b, moved, rows, source, dim)
+        made = _put(b, moved, rows, source, dim, wraps=_one(listed))
     back = tuple(shape[d] for d in order)
     made = permuted(b, viewed(b, made, back), tuple(order.index(d) for d in range(len(shape))))
     b.bind(call, _added(b, x, made) if adds else made)
 
 
-def _put(b: Builder, moved: Value, rows: Value, source: Value, dim: int) -> Value:
+def _put(b: Builder, moved: Value, rows: Value, source: Value, dim: int, *, wraps: bool) -> Value:
     """Rows of ``source`` in the place of those that an index names."""
     left, size, right = around(shape_of(moved), dim)
     count = rows.type.elements
-    known = made_whole(b, "place", (rows,), "place", shape_of(rows), sizes=(size,), wraps=True)
+    known = made_whole(b, "place", (rows,), "place", shape_of(rows), sizes=(size,), wraps=wraps)
     many = repeated(b, viewed(b, known, (count, 1)), (left, count, right))
     flat = viewed(b, source, (left, count, right))
     thin = viewed(b, moved, (left, size, right))
@@ -311,7 +318,7 @@ def _rows(b: Builder, call: Call, given: list[Arg], sizes: Shape) -> Value:
         wide = np.broadcast_arrays(*(n % s for n, s in zip(known, sizes, strict=True)))  # type: ignore[operator]
         flat = np.ravel_multi_index(tuple(wide), sizes).astype(np.int64)
         made = JointTensor(flat.shape, "int64")
-        b.fixed[made] = Constant(flat, call.layer, call.source)
+        b.fixed[made] = FixedTensor(flat, call.layer, call.source)
         return b.of(made)
     values = [whole_of(b, i) for i in given]
     shape = np.broadcast_shapes(*(shape_of(v) for v in values))

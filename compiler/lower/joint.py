@@ -51,7 +51,7 @@ class Call:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Constant:
+class FixedTensor:
     """Numbers that are the same in every step, and the layer and line that make them."""
 
     numbers: np.ndarray
@@ -76,4 +76,4 @@ class Joint:
     tangents: tuple[JointTensor, ...] = ()
     gradients: tuple[tuple[str, JointTensor], ...] = ()
     mutations: dict[str, JointTensor] = field(default_factory=dict)
-    constants: dict[JointTensor, Constant] = field(default_factory=dict)
+    constants: dict[JointTensor, FixedTensor] = field(default_factory=dict)

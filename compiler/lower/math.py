@@ -11,7 +11,6 @@ from .builder import (
     Builder,
     CallLowering,
     dims_of,
-    f32,
     number,
     refuse,
     result_shape,
@@ -20,7 +19,7 @@ from .builder import (
 from .joint import Arg, Call, JointTensor
 from .pointwise import broadcast, operand, plain, scaled
 from .shape import alias, viewed
-from .whole import number_of, whole_of
+from .whole import number_of, whole_compared, whole_of
 
 FUNCTIONS = (
     *("exp", "expm1", "log", "log1p", "tanh", "sigmoid", "erf"),
@@ -251,8 +250,7 @@ def to_dtype(b: Builder, call: Call) -> None:
     v = b.of(source)
     whole = v.type.format.is_index
     if made.dtype == "bool" and whole:
-        type_, pair = f32(shape_of(v)), (v, whole_of(b, 0))
-        b.bind(call, *b.emit("whole_compare", pair, [("ne", type_)], relation="ne"))
+        b.bind(call, whole_compared(b, v, 0, "ne"))
     elif made.dtype == "bool" and source.dtype != "bool":
         b.bind(call, compared(b, v, "ne", 0.0))
     elif made.dtype in INTEGERS and source.dtype == "float32":

@@ -40,6 +40,12 @@ def made_whole(
     return b.emit(kind, inputs, [(part, TensorType(shape, I64))], **attributes)[0]
 
 
+def whole_compared(b: Builder, v: Value, value: int, relation: str) -> Value:
+    """1 where v relation value, else 0."""
+    pair, type_ = (v, uniform(b, (), value)), f32(shape_of(v))
+    return b.emit("whole_compare", pair, [(relation, type_)], relation=relation)[0]
+
+
 def uniform(b: Builder, shape: Shape, value: int) -> Value:
     """One integer everywhere."""
     return made_whole(b, "iota", (), "filled", shape, start=value, step=0)

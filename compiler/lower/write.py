@@ -6,7 +6,7 @@ import numpy as np
 
 from ..ir import Value
 from .builder import Builder, CallLowering, refuse, result_shape, shape_of
-from .joint import Arg, Call, Constant, JointTensor
+from .joint import Arg, Call, FixedTensor, JointTensor
 from .pointwise import operand
 from .shape import sliced, viewed
 from .whole import repeated, whole_of
@@ -72,7 +72,7 @@ def _placed(
     mask = np.zeros(shape, np.float32)
     mask[(slice(None),) * dim + (slice(start, start + count * step, step),)] = 1.0
     known = JointTensor(shape, "float32")
-    b.fixed[known] = Constant(mask, call.layer, call.source)
+    b.fixed[known] = FixedTensor(mask, call.layer, call.source)
     kept = b.one("masked", (b.of(known), base), "kept", shape, value=0.0)
     attributes = {"dim": dim, "start": start, "step": step}
     placed = b.one("slice_grad", (part,), "placed", shape, **attributes)

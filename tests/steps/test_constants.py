@@ -18,6 +18,7 @@ from torch import Tensor, nn
 import quatrain
 from quatrain.compiler.capture.program import capture
 from quatrain.compiler.errors import CaptureError
+from quatrain.runtime.step import Step
 
 pytestmark = pytest.mark.torch
 CLOSED = torch.rand(5) + 0.5
@@ -65,13 +66,13 @@ FORMS: dict[str, Use] = {
 }
 
 
-def made(model: nn.Module, x: Tensor, y: Tensor, **options: Any) -> quatrain.Step:
+def made(model: nn.Module, x: Tensor, y: Tensor, **options: Any) -> Step:
     sgd = torch.optim.SGD(model.parameters(), lr=0.1)
     options = {"recipe": "fp32", "target": "reference", **options}
     return quatrain.compile(model, F.mse_loss, (x, y), sgd, **options)
 
 
-def same_as_eager(step: quatrain.Step, model: nn.Module, x: Tensor, y: Tensor) -> None:
+def same_as_eager(step: Step, model: nn.Module, x: Tensor, y: Tensor) -> None:
     """One step; 1e-5 is ten roundings of f32."""
     sgd = torch.optim.SGD(model.parameters(), lr=0.1)
     loss = F.mse_loss(model(x), y)

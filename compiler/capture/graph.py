@@ -52,6 +52,12 @@ class Traced(nn.Module):
 
     def forward(self, *batch: torch.Tensor) -> Any:
         """The loss (``batch`` ends with the target), or the model's outputs as a tuple."""
+        # What a run caches would be a tensor of its own trace in the next one.
+        with untouched(self.model, getattr(self, self.loss_name)):
+            return self.run(*batch)
+
+    def run(self, *batch: torch.Tensor) -> Any:
+        """One run of the model and its loss."""
         self.scope.reset()
         self.scope.weights.start(self.parameters(), self.buffers())
         loss = getattr(self, self.loss_name)

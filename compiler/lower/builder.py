@@ -88,6 +88,7 @@ class Builder:
         self.viewed_from: dict[Value, Value] = {}
         self.permuted_from: dict[Value, tuple[Value, tuple[int, ...]]] = {}
         self.updated: set[Value] = set()
+        self.drawn: dict[str, int] = {}  # calls that draw, by layer and function
         self.given: set[Value] = set()  # parts of the batch as they are
         self.unread: dict[JointTensor, Call] = {}  # results without a value
         self.constants: dict[Value, float] = {}  # tensors that hold one number everywhere

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from math import prod
-from zlib import crc32
 
 from ..formats import I64
-from ..ir import SEED, STEP, Attr, Value
+from ..ir import Attr, Value
 from ..types import TensorType
 from .builder import Builder, CallLowering, number, refuse, result_shape, shape_of
 from .joint import Arg, Call
-from .pointwise import scaled
 from .shape import viewed
 from .whole import checked_rows, made_whole, whole_of
 
@@ -135,22 +133,6 @@ def one_hot(b: Builder, call: Call) -> None:
     b.bind(call, b.one("one_hot", (labels,), "one_hot", shape, ignore_index=ignore))
 
 
-def dropout(b: Builder, call: Call) -> None:
-    """``qtr.dropout``, forward and backward alike: the mask follows from layer, seed and step."""
-    x, p, layer = call.args
-    assert isinstance(layer, str)
-    v, keep = b.of(x), 1.0 - number(p)
-    if keep <= 0.0:
-        b.bind(call, b.constant(shape_of(v), 0.0))
-        return
-    clocks = (b.counted(SEED), b.counted(STEP))
-    # A salt of the layer's own, the same in both directions and after recompilation.
-    salt = crc32(layer.encode())
-    mask = b.one("random_mask", clocks, "mask", shape_of(v), keep=keep, salt=salt)
-    kept = b.one("mul", (v, mask), "kept", shape_of(v))
-    b.bind(call, scaled(b, kept, 1.0 / keep))
-
-
 INDEX: dict[str, CallLowering] = {
     "aten.arange.default": arange(),
     "aten.arange.start": arange(start=0),
@@ -162,5 +144,4 @@ INDEX: dict[str, CallLowering] = {
     "qtr.resample.default": resample,
     "qtr.one_hot.default": one_hot,
     "qtr.within.default": within,
-    "qtr.dropout.default": dropout,
 }

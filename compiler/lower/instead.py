@@ -33,10 +33,10 @@ INSTEAD: tuple[tuple[str, str], ...] = (
         "a step decomposes no matrices; do so outside of it and give the result as an input",
     ),
     (
-        r"rand\w*|normal\w*|uniform\w*|bernoulli\w*|multinomial|exponential\w*|poisson|log_normal\w*"
-        r"|geometric\w*|cauchy\w*|gumbel_softmax|rrelu\w*|\w*alpha_dropout",
-        "only nn.Dropout draws inside of a step; draw other random numbers outside and give them "
-        "as an input",
+        r"rand\w*|normal\w*|uniform\w*|multinomial|poisson|log_normal\w*|geometric\w*|cauchy\w*"
+        r"|rrelu\w*|\w*alpha_dropout",
+        "rand, randn, bernoulli and exponential_ draw inside of a step, as nn.Dropout does; draw "
+        "other random numbers outside and give them as an input",
     ),
     (
         r"cumulative_trapezoid|logcumsumexp|cumprod|cummax|cummin",
@@ -54,8 +54,8 @@ INSTEAD: tuple[tuple[str, str], ...] = (
         "there, and nn.Embedding for rows of a table; torch.where for a mask",
     ),
     (
-        r"sin|cos|tan|asin\w*|acos\w*|atan\w*|arc\w+|sinc|hypot",
-        "what does not depend on the batch or a parameter, as a table of positions, is computed "
+        r"tan|asin\w*|acos\w*|atan\w*|arc\w+|sinc|hypot",
+        "sin and cos are there, and what does not depend on the batch or a parameter is computed "
         "once at compile; the rest belongs outside of the step",
     ),
     (

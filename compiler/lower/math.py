@@ -22,7 +22,7 @@ from .shape import alias, viewed
 from .whole import number_of, whole_compared, whole_of
 
 FUNCTIONS = (
-    *("exp", "expm1", "log", "log1p", "tanh", "sigmoid", "erf"),
+    *("exp", "expm1", "log", "log1p", "sin", "cos", "tanh", "sigmoid", "erf"),
     *("abs", "floor", "sqrt", "sign"),
 )
 RELATIONS = ("lt", "le", "eq", "ne", "ge", "gt")

@@ -33,6 +33,7 @@ from .math import MATH
 from .norm import NORM
 from .pointwise import POINTWISE
 from .pool import POOL
+from .random import RANDOM
 from .shape import SHAPE
 from .update import declare_hyper, update
 from .whole import WHOLE, is_whole, on_numbers
@@ -48,6 +49,7 @@ LOWERINGS: dict[str, CallLowering] = {
     **INDEX,
     **GATHER,
     **WRITE,
+    **RANDOM,
     **LOSS,
 }
 # What moves tensors of any kind, and what reads labels and indices.

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from tvm import tirx as tir
 
+from .. import circle
 from .. import math as functions
 from ..expr import Expr, Vectors
 from .point import Evaluate, Point
@@ -137,6 +138,8 @@ MATH: dict[str, Evaluate] = {
     "expm1": _wide(functions.expm1),
     "log": _wide(functions.log_any),
     "log1p": _wide(functions.log1p),
+    "sin": _wide(circle.sin),
+    "cos": _wide(circle.cos),
     "tanh": _wide(functions.tanh),
     "sigmoid": _wide(functions.sigmoid),
     "erf": _wide(functions.erf),

@@ -59,6 +59,8 @@ COMPOSITES = """
     _fused_rms_norm _fused_rms_norm_backward smooth_l1_loss smooth_l1_loss_backward huber_loss
     huber_loss_backward binary_cross_entropy binary_cross_entropy_backward
     binary_cross_entropy_with_logits
+    norm celu diag_embed index_fill index_copy linalg_cross logaddexp dist addr threshold
+    im2col col2im
 """
 DECOMPOSED = tuple(getattr(aten, name) for name in COMPOSITES.split())
 

@@ -23,7 +23,8 @@ def around(shape: Shape, dim: int) -> tuple[int, int, int]:
     return prod(shape[:dim]), shape[dim] if shape else 1, prod(shape[dim + 1 :])
 
 
-def _dim(value: Arg, shape: Shape) -> int:
+def dim_of(value: Arg, shape: Shape) -> int:
+    """A dimension that may count from the end."""
     assert isinstance(value, int)
     return value % max(len(shape), 1)
 
@@ -56,7 +57,7 @@ def take_grad(b: Builder, g: Value, index: Value, shape: Shape, dim: int, *, wra
 def index_select(b: Builder, call: Call) -> None:
     """Rows along one dimension."""
     x = b.of(call.args[0])
-    dim = _dim(call.args[1], shape_of(x))
+    dim = dim_of(call.args[1], shape_of(x))
     index = _checked(b, call, call.args[2], around(shape_of(x), dim)[1], wraps=False)
     index = viewed(b, index, (index.type.elements,))
     b.bind(call, viewed(b, take(b, x, index, dim, wraps=False), result_shape(call)))
@@ -66,7 +67,7 @@ def index_add(b: Builder, call: Call) -> None:
     """x + alpha * the sums of rows by index."""
     x, dim_arg, index, source, alpha = call.args
     shape = result_shape(call)
-    dim = _dim(dim_arg, shape)
+    dim = dim_of(dim_arg, shape)
     rows = _checked(b, call, index, around(shape, dim)[1], wraps=False)
     rows = viewed(b, rows, (rows.type.elements,))
     made = take_grad(b, b.of(source), rows, shape, dim, wraps=False)
@@ -85,7 +86,7 @@ def gather(b: Builder, call: Call) -> None:
     """Each element of the result from a row of its own."""
     x, dim_arg, index = call.args[:3]
     shape = result_shape(call)
-    dim = _dim(dim_arg, shape)
+    dim = dim_of(dim_arg, shape)
     v = _cut(b, b.of(x), shape, dim)
     rows = _checked(b, call, index, around(shape_of(v), dim)[1], wraps=False)
     left, _, right = around(shape, dim)
@@ -108,7 +109,7 @@ def scatter_add(b: Builder, call: Call) -> None:
     """x with the elements of a source added at rows of their own."""
     x, dim_arg, index, source = call.args[:4]
     shape = result_shape(call)
-    dim = _dim(dim_arg, shape)
+    dim = dim_of(dim_arg, shape)
     rows = _checked(b, call, index, around(shape, dim)[1], wraps=False)
     g = _cut(b, b.of(source), shape_of(rows), dim if shape_of(rows) == () else -1)
     made = _gather_grad(b, g, rows, shape, dim)
@@ -130,7 +131,7 @@ def scatter(b: Builder, call: Call) -> None:
     """x with the elements of a source, or one number, written at rows of their own."""
     x, dim_arg, index, source = call.args[:4]
     shape = result_shape(call)
-    dim = _dim(dim_arg, shape)
+    dim = dim_of(dim_arg, shape)
     rows = _checked(b, call, index, around(shape, dim)[1], wraps=False)
     many = shape_of(rows)
     if any(n != m for d, (n, m) in enumerate(zip(many, shape, strict=True)) if d != dim):
@@ -158,7 +159,7 @@ def _written(b: Builder, base: Value, rows: Value, written: Value, dim: int) -> 
 def cumsum(b: Builder, call: Call) -> None:
     """Running sums."""
     shape = result_shape(call)
-    dim = _dim(call.args[1], shape)
+    dim = dim_of(call.args[1], shape)
     x = viewed(b, b.of(call.args[0]), around(shape, dim))
     b.bind(call, viewed(b, b.one("cumsum", (x,), "cumsum", shape_of(x)), shape))
 
@@ -181,7 +182,7 @@ def topk(b: Builder, call: Call) -> None:
     x, count, dim_arg, largest = call.args[:4]
     v = b.of(x)
     assert isinstance(count, int)
-    dim = _dim(dim_arg, shape_of(v))
+    dim = dim_of(dim_arg, shape_of(v))
     order = _order(b, v, dim, descending=bool(largest))
     left, _, right = shape_of(order)
     if count != shape_of(order)[1]:
@@ -195,7 +196,7 @@ def sort(*, dim: int, descending: int) -> CallLowering:
 
     def lower(b: Builder, call: Call) -> None:
         v = b.of(call.args[0])
-        along = _dim(call.args[dim], shape_of(v))
+        along = dim_of(call.args[dim], shape_of(v))
         order = _order(b, v, along, descending=bool(call.args[descending]))
         _found(b, call, v, order, along)
 
@@ -208,7 +209,7 @@ def argmax(*, least: bool) -> CallLowering:
     def lower(b: Builder, call: Call) -> None:
         v, dim = b.of(call.args[0]), call.args[1]
         v = viewed(b, v, (v.type.elements,)) if dim is None else v
-        along = 0 if dim is None else _dim(dim, shape_of(v))
+        along = 0 if dim is None else dim_of(dim, shape_of(v))
         b.bind(call, viewed(b, _largest(b, v, along, least=least), result_shape(call)))
 
     return lower
@@ -225,7 +226,7 @@ def extreme(*, least: bool) -> CallLowering:
 
     def lower(b: Builder, call: Call) -> None:
         v, shape = b.of(call.args[0]), result_shape(call)
-        dim, keep = _dim(call.args[1], shape_of(v)), bool(call.args[2])
+        dim, keep = dim_of(call.args[1], shape_of(v)), bool(call.args[2])
         sign = -1.0 if least else 1.0
         made = b.one("max", (scaled(b, v, sign),), "max", shape, dims=(dim,), keepdim=keep)
         where = _largest(b, v, dim, least=least)

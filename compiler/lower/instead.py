@@ -44,10 +44,6 @@ INSTEAD: tuple[tuple[str, str], ...] = (
         "other running results belong outside of the step",
     ),
     (
-        r"(lstm|gru|rnn)\w*",
-        "nn.LSTM, nn.GRU and nn.RNN are there; a cell is one of them with a sequence of one",
-    ),
-    (
         r"gather\w*|scatter\w*|index\w*|take\w*|put\w*|masked_scatter\w*|embedding_bag\w*"
         r"|as_strided_scatter|diagonal_scatter",
         "x[index], x[index] = y, gather, scatter, scatter_add, index_select and index_add are "
@@ -59,25 +55,17 @@ INSTEAD: tuple[tuple[str, str], ...] = (
         "once at compile; the rest belongs outside of the step",
     ),
     (
-        r"round\w*|ceil|trunc|fix|frac|remainder|fmod|floor_divide",
-        "floor is there: floor(x + 0.5) rounds, -floor(-x) is ceil, x - n * floor(x / n) is the "
-        "remainder",
+        r"frac|remainder|fmod|floor_divide",
+        "floor, ceil, trunc and round are there: x - n * floor(x / n) is the remainder",
     ),
     (
         r"cdist\w*|pdist\w*|pairwise_distance",
         "write the distance out: (a.unsqueeze(1) - b).square().sum(-1).sqrt()",
     ),
-    (r"celu", "nn.ELU is the same for alpha=1"),
-    (r"threshold", "torch.where(x > threshold, x, value) is the same"),
-    (r"exp2", "(x * math.log(2)).exp() is the same"),
     (r"erfc", "1 - erf(x) is the same"),
     (r"sinh|cosh", "(x.exp() - (-x).exp()) / 2 and (x.exp() + (-x).exp()) / 2 are the same"),
     (r"prod", "of positive numbers it is x.log().sum().exp()"),
     (r"nansum|nanmean|nan_to_num", "torch.where(x.isnan(), 0.0, x) ahead of it is the same"),
-    (
-        r"im2col|col2im|unfold|fold|unfold_copy",
-        "windows are what nn.Conv2d reads; nn.Conv2d with a fixed kernel takes them apart",
-    ),
     (
         r"interpolate|\w*upsample\w*|grid_sampl\w*|affine_grid\w*",
         "nn.functional.interpolate does nearest, bilinear and bicubic in one and two dimensions, "
@@ -99,10 +87,6 @@ INSTEAD: tuple[tuple[str, str], ...] = (
         r"empty\w*|new_empty\w*",
         "layers are made in __init__ and not in the forward; torch.zeros and torch.ones make "
         "tensors with numbers in them",
-    ),
-    (
-        r"diag\w*|trace",
-        "x * torch.eye(n) takes a diagonal out, and .sum(-1) of that makes it a vector",
     ),
     (r"\w*cross", "write the products of the components out with slices and torch.stack"),
     (r"fake_quant\w*|quantize\w*|dequantize\w*", "recipes quantize; leave the model in float32"),

@@ -124,7 +124,11 @@ def relu_backward(b: Builder, call: Call) -> None:
     """g where the saved output is positive."""
     g, y, threshold = call.args
     if number(threshold) != 0.0:
-        raise refuse(call, f"has the threshold {threshold}; only relu, with 0, is supported")
+        pair, shape = (b.of(y),), result_shape(call)
+        value = number(threshold)
+        below = b.one("compare_to", pair, "below", shape, relation="le", value=value)
+        b.bind(call, b.one("masked", (below, b.of(g)), "dx", shape, value=0.0))
+        return
     # Named after the output, so that of two relus in one module each has its own gradient's name.
     part = f"{b.of(y).name.removeprefix(b.origin).lstrip('.')}.dx".lstrip(".")
     b.bind(call, b.one("relu_grad", (b.of(g), b.of(y)), part, result_shape(call)))
@@ -187,6 +191,9 @@ POINTWISE: dict[str, CallLowering] = {
     "aten.sum.dim_IntList": reduction("sum", dims=1, keepdim=2),
     "prims.sum.default": reduction("sum", dims=1),
     "aten.amax.default": reduction("max", dims=1, keepdim=2),
+    "aten.any.default": reduction("max"),
+    "aten.any.dim": reduction("max", dims=1, keepdim=2),
+    "aten.any.dims": reduction("max", dims=1, keepdim=2),
     "prims.amax.default": reduction("max", dims=1),
     "aten.max.default": reduction("max"),
     "aten.mean.default": reduction("mean"),

@@ -31,6 +31,7 @@ from .joint import Arg, Call, Joint, JointTensor
 from .loss import LOSS
 from .math import MATH
 from .norm import NORM
+from .places import PLACES
 from .pointwise import POINTWISE
 from .pool import POOL
 from .random import RANDOM
@@ -48,13 +49,14 @@ LOWERINGS: dict[str, CallLowering] = {
     **SHAPE,
     **INDEX,
     **GATHER,
+    **PLACES,
     **WRITE,
     **RANDOM,
     **LOSS,
 }
 # What moves tensors of any kind, and what reads labels and indices.
 ON_LABELS = ("nll_loss", "max_pool2d", "adaptive_max", "_to_copy", "convert_element_type")
-AS_THEY_ARE = {*SHAPE, *INDEX, *GATHER, *WRITE} - {"aten.constant_pad_nd.default"}
+AS_THEY_ARE = {*SHAPE, *INDEX, *GATHER, *PLACES, *WRITE} - {"aten.constant_pad_nd.default"}
 HELPERS = {"alias", "clone", "detach", "full", "zeros", "t"}
 RAW_GEMMS = ("convolution",)
 

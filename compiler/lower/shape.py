@@ -210,5 +210,7 @@ SHAPE: dict[str, CallLowering] = {
     "aten.stack.default": stack,
     "aten.split.Tensor": split,
     "aten.split_with_sizes.default": split,
+    "aten.unsafe_split.Tensor": split,
+    "aten.unsafe_split_with_sizes.default": split,
     "aten.unbind.int": unbind,
 }

@@ -129,6 +129,11 @@ def floor(op: Op, x: Array) -> Array:
     return np.asarray(np.floor(x))
 
 
+def round_(op: Op, x: Array) -> Array:
+    """Exact."""
+    return np.asarray(np.rint(x))
+
+
 def sqrt(op: Op, x: Array) -> Array:
     """Correctly rounded."""
     return np.asarray(np.sqrt(x))
@@ -138,6 +143,7 @@ FUNCTIONS: dict[str, OnNumbers] = {
     "abs": absolute,
     "sign": sign,
     "floor": floor,
+    "round": round_,
     "sqrt": sqrt,
     "exp": _wide(np.exp),
     "expm1": _wide(np.expm1),

@@ -66,24 +66,18 @@ def refused(use: Use) -> str:
 LACKING: dict[str, tuple[Use, str]] = {
     "median": (lambda h: h.median(0)[0], "find places"),
     "cumprod": (lambda h: h.cumprod(0), "cumsum is there"),
-    "diagonal": (lambda h: h.diagonal(), "torch.eye"),
     "fft_fft": (lambda h: torch.fft.fft(h).abs(), "all numbers of a step are real"),
     "linalg_svd": (lambda h: torch.linalg.svd(h)[1], "decomposes no matrices"),
     "inverse": (lambda h: torch.inverse(h), "decomposes no matrices"),
     "poisson": (lambda h: h * torch.poisson(h.exp()), "rand, randn, bernoulli"),
     "masked_scatter": (lambda h: h.masked_scatter(h > 0, h), "torch.where"),
     "atan": (lambda h: h.atan(), "once at compile"),
-    "round": (lambda h: h.round(), r"floor\(x \+ 0.5\)"),
-    "remainder": (lambda h: h % 2, "floor is there"),
+    "remainder": (lambda h: h % 2, "trunc and round are there"),
     "cdist": (lambda h: torch.cdist(h, h), "unsqueeze"),
-    "celu": (lambda h: nn.functional.celu(h), "nn.ELU"),
-    "threshold": (lambda h: nn.functional.threshold(h, 0.5, 0.0), "torch.where"),
-    "exp2": (lambda h: h.exp2(), "math.log"),
     "erfc": (lambda h: h.erfc(), "1 - erf"),
     "cosh": (lambda h: h.cosh(), "are the same"),
     "prod": (lambda h: h.prod(), "of positive numbers"),
     "nansum": (lambda h: h.nansum(), "isnan"),
-    "unfold": (lambda h: nn.functional.unfold(h[None, None], 2), "nn.Conv2d"),
     "grid_sample": (
         lambda h: nn.functional.grid_sample(
             h[None, None], torch.ones(1, 2, 2, 2), align_corners=False
@@ -120,20 +114,11 @@ def test_a_function_that_is_not_there(name: str) -> None:
 
 SAME: dict[str, tuple[Use, Use]] = {
     "cumprod": (lambda h: h.abs().cumprod(0), lambda h: h.abs().log().cumsum(0).exp()),
-    "diagonal": (lambda h: h.diagonal(), lambda h: (h * torch.eye(4)).sum(-1)),
-    "round": (lambda h: (h + 0.5).floor(), lambda h: (h + 0.5).floor()),
-    "ceil": (lambda h: h.ceil(), lambda h: -(-h).floor()),
     "remainder": (lambda h: h % 2, lambda h: h - 2 * (h / 2).floor()),
     "cdist": (
         lambda h: torch.cdist(h, h + 1),
         lambda h: (h.unsqueeze(1) - (h + 1)).square().sum(-1).sqrt(),
     ),
-    "celu": (lambda h: nn.functional.celu(h), lambda h: nn.ELU()(h)),
-    "threshold": (
-        lambda h: nn.functional.threshold(h, 0.5, 7.0),
-        lambda h: torch.where(h > 0.5, h, 7.0),
-    ),
-    "exp2": (lambda h: h.exp2(), lambda h: (h * 0.6931471805599453).exp()),
     "erfc": (lambda h: h.erfc(), lambda h: 1 - h.erf()),
     "sinh": (lambda h: h.sinh(), lambda h: (h.exp() - (-h).exp()) / 2),
     "cosh": (lambda h: h.cosh(), lambda h: (h.exp() + (-h).exp()) / 2),
@@ -151,14 +136,13 @@ def test_advice_computes_the_same_and_compiles(name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
-def test_recurrent_layers_are_there_and_cells_say_so(kind: Any) -> None:
+def test_recurrent_layers_and_cells_are_there(kind: Any) -> None:
     layer: Any = Using(lambda h: layer.inner(h)[0])
     layer.inner = kind(4, 4)
     taken(layer)
     cell: Any = Using(lambda h: cell.inner(h)[0])
     cell.inner = getattr(nn, f"{kind.__name__}Cell")(4, 4)
-    if kind is not nn.RNN:
-        assert "a cell is one of them" in refused(cell)
+    taken(cell)
 
 
 def test_the_closest_name_where_no_kind_fits() -> None:
@@ -249,7 +233,7 @@ def test_the_page_says_what_to_write_instead() -> None:
 
 
 def test_refusals_keep_their_class() -> None:
-    model = nn.Sequential(nn.Linear(4, 3), nn.CELU())
+    model = nn.Sequential(nn.Linear(4, 3), nn.RReLU())
     with pytest.raises(UnsupportedOpError):
         sgd = torch.optim.SGD(model.parameters(), lr=0.1)
         capture(model, nn.MSELoss(), (torch.ones(2, 4), torch.ones(2, 3)), sgd)

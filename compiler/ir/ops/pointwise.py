@@ -99,6 +99,7 @@ FUNCTIONS: tuple[OpDef, ...] = (
     _function("abs", "|x|"),
     _function("sign", "1, 0 (NaN too) or -1"),
     _function("floor", "the next integer below, or x", Trait.KEEPS_SIGN),
+    _function("round", "the nearest integer, the even one of two", Trait.KEEPS_SIGN),
     _function("sqrt", "the square root", Trait.FUNCTION),
     _function("exp", "e^x", Trait.FUNCTION),
     _function("expm1", "e^x - 1", Trait.FUNCTION),

@@ -57,6 +57,11 @@ def floor(p: Point, n: Node) -> None:
     p.put(n.results[0], p.v.floor(p.number(n.inputs[0])))
 
 
+def round_(p: Point, n: Node) -> None:
+    """To the nearest integer, ties to even."""
+    p.put(n.results[0], p.v.rint(p.number(n.inputs[0])))
+
+
 def sqrt(p: Point, n: Node) -> None:
     """Correctly rounded."""
     p.put(n.results[0], p.v.sqrt(p.number(n.inputs[0])))
@@ -133,6 +138,7 @@ MATH: dict[str, Evaluate] = {
     "abs": absolute,
     "sign": sign,
     "floor": floor,
+    "round": round_,
     "sqrt": sqrt,
     "exp": _wide(functions.exp_any),
     "expm1": _wide(functions.expm1),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import re
 import traceback
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -104,13 +104,17 @@ class Traced(nn.Module):
 
 
 def _outputs(made: object) -> tuple[torch.Tensor, ...]:
-    parts = made if isinstance(made, (tuple, list)) else (made,)
+    if isinstance(made, Mapping):  # as of transformers, which may hold a cache beside tensors
+        parts: Sequence[object] = [v for v in made.values() if isinstance(v, torch.Tensor)]
+    else:
+        parts = made if isinstance(made, (tuple, list)) else (made,)
     if not parts:
         raise CaptureError("the model returns no tensor; return one or a tuple of some")
     for part in parts:
         if not isinstance(part, torch.Tensor):
             raise CaptureError(
-                f"the model returns a {type(part).__name__}; return a tensor or a tuple of tensors"
+                f"the model returns a {type(part).__name__}; return a tensor, or a tuple or a "
+                "dictionary of tensors"
             )
     return tuple(parts)
 

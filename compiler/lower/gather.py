@@ -14,7 +14,7 @@ from ..types import Shape
 from .builder import Builder, CallLowering, number, refuse, result_shape, shape_of
 from .joint import Arg, Call, FixedTensor, JointTensor
 from .pointwise import broadcast, scaled
-from .shape import permuted, viewed
+from .shape import permuted, sliced, viewed
 from .whole import checked_rows, made_whole, repeated, uniform, whole_of
 
 
@@ -133,17 +133,26 @@ def scatter(b: Builder, call: Call) -> None:
     shape = result_shape(call)
     dim = dim_of(dim_arg, shape)
     rows = _checked(b, call, index, around(shape, dim)[1], wraps=False)
-    many = shape_of(rows)
-    if any(n != m for d, (n, m) in enumerate(zip(many, shape, strict=True)) if d != dim):
-        raise refuse(call, "writes a part of other dimensions; give an index of the tensor's size")
-    base = b.of(x)
+    many, base = shape_of(rows), b.of(x)
     if isinstance(source, JointTensor):
         written = _cut(b, b.of(source), many, -1)
     elif base.type.format.is_index:
         written = uniform(b, many, int(number(source)))
     else:
         written = b.constant(many, number(source))
-    b.bind(call, _written(b, base, rows, written, dim))
+    part = _cut(b, base, many, dim)
+    b.bind(call, _around(b, base, _written(b, part, rows, written, dim)))
+
+
+def _around(b: Builder, base: Value, part: Value) -> Value:
+    """``base`` with its first elements along all dimensions replaced by those of ``part``."""
+    for d in reversed(range(len(shape_of(base)))):
+        size, count = shape_of(base)[d], shape_of(part)[d]
+        if count != size:
+            ahead = (*shape_of(part)[:d], size, *shape_of(base)[d + 1 :])
+            rest = sliced(b, _cut(b, base, ahead, d), d, count, size - count)
+            part = b.one("cat", (part, rest), "written", ahead, dim=d)
+    return part
 
 
 def _written(b: Builder, base: Value, rows: Value, written: Value, dim: int) -> Value:

@@ -110,13 +110,14 @@ def _outputs(made: object) -> tuple[torch.Tensor, ...]:
         parts = made if isinstance(made, (tuple, list)) else (made,)
     if not parts:
         raise CaptureError("the model returns no tensor; return one or a tuple of some")
-    for part in parts:
-        if not isinstance(part, torch.Tensor):
-            raise CaptureError(
-                f"the model returns a {type(part).__name__}; return a tensor, or a tuple or a "
-                "dictionary of tensors"
-            )
-    return tuple(parts)
+    tensors = [part for part in parts if isinstance(part, torch.Tensor)]
+    if len(tensors) < len(parts):
+        other = next(part for part in parts if not isinstance(part, torch.Tensor))
+        raise CaptureError(
+            f"the model returns a {type(other).__name__}; return a tensor, or a tuple or a "
+            "dictionary of tensors"
+        )
+    return tuple(tensors)
 
 
 def _scalar(value: object) -> torch.Tensor:

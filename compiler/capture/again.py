@@ -57,8 +57,8 @@ class Again:
 
     def evaluation(self, inputs: Sequence[torch.Tensor]) -> Program:
         """The evaluation for ``inputs``; raises as ``capture`` does."""
-        _demand_same(self.first.evaluation, _evaluation(self.model, self._blank()[:-1]))
-        made = _evaluation(self.model, inputs)
+        _demand_same(self.first.evaluation, self._evaluation(self._blank()[:-1]))
+        made = self._evaluation(inputs)
         _demand_held(self.first.train, made)
         return made
 
@@ -67,13 +67,13 @@ class Again:
         _demand_same(self.first.train, again.train)
         _demand_same(self.first.evaluation, again.evaluation)
 
+    def _evaluation(self, inputs: Sequence[torch.Tensor]) -> Program:
+        traced = trace_evaluation(self.model, tuple(inputs), self.first.written)
+        return lower_evaluation(traced).program
+
     def _blank(self) -> list[torch.Tensor]:
         """A batch like the example, of zeros."""
         return [torch.empty_strided(*size, dtype=dtype).zero_() for *size, dtype in self.example]
-
-
-def _evaluation(model: nn.Module, inputs: Sequence[torch.Tensor]) -> Program:
-    return lower_evaluation(trace_evaluation(model, tuple(inputs))).program
 
 
 def _demand_held(first: Program, made: Program) -> None:

@@ -190,10 +190,15 @@ def trace_training(
     return joint
 
 
-def trace_evaluation(model: nn.Module, inputs: tuple[torch.Tensor, ...]) -> Joint:
-    """Graph of the model's forward in eval mode, without loss and gradients."""
+def trace_evaluation(
+    model: nn.Module, inputs: tuple[torch.Tensor, ...], written: Set[str] = frozenset()
+) -> Joint:
+    """Graph of the model's forward in eval mode, without loss and gradients.
+
+    ``written`` are buffers that training writes, which are no constants here either.
+    """
     with mode(model, training=False), torch.inference_mode(False), torch.no_grad():
-        return _joint(model, None, inputs, frozenset())
+        return _joint(model, None, inputs, frozenset(), written)
 
 
 @contextmanager
@@ -225,12 +230,16 @@ def recording() -> Iterator[None]:
 
 
 def _joint(
-    model: nn.Module, loss: Loss | None, batch: tuple[torch.Tensor, ...], trained: Set[str]
+    model: nn.Module,
+    loss: Loss | None,
+    batch: tuple[torch.Tensor, ...],
+    trained: Set[str],
+    written: Set[str] = frozenset(),
 ) -> Joint:
     try:
-        return _trace(model, loss, batch, trained, watched=False)
+        return _trace(model, loss, batch, trained, written, watched=False)
     except DrawnMeanwhile:
-        return _trace(model, loss, batch, trained, watched=True)
+        return _trace(model, loss, batch, trained, written, watched=True)
 
 
 def _trace(
@@ -238,6 +247,7 @@ def _trace(
     loss: Loss | None,
     batch: tuple[torch.Tensor, ...],
     trained: Set[str],
+    written: Set[str],
     *,
     watched: bool,
 ) -> Joint:
@@ -263,7 +273,8 @@ def _trace(
             f"{type(error).__name__}: {first}"
         ) from error
     nodes, name = list(graph.graph.nodes), type(model).__name__
-    return read_graph(nodes, name, root.plain, trained, unkept_buffers(root))
+    unkept = {k: t for k, t in unkept_buffers(root).items() if root.plain[k] not in written}
+    return read_graph(nodes, name, root.plain, trained, unkept)
 
 
 def _at(error: BaseException) -> str:

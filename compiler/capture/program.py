@@ -33,7 +33,8 @@ class Capture:
     seed of its generator, which is the caller's;
     ``evaluation`` reads the parameters and buffers among them by the same names. ``model_state``
     maps each key of the model's ``state_dict`` to its state, tied parameters to the same one.
-    ``torch_saved`` is what PyTorch would keep for backward, None where it could not tell.
+    ``torch_saved`` is what PyTorch would keep for backward, None where it could not tell;
+    ``written`` are the buffers that training writes.
     """
 
     train: Program
@@ -42,6 +43,7 @@ class Capture:
     optimizer: OptimizerSpec
     model_state: Mapping[str, str]
     torch_saved: tuple[Kept, ...] | None
+    written: frozenset[str] = frozenset()
 
 
 def capture(
@@ -74,7 +76,8 @@ def capture(
     joint = trace_training(model, loss, batch, spec.group_of().keys())
     kept, steps = kept_tensors(optimizer, spec, model)
     lowered = lower_training(joint, spec, stepped=steps > 0)
-    evaluation = lower_evaluation(trace_evaluation(model, batch[:-1]))
+    written = frozenset(joint.mutations)
+    evaluation = lower_evaluation(trace_evaluation(model, batch[:-1], written))
     train, constants = with_constants(lowered, evaluation)
     state = {lowered.names[name]: _numbers(t) for name, t in tensors.items()} | constants
     counts = {OPTIMIZER_STEP: steps, **_momentum_steps(spec, kept)}
@@ -84,7 +87,7 @@ def capture(
         key: keys[id(t)] for key, t in model.state_dict(keep_vars=True).items() if id(t) in keys
     }
     saved = kept_in_training(model, loss, batch)
-    return Capture(train, evaluation.program, state, spec, model_state, saved)
+    return Capture(train, evaluation.program, state, spec, model_state, saved, written)
 
 
 def with_constants(train: Lowered, evaluation: Lowered) -> tuple[Program, dict[str, np.ndarray]]:

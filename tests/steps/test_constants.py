@@ -81,6 +81,7 @@ def same_as_eager(step: Step, model: nn.Module, x: Tensor, y: Tensor) -> None:
     torch.testing.assert_close(step(x, y), loss.detach(), rtol=1e-5, atol=1e-5)
     for name, tensor in model.state_dict().items():
         torch.testing.assert_close(step.state_dict()[name], tensor, rtol=1e-5, atol=1e-5)
+    model.eval()
     with torch.no_grad():
         torch.testing.assert_close(step.predict(x), model(x), rtol=1e-4, atol=1e-4)
 
@@ -125,6 +126,32 @@ def test_another_batch_size_with_other_constants_is_refused() -> None:
     with pytest.raises(CaptureError, match=r"constants .* depend on the batch size"):
         step(torch.randn(4, 7, 6), torch.randn(4, 7, 5))
     assert all(torch.equal(before[name], value) for name, value in step.state.items())
+
+
+class Centered(nn.Module):
+    """Keeps a mean out of ``state_dict`` that training writes and evaluation reads."""
+
+    mean: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 5)
+        self.register_buffer("mean", torch.zeros(5), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h: Tensor = self.layer(x)
+        if self.training:
+            self.mean.mul_(0.5).add_(0.5 * h.detach().mean(0))
+        return h - self.mean.exp().flip(0)
+
+
+def test_a_buffer_that_training_alone_writes_is_no_constant() -> None:
+    model, x, y = Centered(), torch.randn(3, 6), torch.randn(3, 5)
+    step = made(model, x, y)
+    same_as_eager(step, model, x, y)
+    model.eval()
+    more = torch.randn(4, 6)
+    torch.testing.assert_close(step.predict(more), model(more).detach())
 
 
 def test_losses_close_over_tensors() -> None:

@@ -155,7 +155,9 @@ def _program(program: BuiltProgram, numbers: Mapping[KernelSpec, int]) -> Json:
 def _check(check: Taken) -> Json:
     if isinstance(check, Labels):
         found = {"input": check.value.name, "classes": check.classes, "word": check.word}
-        return found if check.ignore is None else {**found, "ignore": check.ignore}
+        low = {"low": check.low} if check.low else {}
+        ignore = {} if check.ignore is None else {"ignore": check.ignore}
+        return {**found, **low, **ignore}
     name, layer = check.value.name, check.layer
     return {"input": name, "low": check.low, "high": check.high, "layer": layer}
 
@@ -172,5 +174,6 @@ def _check_of(data: Json, inputs: Mapping[str, Value]) -> Taken:
     if "classes" in data:
         ignore = data.get("ignore")
         ignored = None if ignore is None else int(ignore)
-        return Labels(value, int(data["classes"]), ignored, str(data["word"]))
+        low = int(data.get("low", 0))
+        return Labels(value, int(data["classes"]), ignored, str(data["word"]), low)
     return Bounds(value, float(data["low"]), float(data["high"]), str(data["layer"]))

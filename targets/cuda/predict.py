@@ -156,10 +156,13 @@ def kernel_time(kernel: Kernel, plan: Plan, gpu: Gpu, unit: Unit) -> KernelTime:
 
 def _read(kernel: Kernel) -> tuple[Slot, ...]:
     """What it reads at each step but the first."""
-    op = kernel.ops[0]
-    if op.kind in FIRST_ONLY and not op.attrs.get("always", False):
-        return tuple(slot for slot in kernel.inputs if slot.value is not op.inputs[1])
-    return kernel.inputs
+    often = {
+        v
+        for op in kernel.ops
+        for i, v in enumerate(op.inputs)
+        if i != 1 or op.kind not in FIRST_ONLY or op.attrs.get("always", False)
+    }
+    return tuple(slot for slot in kernel.inputs if slot.value in often)
 
 
 def _formats(spec: Product) -> tuple[Format, Format]:

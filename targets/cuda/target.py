@@ -7,15 +7,16 @@ from dataclasses import dataclass
 
 from ...compiler.ir import Program, Value
 from ...compiler.ir.ops import GEMMS, PRODUCTS, Trait, has
-from ..plan.choose import make_plan
+from ..plan.choose import Memory, make_plan
 from ..plan.fuse import Group
 from ..plan.kernel import Kernel
 from ..plan.layout import Order
-from ..plan.plan import Plan
+from ..plan.plan import Plan, PlannedKernel
 from ..plan.pool import TargetMemory
 from ..plan.state import StateLayout, Unapplied
 from ..plan.stored import MachineCode
 from ..registry import BindOptions
+from .bundle import bundled
 from .driver import Device
 from .executable import CudaExecutable
 from .gemm.kernel import gemm_kernel, matmul_kernel
@@ -80,3 +81,7 @@ class CudaKernels:
         if has(first, Trait.POINTWISE) or has(first, Trait.TAIL):
             return pointwise_kernel(group.ops, group.outputs, orders)
         return single_kernel(first, orders)
+
+    def arranged(self, planned: Sequence[PlannedKernel], memory: Memory) -> list[PlannedKernel]:
+        """With small kernels in bundles."""
+        return bundled(planned, memory)

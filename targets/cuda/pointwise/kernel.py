@@ -15,7 +15,7 @@ from ...tir.pointwise.space import PointwiseSpec
 from .geometry import PointwiseGrid
 
 if TYPE_CHECKING:
-    from ..code import Launch
+    from ..code import Launch, Made, Maker
 
 LANES = 4  # f32 in the widest load
 WIDTHS = {"float32": 4, "float64": 8}
@@ -33,9 +33,15 @@ class DevicePointwise(PointwiseSpec):
     def build(self) -> list[Launch]:
         """One launch, and one that joins what is reduced."""
         # Imported here: a plan can be made and printed without TVM.
+        from ..code import launch
+
+        return self.build_by(launch)
+
+    def build_by(self, make: Maker[Made]) -> list[Made]:
+        """The launches, each from ``make``: also as parts of others."""
         from .build import build
 
-        return build(self, self.geometry)
+        return build(self, self.geometry, make)
 
 
 def pointwise_kernel(

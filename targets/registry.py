@@ -84,8 +84,10 @@ class BuiltModule(Protocol):
 class Lowering(Protocol):
     """What the module of a target's own stages offers; it loads no TVM."""
 
-    def lower(self, program: Program, allow: Sequence[str]) -> list[tuple[str, Program]]:
-        """The stages in order, each with the program that it makes."""
+    def lower(
+        self, target: str, program: Program, allow: Sequence[str]
+    ) -> list[tuple[str, Program]]:
+        """The stages of a target in order, each with the program that it makes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,7 @@ class Target:
             return []
         module = cast(Lowering, import_module(self.stages, __package__))
         made: list[tuple[str, Program]] = []
-        for name, after in module.lower(program, allow):
+        for name, after in module.lower(self.name.partition(":")[0], program, allow):
             if after is not program:
                 program = verify(after)
                 made.append((name, program))
@@ -173,7 +175,7 @@ TARGETS = {
             "cpu",
             "TVM kernels on packed storage for the CPU of this machine; cpu:NAME for another CPU",
             ".cpu.target",
-            stages=".cpu.lowering",
+            stages=".gemm.lowering",
             built=".cpu.built",
             compiles=True,
         ),
@@ -181,7 +183,7 @@ TARGETS = {
             "cuda",
             "TVM kernels on packed storage for the GPU of this machine; cuda:sm_90 for another",
             ".cuda.target",
-            stages=".cuda.lowering",
+            stages=".gemm.lowering",
             built=".cuda.built",
             compiles=True,
         ),

@@ -13,7 +13,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("tvm")
 
-from torch import Tensor  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
 from torch.nn.functional import cross_entropy  # noqa: E402
 
 import quatrain  # noqa: E402
@@ -228,6 +228,26 @@ def test_a_wrong_batch_on_the_device_changes_nothing_and_is_told(
     # It is told once, and the step is as if the batch had not been.
     assert all(torch.equal(v, before[k]) for k, v in step.state.items())
     step(*map(there, batch(seed=2)))
+    assert int(step.state["step"]) == 2
+
+
+@pytest.mark.parametrize("row", [-1, 11, (1 << 32) + 3])
+def test_a_row_outside_of_a_table_is_read_nowhere_and_told(row: int, torch_with_cuda: None) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(11, 8), nn.Flatten(), nn.Linear(24, whole.CLASSES))
+    x, y = torch.arange(12).reshape(4, 3) % 11, torch.arange(4)
+    step = quatrain.compile(model, cross_entropy, (x, y), sgd(model), target="cuda")
+    step(there(x), there(y))
+    before = step.state
+    wrong = x.clone()
+    wrong[2, 1] = row
+    step(there(wrong), there(y))
+    with pytest.raises(
+        InputError, match=r"earlier batch x held a row outside of 0 \.\. 10; the st"
+    ):
+        step.state  # noqa: B018
+    assert all(torch.equal(v, before[k]) for k, v in step.state.items())
+    step(there(x), there(y))
     assert int(step.state["step"]) == 2
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -21,12 +19,11 @@ from quatrain.compiler.errors import InputError, TargetError  # noqa: E402
 from quatrain.compiler.ir import Value  # noqa: E402
 from quatrain.runtime import edge  # noqa: E402
 from quatrain.runtime.step import Step  # noqa: E402
-from quatrain.targets.cuda.driver import Device  # noqa: E402
-from quatrain.targets.cuda.memory import DeviceMemory  # noqa: E402
 from quatrain.tools.self_test import self_test  # noqa: E402
 
 from ..cuda.device import device  # noqa: E402
 from ..cuda.emulate import has_compiler  # noqa: E402
+from ..cuda.tensors import as_if_torch_had_cuda, room, there  # noqa: E402
 from . import test_skipped_steps as skipped  # noqa: E402
 from . import test_step as whole  # noqa: E402
 from .test_step import batch, compiled, network, sgd  # noqa: E402
@@ -161,40 +158,11 @@ def test_the_doctor_s_layer(gpu: None) -> None:
     assert "built for cuda equals the reference" in self_test("cuda")
 
 
-class OnDevice(Tensor):
-    """A tensor in the stand-in's memory, which is the host's."""
-
-    held: DeviceMemory
-
-    @property
-    def device(self) -> Any:  # type: ignore[override]
-        return torch.device("cuda", 0)
-
-
-def room(shape: tuple[int, ...], dtype: Any) -> Tensor:
-    """Memory of the device as a tensor."""
-    size = torch.empty(shape, dtype=dtype, device="meta").nbytes
-    memory = DeviceMemory(Device(), size)
-    raw = (ctypes.c_ubyte * size).from_address(memory.address)
-    made: Any = torch.frombuffer(raw, dtype=dtype).reshape(shape).as_subclass(OnDevice)
-    made.held = memory
-    return cast(Tensor, made)
-
-
-def there(tensor: Tensor) -> Tensor:
-    """A copy on the device."""
-    made = room(tuple(tensor.shape), tensor.dtype)
-    made.as_subclass(Tensor).copy_(tensor)
-    return made
-
-
 @pytest.fixture
-def torch_with_cuda(gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if torch were built for CUDA; its stream is the one that all others come behind."""
-    monkeypatch.setattr(edge, "current_stream", lambda device: 0)
-    monkeypatch.setattr(
-        edge, "empty", lambda v, device: room(v.type.shape, edge.FLOATS[v.type.format.name])
-    )
+def torch_with_cuda(gpu: None) -> Iterator[None]:
+    """See ``as_if_torch_had_cuda``."""
+    with as_if_torch_had_cuda():
+        yield
 
 
 def test_tensors_on_the_device_are_taken_as_they_are(torch_with_cuda: None) -> None:

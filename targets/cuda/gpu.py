@@ -22,8 +22,6 @@ class Gpu:
 
     arch: str
     example: str
-    multiprocessors: int
-    memory: int
     bandwidth: float
     products: Mapping[Unit, float]
     mma: float = 1.0
@@ -36,8 +34,6 @@ class Gpu:
 def _gpu(
     arch: str,
     example: str,
-    multiprocessors: int,
-    gigabytes: int,
     gigabytes_a_second: float,
     tera: tuple[float, float, float],
     mma: float = 1.0,
@@ -52,8 +48,7 @@ def _gpu(
         Unit.BF16_MMA: bf16,
         Unit.INT8_MMA: int8,
     }
-    memory, bandwidth = gigabytes * 10**9, gigabytes_a_second * 1e9
-    return Gpu(arch, example, multiprocessors, memory, bandwidth, products, mma)
+    return Gpu(arch, example, gigabytes_a_second * 1e9, products, mma)
 
 
 # On Hopper mma.sync reaches 62.9 % of the peak on average (65.3 % in FP16), wgmma 96 %, on an H800:
@@ -68,18 +63,18 @@ GPUS = {
     gpu.arch: gpu
     for gpu in (
         # NVIDIA A100 Tensor Core GPU, data sheet.
-        _gpu("sm_80", "A100 SXM 80 GB", 108, 80, 2039, (19.5, 312, 624)),
+        _gpu("sm_80", "A100 SXM 80 GB", 2039, (19.5, 312, 624)),
         # NVIDIA Ampere GA102 GPU Architecture, appendix A.
-        _gpu("sm_86", "RTX 3090", 82, 24, 936, (35.6, 71, 284)),
+        _gpu("sm_86", "RTX 3090", 936, (35.6, 71, 284)),
         # NVIDIA Ada GPU Architecture, appendix A.
-        _gpu("sm_89", "RTX 4090", 128, 24, 1008, (82.6, 165.2, 660.6)),
+        _gpu("sm_89", "RTX 4090", 1008, (82.6, 165.2, 660.6)),
         # NVIDIA H100 Tensor Core GPU, data sheet (its tensor numbers, with sparsity, are twice).
-        _gpu("sm_90", "H100 SXM", 132, 80, 3350, (67, 989, 1979), HOPPER_MMA),
+        _gpu("sm_90", "H100 SXM", 3350, (67, 989, 1979), HOPPER_MMA),
         # NVIDIA Blackwell Architecture Technical Brief, HGX B200, an eighth; later sheets say 75
         # in f32, and some 8000 GB/s.
-        _gpu("sm_100", "B200", 148, 180, 7700, (80, 2250, 4500), BLACKWELL_MMA),
+        _gpu("sm_100", "B200", 7700, (80, 2250, 4500), BLACKWELL_MMA),
         # NVIDIA RTX Blackwell GPU Architecture, appendix A.
-        _gpu("sm_120", "RTX 5090", 170, 32, 1792, (104.8, 209.5, 838)),
+        _gpu("sm_120", "RTX 5090", 1792, (104.8, 209.5, 838)),
     )
 }
 

@@ -26,9 +26,9 @@ from quatrain.tools.planning import gpu_of, plan_program, prediction_of
 from ..cases.bill_programs import QUANTIZED
 
 # A byte a nanosecond, and as many products in integers; in f32 twice as many.
-SLOW = Gpu("sm_0", "slow", 1, 1, 1e9, {Unit.INT32: 1e9, Unit.F32: 2e9, Unit.INT8_MMA: 8e9}, 0.5)
+SLOW = Gpu("sm_0", "slow", 1e9, {Unit.INT32: 1e9, Unit.F32: 2e9, Unit.INT8_MMA: 8e9}, 0.5)
 # Memory and units that never bound anything.
-FAST = Gpu("sm_0", "fast", 1, 1, 1e18, dict.fromkeys(Unit, 1e18))
+FAST = Gpu("sm_0", "fast", 1e18, dict.fromkeys(Unit, 1e18))
 
 # Two chains of two that meet, of 8000 numbers each; what is returned keeps its memory.
 CHAINS = """

@@ -13,9 +13,9 @@ from ...tir.expr import Expr, i32
 from ...tir.pointwise.buffers import frame_of, parameters
 from ...tir.pointwise.point import Frame
 from ...tir.pointwise.prologue import channel_constants, compute_scalars, store_scales
-from ...tir.pointwise.space import PointwiseSpec
+from ...tir.pointwise.space import STRIPE, PointwiseSpec
 from ...tir.pointwise.squeeze import tables
-from ...tir.pointwise.stripes import STRIPE, blocks
+from ...tir.pointwise.stripes import blocks
 from ...tir.pointwise.tails import channel_tails, lane_tails
 from ..dialect import function
 from .choose_walk import choose_walk

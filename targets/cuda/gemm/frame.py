@@ -27,6 +27,8 @@ WARPS = 4
 THREADS = 32 * WARPS
 STEP = 64  # bytes of k at a time: two products of tensor cores
 SHARED = 48 << 10
+# Blocks that fill a GPU. One number for all: tiles and parts decide the order of float sums,
+# which shapes alone decide.
 MULTIPROCESSORS = 132
 SMALLEST = 16  # rows and columns of a warp
 STAGES = 4

@@ -13,10 +13,11 @@ from ...tir.pointwise.ops import RULES
 from ...tir.pointwise.parts import Parts
 from ...tir.pointwise.point import Frame, Point
 from ...tir.pointwise.prologue import channel_constants, compute_scalars, store_scales
+from ...tir.pointwise.space import STRIPE
 from ...tir.pointwise.squeeze import tables
 from ...tir.pointwise.tails import channel_tails, lane_tails
 from ..code import DeviceCode
-from .geometry import STRIPE, PointwiseGrid
+from .geometry import PointwiseGrid
 from .rowed import RowCodes
 from .sums import Scratch, Sums
 

@@ -21,28 +21,33 @@ from .gemm_case import CANARY, FLOAT_UNITS, Case, Draw, bound, expected, tensor
 GPU = EmulatedGpu()
 
 
-def device_kernel(case: Case) -> tuple[Kernel, dict[Value, Order]]:
+def device_kernel(case: Case, gpu: EmulatedGpu = GPU) -> tuple[Kernel, dict[Value, Order]]:
     """The kernel and the order of every value."""
     ops = case.ops()
     values = (*ops[0].inputs, ops[-1].result)
     orders = dict(zip(values, case.orders, strict=True))
     orders |= {v: Order.ROWS for op in ops for v in (*op.inputs, *op.results) if v not in orders}
-    return GPU.kernel(Group(ops, (ops[-1].result,), "forward"), orders), orders
+    return gpu.kernel(Group(ops, (ops[-1].result,), "forward"), orders), orders
 
 
-def device_spec(case: Case) -> DeviceGemm:
+def device_spec(case: Case, gpu: EmulatedGpu = GPU) -> DeviceGemm:
     """What decides the kernel's code."""
-    spec = device_kernel(case)[0].spec
+    spec = device_kernel(case, gpu)[0].spec
     assert isinstance(spec, DeviceGemm)
     return spec
 
 
 def check_on_device(
-    case: Case, way: str, *, beside: Sequence[Case] = (), draw: Draw = tensor
+    case: Case,
+    way: str,
+    *,
+    beside: Sequence[Case] = (),
+    draw: Draw = tensor,
+    gpu: EmulatedGpu = GPU,
 ) -> None:
     """A case is made by a way, in every order of threads alike, as the reference says."""
-    kernel, orders = device_kernel(case)
-    assert device_spec(case).way.name == way
+    kernel, orders = device_kernel(case, gpu)
+    assert device_spec(case, gpu).way.name == way
     rng = np.random.default_rng(7)
     operands: list[Tensor] = []
     arrays = []
@@ -58,9 +63,9 @@ def check_on_device(
     out = np.full(elements + CANARY, 77, layout.dtype)
 
     def neighbours() -> list[Kernel]:
-        return [device_kernel(c)[0] for c in chunk(case, beside or (case,))]
+        return [device_kernel(c, gpu)[0] for c in chunk(case, beside or (case,))]
 
-    compiled(kernel, GPU, neighbours)(*arrays, out)
+    compiled(kernel, gpu, neighbours)(*arrays, out)
     assert np.all(out[elements:] == 77), "the kernel wrote behind its result"
     got, want = from_memory(out[:elements], layout), expected(case, operands)
     if kernel.unit in FLOAT_UNITS:

@@ -253,9 +253,7 @@ class TileFrame:
         f = layout.type.format
         if not self.in_words(layout) or self.as_it_is(layout):
             return 0
-        plain = self.unit is Unit.INT4_MMA or (
-            self.unit is Unit.INT8_MMA and f.is_integer and not (f.signed or f.midrise)
-        )
+        plain = self.unit is Unit.INT8_MMA and f.is_integer and not (f.signed or f.midrise)
         several = len(planes_of(f, self.unit)) > 1 and not self.spec.weight_grad
         most = MOST_MASKED if plain else MOST_IN_PLANES if several else MOST_DECODED
         if times > most or f.decode(0):

@@ -5,7 +5,8 @@ phase, see ``Geometry``), n a channel out, k runs over taps and, fastest, channe
 channel of dY, n a tap and, fastest, a channel of the image, k a pixel of dY.
 
 A first launch decodes operands to ``Plane``s: bytes, bf16 or f32 with a pixel's channels side by
-side, padded to whole pieces. Numbers of two bytes are two planes, each with sums of its own.
+side, padded to whole pieces. Numbers of two bytes are two planes, each with sums of its own. What
+4-bit tensor cores take are bytes of two channels, as ``layout`` packs them: no unpacking.
 """
 
 from __future__ import annotations

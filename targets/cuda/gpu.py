@@ -66,11 +66,12 @@ BLACKWELL_MMA = 0.25
 GPUS = {
     gpu.arch: gpu
     for gpu in (
-        # NVIDIA A100 Tensor Core GPU, data sheet; int4: its Architecture white paper, table 1.
+        # NVIDIA A100 Tensor Core GPU, data sheet; int4: its architecture's white paper.
         _gpu("sm_80", "A100 SXM 80 GB", 108, 80, 2039, (19.5, 312, 624, 1248)),
         # NVIDIA Ampere GA102 GPU Architecture, appendix A.
         _gpu("sm_86", "RTX 3090", 82, 24, 936, (35.6, 71, 284, 568)),
-        # NVIDIA Ada GPU Architecture, appendix A.
+        # NVIDIA Ada GPU Architecture, appendix A; L40S, of the same cores, has by its data
+        # sheet no more in int4 than in int8.
         _gpu("sm_89", "RTX 4090", 128, 24, 1008, (82.6, 165.2, 660.6, 1321.2)),
         # NVIDIA H100 Tensor Core GPU, data sheet (its tensor numbers, with sparsity, are twice).
         _gpu("sm_90", "H100 SXM", 132, 80, 3350, (67, 989, 1979), HOPPER_MMA),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ...compiler.errors import TargetError, closest
 from ..plan.kernel import Unit
 
-TENSOR_CORES = (Unit.INT8_MMA, Unit.BF16_MMA)
+TENSOR_CORES = (Unit.INT4_MMA, Unit.INT8_MMA, Unit.BF16_MMA)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,19 +35,18 @@ def _gpu(
     arch: str,
     example: str,
     gigabytes_a_second: float,
-    tera: tuple[float, float, float],
+    tera: tuple[float, ...],
     mma: float = 1.0,
 ) -> Gpu:
-    """``tera`` are operations a second, two a multiply-add: in f32, in bf16 and in int8 tiles."""
-    f32, bf16, int8 = (x * 1e12 / 2 for x in tera)
+    """``tera`` are operations a second, two a multiply-add: in f32, in bf16, int8 and int4 tiles.
+
+    Where there is no number the GPU has no such tensor cores.
+    """
+    f32, *tiles = (x * 1e12 / 2 for x in tera)
     # 64 integer lanes a multiprocessor everywhere; of f32 GA100 has as many, the others 128.
     int32 = f32 if arch == "sm_80" else f32 / 2
-    products = {
-        Unit.F32: f32,
-        Unit.INT32: int32,
-        Unit.BF16_MMA: bf16,
-        Unit.INT8_MMA: int8,
-    }
+    units = (Unit.BF16_MMA, Unit.INT8_MMA, Unit.INT4_MMA)
+    products = {Unit.F32: f32, Unit.INT32: int32, **dict(zip(units, tiles, strict=False))}
     return Gpu(arch, example, gigabytes_a_second * 1e9, products, mma)
 
 
@@ -62,12 +61,13 @@ BLACKWELL_MMA = 0.25
 GPUS = {
     gpu.arch: gpu
     for gpu in (
-        # NVIDIA A100 Tensor Core GPU, data sheet.
-        _gpu("sm_80", "A100 SXM 80 GB", 2039, (19.5, 312, 624)),
+        # NVIDIA A100 Tensor Core GPU, data sheet; int4: its architecture's white paper.
+        _gpu("sm_80", "A100 SXM 80 GB", 2039, (19.5, 312, 624, 1248)),
         # NVIDIA Ampere GA102 GPU Architecture, appendix A.
-        _gpu("sm_86", "RTX 3090", 936, (35.6, 71, 284)),
-        # NVIDIA Ada GPU Architecture, appendix A.
-        _gpu("sm_89", "RTX 4090", 1008, (82.6, 165.2, 660.6)),
+        _gpu("sm_86", "RTX 3090", 936, (35.6, 71, 284, 568)),
+        # NVIDIA Ada GPU Architecture, appendix A; L40S, of the same cores, has by its data
+        # sheet no more in int4 than in int8.
+        _gpu("sm_89", "RTX 4090", 1008, (82.6, 165.2, 660.6, 1321.2)),
         # NVIDIA H100 Tensor Core GPU, data sheet (its tensor numbers, with sparsity, are twice).
         _gpu("sm_90", "H100 SXM", 3350, (67, 989, 1979), HOPPER_MMA),
         # NVIDIA Blackwell Architecture Technical Brief, HGX B200, an eighth; later sheets say 75

@@ -27,7 +27,7 @@ from ..gemm.product import Product
 from ..numbers.integers import integers
 from ..plan.kernel import Kernel, Slot, Unit
 from ..plan.plan import Place, Plan, PlannedKernel, slot_bytes
-from .gpu import Gpu
+from .gpu import TENSOR_CORES, Gpu
 from .order import Dependencies
 
 # Seconds that a launch in a graph takes at least. NVIDIA's "Getting Started with CUDA Graphs"
@@ -121,7 +121,9 @@ def planned_unit(kernel: Kernel) -> Unit:
 def tensor_core_unit(kernel: Kernel) -> Unit:
     """The unit of the plan, or the tensor cores where they could take the formats."""
     spec = kernel.spec
-    if not isinstance(spec, Product) or spec.accumulation is not None or spec.depthwise:
+    if kernel.unit in TENSOR_CORES or not isinstance(spec, Product):
+        return kernel.unit
+    if spec.accumulation is not None or spec.depthwise:
         return kernel.unit
     if spec.in_integers and prod(map(planes, _formats(spec))) <= MOST_PLANES:
         return Unit.INT8_MMA

@@ -146,6 +146,19 @@ def test_two_bytes_count_twice_on_tensor_cores() -> None:
     assert tensor_core_unit(kernels["z"]) is planned_unit(kernels["z"]) is Unit.NONE
 
 
+@pytest.mark.parametrize("arch", GPUS)
+def test_nibbles_are_planned_where_they_have_a_peak(arch: str) -> None:
+    program = QUANTIZED.replace("2x3x7x7", "2x8x7x7").replace("13x3x3x3", "13x8x3x3")
+    plan = plan_program(f"cuda:{arch}", verify(parse(program)))
+    assert plan is not None
+    (kernel,) = (k.kernel for k in plan.kernels if k.kernel.ops[0].result.name == "y")
+    unit = Unit.INT4_MMA if Unit.INT4_MMA in GPUS[arch].products else Unit.INT8_MMA
+    assert planned_unit(kernel) is tensor_core_unit(kernel) is unit
+    time = kernel_time(kernel, plan, GPUS[arch], unit)
+    assert time.products == 2 * 13 * 7 * 7 * 8 * 3 * 3
+    assert time.product_seconds == pytest.approx(time.products / GPUS[arch].reach(unit))
+
+
 def test_what_only_the_first_step_reads_does_not_count() -> None:
     def moved(always: str) -> int:
         plan = plan_of(f"""
@@ -170,6 +183,8 @@ def test_published_numbers_are_in_proportion(arch: str) -> None:
     # Bytes multiply twice as fast as bf16, or four times where games need no sums in f32.
     assert round(products[Unit.INT8_MMA] / products[Unit.BF16_MMA], 1) in (2, 4)
     assert products[Unit.BF16_MMA] > products[Unit.F32] >= products[Unit.INT32]
+    # Nibbles multiply twice as fast again, where they are multiplied at all.
+    assert products.get(Unit.INT4_MMA, 0) in (0, 2 * products[Unit.INT8_MMA])
     for unit in products:
         share = gpu.mma if unit in TENSOR_CORES else 1
         assert gpu.reach(unit) == share * products[unit]

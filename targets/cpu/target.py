@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ...compiler.ir import Program, Value
 from ...compiler.ir.ops import GEMMS, PRODUCTS, Trait, has
-from ..plan.choose import Memory, make_plan
+from ..plan.choose import KnownPlaces, make_plan
 from ..plan.fuse import Group
 from ..plan.kernel import Kernel
 from ..plan.layout import Order
@@ -82,6 +82,8 @@ class CpuKernels:
             return pointwise_kernel(group.ops, group.outputs, orders, self.cpu)
         return single_kernel(first, orders, self.cpu)
 
-    def arranged(self, planned: Sequence[PlannedKernel], memory: Memory) -> Sequence[PlannedKernel]:
+    def arranged(
+        self, planned: Sequence[PlannedKernel], known: KnownPlaces
+    ) -> Sequence[PlannedKernel]:
         """As they are: calls of one function cost next to nothing."""
         return planned

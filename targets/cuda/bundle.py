@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import networkx as nx
 
-from ..plan.choose import Memory
+from ..plan.choose import KnownPlaces
 from ..plan.kernel import Identity, Kernel
 from ..plan.plan import PlannedKernel
 from .pointwise.kernel import DevicePointwise
@@ -33,7 +33,7 @@ MOST_KERNELS = 64
 
 
 @dataclass(frozen=True, eq=False)
-class Bundle(Identity):
+class KernelBundle(Identity):
     """Launch j runs launch j of all ``members``; ``wiring`` are the numbers of their parameters."""
 
     members: tuple[DeviceSingle | DevicePointwise, ...]
@@ -53,24 +53,24 @@ class Bundle(Identity):
         return build([*zip(self.members, self.wiring, strict=True)])
 
 
-def bundled(planned: Sequence[PlannedKernel], memory: Memory) -> list[PlannedKernel]:
+def bundled(planned: Sequence[PlannedKernel], known: KnownPlaces) -> list[PlannedKernel]:
     """The kernels of a plan, with bundles."""
     made: list[PlannedKernel] = []
     for region, kernels in groupby(planned, lambda p: p.region):
         inside = [p.kernel for p in kernels]
         for late in (False, True):
-            inside = _bundled(inside, memory, late=late)
+            inside = _bundled(inside, known, late=late)
         made += [PlannedKernel(kernel, region) for kernel in inside]
     return made
 
 
-def _bundled(kernels: Sequence[Kernel], memory: Memory, *, late: bool) -> list[Kernel]:
+def _bundled(kernels: Sequence[Kernel], known: KnownPlaces, *, late: bool) -> list[Kernel]:
     """One region with the bundles of one kind."""
-    graph = _graph(kernels, memory)
+    graph = _graph(kernels, known)
     ranks: dict[int, list[int]] = {}
     for i, rank in _ranks(kernels, graph.reverse(copy=False) if late else graph).items():
         kernel = kernels[i]
-        longer = sum(map(memory.arena_bytes, kernel.inputs if late else kernel.outputs))
+        longer = sum(map(known.arena_bytes, kernel.inputs if late else kernel.outputs))
         if isinstance(kernel.spec, DeviceSingle | DevicePointwise) and longer <= MOST_KEPT:
             ranks.setdefault(rank, []).append(i)
     home = {i: i for i in range(len(kernels))}
@@ -89,13 +89,13 @@ def _bundled(kernels: Sequence[Kernel], memory: Memory, *, late: bool) -> list[K
     ]
 
 
-def _graph(kernels: Sequence[Kernel], memory: Memory) -> nx.DiGraph[int]:
+def _graph(kernels: Sequence[Kernel], known: KnownPlaces) -> nx.DiGraph[int]:
     """Who reads what whom has made, by number; a view is read where its source lies."""
     graph: nx.DiGraph[int] = nx.DiGraph()
     graph.add_nodes_from(range(len(kernels)))
     made = {slot: i for i, kernel in enumerate(kernels) for slot in kernel.outputs}
     for i, kernel in enumerate(kernels):
-        sources = map(memory.source, kernel.inputs)
+        sources = map(known.source, kernel.inputs)
         graph.add_edges_from((made[slot], i) for slot in sources if slot in made)
     return graph
 
@@ -105,7 +105,7 @@ def _ranks(kernels: Sequence[Kernel], graph: nx.DiGraph[int]) -> dict[int, int]:
     ranks: dict[int, int] = {}
     for i in nx.topological_sort(graph):
         ahead = [*graph.predecessors(i)]
-        own = isinstance(kernels[i].spec, DeviceSingle | DevicePointwise | Bundle)
+        own = isinstance(kernels[i].spec, DeviceSingle | DevicePointwise | KernelBundle)
         if own and all(j in ranks for j in ahead):
             ranks[i] = 1 + max((ranks[j] for j in ahead), default=0)
     return ranks
@@ -139,7 +139,7 @@ def _joined(kernels: Sequence[Kernel]) -> Kernel:
     )
     members = [k.spec for k in kernels if isinstance(k.spec, DeviceSingle | DevicePointwise)]
     return Kernel(
-        Bundle(tuple(members), tuple(wiring)),
+        KernelBundle(tuple(members), tuple(wiring)),
         tuple(op for k in kernels for op in k.ops),
         inputs,
         outputs,

@@ -11,9 +11,9 @@ from tvm import tirx as tir
 from tvm.tirx import stmt as st
 
 from ..tir.expr import Expr, i32
-from .code import Body, DeviceCode, Launch, Maker, Parameter, parameter, threads_function
+from .code import Body, DeviceCode, KernelParameter, Launch, Maker, parameter, threads_function
 
-Shape = tuple[str, int]
+Pointed = tuple[str, int]
 
 
 class Bundled(Protocol):
@@ -26,12 +26,12 @@ class Bundled(Protocol):
 def build(members: Sequence[tuple[Bundled, tuple[int, ...]]]) -> list[Launch]:
     """As many launches as the member with most has; each with the numbers of its parameters."""
     rounds: list[_Round] = []
-    shapes: dict[int, Shape] = {}
+    shapes: dict[int, Pointed] = {}
     for member, wiring in members:
         turn = count()
 
         def make(
-            parameters: Sequence[Shape],
+            parameters: Sequence[Pointed],
             threads: int,
             body: Body,
             wiring: tuple[int, ...] = wiring,
@@ -83,22 +83,22 @@ class _Round:
     """A launch: the same threads and parameters for all parts."""
 
     parts: list[_Part] = field(default_factory=list)
-    given: dict[int, Parameter] = field(default_factory=dict)
+    given: dict[int, KernelParameter] = field(default_factory=dict)
 
-    def parameter(self, number: int, shape: Shape) -> Parameter:
+    def parameter(self, number: int, shape: Pointed) -> KernelParameter:
         """The one with that number."""
         if number not in self.given:
             self.given[number] = parameter(number, *shape)
         return self.given[number]
 
-    def add(self, given: Sequence[tuple[int, Shape]], threads: int, body: Body) -> None:
+    def add(self, given: Sequence[tuple[int, Pointed]], threads: int, body: Body) -> None:
         """See ``Maker``."""
         arrays = _Arrays()
         code = DeviceCode(threads, arrays)
         body(code, [self.parameter(*item).buffer for item in given])
         self.parts.append(_Part(code, code.done(), arrays.views))
 
-    def launch(self, shapes: Mapping[int, Shape]) -> Launch:
+    def launch(self, shapes: Mapping[int, Pointed]) -> Launch:
         """All parts, one behind the other."""
         thread, block = (tir.Var(name, "int32") for name in ("thread", "block"))
         whole = self._whole()

@@ -242,7 +242,7 @@ def launch(parameters: Sequence[tuple[str, int]], threads: int, body: Body) -> L
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Parameter:
+class KernelParameter:
     """A pointer that a kernel is given, and what it points to."""
 
     pointer: tir.Var
@@ -253,15 +253,18 @@ class Parameter:
         return st.DeclBuffer(self.buffer, data=self.pointer)
 
 
-def parameter(number: int, dtype: str, size: int) -> Parameter:
+def parameter(number: int, dtype: str, size: int) -> KernelParameter:
     """The one with that number."""
     pointer = tir.Var(f"p{number}", PointerType(PrimType(dtype), "global"))
     buffer = tir.decl_buffer((size,), dtype, f"b{number}", data=pointer, layout=None)
-    return Parameter(pointer, buffer)
+    return KernelParameter(pointer, buffer)
 
 
 def threads_function(
-    given: Sequence[Parameter], body: st.Stmt, thread: tuple[Expr, int], block: tuple[Expr, int]
+    given: Sequence[KernelParameter],
+    body: st.Stmt,
+    thread: tuple[Expr, int],
+    block: tuple[Expr, int],
 ) -> tir.PrimFunc:
     """The function of a kernel; a variable and its extent for the threads and for the blocks."""
     for name, (variable, extent) in (("threadIdx.x", thread), ("blockIdx.x", block)):

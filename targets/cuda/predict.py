@@ -158,6 +158,10 @@ def kernel_time(kernel: Kernel, plan: Plan, gpu: Gpu, unit: Unit) -> KernelTime:
 
 def _read(kernel: Kernel) -> tuple[Slot, ...]:
     """What it reads at each step but the first."""
+    makers = {r: op for op in kernel.ops for r in op.results}
+    made = [makers[slot.value] for slot in kernel.outputs]
+    if all(op.kind == "amax_first" for op in made):
+        return tuple(Slot(op.inputs[1]) for op in made)
     often = {
         v
         for op in kernel.ops

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ...compiler.ir import Program, Value
 from ...compiler.ir.ops import GEMMS, PRODUCTS, Trait, has
-from ..plan.choose import Memory, make_plan
+from ..plan.choose import KnownPlaces, make_plan
 from ..plan.fuse import Group
 from ..plan.kernel import Kernel
 from ..plan.layout import Order
@@ -81,6 +81,6 @@ class CudaKernels:
             return pointwise_kernel(group.ops, group.outputs, orders)
         return single_kernel(first, orders)
 
-    def arranged(self, planned: Sequence[PlannedKernel], memory: Memory) -> list[PlannedKernel]:
+    def arranged(self, planned: Sequence[PlannedKernel], known: KnownPlaces) -> list[PlannedKernel]:
         """With small kernels in bundles."""
-        return bundled(planned, memory)
+        return bundled(planned, known)

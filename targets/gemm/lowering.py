@@ -7,6 +7,7 @@ from functools import partial
 
 from ...compiler.ir import Program
 from ..plan.decode import decode_operands
+from ..plan.first_scales import first_scales
 from ..plan.waive import waive
 from .check import check_gemm
 
@@ -14,5 +15,6 @@ from .check import check_gemm
 def lower(target: str, program: Program, allow: Sequence[str]) -> list[tuple[str, Program]]:
     """See ``Target.lower``; ``target`` is who says which GEMM it has no kernel for."""
     decoded, check = decode_operands(program), partial(check_gemm, target)
-    stages = [("decode_operands", decoded)]
-    return [*stages, ("waive", waive(decoded, check, allow))]
+    waived = waive(decoded, check, allow)
+    stages = [("decode_operands", decoded), ("waive", waived)]
+    return [*stages, ("first_scales", first_scales(waived))]

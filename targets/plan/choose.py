@@ -20,7 +20,7 @@ MOST_ELEMENTS = 1 << 31
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class KnownPlaces:
     """What is known of where values lie ahead of a plan: ``views`` share their sources' memory."""
 
     orders: Mapping[Value, Order]
@@ -48,7 +48,9 @@ class Kernels(Protocol):
     def kernel(self, group: Group, orders: Mapping[Value, Order]) -> Kernel:
         """The kernel of a group; NoKernelError names op and layer where there is none."""
 
-    def arranged(self, planned: Sequence[PlannedKernel], memory: Memory) -> Sequence[PlannedKernel]:
+    def arranged(
+        self, planned: Sequence[PlannedKernel], known: KnownPlaces
+    ) -> Sequence[PlannedKernel]:
         """The kernels of a plan in another order, or several as one; regions stay in theirs."""
 
 
@@ -72,8 +74,8 @@ def make_plan(program: Program, state: StateLayout, kernels: Kernels) -> Plan:
             aliases[first.result] = first.inputs[0]
         else:
             chosen.append(PlannedKernel(kernels.kernel(group, order), group.region))
-    memory = Memory(order, aliases, frozenset((*program.inputs, *program.state, *bound)))
-    return place_slots(program, kernels.arranged(chosen, memory), order, aliases, state)
+    known = KnownPlaces(order, aliases, frozenset((*program.inputs, *program.state, *bound)))
+    return place_slots(program, kernels.arranged(chosen, known), order, aliases, state)
 
 
 def _check_sizes(program: Program) -> None:

@@ -10,7 +10,7 @@ pytest.importorskip("tvm")
 
 from quatrain.compiler import parse, verify
 from quatrain.compiler.ir import Program
-from quatrain.targets.cuda.bundle import MOST_KERNELS, MOST_POINTERS, Bundle
+from quatrain.targets.cuda.bundle import MOST_KERNELS, MOST_POINTERS, KernelBundle
 from quatrain.targets.cuda.target import plan_cuda
 from quatrain.targets.plan.plan import Plan
 from quatrain.targets.plan.state import state_layout
@@ -50,7 +50,7 @@ def bundles(plan: Plan) -> list[list[str]]:
     return [
         sorted(m.name for m in p.kernel.spec.members)
         for p in plan.kernels
-        if isinstance(p.kernel.spec, Bundle)
+        if isinstance(p.kernel.spec, KernelBundle)
     ]
 
 
@@ -133,7 +133,7 @@ def test_a_single_member_more_stays_alone() -> None:
     made = program(sgds(MOST_KERNELS + 1, own=False))
     assert differences(made) == []
     kinds = [type(p.kernel.spec) for p in planned(made).kernels]
-    assert kinds.count(Bundle) == 1 and len(kinds) == 2
+    assert kinds.count(KernelBundle) == 1 and len(kinds) == 2
 
 
 LAYERS = f"""\

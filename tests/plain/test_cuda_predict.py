@@ -176,6 +176,20 @@ return s1
     assert (moved("false"), moved("true")) == (8, 4008)
 
 
+def test_nothing_is_read_for_a_maximum_of_the_first_step() -> None:
+    plan = plan_of("""
+program first
+input g : f32[1000]
+state s : f32[]
+
+forward:
+  m = amax_first(g, s) : f32[]
+
+return m
+""")
+    assert kernel_time(plan.kernels[0].kernel, plan, SLOW, Unit.NONE).bytes == 8
+
+
 @pytest.mark.parametrize("arch", GPUS)
 def test_published_numbers_are_in_proportion(arch: str) -> None:
     gpu = named(arch)

@@ -36,6 +36,7 @@ class PointwiseGrid:
         """Numbers that each block leaves for all elements."""
         made = {
             "amax": lambda n: n.results[0],
+            "amax_first": lambda n: n.results[0],
             "pact_grad": lambda n: n.results[1],
             "pact_plus_grad": lambda n: n.results[1],
         }

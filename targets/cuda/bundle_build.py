@@ -13,6 +13,9 @@ from tvm.tirx import stmt as st
 from ..tir.expr import Expr, i32
 from .code import Body, DeviceCode, KernelParameter, Launch, Maker, parameter, threads_function
 
+# Of small kernels none fills a multiprocessor; 128 registers a thread are enough for all.
+RESIDENT = 2
+
 Pointed = tuple[str, int]
 
 
@@ -114,7 +117,7 @@ class _Round:
             (block, ends[-1]),
         )
         texts = {text for part in self.parts for text in part.code.texts}
-        return Launch(made, ends[-1], threads, tuple(sorted(texts)))
+        return Launch(made, ends[-1], threads, tuple(sorted(texts)), resident=RESIDENT)
 
     def _whole(self) -> dict[Key, Expr]:
         """Shared arrays, each as large as the part that uses most of it asks for."""

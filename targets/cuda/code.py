@@ -209,12 +209,17 @@ class SharedArrays(Protocol):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Launch:
-    """A kernel with the grid that it runs on; ``texts`` of CUDA C stand ahead of it."""
+    """A kernel with the grid that it runs on; ``texts`` of CUDA C stand ahead of it.
+
+    ``resident`` blocks of it fit on a multiprocessor at least; with 0 compilers aim at more, and
+    spill a few registers for that.
+    """
 
     function: tir.PrimFunc
     grid: int
     threads: int
     texts: tuple[str, ...] = ()
+    resident: int = 0
 
 
 Body: TypeAlias = Callable[[DeviceCode, list[Expr]], None]

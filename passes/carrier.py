@@ -79,7 +79,8 @@ class _Carrier:
             return self.format
         if op.origin == LOSS or v not in self.outside:
             return None
-        return None if OPS[op.kind].operand(i).format_class == "f32" else self.format
+        exact = OPS[op.kind].operand(i).format_class in ("f32", "number")
+        return None if exact else self.format
 
     def results(self, op: Op) -> tuple[Value, ...]:
         """The results of an op, the first of them in the carrier where it is data of such."""

@@ -7,12 +7,12 @@ from ..targets.plan.pool import Block, TargetMemory
 from ..targets.plan.state import StateLayout
 from .state import stored_seed
 
-MASK = "random_mask"
+DRAWS = ("random_mask", "random_uniform")
 
 
 def draws(program: Program) -> bool:
     """Whether a program as it was captured draws."""
-    return any(op.kind == MASK for _, op in program.ops())
+    return any(op.kind in DRAWS for _, op in program.ops())
 
 
 class FreshSeeds:

@@ -22,23 +22,26 @@ class Labels:
     classes: int
     ignore: int | None
     word: str
+    low: int = 0  # below 0 where numbers count from the end too
 
     def asked(self) -> InputCheck:
         """As a device is asked."""
-        return InputCheck(self.value.name, 0, self.classes - 1, self.ignore)
+        return InputCheck(self.value.name, self.low, self.classes - 1, self.ignore)
 
     def words(self) -> str:
         """What is wrong with a batch that fails."""
-        return f"{self.value.name} held a {self.word} outside of 0 .. {self.classes - 1}"
+        return f"{self.value.name} held a {self.word} outside of {self.low} .. {self.classes - 1}"
 
     def check(self, given: np.ndarray) -> None:
         """Raise InputError where a number lies outside of 0 .. classes - 1."""
-        wrong = (given < 0) | (given >= self.classes)
+        wrong = (given < self.low) | (given >= self.classes)
         if self.ignore is not None:
             wrong &= given != self.ignore
         if bool(wrong.any()):
             first, name, top = int(given[wrong][0]), self.value.name, self.classes - 1
-            raise InputError(f"{name} holds the {self.word} {first}; {self.word}s are 0 .. {top}")
+            raise InputError(
+                f"{name} holds the {self.word} {first}; {self.word}s are {self.low} .. {top}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +92,17 @@ def find_checks(program: Program) -> tuple[Taken, ...]:
 
 def _labels(op: Op, source: Mapping[Value, Value]) -> Iterator[Labels]:
     definition = OPS[op.kind]
+    wraps = "wraps" in op.attrs and op.bool_attr("wraps")
+    if op.kind == "place":
+        for v, size in zip(op.inputs, op.ints_attr("sizes"), strict=True):
+            if v in source:
+                yield Labels(source[v], size, None, "row", -size if wraps else 0)
     for operand, v in zip(definition.operands, op.inputs, strict=False):
         if operand.names and v in source:
             (count,) = bind(definition, op)[operand.names]
             ignore = op.int_attr("ignore_index") if "ignore_index" in op.attrs else None
             word = "row" if operand.name == "index" else "label"
-            yield Labels(source[v], count, ignore, word)
+            yield Labels(source[v], count, ignore, word, -count if wraps else 0)
 
 
 def check_numbers(

@@ -59,6 +59,8 @@ COMPOSITES = """
     _fused_rms_norm _fused_rms_norm_backward smooth_l1_loss smooth_l1_loss_backward huber_loss
     huber_loss_backward binary_cross_entropy binary_cross_entropy_backward
     binary_cross_entropy_with_logits
+    norm celu diag_embed index_fill index_copy linalg_cross logaddexp dist addr threshold
+    im2col col2im
 """
 DECOMPOSED = tuple(getattr(aten, name) for name in COMPOSITES.split())
 
@@ -78,10 +80,12 @@ class Port:
 
 def joint_graph(module: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> GraphModule:
     """Forward of ``module`` as a graph of ATen ops; its backward too where gradients are on."""
+    fake, _ = fake_tensors()
+    given = tuple(map(fake, args))
     with _without_onednn(), preserve_node_meta(), ExitStack() as stack:
         table: dict[Any, Callable[..., Any]] = dict(get_decompositions(DECOMPOSED))
         return aot_export_joint_with_descriptors(
-            stack, module, args, decompositions=table
+            stack, module, given, decompositions=table
         ).graph_module
 
 
@@ -201,7 +205,8 @@ def in_backward() -> bool:
 
 def fake_tensors() -> tuple[Callable[[torch.Tensor], torch.Tensor], AbstractContextManager[Any]]:
     """What makes tensors of shapes without numbers, and the context in which they compute."""
-    fake = FakeTensorMode()
+    # Tensors that a forward closes over are not among those that are made ahead of it.
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
     return fake.from_tensor, fake
 
 
@@ -216,6 +221,20 @@ def written_functions() -> Iterator[None]:
     """A function that torch.compile has wrapped runs as it was written."""
     with torch.compiler.set_stance("force_eager"), dynamo.patch(error_on_nested_fx_trace=False):
         yield
+
+
+@contextmanager
+def exporting() -> Iterator[None]:
+    """Libraries that ask torch are told of a trace, so that they leave out what reads numbers."""
+    flags = ("_is_compiling_flag", "_is_exporting_flag")
+    before = [getattr(torch.compiler, name) for name in flags]
+    try:
+        for name in flags:
+            setattr(torch.compiler, name, True)
+        yield
+    finally:
+        for name, flag in zip(flags, before, strict=True):
+            setattr(torch.compiler, name, flag)
 
 
 @contextmanager

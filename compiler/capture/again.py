@@ -15,6 +15,7 @@ from torch import nn
 from ..errors import CaptureError
 from ..ir import Program
 from ..ir.difference import difference
+from ..lower.constants import PREFIX
 from ..lower.programs import lower_evaluation
 from .graph import Loss, trace_evaluation
 from .program import Capture, capture
@@ -47,7 +48,9 @@ class Again:
                 if name in modules:
                     modules[name].training = training
             self._compare()
-            return capture(self.model, self.loss, batch, self.optimizer)
+            made = capture(self.model, self.loss, batch, self.optimizer)
+            _demand_held(self.first.train, made.train)
+            return made
         finally:
             for name, training in found.items():
                 modules[name].training = training
@@ -55,7 +58,9 @@ class Again:
     def evaluation(self, inputs: Sequence[torch.Tensor]) -> Program:
         """The evaluation for ``inputs``; raises as ``capture`` does."""
         _demand_same(self.first.evaluation, _evaluation(self.model, self._blank()[:-1]))
-        return _evaluation(self.model, inputs)
+        made = _evaluation(self.model, inputs)
+        _demand_held(self.first.train, made)
+        return made
 
     def _compare(self) -> None:
         again = capture(self.model, self.loss, self._blank(), self.optimizer)
@@ -69,6 +74,17 @@ class Again:
 
 def _evaluation(model: nn.Module, inputs: Sequence[torch.Tensor]) -> Program:
     return lower_evaluation(trace_evaluation(model, tuple(inputs))).program
+
+
+def _demand_held(first: Program, made: Program) -> None:
+    """The constants of another batch size are among those that the step holds."""
+    held = {v.name for v in first.state}
+    if other := [v for v in made.state if v.name not in held and v.name.startswith(PREFIX)]:
+        raise CaptureError(
+            f"constants of the forward depend on the batch size ({other[0].type}), and a step "
+            "holds those of one; compute them for the longest batch and slice, or give them as an "
+            "input"
+        )
 
 
 def _demand_same(old: Program, new: Program) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import re
 import traceback
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -20,6 +20,7 @@ from ..ir import unused
 from ..lower.joint import Joint
 from ..lower.norm import CUMULATIVE
 from . import adapter
+from .constants import unkept_buffers
 from .intercept import intercept
 from .reader import read_graph
 from .scope import HERE, Scope, is_library, own_line, relative_place
@@ -51,11 +52,17 @@ class Traced(nn.Module):
 
     def forward(self, *batch: torch.Tensor) -> Any:
         """The loss (``batch`` ends with the target), or the model's outputs as a tuple."""
+        # What a run caches would be a tensor of its own trace in the next one.
+        with untouched(self.model, getattr(self, self.loss_name)):
+            return self.run(*batch)
+
+    def run(self, *batch: torch.Tensor) -> Any:
+        """One run of the model and its loss."""
         self.scope.reset()
         self.scope.weights.start(self.parameters(), self.buffers())
         loss = getattr(self, self.loss_name)
         run = ForwardRun(self.model, loss)
-        with self.around(), self.scope:
+        with self.around(), adapter.exporting(), self.scope:
             made = self.model(*(batch if loss is None else batch[:-1]))
             outputs: Any = _outputs(made)
             if loss is not None:
@@ -97,13 +104,17 @@ class Traced(nn.Module):
 
 
 def _outputs(made: object) -> tuple[torch.Tensor, ...]:
-    parts = made if isinstance(made, (tuple, list)) else (made,)
+    if isinstance(made, Mapping):  # as of transformers, which may hold a cache beside tensors
+        parts: Sequence[object] = [v for v in made.values() if isinstance(v, torch.Tensor)]
+    else:
+        parts = made if isinstance(made, (tuple, list)) else (made,)
     if not parts:
         raise CaptureError("the model returns no tensor; return one or a tuple of some")
     for part in parts:
         if not isinstance(part, torch.Tensor):
             raise CaptureError(
-                f"the model returns a {type(part).__name__}; return a tensor or a tuple of tensors"
+                f"the model returns a {type(part).__name__}; return a tensor, or a tuple or a "
+                "dictionary of tensors"
             )
     return tuple(parts)
 
@@ -250,7 +261,8 @@ def _trace(
             f"tracing {type(model).__name__}{called_in(scope.failed)}{_at(error)} failed with "
             f"{type(error).__name__}: {first}"
         ) from error
-    return read_graph(list(graph.graph.nodes), type(model).__name__, root.plain, trained)
+    nodes, name = list(graph.graph.nodes), type(model).__name__
+    return read_graph(nodes, name, root.plain, trained, unkept_buffers(root))
 
 
 def _at(error: BaseException) -> str:

@@ -43,6 +43,7 @@ class Layers:
         """The replaced ops."""
         return {
             aten.linear.default: self.linear,
+            aten.bilinear.default: self.bilinear,
             aten.conv1d.default: self.conv1d,
             aten.conv1d.padding: self.conv1d,
             aten.conv2d.default: self.conv2d,
@@ -65,6 +66,14 @@ class Layers:
         flat = x.reshape(-1, x.shape[-1]) if x.dim() != 2 else x
         y: Tensor = qtr.linear(flat, w, b, layer)
         return y.reshape(*x.shape[:-1], w.shape[0]) if x.dim() != 2 else y
+
+    def bilinear(self, a: Tensor, c: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
+        """A linear layer of the first input, whose outputs are weighted by the second one."""
+        outs, first, second = w.shape
+        rows = w.transpose(1, 2).reshape(outs * second, first)
+        made = self.linear(a, rows).reshape(*a.shape[:-1], outs, second)
+        y = (made * c.unsqueeze(-2)).sum(-1)
+        return y if b is None else y + b
 
     def conv2d(
         self,

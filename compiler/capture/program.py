@@ -7,7 +7,7 @@ captured.train, captured.evaluation, captured.state, captured.optimizer.read(opt
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -75,15 +75,24 @@ def capture(
     kept, steps = kept_tensors(optimizer, spec, model)
     lowered = lower_training(joint, spec, stepped=steps > 0)
     evaluation = lower_evaluation(trace_evaluation(model, batch[:-1]))
-    state = {lowered.names[name]: _numbers(t) for name, t in tensors.items()}
+    train, constants = with_constants(lowered, evaluation)
+    state = {lowered.names[name]: _numbers(t) for name, t in tensors.items()} | constants
     counts = {OPTIMIZER_STEP: steps, **_momentum_steps(spec, kept)}
-    state |= _optimizer_state(lowered, {*tensors}, kept, counts)
+    state |= _optimizer_state(lowered, {*tensors, *constants}, kept, counts)
     keys = {id(t): lowered.names[name] for name, t in tensors.items()}
     model_state = {
         key: keys[id(t)] for key, t in model.state_dict(keep_vars=True).items() if id(t) in keys
     }
     saved = kept_in_training(model, loss, batch)
-    return Capture(lowered.program, evaluation.program, state, spec, model_state, saved)
+    return Capture(train, evaluation.program, state, spec, model_state, saved)
+
+
+def with_constants(train: Lowered, evaluation: Lowered) -> tuple[Program, dict[str, np.ndarray]]:
+    """The training program with the constants of both as its state, and their numbers."""
+    held = {v.name for v in train.program.state}
+    more = [v for v in evaluation.program.state if v.name in evaluation.stored]
+    state = (*train.program.state, *(v for v in more if v.name not in held))
+    return replace(train.program, state=state), {**train.stored, **evaluation.stored}
 
 
 def _optimizer_state(

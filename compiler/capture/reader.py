@@ -10,24 +10,37 @@ import torch
 from torch.fx import Node
 
 from ..errors import UnsupportedOpError
-from ..lower.joint import ROOT, Arg, Call, Joint, JointTensor, module_of, place
+from ..lower.joint import ROOT, Arg, Call, FixedTensor, Joint, JointTensor, module_of, place
 from . import adapter
+from .constants import Constants
 
 
-def read_graph(nodes: list[Node], name: str, plain: Mapping[str, str], trained: Set[str]) -> Joint:
+def read_graph(
+    nodes: list[Node],
+    name: str,
+    plain: Mapping[str, str],
+    trained: Set[str],
+    unkept: Mapping[str, torch.Tensor],
+) -> Joint:
     """The graph of ``nodes`` with the gradients of the parameters in ``trained``.
 
     ``plain`` maps the qualified names of the traced module to those of the user's model, and the
-    names of tied tensors to one.
+    names of tied tensors to one. ``unkept`` are buffers that are constants unless they are written.
     """
-    return _GraphReader(name, plain, trained).read(nodes)
+    written = {port.name for port in adapter.ports(nodes[-1]) if port.role == "mutation"}
+    held = {key: t for key, t in unkept.items() if key not in written}
+    return _GraphReader(name, plain, trained, Constants(held)).read(nodes)
 
 
 class _GraphReader:
     """From fx nodes to plain calls; what no output needs is left out."""
 
-    def __init__(self, name: str, plain: Mapping[str, str], trained: Set[str]) -> None:
+    def __init__(
+        self, name: str, plain: Mapping[str, str], trained: Set[str], constants: Constants
+    ) -> None:
         self.name, self.plain, self.trained = name, plain, trained
+        self.known = constants
+        self.constants: dict[JointTensor, FixedTensor] = {}
         self.made: dict[Node, JointTensor | tuple[JointTensor | None, ...]] = {}
         self.inputs: dict[int, JointTensor] = {}
         self.state: dict[str, JointTensor] = {}
@@ -60,6 +73,7 @@ class _GraphReader:
             tuple(self.tangents),
             tuple((plain[port.name], t) for port, t in results if port.role == "gradient"),
             {plain[port.name]: t for port, t in results if port.role == "mutation"},
+            self.constants,
         )
 
     def wants(self, port: adapter.Port) -> bool:
@@ -79,9 +93,12 @@ class _GraphReader:
             self.tangents.append(tensor)
         else:
             self.made[node] = self.state.setdefault(self.plain[port.name], tensor)
+            if port.role == "buffer":
+                self.known.buffer(node, port.name)
 
     def call(self, node: Node, mark: adapter.CallMark) -> list[Call]:
         if node.target is operator.getitem:
+            self.known.fold(node, mark)
             whole, index = node.args
             assert isinstance(whole, Node) and isinstance(index, int)
             parts = self.made[whole]
@@ -91,12 +108,13 @@ class _GraphReader:
             self.made[node] = part
             return []
         layer, source, asked = mark
+        if self.known.fold(node, mark):
+            self.made[node] = self.constant(node, mark)
+            return []
         if not adapter.is_op(node):
-            what = "a tensor made in the forward" if node.op == "get_attr" else str(node.target)
             raise UnsupportedOpError(
-                f"{what} in {place(layer, source)} is not supported; register tensors that are "
-                "constants as buffers of the model, and write into a part of a tensor, h[...] = v, "
-                "as torch.where with a mask"
+                f"{node.target} in {place(layer, source)} is not supported; write into a part of a "
+                "tensor, h[...] = v, as torch.where with a mask"
             )
         value = node.meta["val"]
         if isinstance(value, torch.Tensor):
@@ -109,6 +127,18 @@ class _GraphReader:
         args = tuple(self.argument(a) for a in adapter.full_arguments(node))
         backward = adapter.is_backward(node)
         return [Call(str(node.target), args, results, layer, source, backward, asked)]
+
+    def constant(self, node: Node, mark: adapter.CallMark) -> JointTensor | tuple[JointTensor, ...]:
+        layer, source, _ = mark
+        value = node.meta["val"]
+        if isinstance(value, torch.Tensor):
+            single = _tensor(value)
+            self.constants[single] = FixedTensor(self.known.array(node), layer, source)
+            return single
+        parts = tuple(map(_tensor, value))
+        for i, part in enumerate(parts):
+            self.constants[part] = FixedTensor(self.known.array(node, i), layer, source)
+        return parts
 
     def tensor(self, node: Node) -> JointTensor:
         made = self.made[node]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import sysconfig
 import threading
@@ -26,6 +27,10 @@ from .weights import Weights
 
 TORCH = f"{Path(torch.__file__).parent}/"
 SWITCHES = (torch.Tensor.requires_grad_, torch.Tensor.requires_grad.__set__)  # type: ignore[attr-defined]
+# Calls that change their first argument.
+WRITES = re.compile(
+    r"[a-z]\w*[a-z0-9]_|__(setitem|i(add|sub|mul|truediv|floordiv|mod|and|or|xor))__"
+)
 HERE = f"{Path(__file__).parent.parent}/"
 # Python's own files and installed packages, which are not the user's.
 LIBRARIES = tuple(
@@ -132,6 +137,12 @@ class Scope(TorchFunctionMode):
             on = (*args[1:], *(kwargs or {}).values(), True)[0]
             return _switched(args[0], on, place(layer, source))
         self.function = getattr(func, "__name__", "")
+        if WRITES.fullmatch(self.function) and args and type(args[0]) is torch.Tensor:
+            raise CaptureError(
+                f"{place(layer, source)} writes into a tensor that is no buffer and was not made "
+                "in the forward; a step copies such a tensor and keeps it as it is: register it as "
+                "a buffer of the model"
+            )
         mark, before = (layer, source, self.function), self.layer_calls.total()
         self.repeated.add(mark, (args, kwargs))
         with marked(mark):

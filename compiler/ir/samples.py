@@ -86,7 +86,8 @@ class _Flow:
         every = frozenset(range(len(made.type.shape)))
         if not op.inputs:
             return every if op.kind == "constant" else frozenset()
-        kinds = [k for v in op.inputs if isinstance(k := self.of(v), Shared)]
+        pairs = [(k, v) for v in op.inputs if isinstance(k := self.of(v), Shared)]
+        kinds = [k for k, _ in pairs]
         shape, first = op.inputs[0].type.shape, kinds[0].alike
         if op.kind == "broadcast":
             kept = _kept(op)
@@ -98,6 +99,10 @@ class _Flow:
             return (
                 every if whole else every & {d for d in every if (prod(new[:d]), new[d]) in outer}
             )
+        if op.kind in REPEATING:
+            return frozenset(d for d in every if all(_same(k, v, made, d) for k, v in pairs))
+        if op.kind == "take" and isinstance(index := self.of(op.inputs[1]), Shared):
+            return frozenset(d + 1 for d in index.alike)
         if has(op, Trait.POINTWISE) and all(v.type.shape == made.type.shape for v in op.inputs):
             return frozenset.intersection(*(k.alike for k in kinds))
         leading = [v for v in op.inputs if _named(self, op, v, 0) == 0]
@@ -194,7 +199,43 @@ def _product(flow: _Flow, op: Op, v: Value, axis: int) -> int | None:
     return axis if alone and axis == (1 if v == a else 2) else None
 
 
+def _aligned(v: Value, made: Value, d: int) -> int:
+    """The dimension of an operand that repeats to a result along the result's dimension ``d``."""
+    return d - (len(made.type.shape) - len(v.type.shape))
+
+
+def _same(kind: Shared, v: Value, made: Value, d: int) -> bool:
+    """Whether an operand that repeats to a result is the same along the result's dimension."""
+    own = _aligned(v, made, d)
+    return own < 0 or v.type.shape[own] == 1 or own in kind.alike
+
+
+def _repeated(flow: _Flow, op: Op, v: Value, axis: int) -> int | None:
+    to = axis + len(op.result.type.shape) - len(v.type.shape)
+    shared = ((k, o) for o in op.inputs if isinstance(k := flow.of(o), Shared))
+    return to if all(_same(k, o, op.result, to) for k, o in shared) else None
+
+
+def _taken(flow: _Flow, op: Op, v: Value, axis: int) -> int | None:
+    """Along the rows' own dimensions, or those of an index into rows that all samples share."""
+    rank = len(op.result.type.shape)
+    if op.inputs.index(v) == 0:
+        whole = isinstance(flow.of(op.inputs[1]), Shared)
+        return {0: 0, 2: rank - 1}.get(axis) if whole else None
+    return axis + 1 if isinstance(flow.of(op.inputs[0]), Shared) else None
+
+
+def _gathered(flow: _Flow, op: Op, v: Value, axis: int) -> int | None:
+    """Along a dimension that all operands have, where none is shared and differs there."""
+    shared = (k for o in op.inputs if isinstance(k := flow.of(o), Shared))
+    return axis if axis != 1 and all(axis in k.alike for k in shared) else None
+
+
+REPEATING = ("whole", "whole_compare", "whole_where")
 RULES: Mapping[str, AxisRule] = {
+    **dict.fromkeys(REPEATING, _repeated),
+    **dict.fromkeys(("gather", "scatter"), _gathered),
+    "take": _taken,
     "permute": _permuted,
     "broadcast": _broadcast,
     **dict.fromkeys(("sum", "mean", "max"), _reduced),

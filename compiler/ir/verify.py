@@ -18,6 +18,10 @@ def _float(t: TensorType) -> bool:
     return t.format.is_carrier and t.scale is Scale.NONE
 
 
+def _index(t: TensorType) -> bool:
+    return t.format.is_index and t.scale is Scale.NONE
+
+
 def _scaled(t: TensorType) -> bool:
     return t.format.is_carrier and t.scale in (Scale.POW2, Scale.TENSOR, Scale.CHANNEL)
 
@@ -40,7 +44,9 @@ CLASSES: dict[str, Callable[[TensorType], bool]] = {
     "unsigned": lambda t: _code(t) and _unsigned(t.format),
     "fp": lambda t: _code(t) and t.format.exp > 0,
     "log": lambda t: _code(t) and t.format.is_log,
-    "int": lambda t: t.format.is_index and t.scale is Scale.NONE,
+    "number": _float,
+    "int": _index,
+    "plain": lambda t: _float(t) or _index(t),
     "uint2": lambda t: t.format is UINT2 and t.scale is Scale.NONE,
     "where": lambda t: t.format in (UINT8, I32) and t.scale is Scale.NONE,
     "mask": lambda t: _float(t) or (t.format is UINT2 and t.scale is Scale.NONE),

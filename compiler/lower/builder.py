@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
+
+import numpy as np
 
 from ..errors import UnsupportedOpError
 from ..formats import F32, I32, I64, UINT8
 from ..ir import Attr, Op, Program, Region, Value, attrs, spelled, unused
+from ..ir.ops import OPS, Trait, has
 from ..types import Shape, TensorType
+from .constants import emitted
 from .instead import PAGE, advised
-from .joint import Arg, Call, JointTensor, place
+from .joint import Arg, Call, FixedTensor, JointTensor, place
 
 FORMAT_OF = {"float32": F32, "int64": I64}
 # Truth values are numbers in the IR: 1 and 0.
 FORMAT_WITHIN = {**FORMAT_OF, "bool": F32}
+INTEGERS = ("int64", "int32")  # of the forward; both have 64 bits in the IR
 # What turns the name of an op inside of torch into the one that users know.
 INTERNAL = re.compile(
     r"^(native|fused)_|_legit\w*$|_with_indices$|(2d)?_forward$|_nd$|(?<=^to)_copy$"
@@ -70,7 +76,9 @@ class Builder:
     ``origin`` and ``region`` belong to the call that is being lowered.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, fixed: Mapping[JointTensor, FixedTensor] = MappingProxyType({})) -> None:
+        """``fixed`` are tensors of known numbers, which become values where one is read."""
+        self.fixed, self.stored = dict(fixed), dict[str, np.ndarray]()
         self.values: dict[JointTensor, Value] = {}
         self.taken: set[str] = set()
         self.regions: dict[str, list[Op]] = {"forward": [], "backward": [], "update": []}
@@ -79,6 +87,9 @@ class Builder:
         self.buffer_of: dict[JointTensor, str] = {}  # buffers, also after a change in this step
         self.viewed_from: dict[Value, Value] = {}
         self.permuted_from: dict[Value, tuple[Value, tuple[int, ...]]] = {}
+        self.updated: set[Value] = set()
+        self.drawn: dict[str, int] = {}  # calls that draw, by layer and function
+        self.given: set[Value] = set()  # parts of the batch as they are
         self.unread: dict[JointTensor, Call] = {}  # results without a value
         self.constants: dict[Value, float] = {}  # tensors that hold one number everywhere
         self._origin = ""
@@ -106,7 +117,20 @@ class Builder:
                 "has a second result that is needed; only the first has a counterpart (of max and "
                 "min take amax and amin)",
             )
+        if tensor in self.fixed and tensor not in self.values:
+            self.values[tensor] = emitted(self, self.fixed[tensor])
         return self.values[tensor]
+
+    def numbers(self, tensor: Arg) -> np.ndarray | None:
+        """The numbers of a constant; None of any other tensor."""
+        found = self.fixed.get(tensor) if isinstance(tensor, JointTensor) else None
+        return None if found is None else found.numbers
+
+    def kept(self, name: str, type_: TensorType) -> Value:
+        """State under a name of its own, declared once."""
+        if name not in self.state:
+            self.state[name] = self.declare(name, type_)
+        return self.state[name]
 
     def bind(self, call: Call, *values: Value | None) -> None:
         """Let ``values`` stand for the results of ``call``; None for one that nothing may read."""
@@ -127,7 +151,13 @@ class Builder:
         """Append an op of the current layer; ``results`` are part names with types."""
         made = tuple(Value(self.name(part), type_) for part, type_ in results)
         op = Op(kind, tuple(inputs), made, attrs(**attributes), self.origin)
-        self.regions[self.region].append(op)
+        # What follows from an updated buffer belongs to the update as well.
+        late = self.region == "update" or not self.updated.isdisjoint(op.inputs)
+        self.regions["update" if late else self.region].append(op)
+        if late:
+            self.updated.update(made)
+        if has(op, Trait.WINDOW) and op.inputs[0] in self.given:
+            self.given.update(made)
         return made
 
     def constant(self, shape: Sequence[int], value: float, part: str = "constant") -> Value:
@@ -138,9 +168,7 @@ class Builder:
 
     def counted(self, name: str) -> Value:
         """A state that is one integer: the step counter, the seed of the generator."""
-        if name not in self.state:
-            self.state[name] = self.declare(name, TensorType((), I64))
-        return self.state[name]
+        return self.kept(name, TensorType((), I64))
 
     @contextmanager
     def in_update(self) -> Iterator[None]:
@@ -159,8 +187,10 @@ class Builder:
         shape: Sequence[int],
         **attributes: Attr,
     ) -> Value:
-        """``emit`` for an op with one f32 result of ``shape``."""
-        return self.emit(kind, inputs, [(part, f32(shape))], **attributes)[0]
+        """``emit`` for an op with one f32 result of ``shape``, of integers where it moves such."""
+        moves = inputs and OPS[kind].results[0].format_class == "plain"
+        type_ = TensorType(tuple(shape), inputs[0].type.format if moves else F32)
+        return self.emit(kind, inputs, [(part, type_)], **attributes)[0]
 
     def name(self, part: str) -> str:
         """An unused name ``layer.part``; a layer called like the part's first word is that word."""

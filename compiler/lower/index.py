@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from zlib import crc32
+from math import prod
 
 from ..formats import I64
-from ..ir import SEED, STEP, Attr, Value
+from ..ir import Attr, Value
 from ..types import TensorType
 from .builder import Builder, CallLowering, number, refuse, result_shape, shape_of
 from .joint import Arg, Call
-from .pointwise import scaled
+from .shape import viewed
+from .whole import checked_rows, made_whole, whole_of
 
 
 def embedding(b: Builder, call: Call) -> None:
     """Rows of a table."""
-    w, index = (b.of(a) for a in call.args[:2])
+    w, known = b.of(call.args[0]), b.numbers(call.args[1])
+    if known is not None:
+        checked_rows(call, known, shape_of(w)[0], wraps=False)
+    index = whole_of(b, call.args[1])
     b.bind(call, b.one("embedding", (w, index), "y", result_shape(call)))
 
 
@@ -24,7 +28,7 @@ def embedding_backward(b: Builder, call: Call) -> None:
     if by_frequency:
         raise refuse(call, "scales by frequency; only scale_grad_by_freq=False is supported")
     assert isinstance(padding, int)
-    inputs = (b.of(g), b.of(index))
+    inputs = (b.of(g), whole_of(b, index))
     shape = result_shape(call)
     b.bind(call, b.one("embedding_grad", inputs, "dw", shape, padding_index=padding))
 
@@ -93,6 +97,12 @@ def roll(b: Builder, call: Call) -> None:
 
 def _moved(b: Builder, v: Value, dim: int, index: tuple[int, ...]) -> Value:
     n = len(index)
+    if v.type.format.is_index:
+        rows = made_whole(b, "whole_table", (), "rows", (n,), numbers=index)
+        left, right = prod(shape_of(v)[:dim]), prod(shape_of(v)[dim + 1 :])
+        thin = viewed(b, v, (left, n, right))
+        taken = b.one("take", (thin, rows), "moved", (left, n, right), wraps=False)
+        return viewed(b, taken, shape_of(v))
     attributes: dict[str, Attr] = {
         "dim": dim,
         "starts": tuple(range(n + 1)),
@@ -119,23 +129,8 @@ def one_hot(b: Builder, call: Call) -> None:
     target, _, ignore = call.args
     assert isinstance(ignore, int)
     shape = result_shape(call)
-    b.bind(call, b.one("one_hot", (b.of(target),), "one_hot", shape, ignore_index=ignore))
-
-
-def dropout(b: Builder, call: Call) -> None:
-    """``qtr.dropout``, forward and backward alike: the mask follows from layer, seed and step."""
-    x, p, layer = call.args
-    assert isinstance(layer, str)
-    v, keep = b.of(x), 1.0 - number(p)
-    if keep <= 0.0:
-        b.bind(call, b.constant(shape_of(v), 0.0))
-        return
-    clocks = (b.counted(SEED), b.counted(STEP))
-    # A salt of the layer's own, the same in both directions and after recompilation.
-    salt = crc32(layer.encode())
-    mask = b.one("random_mask", clocks, "mask", shape_of(v), keep=keep, salt=salt)
-    kept = b.one("mul", (v, mask), "kept", shape_of(v))
-    b.bind(call, scaled(b, kept, 1.0 / keep))
+    labels = whole_of(b, target)
+    b.bind(call, b.one("one_hot", (labels,), "one_hot", shape, ignore_index=ignore))
 
 
 INDEX: dict[str, CallLowering] = {
@@ -149,5 +144,4 @@ INDEX: dict[str, CallLowering] = {
     "qtr.resample.default": resample,
     "qtr.one_hot.default": one_hot,
     "qtr.within.default": within,
-    "qtr.dropout.default": dropout,
 }

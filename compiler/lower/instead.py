@@ -16,16 +16,12 @@ FORM = "it is there in its plain form, without the options of this call"
 
 # Functions by regular expressions of their names; the first that fits counts.
 INSTEAD: tuple[tuple[str, str], ...] = (
-    (
-        r"max|min",
-        "max(dim) and min(dim) find positions, which a step lacks; amax and amin give the numbers",
-    ),
     (r"embedding_renorm\w*", "nn.Embedding is there without max_norm"),
     (
-        r"a?r?g?sort|msort|topk|kthvalue|(nan)?median|mode|argmax|argmin|searchsorted|bucketize"
-        r"|(nan)?quantile|unique\w*|hist\w*|bincount",
-        "a step sorts nothing and finds no positions; amax and amin give the largest and the "
-        "least number, the rest belongs outside of the step, its result given as an input",
+        r"kthvalue|(nan)?median|mode|searchsorted|bucketize|(nan)?quantile|unique\w*|hist\w*"
+        r"|bincount",
+        "sort, topk, argsort, argmax and max(dim) find places, and one_hot(...).sum(0) counts; the "
+        "rest belongs outside of the step, its result given as an input",
     ),
     (
         r"fft\w*|i?stft|\w*complex\w*|polar|angle|conj\w*|imag|real",
@@ -37,50 +33,39 @@ INSTEAD: tuple[tuple[str, str], ...] = (
         "a step decomposes no matrices; do so outside of it and give the result as an input",
     ),
     (
-        r"rand\w*|normal\w*|uniform\w*|bernoulli\w*|multinomial|exponential\w*|poisson|log_normal\w*"
-        r"|geometric\w*|cauchy\w*|gumbel_softmax|rrelu\w*|\w*alpha_dropout",
-        "only nn.Dropout draws inside of a step; draw other random numbers outside and give them "
-        "as an input",
+        r"rand\w*|normal\w*|uniform\w*|multinomial|poisson|log_normal\w*|geometric\w*|cauchy\w*"
+        r"|rrelu\w*|\w*alpha_dropout",
+        "rand, randn, bernoulli and exponential_ draw inside of a step, as nn.Dropout does; draw "
+        "other random numbers outside and give them as an input",
     ),
     (
-        r"cumsum|cumulative_trapezoid|logcumsumexp|cumprod|cummax|cummin",
-        "a running sum is a product: x @ torch.ones(n, n).triu() along the last dimension; other "
-        "running results belong outside of the step",
+        r"cumulative_trapezoid|logcumsumexp|cumprod|cummax|cummin",
+        "cumsum is there; of positive numbers x.log().cumsum(dim).exp() is the running product; "
+        "other running results belong outside of the step",
     ),
     (
-        r"(lstm|gru|rnn)\w*",
-        "nn.LSTM, nn.GRU and nn.RNN are there; a cell is one of them with a sequence of one",
+        r"gather\w*|scatter\w*|index\w*|take\w*|put\w*|masked_scatter\w*|embedding_bag\w*"
+        r"|as_strided_scatter|diagonal_scatter",
+        "x[index], x[index] = y, gather, scatter, scatter_add, index_select and index_add are "
+        "there, and nn.Embedding for rows of a table; torch.where for a mask",
     ),
     (
-        r"gather\w*|scatter\w*|index\w*|take\w*|put\w*|masked_scatter\w*|embedding_bag\w*",
-        "rows of a table are nn.Embedding, fixed places are slices, others a product with a mask "
-        "that is an input",
+        r"tan|asin\w*|acos\w*|atan\w*|arc\w+|sinc|hypot",
+        "sin and cos are there, and what does not depend on the batch or a parameter is computed "
+        "once at compile; the rest belongs outside of the step",
     ),
     (
-        r"sin|cos|tan|asin\w*|acos\w*|atan\w*|arc\w+|sinc|hypot",
-        "what does not depend on the batch, as a table of positions, is computed once and kept as "
-        "a buffer; the rest belongs outside of the step",
-    ),
-    (
-        r"round\w*|ceil|trunc|fix|frac|remainder|fmod|floor_divide",
-        "floor is there: floor(x + 0.5) rounds, -floor(-x) is ceil, x - n * floor(x / n) is the "
-        "remainder",
+        r"frac|remainder|fmod|floor_divide",
+        "floor, ceil, trunc and round are there: x - n * floor(x / n) is the remainder",
     ),
     (
         r"cdist\w*|pdist\w*|pairwise_distance",
         "write the distance out: (a.unsqueeze(1) - b).square().sum(-1).sqrt()",
     ),
-    (r"celu", "nn.ELU is the same for alpha=1"),
-    (r"threshold", "torch.where(x > threshold, x, value) is the same"),
-    (r"exp2", "(x * math.log(2)).exp() is the same"),
     (r"erfc", "1 - erf(x) is the same"),
     (r"sinh|cosh", "(x.exp() - (-x).exp()) / 2 and (x.exp() + (-x).exp()) / 2 are the same"),
     (r"prod", "of positive numbers it is x.log().sum().exp()"),
     (r"nansum|nanmean|nan_to_num", "torch.where(x.isnan(), 0.0, x) ahead of it is the same"),
-    (
-        r"im2col|col2im|unfold|fold|unfold_copy",
-        "windows are what nn.Conv2d reads; nn.Conv2d with a fixed kernel takes them apart",
-    ),
     (
         r"interpolate|\w*upsample\w*|grid_sampl\w*|affine_grid\w*",
         "nn.functional.interpolate does nearest, bilinear and bicubic in one and two dimensions, "
@@ -89,10 +74,6 @@ INSTEAD: tuple[tuple[str, str], ...] = (
     (
         r"max_unpool\w*",
         "a step finds no positions; nn.Upsample and nn.ConvTranspose2d make images larger without",
-    ),
-    (
-        r"instance_norm",
-        "nn.InstanceNorm is there without track_running_stats; nn.BatchNorm has running statistics",
     ),
     (
         r"conv\w*3d|\w*pool3d\w*|local_response_norm",
@@ -106,11 +87,6 @@ INSTEAD: tuple[tuple[str, str], ...] = (
         r"empty\w*|new_empty\w*",
         "layers are made in __init__ and not in the forward; torch.zeros and torch.ones make "
         "tensors with numbers in them",
-    ),
-    (
-        r"eye|linspace|logspace|diag\w*|tri[lu]_indices|trace",
-        "make constant matrices once and keep them as buffers of the model; x * eye takes a "
-        "diagonal out",
     ),
     (r"\w*cross", "write the products of the components out with slices and torch.stack"),
     (r"fake_quant\w*|quantize\w*|dequantize\w*", "recipes quantize; leave the model in float32"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from ..types import Shape
 
 ROOT = "model"  # the layer of what a model calls outside of its modules
@@ -48,13 +50,22 @@ class Call:
     asked: str = ""
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class FixedTensor:
+    """Numbers that are the same in every step, and the layer and line that make them."""
+
+    numbers: np.ndarray
+    layer: str
+    source: str
+
+
 @dataclass(frozen=True, slots=True)
 class Joint:
     """Forward and, for training, backward of a model as one list of calls.
 
     ``state`` are the parameters and buffers by qualified name; ``tangents`` the gradients that come
     in from outside (of the loss: 1); ``gradients`` pairs parameters with their gradient;
-    ``mutations`` says what buffers become.
+    ``mutations`` says what buffers become; ``constants`` are tensors that no call makes.
     """
 
     name: str
@@ -65,3 +76,4 @@ class Joint:
     tangents: tuple[JointTensor, ...] = ()
     gradients: tuple[tuple[str, JointTensor], ...] = ()
     mutations: dict[str, JointTensor] = field(default_factory=dict)
+    constants: dict[JointTensor, FixedTensor] = field(default_factory=dict)

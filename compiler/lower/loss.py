@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from ..ir import Attr, Value
 from ..types import Shape
-from .builder import Builder, CallLowering, f32, result_shape, shape_of
+from .builder import Builder, CallLowering, f32, number, result_shape, shape_of
 from .joint import Arg, Call
 from .pointwise import broadcast, scaled
 from .shape import permuted, viewed
+from .whole import made_whole, whole_compared, whole_of
 
 REDUCTIONS = {1: "mean", 2: "sum"}
 
@@ -75,9 +76,27 @@ def nll_loss(b: Builder, call: Call) -> None:
         _weighted_nll(b, call)
         return
     rows = _rows(b, b.of(y), _class_dim(shape_of(b.of(y))))
-    labels = viewed(b, b.of(target), shape_of(rows)[:1], "target")
+    labels = viewed(b, whole_of(b, target), shape_of(rows)[:1], "target")
     results = [("nll_loss", f32()), ("count", f32())]
-    b.bind(call, *b.emit("nll_loss", (rows, labels), results, **_attributes(word, ignore)))
+    loss, count = b.emit("nll_loss", (rows, labels), results, **_attributes(word, ignore))
+    b.bind(call, _known(b, loss, labels, shape_of(rows)[1], ignore), count)
+
+
+def _known(b: Builder, loss: Value, labels: Value, classes: int, ignore: Arg) -> Value:
+    """The loss; NaN where a label that was computed, which nobody looks at, is none."""
+    if labels in b.given or b.viewed_from.get(labels) in b.given:
+        return loss
+    shape, counted = shape_of(labels), int(number(ignore))
+    attributes: dict[str, Attr] = {"sizes": (classes,), "wraps": False}
+    places = made_whole(b, "place", (labels,), "place", shape, **attributes)
+    wrong = whole_compared(b, places, -1, "eq")
+    counts = whole_compared(b, labels, counted, "ne")
+    both = b.one("mul", (wrong, counts), "wrong", shape)
+    dims = tuple(range(len(shape)))
+    total = b.one("max", (both,), "any", (), dims=dims, keepdim=False)
+    none = b.one("within", (total,), "none", (), low=0.0, high=0.0)
+    pair = loss, broadcast(b, none, shape_of(loss))
+    return b.one("add", pair, "known", shape_of(loss))
 
 
 def nll_loss_backward(b: Builder, call: Call) -> None:
@@ -90,7 +109,7 @@ def nll_loss_backward(b: Builder, call: Call) -> None:
     shape = shape_of(b.of(y))
     dim = _class_dim(shape)
     rows = (b.of(y).type.elements // shape[dim], shape[dim])
-    labels = viewed(b, b.of(target), rows[:1], "target")
+    labels = viewed(b, whole_of(b, target), rows[:1], "target")
     inputs = (b.of(g), labels, b.of(total))
     attributes = _attributes(word, ignore)
     dy = b.one("nll_loss_grad", inputs, "nll_loss.dx", rows, **attributes)
@@ -99,7 +118,7 @@ def nll_loss_backward(b: Builder, call: Call) -> None:
 
 def _weights_at(b: Builder, y: Arg, target: Arg, weight: Arg, ignore: Arg) -> Value:
     """The weight of each target at its class, in the shape of ``y``; 0 elsewhere."""
-    shape, labels = shape_of(b.of(y)), b.of(target)
+    shape, labels = shape_of(b.of(y)), whole_of(b, target)
     dim = _class_dim(shape)
     assert isinstance(ignore, int)
     if dim == 0:  # one sample without a batch
@@ -115,19 +134,21 @@ def _weighted_nll(b: Builder, call: Call) -> None:
     """With class weights, or a loss for each target."""
     y, target, weight, reduction, ignore = call.args
     hot = _weights_at(b, y, target, weight, ignore)
-    shape = shape_of(hot)
+    shape, labels = shape_of(hot), whole_of(b, target)
+    classes = shape[_class_dim(shape)]
     lost = b.one("mul", (hot, b.of(y)), "lost", shape)
     lost = scaled(b, lost, -1.0)
     every, dim = tuple(range(len(shape))), (_class_dim(shape),)
     total = b.one("sum", (hot,), "count", (), dims=every, keepdim=False)
     if _word(reduction) is None:
         made = result_shape(call)
-        b.bind(call, b.one("sum", (lost,), "nll_loss", made, dims=dim, keepdim=False), total)
+        each = b.one("sum", (lost,), "nll_loss", made, dims=dim, keepdim=False)
+        b.bind(call, _known(b, each, labels, classes, ignore), total)
         return
     loss = b.one("sum", (lost,), "nll_loss", (), dims=every, keepdim=False)
     if _word(reduction) == "mean":
         loss = b.one("div", (loss, total), "mean", ())
-    b.bind(call, loss, total)
+    b.bind(call, _known(b, loss, labels, classes, ignore), total)
 
 
 def _weighted_nll_backward(b: Builder, call: Call) -> None:

@@ -6,14 +6,24 @@ from math import log, prod
 
 from ..ir import Value
 from ..types import Shape
-from .builder import Builder, CallLowering, dims_of, number, refuse, result_shape, shape_of
+from .builder import (
+    INTEGERS,
+    Builder,
+    CallLowering,
+    dims_of,
+    number,
+    refuse,
+    result_shape,
+    shape_of,
+)
 from .joint import Arg, Call, JointTensor
 from .pointwise import broadcast, operand, plain, scaled
 from .shape import alias, viewed
+from .whole import number_of, whole_compared, whole_of
 
 FUNCTIONS = (
-    *("exp", "expm1", "log", "log1p", "tanh", "sigmoid", "erf"),
-    *("abs", "floor", "sqrt", "sign"),
+    *("exp", "expm1", "log", "log1p", "sin", "cos", "tanh", "sigmoid", "erf"),
+    *("abs", "floor", "round", "sqrt", "sign"),
 )
 RELATIONS = ("lt", "le", "eq", "ne", "ge", "gt")
 FLIPPED = {"lt": "gt", "le": "ge", "eq": "eq", "ne": "ne", "ge": "le", "gt": "lt"}
@@ -63,6 +73,41 @@ def power(b: Builder, call: Call) -> None:
         raise refuse(call, "raises a tensor to a tensor; one of them must be a (positive) number")
     rate = scaled(b, operand(b, y, result_shape(call)), log(base))
     b.bind(call, b.one("exp", (rate,), "exp", result_shape(call)))
+
+
+def exp2(b: Builder, call: Call) -> None:
+    """2^x"""
+    rate = scaled(b, b.of(call.args[0]), log(2.0))
+    b.bind(call, b.one("exp", (rate,), "exp", result_shape(call)))
+
+
+def ceil(b: Builder, call: Call) -> None:
+    """-floor(-x)"""
+    v = scaled(b, b.of(call.args[0]), -1.0)
+    b.bind(call, scaled(b, b.one("floor", (v,), "floor", shape_of(v)), -1.0))
+
+
+def trunc(b: Builder, call: Call) -> None:
+    """sign x * floor |x|"""
+    v = b.of(call.args[0])
+    size = b.one("abs", (v,), "abs", shape_of(v))
+    whole = b.one("floor", (size,), "floor", shape_of(v))
+    signs = b.one("sign", (v,), "sign", shape_of(v))
+    b.bind(call, b.one("mul", (whole, signs), "trunc", shape_of(v)))
+
+
+def every(*, dims: int | None = None, keepdim: int | None = None) -> CallLowering:
+    """Lowering of "all" on truth values: the least of them."""
+
+    def lower(b: Builder, call: Call) -> None:
+        v = scaled(b, b.of(call.args[0]), -1.0)
+        over = dims_of(None if dims is None else call.args[dims], len(shape_of(v)))
+        keep = keepdim is not None and bool(call.args[keepdim])
+        shape = result_shape(call)
+        made = b.one("max", (v,), "max", shape, dims=over, keepdim=keep) if over else v
+        b.bind(call, scaled(b, made, -1.0))
+
+    return lower
 
 
 def logarithm(base: float) -> CallLowering:
@@ -115,6 +160,14 @@ def logic(kind: str) -> CallLowering:
         b.bind(call, b.one(kind, both, kind, shape))
 
     return lower
+
+
+def either_one(b: Builder, call: Call) -> None:
+    """Whether two truth values differ."""
+    _need_truth(call)
+    shape = result_shape(call)
+    both = tuple(operand(b, a, shape) for a in call.args[:2])
+    b.bind(call, b.one("compare", both, "xor", shape, relation="ne"))
 
 
 def inverted(b: Builder, call: Call) -> None:
@@ -234,12 +287,20 @@ def broadcast_in_dim(b: Builder, call: Call) -> None:
 
 
 def to_dtype(b: Builder, call: Call) -> None:
-    """Between f32 and truth values."""
+    """Between f32, truth values and integers; a truth value is a count, which is a number."""
     source, made = call.args[0], call.results[0]
     assert isinstance(source, JointTensor) and made is not None
-    if {source.dtype, made.dtype} == {"float32", "bool"} and made.dtype == "bool":
-        b.bind(call, compared(b, b.of(source), "ne", 0.0))
-    elif {source.dtype, made.dtype} <= {"float32", "bool"} or source.dtype == made.dtype:
+    v = b.of(source)
+    whole = v.type.format.is_index
+    if made.dtype == "bool" and whole:
+        b.bind(call, whole_compared(b, v, 0, "ne"))
+    elif made.dtype == "bool" and source.dtype != "bool":
+        b.bind(call, compared(b, v, "ne", 0.0))
+    elif made.dtype in INTEGERS and source.dtype == "float32":
+        b.bind(call, whole_of(b, source))
+    elif made.dtype == "float32":
+        b.bind(call, number_of(b, source))
+    elif made.dtype in ("bool", *INTEGERS):
         alias(b, call)
     else:
         raise refuse(call, f"turns {source.dtype} into {made.dtype}; compute in float32")
@@ -282,6 +343,14 @@ MATH: dict[str, CallLowering] = {
         for word, kind in (("and", "mul"), ("or", "maximum"))
         for name, end in ((f"logical_{word}", ".default"), (f"bitwise_{word}", ".Tensor"))
     },
+    "aten.logical_xor.default": either_one,
+    "aten.bitwise_xor.Tensor": either_one,
+    "aten.all.default": every(),
+    "aten.all.dim": every(dims=1, keepdim=2),
+    "aten.all.dims": every(dims=1, keepdim=2),
+    "aten.exp2.default": exp2,
+    "aten.ceil.default": ceil,
+    "aten.trunc.default": trunc,
     "aten.logical_not.default": inverted,
     "aten.bitwise_not.default": inverted,
     "aten.where.self": where,

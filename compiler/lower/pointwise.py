@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..formats import I64
 from ..ir import Value
 from ..types import Shape
 from .builder import (
@@ -56,7 +57,7 @@ def shifted(b: Builder, v: Value, by: float) -> Value:
 
 def add(b: Builder, call: Call) -> None:
     """x + alpha * y."""
-    if call.results[0] is not None and call.results[0].dtype == "int64":
+    if call.args[0] in b.buffer_of and b.of(call.args[0]).type.format is I64:
         count_up(b, call)
         return
     _sum(b, call, 1.0)
@@ -123,7 +124,11 @@ def relu_backward(b: Builder, call: Call) -> None:
     """g where the saved output is positive."""
     g, y, threshold = call.args
     if number(threshold) != 0.0:
-        raise refuse(call, f"has the threshold {threshold}; only relu, with 0, is supported")
+        pair, shape = (b.of(y),), result_shape(call)
+        value = number(threshold)
+        below = b.one("compare_to", pair, "below", shape, relation="le", value=value)
+        b.bind(call, b.one("masked", (below, b.of(g)), "dx", shape, value=0.0))
+        return
     # Named after the output, so that of two relus in one module each has its own gradient's name.
     part = f"{b.of(y).name.removeprefix(b.origin).lstrip('.')}.dx".lstrip(".")
     b.bind(call, b.one("relu_grad", (b.of(g), b.of(y)), part, result_shape(call)))
@@ -186,9 +191,11 @@ POINTWISE: dict[str, CallLowering] = {
     "aten.sum.dim_IntList": reduction("sum", dims=1, keepdim=2),
     "prims.sum.default": reduction("sum", dims=1),
     "aten.amax.default": reduction("max", dims=1, keepdim=2),
+    "aten.any.default": reduction("max"),
+    "aten.any.dim": reduction("max", dims=1, keepdim=2),
+    "aten.any.dims": reduction("max", dims=1, keepdim=2),
     "prims.amax.default": reduction("max", dims=1),
     "aten.max.default": reduction("max"),
-    "aten.max.dim": reduction("max", dims=1, keepdim=2),
     "aten.mean.default": reduction("mean"),
     "aten.mean.dim": reduction("mean", dims=1, keepdim=2),
     "aten.expand.default": expand,

@@ -6,13 +6,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+import numpy as np
+
 from ..errors import CaptureError, UnsupportedOpError
-from ..formats import F32
 from ..ir import SEED, Program, Value
 from ..ir.optimizers import OptimizerSpec
 from ..ir.verify import verify
 from ..types import TensorType
-from .builder import FORMAT_WITHIN, Builder, CallLowering, called, known_as, refuse, short
+from .builder import (
+    FORMAT_WITHIN,
+    INTEGERS,
+    Builder,
+    CallLowering,
+    called,
+    known_as,
+    refuse,
+    short,
+)
+from .gather import GATHER
 from .gemm import GEMM
 from .index import INDEX
 from .instead import PAGE, instead
@@ -20,10 +31,14 @@ from .joint import Arg, Call, Joint, JointTensor
 from .loss import LOSS
 from .math import MATH
 from .norm import NORM
+from .places import PLACES
 from .pointwise import POINTWISE
 from .pool import POOL
-from .shape import SHAPE, alias, view
+from .random import RANDOM
+from .shape import SHAPE
 from .update import declare_hyper, update
+from .whole import WHOLE, is_whole, on_numbers
+from .write import WRITE
 
 LOWERINGS: dict[str, CallLowering] = {
     **GEMM,
@@ -33,24 +48,29 @@ LOWERINGS: dict[str, CallLowering] = {
     **POOL,
     **SHAPE,
     **INDEX,
+    **GATHER,
+    **PLACES,
+    **WRITE,
+    **RANDOM,
     **LOSS,
 }
-ON_INTEGERS = {"aten.add.Tensor", *(op for op, made in SHAPE.items() if made in (alias, view))}
-# Ops with integers of their own: labels, indices, winners.
-ON_LABELS = (
-    *("nll_loss", "max_pool2d", "adaptive_max", "embedding", "max.dim", "arange", "one_hot"),
-    "scalar_tensor",  # one number, which is a number of the IR whatever torch calls it
-)
+# What moves tensors of any kind, and what reads labels and indices.
+ON_LABELS = ("nll_loss", "max_pool2d", "adaptive_max", "_to_copy", "convert_element_type")
+AS_THEY_ARE = {*SHAPE, *INDEX, *GATHER, *PLACES, *WRITE} - {"aten.constant_pad_nd.default"}
 HELPERS = {"alias", "clone", "detach", "full", "zeros", "t"}
 RAW_GEMMS = ("convolution",)
 
 
 @dataclass(frozen=True, slots=True)
 class Lowered:
-    """A program and the names of its state: torch's qualified name -> name of the state value."""
+    """A program and the names of its state: torch's qualified name -> name of the state value.
+
+    ``stored`` are constants that are state, by such names.
+    """
 
     program: Program
     names: Mapping[str, str]
+    stored: Mapping[str, np.ndarray]
 
 
 def lower_training(joint: Joint, optimizer: OptimizerSpec, *, stepped: bool = False) -> Lowered:
@@ -58,7 +78,7 @@ def lower_training(joint: Joint, optimizer: OptimizerSpec, *, stepped: bool = Fa
 
     ``stepped``: whether the optimizer has taken steps before.
     """
-    b = Builder()
+    b = Builder(joint.constants)
     batch = _batch(b, joint, with_target=True)
     hyper = declare_hyper(b, optimizer)
     _declare_state(b, joint)
@@ -81,18 +101,18 @@ def lower_training(joint: Joint, optimizer: OptimizerSpec, *, stepped: bool = Fa
     program = b.program(joint.name, inputs, outputs, pairs, regions)
     if SEED in b.state:
         program = replace(program, initial=MappingProxyType({b.state[SEED].name: 0.0}))
-    return Lowered(verify(program), _names(b))
+    return Lowered(verify(program), _names(b), b.stored)
 
 
 def lower_evaluation(joint: Joint) -> Lowered:
     """The forward in eval mode, from the model's inputs to its outputs."""
-    b = Builder()
+    b = Builder(joint.constants)
     batch = _batch(b, joint, with_target=False)
     _declare_state(b, joint)
     _lower_calls(b, joint)
     outputs = [b.of(t) for t in joint.outputs]
     program = b.program(f"{joint.name}_eval", batch, outputs, (), ("forward",))
-    return Lowered(verify(program), _names(b))
+    return Lowered(verify(program), _names(b), b.stored)
 
 
 def _names(b: Builder) -> dict[str, str]:
@@ -105,6 +125,7 @@ def _batch(b: Builder, joint: Joint, *, with_target: bool) -> list[Value]:
     names += ["y"] if with_target else []
     values = [b.declare(n, _type(t)) for n, t in zip(names, joint.inputs, strict=True)]
     b.values.update(zip(joint.inputs, values, strict=True))
+    b.given.update(values)
     b.taken.update(("x", "y"))  # so that state has the same name in both programs
     return values
 
@@ -127,7 +148,7 @@ def _lower_calls(b: Builder, joint: Joint) -> None:
         layer = named if isinstance(named, str) else call.layer
         b.origin, b.region = layer, "backward" if call.backward else "forward"
         try:
-            LOWERINGS[call.op](b, call)
+            _lower(b, call)
         except (AssertionError, LookupError, TypeError, ValueError) as error:
             shown = ", ".join(str(a) for a in call.args if not isinstance(a, JointTensor))
             raise refuse(call, f"is called in a way that is not supported ({shown})") from error
@@ -140,21 +161,58 @@ def _lower_calls(b: Builder, joint: Joint) -> None:
 
 def supported() -> list[str]:
     """Short names of the torch ops that have a lowering."""
-    ops = {op for op in LOWERINGS if op.startswith("aten.") and "backward" not in op}
+    ops = {op for op in (*LOWERINGS, *WHOLE) if op.startswith("aten.") and "backward" not in op}
     return sorted({known_as(op) for op in ops if short(op) not in HELPERS} | {"conv2d", "linear"})
 
 
+def _lower(b: Builder, call: Call) -> None:
+    """By the rule of the op: for integers, or on numbers, where it makes such of integers."""
+    lower = LOWERINGS.get(call.op)
+    short_name = call.op.partition(".")[2]
+    if call.op in AS_THEY_ARE or short_name.startswith(ON_LABELS) or _counts(b, call):
+        assert lower is not None
+        lower(b, call)
+    elif not any(is_whole(b, a) for a in _flat(call.args)):
+        if lower is None:
+            raise _unknown(call)
+        lower(b, call)
+    elif call.op in WHOLE and _exact(call):
+        WHOLE[call.op](b, call)
+    elif lower is None or any(t is not None and t.dtype in INTEGERS for t in call.results):
+        raise refuse(
+            call,
+            "works on integers; there are their arithmetic, comparisons, choices and sums, and "
+            "float() makes numbers of them",
+        )
+    else:
+        lower(b, on_numbers(b, call))
+
+
+def _counts(b: Builder, call: Call) -> bool:
+    """Whether a buffer of integers is counted up."""
+    one = call.op == "aten.add.Tensor" and call.args[1] == 1
+    return one and isinstance(call.args[0], JointTensor) and call.args[0] in b.buffer_of
+
+
+def _exact(call: Call) -> bool:
+    """Whether a call is about integers alone: what it makes is no other number."""
+    made = call.results[0]
+    if made is None or made.dtype in INTEGERS:
+        return made is not None
+    return made.dtype == "bool" and all(
+        a.dtype != "float32" if isinstance(a, JointTensor) else not isinstance(a, float)
+        for a in _flat(call.args)
+    )
+
+
 def _check(b: Builder, call: Call) -> None:
-    if call.op not in LOWERINGS:
+    if call.op not in LOWERINGS and call.op not in WHOLE:
         raise _unknown(call)
-    tensors = [t for t in (*_flat(call.args), *call.results) if isinstance(t, JointTensor)]
-    if not call.op.partition(".")[2].startswith(ON_LABELS):
-        # A count of truth values is int64 in torch and a number here.
-        counted = any(t.dtype == "bool" or _is_number(b, t) for t in tensors)
-        for t in tensors:
-            held = b.values[t].type.format if t in b.values else F32
-            if not (counted and t.dtype == "int64" and held is F32):
-                _check_dtype(call, t)
+    for t in (*_flat(call.args), *call.results):
+        if isinstance(t, JointTensor) and t.dtype not in (*FORMAT_WITHIN, *INTEGERS):
+            raise refuse(
+                call, f"computes in {t.dtype}; leave the model in float32, recipes choose formats"
+            )
 
 
 def _unknown(call: Call) -> UnsupportedOpError:
@@ -167,24 +225,6 @@ def _unknown(call: Call) -> UnsupportedOpError:
     names = [name.removesuffix("_backward") for name in called(call)]
     advice = instead(names, supported())
     return refuse(call, f"is not supported: {advice}; {PAGE} lists what is")
-
-
-def _is_number(b: Builder, t: JointTensor) -> bool:
-    return t.dtype == "int64" and t in b.values and b.values[t].type.format is F32
-
-
-def _check_dtype(call: Call, t: JointTensor) -> None:
-    integer = t.dtype == "int64"
-    if t.dtype not in FORMAT_WITHIN:
-        raise refuse(
-            call, f"computes in {t.dtype}; leave the model in float32, recipes choose formats"
-        )
-    if integer and call.op not in ON_INTEGERS:
-        raise refuse(
-            call,
-            "works on integers; only labels, indices of a table and counters may be integers: "
-            "give the model a float32 input for what it computes with",
-        )
 
 
 def _flat(args: tuple[Arg, ...]) -> list[Arg]:

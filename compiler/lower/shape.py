@@ -7,7 +7,7 @@ from math import prod
 from ..ir import Value
 from ..types import Shape, TensorType
 from .builder import Builder, CallLowering, refuse, result_shape, shape_of
-from .joint import Arg, Call
+from .joint import Arg, Call, JointTensor
 
 
 def alias(b: Builder, call: Call) -> None:
@@ -149,10 +149,11 @@ def pad(b: Builder, call: Call) -> None:
 
 
 def cat(b: Builder, call: Call) -> None:
-    """Tensors one after the other along a dimension."""
+    """Tensors one after the other along a dimension; empty ones, as of a cache, may be there."""
     parts, shape = call.args[0], result_shape(call)
     assert isinstance(parts, tuple)
-    inputs = tuple(map(b.of, parts))
+    filled = [p for p in parts if not (isinstance(p, JointTensor) and 0 in p.shape)]
+    inputs = tuple(map(b.of, filled))
     dim = _position(call.args[1], len(shape))
     b.bind(call, b.one("cat", inputs, "cat", shape, dim=dim) if len(inputs) > 1 else inputs[0])
 
@@ -209,5 +210,7 @@ SHAPE: dict[str, CallLowering] = {
     "aten.stack.default": stack,
     "aten.split.Tensor": split,
     "aten.split_with_sizes.default": split,
+    "aten.unsafe_split.Tensor": split,
+    "aten.unsafe_split_with_sizes.default": split,
     "aten.unbind.int": unbind,
 }

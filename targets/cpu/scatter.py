@@ -33,7 +33,8 @@ def embedding_grad(b: Buffers, spec: Single) -> None:
             code.store(sums, i, v.splat(0.0))
         with code.loop(count) as i:
             row = code.let(tir.Cast("int32", load(b.inputs[1], _at(index, i))), "int32")
-            with code.when(tir.NE(row, i32(padding))), code.loop(width) as j:
+            inside = tir.all(tir.NE(row, i32(padding)), row >= i32(0), row < i32(rows))
+            with code.when(inside), code.loop(width) as j:
                 raw = load(b.inputs[0], _at(g, i * i32(columns) + first + j))
                 number = from_memory(Vectors(code, 1), raw, g.type.format)
                 to = row * i32(COLUMNS) + j

@@ -12,6 +12,7 @@ from ...compiler.types import TensorType
 from ..numbers.tensor import Tensor
 from .bits import BITS
 from .frame import Meaning
+from .gather import GATHER
 from .gemm import GEMM
 from .loss import LOSS
 from .math import MATH
@@ -22,6 +23,7 @@ from .quantize import QUANTIZE
 from .shape import SHAPE
 from .squeeze import SQUEEZE
 from .update import UPDATE
+from .whole import WHOLE
 
 FUNCTIONS: dict[str, Meaning] = {
     **GEMM,
@@ -33,6 +35,8 @@ FUNCTIONS: dict[str, Meaning] = {
     **MATH,
     **POOL,
     **SHAPE,
+    **GATHER,
+    **WHOLE,
     **LOSS,
     **UPDATE,
 }

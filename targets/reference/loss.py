@@ -22,15 +22,18 @@ def log_softmax_grad(op: Op, g: Array, y: Array) -> Array:
     return np.asarray(g - np.exp(wide(y)) * g.sum(axis=1, keepdims=True))
 
 
-def _chosen(op: Op, target: Array) -> tuple[Array, Array]:
-    """The labels with 0 for ignored ones, and which count; both with a dimension 1 for classes."""
+def _chosen(op: Op, target: Array, classes: int) -> tuple[Array, Array]:
+    """The labels with 0 for ignored ones, and which count; both with a dimension 1 for classes.
+
+    A label that is no class is the nearest one, as in kernels; who makes labels looks at them.
+    """
     counts = target != op.int_attr("ignore_index")
-    return np.where(counts, target, 0)[:, None], counts[:, None]
+    return np.where(counts, target.clip(0, classes - 1), 0)[:, None], counts[:, None]
 
 
 def nll_loss(op: Op, y: Array, target: Array) -> tuple[Array, ...]:
     """The mean over no label at all is NaN, as in torch."""
-    label, counts = _chosen(op, target)
+    label, counts = _chosen(op, target, y.shape[1])
     total = -np.sum(np.where(counts, np.take_along_axis(wide(y), label, axis=1), 0))
     count = wide(counts).sum()
     loss = total / count if op.word_attr("reduction") == "mean" else total
@@ -39,7 +42,7 @@ def nll_loss(op: Op, y: Array, target: Array) -> tuple[Array, ...]:
 
 def nll_loss_grad(op: Op, g: Array, target: Array, count: Array) -> Array:
     """``-(g / count)`` at each label that counts."""
-    label, counts = _chosen(op, target)
+    label, counts = _chosen(op, target, op.result.type.shape[1])
     share = g / count if op.word_attr("reduction") == "mean" else g
     dy = np.zeros(op.result.type.shape, np.float32)
     np.put_along_axis(dy, label, np.where(counts, -share, np.float32(0)), axis=1)

@@ -114,6 +114,11 @@ def random_mask(op: Op, seed: Array, step: Array) -> Array:
     return (u < np.float32(op.float_attr("keep"))).astype(np.float32)
 
 
+def random_uniform(op: Op, seed: Array, step: Array) -> Array:
+    """By Threefry."""
+    return uniform(int(seed), int(step), op.int_attr("salt"), op.result.type.shape)
+
+
 def absolute(op: Op, x: Array) -> Array:
     """|x|"""
     return np.abs(x)
@@ -122,6 +127,11 @@ def absolute(op: Op, x: Array) -> Array:
 def floor(op: Op, x: Array) -> Array:
     """Exact."""
     return np.asarray(np.floor(x))
+
+
+def round_(op: Op, x: Array) -> Array:
+    """Exact."""
+    return np.asarray(np.rint(x))
 
 
 def sqrt(op: Op, x: Array) -> Array:
@@ -133,11 +143,14 @@ FUNCTIONS: dict[str, OnNumbers] = {
     "abs": absolute,
     "sign": sign,
     "floor": floor,
+    "round": round_,
     "sqrt": sqrt,
     "exp": _wide(np.exp),
     "expm1": _wide(np.expm1),
     "log": _wide(np.log),
     "log1p": _wide(np.log1p),
+    "sin": _wide(np.sin),
+    "cos": _wide(np.cos),
     "tanh": _wide(np.tanh),
     "sigmoid": _wide(_sigmoid),
     "erf": _wide(erf),
@@ -154,5 +167,6 @@ FUNCTIONS: dict[str, OnNumbers] = {
     "within": within,
     "initialize": initialize,
     "random_mask": random_mask,
+    "random_uniform": random_uniform,
 }
 MATH: dict[str, Meaning] = {kind: on_numbers(function) for kind, function in FUNCTIONS.items()}

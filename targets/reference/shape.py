@@ -97,14 +97,17 @@ def resample(op: Op, x: Array) -> Array:
 
 
 def embedding(op: Op, w: Array, index: Array) -> Array:
-    """Rows of w."""
-    return np.asarray(w[index])
+    """Rows of w; NaN where there is none."""
+    inside = (index >= 0) & (index < len(w))
+    return np.where(inside[..., None], w[np.where(inside, index, 0)], np.float32(np.nan))
 
 
 def embedding_grad(op: Op, g: Array, index: Array) -> Array:
     """Sums in float64, in the order of the indices."""
     dw = np.zeros(op.result.type.shape, np.float64)
-    np.add.at(dw, index.reshape(-1), g.reshape(-1, g.shape[-1]).astype(np.float64))
+    flat, rows = index.reshape(-1), g.reshape(-1, g.shape[-1]).astype(np.float64)
+    inside = (flat >= 0) & (flat < len(dw))
+    np.add.at(dw, flat[inside], rows[inside])
     if op.int_attr("padding_index") >= 0:
         dw[op.int_attr("padding_index")] = 0
     return dw

@@ -30,6 +30,31 @@ class Then(nn.Module):
         return self.function(y.abs() + 0.5 if self.positive else y)
 
 
+class Part(nn.Module):
+    """One of several results."""
+
+    def __init__(self, which: int) -> None:
+        super().__init__()
+        self.which = which
+
+    def forward(self, parts: tuple[Tensor, ...]) -> Tensor:
+        """The part."""
+        return parts[self.which]
+
+
+class Both(nn.Module):
+    """A layer of two inputs, behind one layer each."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.one, self.two, self.layer = nn.Linear(5, 5), nn.Linear(5, 5), layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Of one input twice."""
+        made: Tensor = self.layer(self.one(x), self.two(x))
+        return made
+
+
 def after(function: Callable[[Tensor], Tensor], *, positive: bool = False) -> Case:
     """A function behind a convolution."""
     return Then(function, positive), torch.randn(IMAGES)
@@ -125,6 +150,14 @@ CASES: dict[str, Callable[[], Case]] = {
         lambda x: x.log() + x.sqrt() + x.log1p() + x.rsqrt() + x.log2(), positive=True
     ),
     "floor": lambda: after(lambda x: x - x.floor()),
+    "waves": lambda: after(lambda x: x.sin() * (3 * x).cos()),
+    "rounding": lambda: after(lambda x: x.round() + x * x.ceil() - x.trunc()),
+    "windows": lambda: after(lambda x: F.unfold(x, (2, 3), stride=2) + x.unfold(2, 3, 2).mean()),
+    "diagonals": lambda: after(lambda x: x.diagonal(1, 3, 1).exp() + x[0, 0].trace()),
+    "norms": lambda: after(lambda x: x / x.norm(dim=(1, 2), keepdim=True) + F.celu(x, 0.5)),
+    "cell": lambda: module(nn.LSTMCell(7, 3), Part(0), shape=(4, 7)),
+    "bilinear": lambda: (Both(nn.Bilinear(5, 5, 3)), torch.randn(7, 5)),
+    "threshold": lambda: after(lambda x: F.threshold(x, 0.3, 2.0)),
     "exp": lambda: after(lambda x: x.exp() + x.expm1()),
     "var_std": lambda: after(lambda x: x.var(1) + x.std(1)),
     "amax": lambda: after(lambda x: x.amax(2)),

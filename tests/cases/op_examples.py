@@ -16,6 +16,11 @@ EXTENTS: dict[str, Shape] = {
     **{"N": (2,), "C": (3,), "H": (5,), "W": (6,), "K": (4,), "D": (3,), "R": (3,), "S": (2,)},
     **{"P": (3,), "Q": (5,), "I": (7,), "O": (5,), "B": (2,), "M": (3,), "*S": (2, 3)},
 }
+BY_INDEX = (
+    *("take", "take_grad", "gather", "gather_grad", "scatter"),
+    *("order", "argmax", "cumsum"),
+)
+REPEATING = ("whole", "whole_compare", "whole_where")
 OWN_EXTENTS: dict[str, dict[str, Shape]] = {
     **{kind: {"*A": (2, 3, 4), "*B": (2, 4)} for kind in ("sum", "mean", "max")},
     "broadcast": {"*A": (2, 4), "*B": (2, 3, 4)},
@@ -26,6 +31,8 @@ OWN_EXTENTS: dict[str, dict[str, Shape]] = {
     "slice": {"*A": (5, 3), "*B": (2, 3)},
     "slice_grad": {"*A": (2, 3), "*B": (5, 3)},
     "pad": {"*A": (2, 3), "*B": (4, 5)},
+    **{kind: {"L": (2,), "R": (3,), "D": (3,), "K": (4,), "*I": (2, 2)} for kind in BY_INDEX},
+    **{kind: {"*A": (3,), "*B": (2, 1), "*S": (2, 3)} for kind in REPEATING},
 }
 ATTRS: dict[str, Mapping[str, Attr]] = {
     **{kind: {"dims": (1,)} for kind in ("sum", "mean", "max", "broadcast")},
@@ -35,6 +42,8 @@ ATTRS: dict[str, Mapping[str, Attr]] = {
     **{kind: {"dim": 0, "start": 1, "step": 2} for kind in ("slice", "slice_grad")},
     "pad": {"before": (1, 0)},
     "table": {"numbers": (0.5, 1.0, 1.5, 2.0, 2.5, 3.0)},
+    "place": {"sizes": (3, 4)},
+    "whole_table": {"numbers": (1, 2, 3, 4, 5, 6)},
     "round_flag": {"bits": 8},
     "round_fixed": {"bits": 8},
     "plateau": {"eps": (0.1,)},
@@ -45,9 +54,10 @@ CLASSES = {
     **{"float": "f32", "f32": "f32", "gemm": "f32", "mask": "f32", "any": "f32"},
     **{"integer": "uint4*t", "unsigned": "uint8*a", "log": "fp4.even*p", "fp": "fp8.152*s"},
     **{"scaled": "f32*p", "code": "uint4*t", "int": "i64", "uint2": "uint2", "where": "uint8"},
+    **{"number": "f32", "plain": "f32"},
 }
 # Those that may be in any carrier.
-CARRIED = ("float", "gemm", "mask", "any", "scaled")
+CARRIED = ("float", "gemm", "mask", "any", "scaled", "number", "plain")
 CODES = ("code", "integer", "unsigned", "log", "fp")
 # By op, or by op and operand.
 TYPES = {

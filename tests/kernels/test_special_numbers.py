@@ -43,7 +43,7 @@ pytestmark = pytest.mark.tvm
 Item = TypeVar("Item")
 
 # Classes of operands that numbers of a carrier may stand for.
-CARRIERS = ("float", "gemm", "scaled", "mask")
+CARRIERS = ("float", "gemm", "scaled", "mask", "number", "plain")
 KINDS = sorted(
     kind
     for kind in set(OPS) - PRODUCTS

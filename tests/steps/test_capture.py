@@ -268,22 +268,32 @@ class Using(nn.Module):
 
     def __init__(self, use: Callable[[nn.Module, torch.Tensor], torch.Tensor]) -> None:
         super().__init__()
-        self.fc, self.act, self.use = nn.Linear(4, 3), nn.CELU(), use
+        self.fc, self.act, self.use = nn.Linear(4, 3), nn.RReLU(), use
 
     def forward(self, x: torch.Tensor) -> Any:
         return self.use(self, self.fc(x))
 
 
-CONSTANT = torch.ones(3)
+CONSTANT, TRAINED = torch.ones(3), torch.ones(3, requires_grad=True)
 REFUSED_MODELS: dict[str, tuple[Callable[..., Any], str]] = {
-    "op": (lambda m, h: m.act(h), r"celu in layer 'act' at .*\.py:\d+ is not supported: nn.ELU"),
-    "functional": (lambda m, h: h.cumsum(1), r"cumsum in layer 'model' at .*test_capture\.py:\d+"),
-    "places": (lambda m, h: h * (h.max(1)[1] + 1.0)[:, None], r"max in .* a second result that"),
+    "op": (lambda m, h: m.act(h), r"rrelu\w* .*in layer 'act' at .*\.py:\d+ is not supported"),
+    "functional": (
+        lambda m, h: h.cumprod(1),
+        r"cumprod in layer 'model' at .*test_capture\.py:\d+",
+    ),
+    "places": (
+        lambda m, h: h * h.kthvalue(2, 1)[1][:, None],
+        r"kthvalue in layer 'model' at .*:\d+",
+    ),
     "conv3d": (
         lambda m, h: F.conv3d(h[None, None, None], h[None, None, None, :1, :1])[0, 0, 0],
         r"conv3d \(its convolution\) in layer 'model' at .* one or two dimensions",
     ),
-    "integers": (lambda m, h: h * h.argmax(1)[:, None], r"argmax in layer 'model'"),
+    "integers": (
+        lambda m, h: h * (h.argmax(1) & 1)[:, None],
+        r"bitwise_and in layer 'model'",
+    ),
+    "row": (lambda m, h: h[:, torch.tensor([0, 3])], r"names row 3 of 3; rows are -3 \.\. 2"),
     "double": (lambda m, h: h.double().float(), r"to in layer 'model'"),
     "division": (lambda m, h: torch.div(h, 2.0, rounding_mode="trunc") + h, r"div in .* rounds"),
     "power": (lambda m, h: h**h, r"pow in .* raises a tensor to a tensor"),
@@ -291,8 +301,11 @@ REFUSED_MODELS: dict[str, tuple[Callable[..., Any], str]] = {
         lambda m, h: h if h.sum() > 0 else -h,
         r"a branch .* at .*test_capture\.py:\d+ needs the value",
     ),
-    "constant": (lambda m, h: h * CONSTANT, r"no buffer and no input; register it as a buffer"),
-    "new tensor": (lambda m, h: h * torch.tensor([1.0, 2.0, 3.0]), r"tensor made in the forward"),
+    "trained constant": (lambda m, h: h * TRAINED, r"at .*:\d+ uses a tensor that requires a grad"),
+    "written constant": (
+        lambda m, h: h * CONSTANT.add_(1),
+        r"at .*:\d+ writes into a tensor that is",
+    ),
     "shape": (lambda m, h: m.fc(h), r"layer 'fc#2' takes 4 features, but its input has 3"),
 }
 
@@ -306,7 +319,7 @@ def test_a_model_outside_of_the_set_is_refused(case: str) -> None:
 
 
 REFUSED_LOSSES: dict[str, tuple[Callable[..., Any], str]] = {
-    "ranks": (lambda o, y: (o.argsort(1) * o).sum(), r"argsort \(its sort\) in layer 'loss'"),
+    "ranks": (lambda o, y: o.median(1)[0].sum(), r"median in layer 'loss'"),
     "no reduction": (nn.CrossEntropyLoss(reduction="none"), r"shape \(3,\); reduce it"),
     "number": (lambda o, y: 1.0, "returns a float"),
     "no gradient": (lambda o, y: F.cross_entropy(o.detach(), y), "depends on no parameter"),
@@ -323,7 +336,7 @@ def test_a_loss_outside_of_the_set_is_refused(case: str) -> None:
 
 def test_an_unsupported_op_has_an_error_class_of_its_own() -> None:
     with pytest.raises(UnsupportedOpError):
-        captured(nn.Sequential(nn.Linear(4, 3), nn.CELU()))
+        captured(nn.Sequential(nn.Linear(4, 3), nn.RReLU()))
 
 
 REFUSED_OPTIMIZERS: dict[str, tuple[Callable[[nn.Module], Any], str]] = {

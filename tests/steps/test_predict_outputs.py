@@ -1,5 +1,6 @@
 """What ``predict`` gives for outputs of any kind: inputs, state, views, scalars, turned matrices."""
 
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,3 +119,34 @@ def test_rows_need_no_model() -> None:
     wanted = model(x)[0].detach()
     model.make = OUTPUTS["weight"]
     torch.testing.assert_close(step.predict(x)[0], wanted, rtol=1e-6, atol=1e-6)
+
+
+class Named(OrderedDict[str, Any]):
+    """As transformers returns outputs: a dictionary with attributes, and a cache in it."""
+
+    def __getattr__(self, name: str) -> Any:
+        return self[name]
+
+
+class WithCache(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Named:
+        made = self.layer(x)
+        return Named(logits=made, cache=[made, None], pooled=made.mean(1), hidden=(made,))
+
+
+def test_outputs_of_a_dictionary_are_its_tensors_and_the_loss_gets_it_whole() -> None:
+    model, x, y = WithCache(), torch.randn(5, 4), torch.randint(3, (5,))
+
+    def loss(output: Named, target: Tensor) -> Tensor:
+        return cross_entropy(output.logits + output.hidden[0] - output["pooled"][:, None], target)
+
+    sgd = torch.optim.SGD(model.parameters(), lr=0.0)
+    step = quatrain.compile(model, loss, (x, y), sgd, recipe="fp32", target="reference")
+    torch.testing.assert_close(step(x, y), loss(model(x), y).detach())
+    logits, pooled = step.predict(x)
+    torch.testing.assert_close(logits, model(x).logits.detach())
+    torch.testing.assert_close(pooled, model(x).pooled.detach())

@@ -56,13 +56,6 @@ def made(model: nn.Module | None = None, example: Any = (X, Y), **given: Any) ->
     )
 
 
-def written(m: Any, x: Tensor) -> Tensor:
-    h = m.a(x)
-    h[:, :4] = 0
-    out: Tensor = m.b(h)
-    return out
-
-
 def learned() -> None:
     model, loss = Net(MLP), Learned()
     made(model, loss=loss, optimizer=torch.optim.SGD([*model.parameters(), *loss.parameters()], 1))
@@ -95,8 +88,6 @@ SENTENCES: dict[str, tuple[Callable[[], object], str]] = {
     "a learned loss": (learned, "put what a loss learns into the model"),
     "max_norm": (lambda: looked_up(max_norm=1.0), "nn.Embedding is there without max_norm"),
     "sparse": (lambda: looked_up(sparse=True), "in its plain form, without the options"),
-    "largest": (lambda: made(Net(lambda m, x: m.b(m.a(x) * m.a(x).max(1)[0][:, None]))), "amax"),
-    "a write": (lambda: made(Net(written)), r"h\[\.\.\.\] = v, as torch\.where"),
     "a list of layers": (
         lambda: made(Net(lambda m, x: m.b(m.all[0](m.a(x))), all=[nn.Linear(16, 16)])),
         r"\.py:\d+ uses a tensor.*nn\.ModuleList",

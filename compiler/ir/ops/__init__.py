@@ -12,6 +12,7 @@ from dataclasses import replace
 from ..program import Op
 from .bits import BITS
 from .definition import Direction, OpDef
+from .gather import GATHER
 from .gemm import GEMM, PRODUCT
 from .index import INDEX
 from .loss import LOSS
@@ -23,6 +24,7 @@ from .reduce import REDUCE
 from .shape import SHAPE
 from .traits import Trait
 from .update import UPDATE
+from .whole import WHOLE
 
 FAMILIES: Mapping[str, tuple[OpDef, ...]] = {
     "GEMMs": (*GEMM, *PRODUCT),
@@ -32,7 +34,8 @@ FAMILIES: Mapping[str, tuple[OpDef, ...]] = {
     "pointwise": ELEMENTS,
     "functions of a number": FUNCTIONS,
     "reductions": REDUCE,
-    "by index": INDEX,
+    "by index": (*INDEX, *GATHER),
+    "integers": WHOLE,
     "pooling": POOL,
     "shape": SHAPE,
     "losses": LOSS,

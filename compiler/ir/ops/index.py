@@ -54,7 +54,7 @@ INDEX: tuple[OpDef, ...] = (
     ),
     define(
         "embedding(w: float[R D], index: int<R>[*S]) -> y: float[*S D]",
-        "rows of w",
+        "rows of w; NaN where there is none",
         Trait.MAKES_CARRIER,
     ),
     define(

@@ -83,6 +83,11 @@ ELEMENTS: tuple[OpDef, ...] = (
         "1 with probability keep, else 0; Threefry-2x32(seed, step; salt, element index)",
         POINT,
     ),
+    define(
+        f"random_uniform({DRAWN}) {{salt: int}} -> u: f32[*S]",
+        "multiples of 2^-24 in [0, 1), drawn as by random_mask",
+        POINT,
+    ),
 )  # fmt: skip
 
 
@@ -94,11 +99,14 @@ FUNCTIONS: tuple[OpDef, ...] = (
     _function("abs", "|x|"),
     _function("sign", "1, 0 (NaN too) or -1"),
     _function("floor", "the next integer below, or x", Trait.KEEPS_SIGN),
+    _function("round", "the nearest integer, the even one of two", Trait.KEEPS_SIGN),
     _function("sqrt", "the square root", Trait.FUNCTION),
     _function("exp", "e^x", Trait.FUNCTION),
     _function("expm1", "e^x - 1", Trait.FUNCTION),
     _function("log", "the natural logarithm", Trait.FUNCTION),
     _function("log1p", "log(1 + x)", Trait.FUNCTION),
+    _function("sin", "the sine, of any number as exact as near 0", Trait.FUNCTION),
+    _function("cos", "the cosine", Trait.FUNCTION),
     _function("tanh", "the hyperbolic tangent", Trait.FUNCTION),
     _function("sigmoid", "1 / (1 + e^-x)", Trait.FUNCTION),
     _function("erf", "the error function", Trait.FUNCTION),

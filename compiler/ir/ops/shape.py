@@ -7,6 +7,7 @@ from math import prod
 from ...types import Shape
 from ..program import Op
 from .definition import Extents, OpDef
+from .kinds import mixed
 from .signature import define
 from .traits import Trait
 
@@ -27,7 +28,9 @@ def _permuted(op: Op, at: Extents) -> str:
     if sorted(dims) != list(range(len(x))):
         return f"dims={list(dims)} is no order of the {len(x)} dimensions of {x}"
     made = tuple(x[d] for d in dims)
-    return "" if made == at["*B"] else f"permute makes shape {made}, not {at['*B']}"
+    if made != at["*B"]:
+        return f"permute makes shape {made}, not {at['*B']}"
+    return mixed((*op.inputs, op.result))
 
 
 def _joined(op: Op, at: Extents) -> str:
@@ -35,7 +38,7 @@ def _joined(op: Op, at: Extents) -> str:
     shapes = [v.type.shape for v in op.inputs]
     alike = all(len(s) == len(made) and _rest(s, dim) == _rest(made, dim) for s in shapes)
     if alike and sum(s[dim] for s in shapes) == made[dim]:
-        return ""
+        return mixed((*op.inputs, op.result))
     return f"{', '.join(map(str, shapes))} along dimension {dim} do not make {made}"
 
 
@@ -55,7 +58,7 @@ def _part_of(whole: Shape, part: Shape, op: Op) -> str:
     dim, start, step = (op.int_attr(k) for k in ("dim", "start", "step"))
     alike = len(whole) == len(part) and _rest(whole, dim) == _rest(part, dim)
     if alike and start + (part[dim] - 1) * step < whole[dim]:
-        return ""
+        return mixed((*op.inputs, op.result))
     return f"{part} is no slice of {whole} along dimension {dim} from {start} by {step}"
 
 
@@ -78,17 +81,17 @@ SHAPE: tuple[OpDef, ...] = (
         KEEPS, MOVES, LINEAR, WINDOW, REORDERS, CHEAP, SIGN, Trait.KEEPS_CODES, check=_view,
     ),
     define(
-        "permute(x: float[*A]) {dims: dims of x} -> y: float[*B]",
+        "permute(x: plain[*A]) {dims: dims of x} -> y: plain[*B]",
         "dimension dims[i] of x becomes dimension i",
         KEEPS, MOVES, LINEAR, WINDOW, REORDERS, CHEAP, SIGN, check=_permuted,
     ),
     define(
-        "cat(x: float[?]...) {dim: dim of y} -> y: float[*B]",
+        "cat(x: plain[?]...) {dim: dim of y} -> y: plain[*B]",
         "one behind the other along dim",
         KEEPS, MOVES, LINEAR, SIGN, check=_joined,
     ),
     define(
-        f"slice(x: float[*A]) {{{PART.format('x')}}} -> y: float[*B]",
+        f"slice(x: plain[*A]) {{{PART.format('x')}}} -> y: plain[*B]",
         "start, start + step, ...",
         KEEPS, MOVES, LINEAR, WINDOW, CHEAP, SIGN, check=_sliced,
     ),

@@ -6,10 +6,11 @@ A shape is a list of symbols, the same for the same size throughout the signatur
 ``*S`` for any number of dimensions; ``?`` alone for any shape; ``[]|[C]`` for one or the other.
 ``int<C>[N]`` names places of the dimension ``C``. A last operand with ``...`` repeats.
 
-Format classes: ``float`` a carrier (f32, bf16, f16) without scale; ``scaled`` a carrier with a
-scale but no offset; ``code`` a quantized tensor with a scale, ``integer``, ``unsigned`` (plain
-binary), ``fp`` and ``log`` those of such a format; ``gemm`` float, scaled or code; ``f32``, ``int``
-(i32, i64), ``uint2``, ``where`` (uint8, i32) exactly that; ``mask`` = float or uint2; ``any`` all.
+Format classes: ``float`` a carrier (f32, bf16, f16) without scale; ``number`` the same, but that a
+16-bit carrier casts none; ``scaled`` a carrier with a scale but no offset; ``code`` a quantized
+tensor with a scale, ``integer``, ``unsigned`` (plain binary), ``fp`` and ``log`` those of such a
+format; ``gemm`` float, scaled or code; ``f32``, ``int`` (i32, i64), ``uint2``, ``where`` (uint8,
+i32) exactly that; ``plain`` = float or int; ``mask`` = float or uint2; ``any`` all.
 
 An attribute is ``flag``, ``int``, ``float``, ``ints``, ``floats``, one of several words ``a|b``, a
 dimension ``dim of x`` or ``dims of x`` (each once); numbers may be bounded: ``int >= 1``,

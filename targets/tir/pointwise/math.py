@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from tvm import tirx as tir
 
+from .. import circle
 from .. import math as functions
 from ..expr import Expr, Vectors
 from .point import Evaluate, Point
@@ -54,6 +55,11 @@ def sign(p: Point, n: Node) -> None:
 def floor(p: Point, n: Node) -> None:
     """The next integer below."""
     p.put(n.results[0], p.v.floor(p.number(n.inputs[0])))
+
+
+def round_(p: Point, n: Node) -> None:
+    """To the nearest integer, ties to even."""
+    p.put(n.results[0], p.v.rint(p.number(n.inputs[0])))
 
 
 def sqrt(p: Point, n: Node) -> None:
@@ -132,11 +138,14 @@ MATH: dict[str, Evaluate] = {
     "abs": absolute,
     "sign": sign,
     "floor": floor,
+    "round": round_,
     "sqrt": sqrt,
     "exp": _wide(functions.exp_any),
     "expm1": _wide(functions.expm1),
     "log": _wide(functions.log_any),
     "log1p": _wide(functions.log1p),
+    "sin": _wide(circle.sin),
+    "cos": _wide(circle.cos),
     "tanh": _wide(functions.tanh),
     "sigmoid": _wide(functions.sigmoid),
     "erf": _wide(functions.erf),

@@ -25,6 +25,7 @@ from .point import Evaluate, Frame, Point, top_number
 from .random import (
     initialize,
     random_mask,
+    random_uniform,
     round_float,
     round_stochastic,
     threefry_keys,
@@ -84,6 +85,7 @@ SCALARS: dict[str, Callable[[Frame, Node], NamedNumbers]] = {
     "amax_first": first_scalars,
     **dict.fromkeys(("round_stochastic", "round_float"), threefry_keys),
     "random_mask": threefry_keys,
+    "random_uniform": threefry_keys,
     "initialize": threefry_keys,
 }
 
@@ -363,6 +365,7 @@ RULES: dict[str, Evaluate] = {
     "round_fixed": round_fixed,
     "round_float": round_float,
     "random_mask": random_mask,
+    "random_uniform": random_uniform,
     "initialize": initialize,
     **MATH,
 }

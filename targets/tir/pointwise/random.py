@@ -76,6 +76,11 @@ def random_mask(p: Point, n: Node) -> None:
     p.put(n.results[0], p.v.f(p.v.where(below, p.v.splat(1.0), p.v.splat(0.0))))
 
 
+def random_uniform(p: Point, n: Node) -> None:
+    """u itself."""
+    p.put(n.results[0], uniform(p, n))
+
+
 def initialize(p: Point, n: Node) -> None:
     """(u - 1/2) * 2 bound where the step, the second key, is 0."""
     v = p.v

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import inf
+from math import inf, nan
 
 from tvm import tirx as tir
 
@@ -10,6 +10,7 @@ from ..expr import Expr, Vectors, i32, load, ramp
 from ..pointwise.space import memory_strides
 from .grid import Single, Spot, natural
 from .loops import Buffers
+from .rows import named
 
 
 def resample(b: Buffers, spec: Single) -> None:
@@ -46,17 +47,17 @@ def resample(b: Buffers, spec: Single) -> None:
 
 
 def embedding(b: Buffers, spec: Single) -> None:
-    """Rows of w; no index reads elsewhere, as a GPU is told of a wrong one later."""
+    """Rows of w; NaN where there is none, as a GPU is told of a wrong index later."""
     w, index = spec.inputs
     (y,) = spec.outputs
     own, table = memory_strides(y), memory_strides(w)
     rank, rows = len(y.type.shape), memory_strides(index)
 
     def body(s: Spot) -> None:
-        given = tir.Cast("int32", load(b.inputs[1], _outer(s, rows)))
-        row = tir.max(tir.min(given, i32(w.type.shape[0] - 1)), i32(0))
-        place = Spot(s.v, {0: row, 1: s.at[rank - 1]}, 1)
-        s.put(b.outputs[0], y, place.number(b.inputs[0], w, table), own)
+        at, count = _outer(s, rows), w.type.shape[0]
+        row, inside = named(b.code, b.inputs[1], at, index, count, wraps=False)
+        number = Spot(s.v, {0: row, 1: s.at[rank - 1]}, 1).number(b.inputs[0], w, table)
+        s.put(b.outputs[0], y, s.v.f(s.v.where(inside, number, s.v.splat(nan))), own)
 
     b.loops.over(y.type.shape, tuple(range(rank)), spec.lanes, body)
 

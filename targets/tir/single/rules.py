@@ -9,19 +9,25 @@ from .bits import BITS
 from .gather import GATHER
 from .loops import Buffers, Loops
 from .loss import LOSS
+from .order import ORDER
 from .pool import POOL
 from .pool_adaptive import ADAPTIVE
+from .rows import ROWS
 from .scalar import SCALAR
 from .shape import SHAPE
 from .spec import Single
 from .squeeze import squeeze_stats
 from .sums import SUMS
 from .update import UPDATE
+from .whole import WHOLE
 
 # All but embedding_grad, which depends on how threads meet.
 RULES: dict[str, Callable[[Buffers, Single], None]] = {
     **SHAPE,
     **GATHER,
+    **ROWS,
+    **ORDER,
+    **WHOLE,
     **POOL,
     **ADAPTIVE,
     **SUMS,

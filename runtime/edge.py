@@ -43,7 +43,11 @@ class DeviceExecutable(Protocol):
 
 @runtime_checkable
 class DeviceStreams(Protocol):
-    """TargetMemory whose work can go on in another library's stream."""
+    """TargetMemory of a device, whose work can go on in another library's stream."""
+
+    @property
+    def place(self) -> str:
+        """The device as torch calls it."""
 
     def follow(self, handle: int | None) -> None:
         """Go on in a stream, or, without one, in the own one."""
@@ -63,7 +67,7 @@ class Edge:
         self._batch, self._checks = tuple(batch), tuple(checks)
         self._outputs = executable.program.outputs
         self._words: list[str] = []
-        self._on_device = isinstance(executable, DeviceExecutable)
+        self._place = memory.place if isinstance(memory, DeviceStreams) else None
         if isinstance(executable, DeviceExecutable):
             executable.watch(self._asked())
 
@@ -85,8 +89,7 @@ class Edge:
         What lies on a device is not looked at here.
         """
         self.look(wait=False)
-        devices = ("cpu", "cuda") if self._on_device else ("cpu",)
-        made = check_batch(batch, self._batch, devices)
+        made = check_batch(batch, self._batch, self._place)
         check_numbers(made, self._batch, self._checks)
         return made
 

@@ -19,9 +19,11 @@ DTYPES = {"f32": torch.float32, "i64": torch.int64}
 
 
 def check_batch(
-    batch: Sequence[object], wanted: Sequence[Value], devices: Sequence[str] = ("cpu",)
+    batch: Sequence[object], wanted: Sequence[Value], place: str | None = None
 ) -> list[torch.Tensor]:
     """The batch as tensors that kernels can read; a tensor that already fits is not copied.
+
+    ``place`` is a device beside the CPU that they may lie on, as torch calls it.
 
     Raises InputError where the number of tensors, a shape, dtype or device differs, or where one of
     the host holds NaN or infinity.
@@ -29,7 +31,7 @@ def check_batch(
     if len(batch) != len(wanted):
         names = ", ".join(v.name for v in wanted)
         raise InputError(f"the step takes {len(wanted)} tensors ({names}), not {len(batch)}")
-    return [_check(given, v, devices) for given, v in zip(batch, wanted, strict=True)]
+    return [_check(given, v, place) for given, v in zip(batch, wanted, strict=True)]
 
 
 def check_dense(name: str, given: torch.Tensor) -> None:
@@ -55,14 +57,14 @@ def is_traced(given: torch.Tensor) -> bool:
     return not torch.compiler.is_compiling() and torch.func.debug_unwrap(given) is not given
 
 
-def _check(given: object, value: Value, devices: Sequence[str]) -> torch.Tensor:
+def _check(given: object, value: Value, place: str | None) -> torch.Tensor:
     want, name = value.type, value.name
     if not isinstance(given, torch.Tensor):
         raise InputError(f"{name} is a {type(given).__name__}; give a torch tensor")
     check_dense(name, given)
-    if given.device.type not in devices:
-        here = "the CPU" if len(devices) == 1 else " or ".join(devices)
-        raise InputError(f"{name} is on {given.device}; this step takes tensors of {here}")
+    if given.device.type != "cpu" and str(given.device) != place:
+        on = f"is on {place} and takes tensors of that or" if place else "takes tensors"
+        raise InputError(f"{name} is on {given.device}; this step {on} of the CPU")
     dtype = DTYPES[want.format.name]
     if given.dtype is not dtype:
         raise InputError(f"{name} is {given.dtype}; the step was compiled for {dtype}")

@@ -316,7 +316,7 @@ def _loaded(bundle: Bundle, path: Path, options: BindOptions, target: str | None
     except (KeyError, TypeError, ValueError) as e:
         raise FileError(f"{path}: manifest.json lacks or garbles {e}") from None
     if target is not None:
-        source = replace(source, target=target)
+        source = replace(source, target=find_target(target).name)
     try:
         step = Step(source, bundle.state, options)
     except InputError as e:

@@ -35,11 +35,12 @@ class Executable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BindOptions:
-    """What a user may say: cache folder, threads, another CPU by LLVM's name."""
+    """What a user may say: cache folder, threads, another CPU by LLVM's name, which GPU of here."""
 
     cache_dir: Path | None = None
     threads: int | None = None
     mcpu: str | None = None
+    device: int = 0
 
 
 class TargetModule(Protocol):
@@ -84,8 +85,10 @@ class BuiltModule(Protocol):
 class Lowering(Protocol):
     """What the module of a target's own stages offers; it loads no TVM."""
 
-    def lower(self, program: Program, allow: Sequence[str]) -> list[tuple[str, Program]]:
-        """The stages in order, each with the program that it makes."""
+    def lower(
+        self, target: str, program: Program, allow: Sequence[str]
+    ) -> list[tuple[str, Program]]:
+        """The stages of a target in order, each with the program that it makes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +96,9 @@ class Target:
     """A target: its name, one line about it, and the module that binds programs to it.
 
     The module is imported at first use, so that tools which run nothing start without TVM. A target
-    that ``compiles`` takes the name of a CPU behind a colon: ``cpu:znver4``. ``stages`` is the
-    module of its own stages, ``built`` that of steps built ahead of time, where it has any.
+    that ``compiles`` takes the name of a CPU behind a colon: ``cpu:znver4``; one whose devices have
+    a ``number`` takes that as well: ``cuda:1``. ``stages`` is the module of its own stages,
+    ``built`` that of steps built ahead of time, where it has any.
     """
 
     name: str
@@ -104,6 +108,12 @@ class Target:
     built: str | None = None
     compiles: bool = False
     mcpu: str | None = None
+    number: int | None = None
+
+    @property
+    def family(self) -> str:
+        """The name without what is behind the colon."""
+        return self.name.partition(":")[0]
 
     def lower(self, program: Program, allow: Sequence[str] = ()) -> list[tuple[str, Program]]:
         """The program after each stage of the target's own that changes it, verified.
@@ -115,7 +125,7 @@ class Target:
             return []
         module = cast(Lowering, import_module(self.stages, __package__))
         made: list[tuple[str, Program]] = []
-        for name, after in module.lower(program, allow):
+        for name, after in module.lower(self.family, program, allow):
             if after is not program:
                 program = verify(after)
                 made.append((name, program))
@@ -149,7 +159,7 @@ class Target:
         """See ``BuiltModule.load``."""
         self.check_builds()
         module = cast(BuiltModule, import_module(str(self.built), __package__))
-        return module.load(code, kept, options)
+        return module.load(code, kept, self._options(options))
 
     def check_builds(self) -> None:
         """Raise TargetError for a target that makes no machine code."""
@@ -160,7 +170,8 @@ class Target:
             )
 
     def _options(self, options: BindOptions) -> BindOptions:
-        return replace(options, mcpu=self.mcpu) if self.mcpu else options
+        options = replace(options, mcpu=self.mcpu) if self.mcpu else options
+        return replace(options, device=self.number) if self.number is not None else options
 
     def _module(self) -> TargetModule:
         return cast(TargetModule, import_module(self.module, __package__))
@@ -173,17 +184,19 @@ TARGETS = {
             "cpu",
             "TVM kernels on packed storage for the CPU of this machine; cpu:NAME for another CPU",
             ".cpu.target",
-            stages=".cpu.lowering",
+            stages=".gemm.lowering",
             built=".cpu.built",
             compiles=True,
         ),
         Target(
             "cuda",
-            "TVM kernels on packed storage for the GPU of this machine; cuda:sm_90 for another",
+            "TVM kernels on packed storage for the GPU of this machine; cuda:1 for the second one,"
+            " cuda:sm_90 for another",
             ".cuda.target",
-            stages=".cuda.lowering",
+            stages=".gemm.lowering",
             built=".cuda.built",
             compiles=True,
+            number=0,
         ),
         Target("reference", "NumPy, the plain meaning of every op", ".reference.target"),
     )
@@ -191,20 +204,22 @@ TARGETS = {
 
 
 def find_target(name: str) -> Target:
-    """The target called ``name``, such as cpu or cpu:znver4.
+    """The target called ``name``, such as cpu, cpu:znver4 or cuda:1.
 
     Raises TargetError with the closest name where there is none.
     """
     if not isinstance(name, str):
         raise TargetError(f"target is {shown(name)}; it is a name, such as 'cpu'")
-    base, colon, mcpu = name.partition(":")
+    base, colon, which = name.partition(":")
     if base not in TARGETS:
         raise TargetError(f"no target is called {name!r}; {closest(base, TARGETS)}")
     found = TARGETS[base]
     if not colon:
         return found
-    if not found.compiles or not mcpu:
+    if not found.compiles or not which:
         raise TargetError(
-            f"{name!r}: name a CPU or GPU behind the target, as in cpu:znver4 or cuda:sm_90"
+            f"{name!r}: name a CPU or GPU behind the target, as in cpu:znver4, cuda:1 or cuda:sm_90"
         )
-    return replace(found, name=name, mcpu=mcpu)
+    if found.number is not None and which.isascii() and which.isdigit():
+        return replace(found, name=f"{base}:{int(which)}", number=int(which))
+    return replace(found, name=name, mcpu=which)

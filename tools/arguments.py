@@ -15,7 +15,7 @@ from . import env
 NetworkArgument = Annotated[Path, typer.Argument(metavar="NET.qtn", help="A compiled network.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs.")]
 TargetOption = Annotated[
-    str | None, typer.Option("--target", help=f"reference, cpu, ...  ({env.TARGET})")
+    str | None, typer.Option("--target", help=f"reference, cpu, cuda, cuda:1, ...  ({env.TARGET})")
 ]
 ThreadsOption = Annotated[
     int | None,

@@ -40,18 +40,18 @@ for path in sys.argv[1:]:
         print(str(error).splitlines()[0], flush=True)
 """
 CRASHED = "crashed"
-# yes and what there is, or no and why.
+# yes, a line a GPU, and the driver; or no and why.
 GPUS = """
 from quatrain.compiler.errors import TargetError
 from quatrain.targets.cuda.driver import load
 try:
     driver = load()
     found = [driver.info(i) for i in range(driver.device_count)]
-    shown = (f"{x.name}, {x.arch}, {x.memory / 2**30:.1f} GiB" for x in found)
+    shown = [f"{x.called}, {x.arch}, {x.memory / 2**30:.1f} GiB" for x in found]
     major, minor = driver.version // 1000, driver.version % 1000 // 10
-    print("yes", "; ".join(shown) + f"; driver for CUDA {major}.{minor}")
+    print("yes", *shown, f"driver for CUDA {major}.{minor}", sep="\\n")
 except TargetError as error:
-    print("no", error)
+    print("no", error, sep="\\n")
 """
 
 
@@ -232,11 +232,18 @@ def data() -> Finding:
 
 def gpu() -> Finding:
     """The GPUs of this machine: name, architecture, memory, and what their driver is for."""
+    return _gpus()[1]
+
+
+def _gpus() -> tuple[int, Finding]:
+    """How many there are, and what is said of them."""
     done = _child("-c", GPUS)
     if done.returncode:
-        return Finding("GPU", Mark.BAD, _last(done))
-    found, _, text = done.stdout.strip().partition(" ")
-    return Finding("GPU", Mark.GOOD if found == "yes" else Mark.NOTE, text)
+        return 0, Finding("GPU", Mark.BAD, _last(done))
+    found, *lines = done.stdout.splitlines()
+    if found == "no":
+        return 0, Finding("GPU", Mark.NOTE, "; ".join(lines))
+    return len(lines) - 1, Finding("GPU", Mark.GOOD, "; ".join(lines))
 
 
 def compiler() -> Finding:
@@ -248,16 +255,17 @@ def compiler() -> Finding:
 
 
 def self_test() -> Finding:
-    """Build a tiny 4-bit layer for the cpu and for a GPU, run it, compare it with the reference."""
-    targets = ["cpu", *(["cuda"] if gpu().mark is Mark.GOOD else [])]
-    tried = [_self_test(target) for target in targets]
+    """Build a tiny 4-bit layer for the cpu and each GPU, run it, compare it with the reference."""
+    gpus = [f"cuda:{i}" for i in range(_gpus()[0])]
+    tried = [_self_test(*targets) for targets in (["cpu"], gpus) if targets]
     bad = [finding for finding in tried if finding.mark is Mark.BAD]
     return bad[0] if bad else Finding("self-test", Mark.GOOD, "; ".join(f.text for f in tried))
 
 
-def _self_test(target: str) -> Finding:
+def _self_test(*targets: str) -> Finding:
+    target = ", ".join(targets)
     try:
-        done = _child("-m", "quatrain.tools.self_test", target)
+        done = _child("-m", "quatrain.tools.self_test", *targets)
     except subprocess.TimeoutExpired:
         return Finding("self-test", Mark.BAD, f"{target} took more than {SELF_TEST_SECONDS} s")
     if done.returncode < 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -16,6 +17,8 @@ from ..runtime.report.tables import size, table
 from .plan_view import BufferRow, KernelRow, PlanView
 
 NO_UNIT = "-"
+# Ops and results of a line that are told one by one; of more than MANY results the first FEW.
+MANY, FEW = 8, 4
 LEGEND = (
     "unit     what multiplies; - where nothing does (no GEMM)",
     "layer    whose ops the kernel covers; +2: and two layers more",
@@ -105,11 +108,21 @@ def _layer(k: KernelRow, alike: int) -> str:
 
 
 def _words(k: KernelRow, alike: int) -> str:
-    ops = " + ".join(k.ops)
+    ops = _ops(k)
     if alike > 1:
         return f"{alike} x {ops}"
-    made = (f"{_name(b)} {b.format} {_place(b)}" for b in _data(k.outputs))
+    results = _data(k.outputs)
+    made = [f"{_name(b)} {b.format} {_place(b)}" for b in results]
+    if len(made) > MANY:
+        made = [*made[:FEW], f"and {len(made) - FEW} more"]
     return f"{ops} -> {', '.join(made)}"
+
+
+def _ops(k: KernelRow) -> str:
+    """In their order; of a bundle, which has no order, how many there are of each kind."""
+    if len(k.ops) <= MANY or len({*k.ops}) == len(k.ops):
+        return " + ".join(k.ops)
+    return " + ".join(f"{n} {kind}" if n > 1 else kind for kind, n in Counter(k.ops).items())
 
 
 def _data(rows: Sequence[BufferRow]) -> list[BufferRow]:

@@ -1,4 +1,4 @@
-"""A tiny 4-bit step on the cpu target, compared bit for bit with the reference: doctor's self-test.
+"""A tiny 4-bit step on targets, compared bit for bit with the reference: doctor's self-test.
 
 ``python -m quatrain.tools.self_test`` prints one line; a process of its own, so that code for a CPU
 that this machine is not ends there and not in the doctor.
@@ -61,9 +61,9 @@ def _aligned(array: np.ndarray) -> np.ndarray:
 
 
 def main() -> int:
-    """Test the target that is named, or cpu; status 1 where it fails."""
+    """Test the targets that are named, or cpu; status 1 where one fails."""
     try:
-        sys.stdout.write(self_test(*(sys.argv[1:2] or ["cpu"])) + "\n")
+        sys.stdout.write("; ".join(map(self_test, sys.argv[1:] or ["cpu"])) + "\n")
     except (QuatrainError, ImportError, OSError) as error:
         sys.stdout.write(f"{type(error).__name__}: {error}".splitlines()[0] + "\n")
         return 1

@@ -19,7 +19,7 @@ OPERANDS = tuple(f for f in FORMATS.values() if f.is_coded or f.is_carrier)
 INTERPRETED = "NumPy"
 MISSING = "no kernel"
 CONV = attrs(stride=(1, 1), padding=(1, 1), dilation=(1, 1), groups=1)
-IMAGE, WEIGHT, MADE = (1, 3, 7, 7), (13, 3, 3, 3), (1, 13, 7, 7)
+IMAGE, WEIGHT, MADE = (1, 8, 7, 5), (28, 8, 3, 1), (1, 28, 7, 7)
 # Operands and result of each op on small shapes; sums are short, so exact integers fit.
 SHAPES = {
     "conv2d": (IMAGE, WEIGHT, MADE),

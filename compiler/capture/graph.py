@@ -105,7 +105,7 @@ class Traced(nn.Module):
 
 def _outputs(made: object) -> tuple[torch.Tensor, ...]:
     if isinstance(made, Mapping):  # as of transformers, which may hold a cache beside tensors
-        parts: Sequence[object] = [v for v in made.values() if isinstance(v, torch.Tensor)]
+        parts: Sequence[Any] = [v for v in made.values() if isinstance(v, torch.Tensor)]
     else:
         parts = made if isinstance(made, (tuple, list)) else (made,)
     if not parts:

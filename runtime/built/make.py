@@ -75,7 +75,7 @@ def _manifest(
         quatrain=version,
         network=source.train.name,
         recipe=source.recipe.name,
-        target=source.target.partition(":")[0],
+        target=find_target(source.target).family,
         machine=dict(code.facts),
         kernels=tuple(dict.fromkeys(code.kernels.values())),
         kept=kept,

@@ -9,12 +9,12 @@ from threading import RLock
 
 import numpy as np
 
-from ...compiler.errors import FileError, InputError, ParseError, VerifyError, shown
+from ...compiler.errors import FileError, InputError, ParseError, TargetError, VerifyError, shown
 from ...compiler.ir import Program
 from ...compiler.ir.verify import read_program
 from ...targets.plan.state import aligned_bytes
 from ...targets.plan.stored import StoredCode
-from ...targets.registry import BindOptions, find_target
+from ...targets.registry import BindOptions, Target, find_target
 from ..arrays import plain
 from ..files import path_of, write_bytes
 from ..hyper import check_hyper
@@ -47,12 +47,17 @@ class BuiltStep:
     """
 
     def __init__(
-        self, folder: Path, manifest: Manifest, state: Mapping[str, np.ndarray], threads: int | None
+        self,
+        folder: Path,
+        manifest: Manifest,
+        state: Mapping[str, np.ndarray],
+        target: Target,
+        threads: int | None,
     ) -> None:
-        self.folder, self.manifest = folder.absolute(), manifest
+        self.folder, self.manifest, self.target = folder.absolute(), manifest, target.name
         self.hyper: dict[str, float] = dict(manifest.hyper)
         code = StoredCode(folder, manifest.kernels, manifest.machine, manifest.settle)
-        built = find_target(manifest.target).load(code, manifest.kept, BindOptions(threads=threads))
+        built = target.load(code, manifest.kept, BindOptions(threads=threads))
         self._lock = RLock()
         self._program = manifest.step.plan.program
         self._batch = [v for v in self._program.inputs if v.name not in manifest.hyper]
@@ -68,7 +73,7 @@ class BuiltStep:
         """Network, recipe, target and the batch that the step was built for."""
         shapes = ("x".join(map(str, v.type.shape)) or "scalar" for v in self._batch)
         m = self.manifest
-        return f"<BuiltStep {m.network}: {m.recipe} on {m.target}, batch {', '.join(shapes)}>"
+        return f"<BuiltStep {m.network}: {m.recipe} on {self.target}, batch {', '.join(shapes)}>"
 
     def __call__(self, *batch: object) -> np.float32:
         """Run one step on ``(x, y)``; return the loss.
@@ -174,23 +179,35 @@ def state_bytes(state: Mapping[str, np.ndarray], hyper: Mapping[str, float]) -> 
     return write(state, {HYPER: json.dumps(dict(hyper), sort_keys=True)})
 
 
-def load(folder: str | Path, *, threads: int | None = None) -> BuiltStep:
+def load(folder: str | Path, *, target: str | None = None, threads: int | None = None) -> BuiltStep:
     """The step that ``quatrain build`` put into a folder, with its state, ready to run.
 
-    ``threads`` is how many a CPU runs it on; all by default. Raises FileError where the folder is
-    no build, or damaged, and TargetError where this machine does not run its machine code.
+    ``target`` says which GPU runs it, as in ``cuda:1``; the first by default. ``threads`` is how
+    many a CPU runs it on; all by default. Raises FileError where the folder is no build, or
+    damaged, and TargetError where this machine does not run its machine code.
     """
     path = path_of(folder)
     with told(f"load {path}"):
         manifest = read_manifest(path)
+        chosen = _chosen(path, manifest, target)
         try:
             state, notes = read(read_file(path, STATE))
             hyper = {str(k): float(v) for k, v in json.loads(notes[HYPER]).items()}
         except (KeyError, TypeError, ValueError, AttributeError):
             raise FileError(f"{path}: {STATE} is damaged; build it again") from None
         try:
-            step = BuiltStep(path, manifest, state, threads)
+            step = BuiltStep(path, manifest, state, chosen, threads)
         except InputError as error:
             raise FileError(f"{path}: {STATE}: {error}") from None
     step.hyper.update(hyper)
     return step
+
+
+def _chosen(path: Path, manifest: Manifest, target: str | None) -> Target:
+    """The target that runs a build: machine code is there for one CPU or GPU alone."""
+    found = find_target(target or manifest.target)
+    if found.family != manifest.target or found.mcpu:
+        raise TargetError(
+            f"{path} is built for {manifest.target}; build the network again for {found.name}"
+        )
+    return found

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from ...compiler.errors import TargetError
@@ -17,27 +15,18 @@ from . import driver
 from .compiler import find_compiler
 from .settle import settle_of
 
-# Kernels an image, whatever this machine is: equal steps give equal files.
-SHARE = 16
-
 
 def build(plans: Sequence[Plan], kept: Unapplied, arch: str) -> MachineCode:
     """All kernels of ``plans`` and of what settles a step; TargetError without a compiler."""
     compiler = find_compiler(_newest())
-    from ..tir.runtime import load_package
-
-    load_package()
-    from .images import compiled
+    from .images import compiled, in_shares
 
     settle = settle_of(kept, 0)
     planned: list[KernelSpec] = [k.kernel.spec for plan in plans for k in plan.kernels]
     specs = list(dict.fromkeys([*planned, *([settle] if settle else [])]))
-    shares = [specs[i : i + SHARE] for i in range(0, len(specs), SHARE)]
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        images = list(pool.map(lambda share: compiled(share, arch, compiler), shares))
     files: dict[str, bytes] = {}
     kernels: dict[KernelSpec, BuiltKernel] = {}
-    for share, image in zip(shares, images, strict=True):
+    for share, image in in_shares(specs, lambda share: compiled(share, arch, compiler)):
         name = f"kernels-{digest(image.cubin)}.cubin"
         files[name] = image.cubin
         for i, (spec, launches) in enumerate(zip(share, image.shapes, strict=True)):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def load(code: StoredCode, kept: Unapplied, options: BindOptions) -> LoadedImages:
     """See ``BuiltModule``."""
-    return LoadedImages(Device(), code)
+    return LoadedImages(Device(options.device), code)
 
 
 class LoadedImages:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Protocol, TypeAlias, TypeVar
 
 import tvm
 from tvm import tirx as tir
@@ -81,12 +82,14 @@ class DeviceCode(Code):
     """Statements of one of ``threads`` threads of a block.
 
     What all threads compute alike one of them stores: the first of the grid, or of the block, see
-    ``alone``.
+    ``alone``. In a block of a bundle there may be more threads, which meet at its barriers, and
+    its ``arrays`` are shared.
     """
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, arrays: SharedArrays | None = None) -> None:
         super().__init__(WORDS)
         self.threads, self.grid = threads, 1
+        self._arrays = arrays
         self.thread, self.block = tir.Var("thread", "int32"), tir.Var("block", "int32")
         self._storing: Expr | None = tir.all(self.thread.equal(i32(0)), self.block.equal(i32(0)))
 
@@ -146,10 +149,18 @@ class DeviceCode(Code):
                 return
             end = i32(count) if isinstance(count, int) else count
             turns = tir.floordiv(end + i32(self.threads - 1), i32(self.threads))
-            with self.loop(turns) as turn:
+            with self._working(), self.loop(turns) as turn:
                 at = self.let(turn * i32(self.threads) + self.thread, "int32", "at")
                 with self.when(at < end):
                     yield at
+
+    def _working(self) -> AbstractContextManager[None]:
+        """By no more threads than the kernel has."""
+        return (
+            self.when(self.thread < i32(self.threads))
+            if self._arrays is not None
+            else nullcontext()
+        )
 
     def tree(self, own: Expr, dtype: str, join: Callable[[Expr, Expr], Expr]) -> Expr:
         """The numbers of all threads of the block joined, a name in each of them.
@@ -157,7 +168,8 @@ class DeviceCode(Code):
         The order is that of the threads, whose number is a power of two.
         """
         places = self.shared(dtype, self.threads)
-        self.store(places, self.thread, own)
+        with self._working():
+            self.store(places, self.thread, own)
         self.barrier()
         half = self.threads // 2
         while half:
@@ -174,6 +186,8 @@ class DeviceCode(Code):
 
     def shared(self, dtype: str, size: int) -> Expr:
         """An array of the block; up to 48 KiB in all."""
+        if self._arrays is not None:
+            return self._arrays.take(dtype, size)
         return self._array(dtype, size, "shared")
 
     def _array(self, dtype: str, size: int, scope: str) -> Expr:
@@ -186,43 +200,85 @@ class DeviceCode(Code):
         self.add(st.Evaluate(tvm_storage_sync("shared")))
 
 
+class SharedArrays(Protocol):
+    """Arrays of a block that several kernels use, each at its own time."""
+
+    def take(self, dtype: str, size: int) -> Expr:
+        """One that the kernel did not take yet."""
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Launch:
-    """A kernel with the grid that it runs on; ``texts`` of CUDA C stand ahead of it."""
+    """A kernel with the grid that it runs on; ``texts`` of CUDA C stand ahead of it.
+
+    ``resident`` blocks of it fit on a multiprocessor at least; with 0 compilers aim at more, and
+    spill a few registers for that.
+    """
 
     function: tir.PrimFunc
     grid: int
     threads: int
     texts: tuple[str, ...] = ()
+    resident: int = 0
 
 
-def launch(
-    parameters: Sequence[tuple[str, int]],
-    threads: int,
-    body: Callable[[DeviceCode, list[Expr]], None],
-) -> Launch:
-    """A kernel with a pointer for each (dtype, elements); ``body`` writes one thread.
+Body: TypeAlias = Callable[[DeviceCode, list[Expr]], None]
+Made = TypeVar("Made", covariant=True)
 
-    ``body`` may leave another grid and fewer threads in its code.
-    """
-    code = DeviceCode(threads)
-    pointers, buffers = [], []
-    for i, (dtype, size) in enumerate(parameters):
-        pointers.append(tir.Var(f"p{i}", PointerType(PrimType(dtype), "global")))
-        buffers.append(tir.decl_buffer((size,), dtype, f"b{i}", data=pointers[i], layout=None))
-    body(code, buffers)
-    inner = code.done()
-    for name, variable, extent in (
-        ("threadIdx.x", code.thread, code.threads),
-        ("blockIdx.x", code.block, code.grid),
-    ):
-        axis = tir.IterVar(tvm.ir.Range(0, extent), variable, 1, name)
-        inner = st.AttrStmt(axis, "thread_extent", i32(extent), inner)
-    declared = [st.DeclBuffer(b, data=p) for b, p in zip(buffers, pointers, strict=True)]
-    made = tir.PrimFunc(pointers, st.SeqStmt([*declared, inner]))
-    # The plan gives no result the memory of an operand.
-    made = made.with_attr("s_tir", True).with_attr("tirx.noalias", True)
+
+class Maker(Protocol[Made]):
+    """What a kernel's launches are made by: ``launch``, or a part of one that others share."""
+
+    def __call__(self, parameters: Sequence[tuple[str, int]], threads: int, body: Body) -> Made:
+        """With a pointer for each (dtype, elements); ``body`` writes one thread.
+
+        ``body`` may leave another grid and fewer threads in its code.
+        """
+
+
+def launch(parameters: Sequence[tuple[str, int]], threads: int, body: Body) -> Launch:
+    """A kernel, see ``Maker``."""
+    code, given = DeviceCode(threads), [parameter(i, *x) for i, x in enumerate(parameters)]
+    body(code, [x.buffer for x in given])
+    made = threads_function(
+        given, code.done(), (code.thread, code.threads), (code.block, code.grid)
+    )
     return Launch(made, code.grid, code.threads, code.texts)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class KernelParameter:
+    """A pointer that a kernel is given, and what it points to."""
+
+    pointer: tir.Var
+    buffer: Expr
+
+    def declared(self) -> st.Stmt:
+        """What says so."""
+        return st.DeclBuffer(self.buffer, data=self.pointer)
+
+
+def parameter(number: int, dtype: str, size: int) -> KernelParameter:
+    """The one with that number."""
+    pointer = tir.Var(f"p{number}", PointerType(PrimType(dtype), "global"))
+    buffer = tir.decl_buffer((size,), dtype, f"b{number}", data=pointer, layout=None)
+    return KernelParameter(pointer, buffer)
+
+
+def threads_function(
+    given: Sequence[KernelParameter],
+    body: st.Stmt,
+    thread: tuple[Expr, int],
+    block: tuple[Expr, int],
+) -> tir.PrimFunc:
+    """The function of a kernel; a variable and its extent for the threads and for the blocks."""
+    for name, (variable, extent) in (("threadIdx.x", thread), ("blockIdx.x", block)):
+        axis = tir.IterVar(tvm.ir.Range(0, extent), variable, 1, name)
+        body = st.AttrStmt(axis, "thread_extent", i32(extent), body)
+    declared = [x.declared() for x in given]
+    made = tir.PrimFunc([x.pointer for x in given], st.SeqStmt([*declared, body]))
+    # The plan gives no result the memory of an operand.
+    return made.with_attr("s_tir", True).with_attr("tirx.noalias", True)
 
 
 def _of_one_lane(condition: Expr) -> Expr:

@@ -82,6 +82,11 @@ class GpuInfo:
     bus_bits: int
 
     @property
+    def called(self) -> str:
+        """As a target is, and its name: several may have the same."""
+        return f"cuda:{self.index} ({self.name})"
+
+    @property
     def arch(self) -> str:
         """As compilers call it."""
         return f"sm_{self.capability[0]}{self.capability[1]}"
@@ -148,8 +153,11 @@ class Driver:
     def handle(self, index: int) -> int:
         """The driver's number of a device; TargetError where there is none of that index."""
         if not 0 <= index < self.device_count:
-            known = ", ".join(f"{i} ({self.info(i).name})" for i in range(self.device_count))
-            raise TargetError(f"there is no GPU {index}; known: {known}")
+            known = " and ".join(self.info(i).called for i in range(self.device_count))
+            raise TargetError(
+                f"there is no cuda:{index}: this process sees {self.device_count}, {known}; name "
+                "one of them, or let CUDA_VISIBLE_DEVICES hide none"
+            )
         return self._int("cuDeviceGet", index)
 
     def info(self, index: int) -> GpuInfo:

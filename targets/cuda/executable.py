@@ -146,7 +146,7 @@ class CudaExecutable:
         """The graph of some blocks, with inputs where they are now."""
         if bases not in self._graphs:
             self._graphs = {b: g for b, g in self._graphs.items() if b.arena == bases.arena}
-            self._graphs[bases] = self._made(bases, inputs)
+            self._graphs[bases] = self._instantiated(bases, inputs)
         made = self._graphs[bases]
         if made.inputs != inputs:
             pairs = zip(self._offsets, made.inputs, inputs, strict=True)
@@ -158,7 +158,7 @@ class CudaExecutable:
             made.inputs = inputs
         return made
 
-    def _made(self, bases: Bases, inputs: tuple[int, ...]) -> _Made:
+    def _instantiated(self, bases: Bases, inputs: tuple[int, ...]) -> _Made:
         """The launches of the plan, each behind those whose bytes it reads or writes over."""
         graph, order = Graph(self._memory.device), Dependencies[GraphNode]()
         nodes: list[tuple[KernelNode, Sequence[Place]]] = []

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ...compiler.errors import TargetError, closest
 from ..plan.kernel import Unit
 
-TENSOR_CORES = (Unit.INT8_MMA, Unit.BF16_MMA)
+TENSOR_CORES = (Unit.INT4_MMA, Unit.INT8_MMA, Unit.BF16_MMA)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +22,6 @@ class Gpu:
 
     arch: str
     example: str
-    multiprocessors: int
-    memory: int
     bandwidth: float
     products: Mapping[Unit, float]
     mma: float = 1.0
@@ -36,24 +34,20 @@ class Gpu:
 def _gpu(
     arch: str,
     example: str,
-    multiprocessors: int,
-    gigabytes: int,
     gigabytes_a_second: float,
-    tera: tuple[float, float, float],
+    tera: tuple[float, ...],
     mma: float = 1.0,
 ) -> Gpu:
-    """``tera`` are operations a second, two a multiply-add: in f32, in bf16 and in int8 tiles."""
-    f32, bf16, int8 = (x * 1e12 / 2 for x in tera)
+    """``tera`` are operations a second, two a multiply-add: in f32, in bf16, int8 and int4 tiles.
+
+    Where there is no number the GPU has no such tensor cores.
+    """
+    f32, *tiles = (x * 1e12 / 2 for x in tera)
     # 64 integer lanes a multiprocessor everywhere; of f32 GA100 has as many, the others 128.
     int32 = f32 if arch == "sm_80" else f32 / 2
-    products = {
-        Unit.F32: f32,
-        Unit.INT32: int32,
-        Unit.BF16_MMA: bf16,
-        Unit.INT8_MMA: int8,
-    }
-    memory, bandwidth = gigabytes * 10**9, gigabytes_a_second * 1e9
-    return Gpu(arch, example, multiprocessors, memory, bandwidth, products, mma)
+    units = (Unit.BF16_MMA, Unit.INT8_MMA, Unit.INT4_MMA)
+    products = {Unit.F32: f32, Unit.INT32: int32, **dict(zip(units, tiles, strict=False))}
+    return Gpu(arch, example, gigabytes_a_second * 1e9, products, mma)
 
 
 # On Hopper mma.sync reaches 62.9 % of the peak on average (65.3 % in FP16), wgmma 96 %, on an H800:
@@ -67,19 +61,20 @@ BLACKWELL_MMA = 0.25
 GPUS = {
     gpu.arch: gpu
     for gpu in (
-        # NVIDIA A100 Tensor Core GPU, data sheet.
-        _gpu("sm_80", "A100 SXM 80 GB", 108, 80, 2039, (19.5, 312, 624)),
+        # NVIDIA A100 Tensor Core GPU, data sheet; int4: its architecture's white paper.
+        _gpu("sm_80", "A100 SXM 80 GB", 2039, (19.5, 312, 624, 1248)),
         # NVIDIA Ampere GA102 GPU Architecture, appendix A.
-        _gpu("sm_86", "RTX 3090", 82, 24, 936, (35.6, 71, 284)),
-        # NVIDIA Ada GPU Architecture, appendix A.
-        _gpu("sm_89", "RTX 4090", 128, 24, 1008, (82.6, 165.2, 660.6)),
+        _gpu("sm_86", "RTX 3090", 936, (35.6, 71, 284, 568)),
+        # NVIDIA Ada GPU Architecture, appendix A; L40S, of the same cores, has by its data
+        # sheet no more in int4 than in int8.
+        _gpu("sm_89", "RTX 4090", 1008, (82.6, 165.2, 660.6, 1321.2)),
         # NVIDIA H100 Tensor Core GPU, data sheet (its tensor numbers, with sparsity, are twice).
-        _gpu("sm_90", "H100 SXM", 132, 80, 3350, (67, 989, 1979), HOPPER_MMA),
+        _gpu("sm_90", "H100 SXM", 3350, (67, 989, 1979), HOPPER_MMA),
         # NVIDIA Blackwell Architecture Technical Brief, HGX B200, an eighth; later sheets say 75
         # in f32, and some 8000 GB/s.
-        _gpu("sm_100", "B200", 148, 180, 7700, (80, 2250, 4500), BLACKWELL_MMA),
+        _gpu("sm_100", "B200", 7700, (80, 2250, 4500), BLACKWELL_MMA),
         # NVIDIA RTX Blackwell GPU Architecture, appendix A.
-        _gpu("sm_120", "RTX 5090", 170, 32, 1792, (104.8, 209.5, 838)),
+        _gpu("sm_120", "RTX 5090", 1792, (104.8, 209.5, 838)),
     )
 }
 

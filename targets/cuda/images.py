@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,8 +15,10 @@ from ..tir.store import Store
 from .compiler import Compiler
 from .image import Image, Images, Placed
 
-# Kernels an image: the front end of a compiler takes as long as a few kernels.
+# Kernels an image: the front end of a compiler takes as long as a few kernels. The same number on
+# every machine, so that equal steps that are built give equal files.
 SHARE = 16
+Share = Sequence[KernelSpec]
 
 
 def load_images(
@@ -27,21 +29,27 @@ def load_images(
     store = Store(cache_dir) if cache_dir else None
     digests = {spec: digest(spec, arch, compiler) for spec in wanted} if store else {}
     found = _found(store, digests) if store else {}
-    missing = [spec for spec in wanted if spec not in found]
-    shares = [missing[i : i + SHARE] for i in range(0, len(missing), SHARE)]
 
-    def make(share: Sequence[KernelSpec]) -> Image:
+    def make(share: Share) -> Image:
         image = compiled(share, arch, compiler)
         if store:
             _keep(store, image, [digests[spec] for spec in share])
         return image
 
+    for share, image in in_shares([spec for spec in wanted if spec not in found], make):
+        found |= {spec: Placed(image, i) for i, spec in enumerate(share)}
+    return found
+
+
+def in_shares(
+    specs: Sequence[KernelSpec], make: Callable[[Share], Image]
+) -> list[tuple[Share, Image]]:
+    """A few kernels an image, in order; images are made beside each other."""
+    shares = [specs[i : i + SHARE] for i in range(0, len(specs), SHARE)]
     if shares:
         load_package()
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        for share, image in zip(shares, pool.map(make, shares), strict=True):
-            found |= {spec: Placed(image, i) for i, spec in enumerate(share)}
-    return found
+        return list(zip(shares, pool.map(make, shares), strict=True))
 
 
 def digest(spec: KernelSpec, arch: str, compiler: Compiler) -> str:
@@ -50,7 +58,7 @@ def digest(spec: KernelSpec, arch: str, compiler: Compiler) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def compiled(specs: Sequence[KernelSpec], arch: str, compiler: Compiler) -> Image:
+def compiled(specs: Share, arch: str, compiler: Compiler) -> Image:
     """The machine code of some kernels."""
     from .source import cuda_source
 

@@ -50,7 +50,7 @@ def allocate(device: Device, sizes: Sequence[int]) -> tuple[DeviceMemory, ...]:
 def _no_room(device: Device, size: int) -> TargetError:
     free, total = map(_amount, device.memory())
     return TargetError(
-        f"{device.info.name} has no room for {_amount(size)}: {free} of its {total} are free "
+        f"{device.info.called} has no room for {_amount(size)}: {free} of its {total} are free "
         "(CUDA_ERROR_OUT_OF_MEMORY); take a smaller batch, or end what else uses it"
     )
 

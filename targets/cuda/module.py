@@ -20,7 +20,7 @@ class Module:
         status = device.status("cuModuleLoadData", byref(handle), image)
         if status in FOREIGN_IMAGE:
             raise TargetError(
-                f"these kernels do not run on {device.info.name}, whose architecture is "
+                f"these kernels do not run on {device.info.called}, whose architecture is "
                 f"{device.info.arch}: compile them for it "
                 f"({device.driver.error('cuModuleLoadData', status)})"
             )

@@ -27,7 +27,7 @@ from ..gemm.product import Product
 from ..numbers.integers import integers
 from ..plan.kernel import Kernel, Slot, Unit
 from ..plan.plan import Place, Plan, PlannedKernel, slot_bytes
-from .gpu import Gpu
+from .gpu import TENSOR_CORES, Gpu
 from .order import Dependencies
 
 # Seconds that a launch in a graph takes at least. NVIDIA's "Getting Started with CUDA Graphs"
@@ -121,7 +121,9 @@ def planned_unit(kernel: Kernel) -> Unit:
 def tensor_core_unit(kernel: Kernel) -> Unit:
     """The unit of the plan, or the tensor cores where they could take the formats."""
     spec = kernel.spec
-    if not isinstance(spec, Product) or spec.accumulation is not None or spec.depthwise:
+    if kernel.unit in TENSOR_CORES or not isinstance(spec, Product):
+        return kernel.unit
+    if spec.accumulation is not None or spec.depthwise:
         return kernel.unit
     if spec.in_integers and prod(map(planes, _formats(spec))) <= MOST_PLANES:
         return Unit.INT8_MMA
@@ -156,10 +158,17 @@ def kernel_time(kernel: Kernel, plan: Plan, gpu: Gpu, unit: Unit) -> KernelTime:
 
 def _read(kernel: Kernel) -> tuple[Slot, ...]:
     """What it reads at each step but the first."""
-    op = kernel.ops[0]
-    if op.kind in FIRST_ONLY and not op.attrs.get("always", False):
-        return tuple(slot for slot in kernel.inputs if slot.value is not op.inputs[1])
-    return kernel.inputs
+    makers = {r: op for op in kernel.ops for r in op.results}
+    made = [makers[slot.value] for slot in kernel.outputs]
+    if all(op.kind == "amax_first" for op in made):
+        return tuple(Slot(op.inputs[1]) for op in made)
+    often = {
+        v
+        for op in kernel.ops
+        for i, v in enumerate(op.inputs)
+        if i != 1 or op.kind not in FIRST_ONLY or op.attrs.get("always", False)
+    }
+    return tuple(slot for slot in kernel.inputs if slot.value in often)
 
 
 def _formats(spec: Product) -> tuple[Format, Format]:

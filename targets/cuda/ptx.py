@@ -84,6 +84,6 @@ def multiply(
     """Add the product of 16 rows and 8 columns of 32 bytes to four sums of each lane."""
     d = [load(sums, i32(i)) for i in range(4)]
     first, second = kinds
-    shape, made = ("m16n8k16", "f32") if first == "bf16" else ("m16n8k32", "s32")
-    name = f"mma.sync.aligned.{shape}.row.col.{made}.{first}.{second}.{made}"
+    depth, made = (16, "f32") if first == "bf16" else (256 // int(first[1:]), "s32")
+    name = f"mma.sync.aligned.m16n8k{depth}.row.col.{made}.{first}.{second}.{made}"
     ptx(code, name, *d, *a, *b, *d)

@@ -12,7 +12,7 @@ from ..plan.layout import Order
 from ..tir.single.spec import Single
 
 if TYPE_CHECKING:
-    from .code import Launch
+    from .code import Launch, Made, Maker
 
 LANES = 4  # f32 in the widest load
 # Ops that reduce all elements to a few numbers: each of up to 1024 blocks leaves up to three.
@@ -48,9 +48,15 @@ class DeviceSingle(Single):
     def build(self) -> list[Launch]:
         """The launches, see ``Launch``."""
         # Imported here: a plan can be made and printed without TVM.
+        from .code import launch
+
+        return self.build_by(launch)
+
+    def build_by(self, make: Maker[Made]) -> list[Made]:
+        """The launches, each from ``make``: also as parts of others."""
         from .single_build import build
 
-        return build(self, self.numbers)
+        return build(self, self.numbers, make)
 
 
 def single_kernel(op: Op, orders: Mapping[Value, Order]) -> Kernel:

@@ -14,25 +14,25 @@ from ..tir.single.loops import Buffers
 from ..tir.single.rules import RULES, buffers, parameters
 from ..tir.single.shape import unravel
 from ..tir.single.spec import Single
-from .code import DeviceCode, Launch, launch
+from .code import DeviceCode, Made, Maker
 from .loops import THREADS, DeviceLoops, Finished
 
 
-def build(spec: Single, numbers: int) -> list[Launch]:
+def build(spec: Single, numbers: int, make: Maker[Made]) -> list[Made]:
     """As many launches as the rule's loops need; one thread's where it has none.
 
     ``numbers`` is how many f64 numbers there is room for between them.
     """
-    made: list[Launch] = []
+    made: list[Made] = []
     count = 1
     while len(made) < count:
-        one, needed = _launch(spec, numbers, len(made))
+        one, needed = _launch(spec, numbers, len(made), make)
         made.append(one)
         count = max(count, needed)
     return made
 
 
-def _launch(spec: Single, numbers: int, live: int) -> tuple[Launch, int]:
+def _launch(spec: Single, numbers: int, live: int, make: Maker[Made]) -> tuple[Made, int]:
     """Launch number ``live``, and how many the rule needs as far as it ran."""
     given, needed = list(parameters(spec).values()), 0
     scratch = [("float64", numbers)] if numbers else []
@@ -46,7 +46,7 @@ def _launch(spec: Single, numbers: int, live: int) -> tuple[Launch, int]:
         if not needed:
             code.threads = 1
 
-    return launch([*given, *scratch], THREADS, body), needed
+    return make([*given, *scratch], THREADS, body), needed
 
 
 def embedding_grad(b: Buffers, spec: Single) -> None:

@@ -64,6 +64,11 @@ def cuda_source(launches: Mapping[str, Launch], arch: str) -> str:
     _, found, kernels = written(lowered, target).partition(BEGUN)
     assert found, "TVM begins CUDA C in other words"
     texts = sorted({text for made in launches.values() for text in made.texts})
+    for name, made in launches.items():
+        if made.resident:
+            bounds = rf"__launch_bounds__\(\d+\) {name}\("
+            wanted = f"__launch_bounds__({made.threads}, {made.resident}) {name}("
+            kernels = re.sub(bounds, wanted, kernels)
     half = [HALF] if re.search(r"\bhalf", kernels) else []
     return "".join([PRELUDE, *half, *texts, kernels])
 

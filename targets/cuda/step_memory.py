@@ -34,6 +34,11 @@ class StepMemory:
         self._arena = DeviceMemory(device, 0)
         self._images: dict[KernelSpec, Placed] = {}
 
+    @property
+    def place(self) -> str:
+        """The device as torch calls it."""
+        return f"cuda:{self.device.info.index}"
+
     def images(self, specs: Iterable[KernelSpec]) -> Images:
         """Kernels for the device; TargetError where some are new and nothing here makes them."""
         wanted = [spec for spec in dict.fromkeys(specs) if spec not in self._images]

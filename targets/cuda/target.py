@@ -7,16 +7,17 @@ from dataclasses import dataclass
 
 from ...compiler.ir import Program, Value
 from ...compiler.ir.ops import GEMMS, PRODUCTS, Trait, has
-from ..plan.choose import make_plan
+from ..plan.choose import KnownPlaces, make_plan
 from ..plan.fuse import Group
 from ..plan.kernel import Kernel
 from ..plan.layout import Order
-from ..plan.plan import Plan
+from ..plan.plan import Plan, PlannedKernel
 from ..plan.pool import TargetMemory
 from ..plan.state import StateLayout, Unapplied
 from ..plan.stored import MachineCode
 from ..registry import BindOptions
-from .driver import Device
+from .bundle import bundled
+from .driver import Device, load
 from .executable import CudaExecutable
 from .gemm.kernel import gemm_kernel, matmul_kernel
 from .gpu import named
@@ -27,18 +28,17 @@ from .step_memory import StepMemory
 
 def plan(program: Program, state: StateLayout, options: BindOptions) -> Plan:
     """Choose kernels for ``options.mcpu``, or for the GPU that is there."""
-    return plan_cuda(program, state, _arch(options) or Device().info.arch)
+    return plan_cuda(program, state, _arch(options))
 
 
 def memory(options: BindOptions) -> StepMemory:
-    """Of the first device; TargetError where there is none."""
-    device = Device()
-    return StepMemory(device, _arch(options) or device.info.arch, options.cache_dir)
+    """Of the device of that number; TargetError where there is none."""
+    return StepMemory(Device(options.device), _arch(options), options.cache_dir)
 
 
-def _arch(options: BindOptions) -> str | None:
-    """The architecture that a user named; TargetError where kernels are made for no such."""
-    return named(options.mcpu).arch if options.mcpu else None
+def _arch(options: BindOptions) -> str:
+    """That of the device, or what a user named; TargetError where kernels are made for no such."""
+    return named(options.mcpu).arch if options.mcpu else load().info(options.device).arch
 
 
 def bind(
@@ -56,7 +56,7 @@ def build(plans: Sequence[Plan], kept: Unapplied, options: BindOptions) -> Machi
     # Here, as it loads TVM's libraries.
     from .ahead import build
 
-    return build(plans, kept, _arch(options) or Device().info.arch)
+    return build(plans, kept, _arch(options))
 
 
 def plan_cuda(program: Program, state: StateLayout, arch: str) -> Plan:
@@ -80,3 +80,7 @@ class CudaKernels:
         if has(first, Trait.POINTWISE) or has(first, Trait.TAIL):
             return pointwise_kernel(group.ops, group.outputs, orders)
         return single_kernel(first, orders)
+
+    def arranged(self, planned: Sequence[PlannedKernel], known: KnownPlaces) -> list[PlannedKernel]:
+        """With small kernels in bundles."""
+        return bundled(planned, known)

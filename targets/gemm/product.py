@@ -16,7 +16,7 @@ from .shapes import channels_last, shape4
 
 Steps = tuple[int, int]
 # A transposed convolution walks through its weights as dX of a convolution does.
-TRANSPOSED = {
+WALKS_AS = {
     "conv2d_transpose": "conv2d_input_grad",
     "conv2d_transpose_input_grad": "conv2d",
     "conv2d_transpose_weight_grad": "conv2d_weight_grad",
@@ -126,7 +126,7 @@ def product_of(
     a, b, *bias = (Layout(v.type, orders[v]) for v in operands)
     conv = gemm.kind.startswith("conv2d")
     product = Product(
-        kind=TRANSPOSED.get(gemm.kind, gemm.kind),
+        kind=WALKS_AS.get(gemm.kind, gemm.kind),
         a=a,
         b=b,
         made=gemm.result.type.format,

@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from ...compiler.errors import NoKernelError
 from ...compiler.ir import Program, Value
 from ...compiler.ir.analysis import without_dead
 from .fuse import Group, fuse
-from .kernel import Kernel
-from .layout import Order, orders, same_bytes
-from .plan import Plan, PlannedKernel, place_slots
+from .kernel import Kernel, Slot
+from .layout import Layout, Order, orders, same_bytes
+from .plan import Plan, PlannedKernel, place_slots, slot_bytes
 from .state import StateLayout
 
 # Kernels find elements by integers of 32 bits.
 MOST_ELEMENTS = 1 << 31
+
+
+@dataclass(frozen=True, slots=True)
+class KnownPlaces:
+    """What is known of where values lie ahead of a plan: ``views`` share their sources' memory."""
+
+    orders: Mapping[Value, Order]
+    views: Mapping[Value, Value]
+    fixed: frozenset[Value]
+
+    def source(self, slot: Slot) -> Slot:
+        """Whose memory a slot is."""
+        value = slot.value
+        while value in self.views:
+            value = self.views[value]
+        return Slot(value, slot.scale)
+
+    def arena_bytes(self, slot: Slot) -> int:
+        """Bytes of the arena that it takes: none of inputs, outputs and state."""
+        value = self.source(slot).value
+        if value in self.fixed:
+            return 0
+        return slot_bytes(slot, {slot.value: Layout(slot.value.type, self.orders[slot.value])})
 
 
 class Kernels(Protocol):
@@ -23,6 +47,11 @@ class Kernels(Protocol):
 
     def kernel(self, group: Group, orders: Mapping[Value, Order]) -> Kernel:
         """The kernel of a group; NoKernelError names op and layer where there is none."""
+
+    def arranged(
+        self, planned: Sequence[PlannedKernel], known: KnownPlaces
+    ) -> Sequence[PlannedKernel]:
+        """The kernels of a plan in another order, or several as one; regions stay in theirs."""
 
 
 def make_plan(program: Program, state: StateLayout, kernels: Kernels) -> Plan:
@@ -45,7 +74,8 @@ def make_plan(program: Program, state: StateLayout, kernels: Kernels) -> Plan:
             aliases[first.result] = first.inputs[0]
         else:
             chosen.append(PlannedKernel(kernels.kernel(group, order), group.region))
-    return place_slots(program, chosen, order, aliases, state)
+    known = KnownPlaces(order, aliases, frozenset((*program.inputs, *program.state, *bound)))
+    return place_slots(program, kernels.arranged(chosen, known), order, aliases, state)
 
 
 def _check_sizes(program: Program) -> None:

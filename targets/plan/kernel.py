@@ -18,6 +18,7 @@ class Unit(Enum):
     INT8_DOT = "int8 dot"  # vpdpbusd: uint8 x int8 into int32
     BF16_DOT = "bf16 dot"  # vdpbf16ps: bf16 x bf16 into f32
     INT16_DOT = "int16 dot"  # vpdpwssd: int16 x int16 into int32
+    INT4_MMA = "int4 mma"  # tensor cores of sm_80 to sm_89: 16x64 by 64x8 nibbles into int32
     INT8_MMA = "int8 mma"  # a GPU's tensor cores: 16x32 by 32x8 bytes into int32
     BF16_MMA = "bf16 mma"  # the same, 16x16 by 16x8 bf16 into f32
     INT32 = "int32"  # ordinary integer multiplication

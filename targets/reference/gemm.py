@@ -21,6 +21,7 @@ import numpy as np
 from ...compiler.ir import Op
 from ...compiler.ir.accumulation import accumulation
 from ...compiler.ir.analysis import direction
+from ...compiler.ir.ops import TRANSPOSED
 from ...compiler.types import Scale
 from ..numbers.tensor import Array, Tensor, column
 from .chunked import chunked
@@ -99,7 +100,7 @@ def _accumulator(bound: float) -> type[np.float32 | np.float64 | np.int64]:
 def _walk(kind: str) -> str:
     """Which way a product goes through the weights; a transposed convolution goes backwards."""
     role = direction(kind)
-    if not kind.startswith("conv2d_transpose"):
+    if kind not in TRANSPOSED:
         return role
     return {"forward": "dX", "dX": "forward"}.get(role, role)
 

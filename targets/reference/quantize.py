@@ -145,6 +145,11 @@ def amax(op: Op, g: Array) -> Array:
     return np.asarray(np.max(np.abs(g)))
 
 
+def amax_first(op: Op, g: Array, s: Array) -> Array:
+    """What only the first step reads."""
+    return np.abs(g).max() if s == 0 else np.zeros((), np.float32)
+
+
 def amax_init(op: Op, m: Array, g: Array) -> Array:
     """NaN where any is."""
     return m if m != 0 else amax(op, g)
@@ -272,6 +277,7 @@ QUANTIZE: dict[str, Meaning] = {
     "grad_scale": grad_scale,
     "normalize": normalize,
     "amax": on_numbers(amax),
+    "amax_first": on_numbers(amax_first),
     "amax_init": on_numbers(amax_init),
     "grad_scale_step": on_numbers(grad_scale_step),
     "channel_scales": on_numbers(channel_scales),

@@ -7,7 +7,7 @@ stored format; products of bf16 are exact in f32.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -107,13 +107,18 @@ class Case:
 
     def kernel_on(self, cpu: CpuInfo) -> tuple[Kernel, dict[Value, Order]]:
         """The kernel and the order of every value."""
+        ops, orders = self.ordered()
+        return gemm_kernel(ops, orders, cpu), orders
+
+    def ordered(self) -> tuple[tuple[Op, ...], dict[Value, Order]]:
+        """The ops, and the order of every value."""
         ops = self.ops()
         values = (*ops[0].inputs, ops[-1].result)
         orders = dict(zip(values, self.orders, strict=True))
         orders |= {
             v: Order.ROWS for op in ops for v in (*op.inputs, *op.results) if v not in orders
         }
-        return gemm_kernel(ops, orders, cpu), orders
+        return ops, orders
 
 
 def without_tiles(kernel: Kernel) -> Kernel:
@@ -159,6 +164,44 @@ def tensor(type_: TensorType, rng: np.random.Generator) -> Tensor:
 Draw = Callable[[TensorType, np.random.Generator], Tensor]
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """Random operands of a kernel, and the arrays that it takes: theirs, and room for a result."""
+
+    operands: list[Tensor]
+    arrays: list[np.ndarray]
+    out: np.ndarray
+    layout: Layout
+
+    @classmethod
+    def of(
+        cls, kernel: Kernel, orders: Mapping[Value, Order], draw: Draw, infinite: int | None = None
+    ) -> Drawn:
+        """The first operand may have a sample that is ``infinite``."""
+        rng = np.random.default_rng(7)
+        operands: list[Tensor] = []
+        arrays = []
+        for slot in kernel.inputs:
+            if slot.scale:
+                arrays.append(np.atleast_1d(np.asarray(operands[-1].scale)))
+                continue
+            operands.append(draw(slot.value.type, rng))
+            if infinite is not None and len(operands) == 1:
+                operands[0].data[infinite] = np.inf
+            arrays.append(to_memory(operands[-1], Layout(slot.value.type, orders[slot.value])))
+        result = kernel.outputs[0].value
+        layout = Layout(result.type, orders[result])
+        out = np.full(layout.rows * layout.cell + CANARY, 77, layout.dtype)
+        return cls(operands, arrays, out, layout)
+
+    def result(self, function: Callable[..., object]) -> Tensor:
+        """What a kernel makes of them; nothing behind it is touched."""
+        function(*self.arrays, self.out)
+        elements = self.out.size - CANARY
+        assert np.all(self.out[elements:] == 77), "the kernel wrote behind its result"
+        return from_memory(self.out[:elements], self.layout)
+
+
 def run(
     case: Case,
     cpu: CpuInfo,
@@ -167,30 +210,15 @@ def run(
     infinite: int | None = None,
     draw: Draw = tensor,
 ) -> tuple[Tensor, list[Tensor], Kernel]:
-    """The compiled kernel's result and its operands; nothing behind the output is touched.
+    """The compiled kernel's result and its operands.
 
     It is compiled with its neighbours in ``beside``. The first operand may have a sample that is
     ``infinite``; ``draw`` makes the operands.
     """
     kernel, orders = case.kernel_on(cpu)
-    rng = np.random.default_rng(7)
-    operands: list[Tensor] = []
-    arrays = []
-    for slot in kernel.inputs:
-        if slot.scale:
-            arrays.append(np.atleast_1d(np.asarray(operands[-1].scale)))
-            continue
-        operands.append(draw(slot.value.type, rng))
-        if infinite is not None and len(operands) == 1:
-            operands[0].data[infinite] = np.inf
-        arrays.append(to_memory(operands[-1], Layout(slot.value.type, orders[slot.value])))
-    result = kernel.outputs[0].value
-    layout = Layout(result.type, orders[result])
-    elements = layout.rows * layout.cell
-    out = np.full(elements + CANARY, 77, layout.dtype)
-    compile_case(kernel, case, beside or (case,))(*arrays, out)
-    assert np.all(out[elements:] == 77), "the kernel wrote behind its result"
-    return from_memory(out[:elements], layout), operands, kernel
+    drawn = Drawn.of(kernel, orders, draw, infinite)
+    got = drawn.result(compile_case(kernel, case, beside or (case,)))
+    return got, drawn.operands, kernel
 
 
 def expected(case: Case, operands: list[Tensor]) -> Tensor:
@@ -224,9 +252,14 @@ def check(
 ) -> None:
     """Compare one case with the reference; its kernel is compiled with neighbours in ``beside``."""
     got, operands, kernel = run(case, cpu, beside)
-    want = expected(case, operands)
     if unit is not None:
         assert kernel.unit is unit
+    compare(case, kernel, operands, got)
+
+
+def compare(case: Case, kernel: Kernel, operands: list[Tensor], got: Tensor) -> None:
+    """A kernel's result with the reference's, see the top of this file."""
+    want = expected(case, operands)
     if kernel.unit in FLOAT_UNITS:
         difference = np.abs(got.numbers.astype(np.float64) - want.numbers.astype(np.float64))
         column = operands[2].numbers if case.bias else np.zeros(1)

@@ -1,8 +1,9 @@
-"""What nvcc makes of kernels: registers, spills, shared memory.
+"""What nvcc makes of kernels: registers, spills, shared memory, instructions a product.
 
     python -m tests.cuda.machine_code sm_90 resnet20:ultra_low_4bit gpt:luq4
 
-compiles all kernels of training programs, prints those that spill, and those that take most.
+compiles all kernels of training programs, prints those that spill, those that take most, and the
+loops around products of tensor cores.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,8 @@ from pathlib import Path
 from quatrain.targets.cuda.code import Launch
 from quatrain.targets.cuda.compiler import EXACT, QUIET
 from quatrain.targets.cuda.source import cuda_source
+
+from .sass import MULTIPLY, kernels, loop
 
 NVCC = shutil.which("nvcc")
 SHARE = 24  # launches a file
@@ -91,29 +95,38 @@ def launches_of(programs: list[str], arch: str) -> dict[str, Launch]:
     return made
 
 
-def usages(launches: Mapping[str, Launch], arch: str) -> Iterator[tuple[str, Usage]]:
-    """What each takes, some at a time."""
+def usages(
+    launches: Mapping[str, Launch], arch: str
+) -> Iterator[tuple[str, Usage, Counter[str] | None]]:
+    """What each takes, and the instructions of its loop around products; some at a time."""
     names = list(launches)
     for start in range(0, len(names), SHARE):
         some = {name: launches[name] for name in names[start : start + SHARE]}
         with tempfile.TemporaryDirectory() as folder:
-            yield from compiled(some, arch, Path(folder))[1].items()
+            cubin, usage = compiled(some, arch, Path(folder))
+        codes = dict(kernels(cubin))
+        yield from ((name, usage[name], loop(codes[name])) for name in usage)
 
 
 def main() -> None:
-    """Print what spills, and what takes most registers and shared memory."""
+    """Print what spills, what takes most registers and shared memory, and loops."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("arch", help="such as sm_90")
     parser.add_argument("programs", nargs="+", metavar="NETWORK:RECIPE")
     args = parser.parse_args()
     found = list(usages(launches_of(args.programs, args.arch), args.arch))
-    print(f"{len(found)} launches, {sum(u.spilled > 0 for _, u in found)} spill")
-    for name, usage in found:
+    print(f"{len(found)} launches, {sum(u.spilled > 0 for _, u, _ in found)} spill")
+    for name, usage, _ in found:
         if usage.spilled or usage.stack:
             print(f"  {name}: {usage}")
     for what in ("registers", "shared"):
-        name, usage = max(found, key=lambda item: getattr(item[1], what))
+        name, usage, _ = max(found, key=lambda item: getattr(item[1], what))
         print(f"most {what}: {getattr(usage, what)}, {name}")
+    for name, _, body in found:
+        for product in MULTIPLY:
+            if body is not None and body[product]:
+                each = body.total() / body[product]
+                print(f"{each:.2f} instructions a product, {body[product]} {product}: {name}")
 
 
 if __name__ == "__main__":

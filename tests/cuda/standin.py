@@ -8,6 +8,7 @@ What a test may ask for, by ``CUDA_STANDIN`` in the environment, read when the d
     devices     how many there are
     version     of the driver, 12040 for CUDA 12.4
     capability  of the devices, 90 for 9.0
+    other       of those behind the first, where it is another one
     memory      bytes of each
     init        what cuInit returns where that is to fail
     seed        of the order in which a graph's nodes run; each launch has another one

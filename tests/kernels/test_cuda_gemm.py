@@ -191,7 +191,7 @@ def test_what_would_leave_tiles_empty_is_made_one_by_one(case: Case) -> None:
 
 
 def test_older_gpus_have_no_tiles() -> None:
-    spec = device_spec(Case(FORWARD, c=64, k=64))
+    spec = device_spec(Case(FORWARD, c=64, k=64, formats=(UINT8, INT4)))
     names = {arch: choose(spec, arch).way.name for arch in ("sm_75", "sm_80", "sm_90a", "sm_120")}
     assert names.pop("sm_75") == "products one by one, int32"
     assert set(names.values()) == {BYTES}

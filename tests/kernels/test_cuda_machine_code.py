@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,17 +10,18 @@ import pytest
 pytest.importorskip("tvm")
 
 from quatrain.compiler.formats import BF16, F32, FP4_EVEN, INT4, UINT4
+from quatrain.targets.plan.kernel import Unit
 
 from ..cases.device_gemm import device_spec
 from ..cases.gemm_case import Case
+from ..cuda.emulated import EmulatedGpu
 from ..cuda.machine_code import NVCC, compiled
+from ..cuda.sass import counts, kernels, loop
 
 pytestmark = [
     pytest.mark.tvm,
     pytest.mark.skipif(NVCC is None, reason="no nvcc"),
 ]
-# The lower 12 bits of an instruction.
-CODES = {0x237: "IMMA", 0x23C: "HMMA", 0x83B: "LDSM", 0xFAE: "LDGSTS"}
 REGISTERS = 65536  # of a multiprocessor
 LAYER = Case("conv2d", n=128, c=64, k=64, size=(56, 56), made=BF16)
 POINT = replace(LAYER, c=256, kernel=(1, 1), padding=(0, 0))
@@ -50,7 +49,7 @@ def test_gemms_are_products_of_tensor_cores(arch: str, tmp_path: Path) -> None:
         for i, launch in enumerate(device_spec(case).build())
     }
     cubin, usage = compiled(launches, arch, tmp_path)
-    codes = dict(_instructions(cubin))
+    codes = {key: counts(code) for key, code in kernels(cubin)}
     for name, (case, multiplies) in CASES.items():
         of = [key for key in launches if key.startswith(name)]
         main = max(of, key=lambda key: codes[key][multiplies])
@@ -61,17 +60,42 @@ def test_gemms_are_products_of_tensor_cores(arch: str, tmp_path: Path) -> None:
             assert 2 * usage[key].registers * launches[key].threads <= REGISTERS, key
 
 
-def _instructions(cubin: bytes) -> list[tuple[str, Counter[str]]]:
-    """How often each of ``CODES`` is in the kernels of an ELF file, 16 bytes an instruction."""
-    (start,) = struct.unpack_from("<Q", cubin, 0x28)
-    count, names = struct.unpack_from("<HH", cubin, 0x3C)
-    headers = [struct.unpack_from("<IIQQQQ", cubin, start + 64 * i) for i in range(count)]
-    made = []
-    for name, _, _, _, offset, size in headers:
-        first = headers[names][4] + name
-        text = cubin[first : cubin.index(b"\0", first)].decode()
-        if text.startswith(".text."):
-            words = (struct.unpack_from("<H", cubin, offset + at)[0] for at in range(0, size, 16))
-            found = Counter(CODES.get(word & 0xFFF, "other") for word in words)
-            made.append((text.removeprefix(".text."), found))
-    return made
+NIBBLES = {
+    "forward": LAYER,
+    "pointwise": POINT,
+    "on_the_way": replace(POINT, kind="conv2d_input_grad", formats=(INT4, INT4)),
+}
+
+
+def test_nibbles_are_products_of_one_instruction(tmp_path: Path) -> None:
+    """Where there are such; none of them is picked apart, as it is on later GPUs."""
+    launches = {
+        f"{name}_{i}": launch
+        for name, case in NIBBLES.items()
+        for i, launch in enumerate(device_spec(case, EmulatedGpu("sm_80")).build())
+    }
+    cubin, usage = compiled(launches, "sm_80", tmp_path)
+    codes = dict(kernels(cubin))
+    for name in NIBBLES:
+        main = max(
+            (key for key in launches if key.startswith(name)),
+            key=lambda key: counts(codes[key])["IMMA.16864"],
+        )
+        found = counts(codes[main])
+        assert found["IMMA.16864"] >= 16 and found["LDSM"] >= 4 and not found["IMMA"], name
+        assert 2 * usage[main].registers * launches[main].threads <= REGISTERS, name
+    assert all(one.spilled == 0 and one.shared <= 48 << 10 for one in usage.values())
+    # Next to products, copies and what is loaded there is less than an instruction a product.
+    body = loop(codes["pointwise_1"])
+    assert body is not None and body["other"] < body["IMMA.16864"] == 32
+
+
+@pytest.mark.parametrize("arch", ["sm_86", "sm_89", "sm_90"])
+def test_which_gpus_multiply_nibbles(arch: str, tmp_path: Path) -> None:
+    """The unit is declared where it is one; elsewhere a product is a call that picks apart."""
+    small = replace(POINT, n=1, k=16, size=(3, 3))
+    _, multiplies = device_spec(small, EmulatedGpu("sm_80")).build()
+    cubin, _ = compiled({"k": multiplies}, arch, tmp_path)
+    assert (counts(dict(kernels(cubin))["k"])["IMMA.16864"] > 0) is (arch != "sm_90")
+    unit = device_spec(small, EmulatedGpu(arch)).way.unit
+    assert unit is (Unit.INT8_MMA if arch == "sm_90" else Unit.INT4_MMA)

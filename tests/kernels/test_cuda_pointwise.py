@@ -23,6 +23,7 @@ from .test_tvm_pointwise import (
     test_norm_relu_quantize,
     test_pact_plus,
     test_residual_with_mask,
+    test_the_first_maximum,
     test_two_phase_rounding,
 )
 from .test_tvm_quantizers import (
@@ -65,6 +66,7 @@ __all__ = [
     "test_round_float",
     "test_round_log",
     "test_round_stochastic",
+    "test_the_first_maximum",
     "test_two_phase_rounding",
     "test_weights_from_rows_to_pixels",
 ]

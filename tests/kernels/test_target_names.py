@@ -13,9 +13,18 @@ def test_a_cpu_behind_the_colon() -> None:
     assert find_target("cpu") is TARGETS["cpu"]
 
 
+def test_the_number_of_a_gpu_behind_the_colon() -> None:
+    found = find_target("cuda:1")
+    assert (found.name, found.number, found.mcpu, found.family) == ("cuda:1", 1, None, "cuda")
+    assert find_target("cuda:0").number == find_target("cuda").number == 0
+    assert find_target("cuda:007").name == "cuda:7"
+    assert find_target("cuda:sm_90").mcpu == "sm_90"
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
+        ("reference:1", "name a CPU or GPU behind the target, as in .* cuda:1"),
         ("cpv:znver4", "no target is called 'cpv:znver4'.*cpu"),
         ("reference:znver4", "name a CPU or GPU behind the target"),
         ("cpu:", "name a CPU or GPU behind the target"),

@@ -125,6 +125,27 @@ def test_fp8_gradient(channels: int) -> None:
         same(got[v.name], want[v.name])
 
 
+@pytest.mark.parametrize("channels", CHANNELS)
+@pytest.mark.parametrize("s", [0.0, 0.5])
+@pytest.mark.parametrize("largest", [1.0, float("inf"), float("nan")])
+def test_the_first_maximum(channels: int, s: float, largest: float) -> None:
+    shape, group = images(channels), Group()
+    g = group.input("g", TensorType(shape, BF16))
+    state = group.input("s", TensorType((), F32))
+    (doubled,) = group.op("scale", (g,), [g.type], factor=2.0)
+    (m,) = group.op("amax_first", (doubled, state), [TensorType((), F32)])
+    given: dict[str, np.ndarray | float] = {"s": s}
+    if largest != 1.0:
+        given["g"] = np.full(shape, -largest)
+    got, want = pointwise(group, (m,), random_inputs(group.inputs, given=given))
+    same(got[m.name], want[m.name])
+    assert s == 0.0 or got[m.name].numbers == 0.0
+    # Beside a result of every step.
+    got, want = pointwise(group, (doubled, m), random_inputs(group.inputs, given=given))
+    for v in (doubled, m):
+        same(got[v.name], want[v.name])
+
+
 @pytest.mark.parametrize("channels", [1, 3, 16, 33])
 @pytest.mark.parametrize("offset", [0.0, 100.0])
 def test_batch_stats(channels: int, offset: float) -> None:

@@ -117,9 +117,9 @@ def test_a_plan_for_a_gpu_says_what_its_peaks_give(quatrain: Quatrain, network: 
     assert found["gpu"] == "H100 SXM" and found["predicted_seconds"] > 0
     conv = next(k for k in found["kernels"] if k["ops"] == ["conv2d"])
     assert conv["predicted"]["products"] == 3 * 13 * 7 * 7 * 5 * 3 * 3
-    # So small a network waits for launches alone: 1.7 us each, and the sgd of three parameters.
+    # So small a network waits for launches alone, 1.7 us each; its updates share one.
     assert {k["predicted"]["bound"] for k in found["kernels"]} == {"launches"}
-    assert "5.1 us l 3 x sgd" in text
+    assert "1.7 us l - sgd + sgd + sgd -> conv.w1" in text
     assert "bound by launches" in quatrain(*words, "--layer", "conv")
 
 

@@ -13,9 +13,10 @@ import pytest
 from quatrain.compiler.errors import TargetError
 from quatrain.targets.cuda import driver
 from quatrain.targets.cuda.driver import Device
+from quatrain.targets.cuda.graph import Graph
 from quatrain.targets.cuda.memory import DeviceMemory, allocate, pinned
 from quatrain.targets.cuda.module import Module
-from quatrain.targets.cuda.stream import Stream
+from quatrain.targets.cuda.stream import Event, Stream
 
 from ..cuda.emulate import has_compiler
 from ..cuda.standin import NUMBERS, SIZE, SOURCE, failing, image, numbers, read, standin
@@ -71,7 +72,9 @@ def test_what_a_device_is() -> None:
 def test_no_such_device() -> None:
     with (
         standin(devices=2),
-        pytest.raises(TargetError, match=r"no GPU 2; known: 0 \(Emulated GPU 0\), 1"),
+        pytest.raises(
+            TargetError, match=r"no cuda:2: this process sees 2, cuda:0 \(Em.* and cuda:1 \(E"
+        ),
     ):
         Device(2)
 
@@ -101,7 +104,7 @@ def test_memory_is_given_back(device: Device) -> None:
 
 def test_no_room(device: Device) -> None:
     held = DeviceMemory(device, 700 << 10)
-    sentence = r"Emulated GPU 0 has no room for 400.0 KiB: 324.0 KiB of its 1.0 MiB are free .*smaller batch"
+    sentence = r"cuda:0 \(Emulated GPU 0\) has no room for 400.0 KiB: 324.0 KiB of its 1.0 MiB are free .*smaller batch"
     with pytest.raises(TargetError, match=sentence):
         DeviceMemory(device, 400 << 10)
     with pytest.raises(TargetError, match=r"no room for 200.0 KiB: 23.9 KiB of"):
@@ -152,12 +155,51 @@ def test_two_devices_have_memory_of_their_own() -> None:
     with standin(devices=2, memory=1000):
         first, second = Device(0), Device(1)
         held = DeviceMemory(first, 1000)
-        with pytest.raises(TargetError, match="Emulated GPU 0 has no room"):
+        with pytest.raises(TargetError, match=r"cuda:0 \(Emulated GPU 0\) has no room"):
             DeviceMemory(first, 1)
         assert DeviceMemory(second, 1000).size == held.size
-        with pytest.raises(TargetError, match="CUDA_ERROR_INVALID_VALUE"):
-            kernel = Module(first, image(SOURCE)).function("twice")
-            Stream(second).launch(kernel, (1,), (32,), [held.address] * 2)
+
+
+def test_what_belongs_to_a_device_is_refused_on_another() -> None:
+    with standin(devices=2):
+        first, second = Device(0), Device(1)
+        memory, twice = numbers(first), Module(first, image(SOURCE)).function("twice")
+        stream, event = Stream(first), Event(first)
+        theirs, graph = Stream(second), Graph(second)
+        with failing("cuMemcpyHtoDAsync_v2", "INVALID_VALUE"):
+            theirs.upload(memory.address, NUMBERS)
+        with failing("cuMemsetD8Async", "INVALID_VALUE"):
+            theirs.fill(memory.address, 0, SIZE)
+        with failing("cuMemFree_v2", "INVALID_VALUE"):
+            second.call("cuMemFree_v2", memory.address)
+        with failing("cuStreamSynchronize", "INVALID_HANDLE"):
+            Stream(second, stream.handle).synchronize()
+        with failing("cuEventRecord", "INVALID_HANDLE"):
+            event.record(theirs)
+        with failing("cuLaunchKernel", "INVALID_HANDLE"):
+            theirs.launch(twice, (1,), (32,), [memory.address] * 2)
+        with failing("cuGraphAddKernelNode_v2", "INVALID_HANDLE"):
+            graph.kernel(twice, (1,), (32,), 0, [memory.address] * 2)
+        with failing("cuGraphAddMemsetNode", "INVALID_VALUE"):
+            graph.fill(memory.address, 0, SIZE)
+        with failing("cuGraphLaunch", "INVALID_HANDLE"):
+            graph.instantiate().launch(stream)
+        # What another device did may be waited for.
+        event.record(stream)
+        theirs.wait(event)
+        np.testing.assert_array_equal(read(memory), NUMBERS)
+
+
+def test_a_kernel_that_is_given_memory_of_another_device(capfd: pytest.CaptureFixture[str]) -> None:
+    with standin(devices=2):
+        first, second = Device(0), Device(1)
+        memory, made = numbers(first), DeviceMemory(second, SIZE)
+        twice, stream = Module(second, image(SOURCE)).function("twice"), Stream(second)
+        with failing("cu.*", "ILLEGAL_ADDRESS"):
+            stream.launch(twice, (1,), (32,), [memory.address, made.address])
+            stream.synchronize()
+        assert "memory of another device" in capfd.readouterr().err
+        np.testing.assert_array_equal(read(memory), NUMBERS)
 
 
 def test_another_thread(device: Device) -> None:
@@ -204,7 +246,7 @@ def test_shared_memory_is_asked_for(device: Device) -> None:
 def test_modules_that_are_none(device: Device) -> None:
     with pytest.raises(TargetError, match="have none that is called thrice"):
         Module(device, image(SOURCE)).function("thrice")
-    sentence = "do not run on Emulated GPU 0, whose architecture is sm_90: compile them for it .*{}"
+    sentence = r"do not run on cuda:0 \(Emulated GPU 0\), whose architecture is sm_90: compile them for it .*{}"
     for data, name in [
         (image(SOURCE, capability=80), "NO_BINARY_FOR_GPU"),
         (b".version 8.0\n.target sm_90\0", "INVALID_PTX"),

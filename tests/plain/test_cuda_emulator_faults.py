@@ -74,6 +74,7 @@ ERRORS = {
     "misaligned_store": "an access that is not aligned to its size",
     "trapped": "a trap",
     "two_loads": "at different instructions",
+    "two_products": "at different instructions",
     "lanes_apart": "a thread returned while others of its warp wait|at different instructions",
     "two_instructions": "at different instructions",
     "foreign_mask": "not in the mask of its own instruction",

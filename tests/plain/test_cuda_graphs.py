@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,7 +13,7 @@ from quatrain.targets.cuda.driver import Device
 from quatrain.targets.cuda.graph import Graph
 from quatrain.targets.cuda.memory import DeviceMemory, allocate, pinned
 from quatrain.targets.cuda.module import Module
-from quatrain.targets.cuda.stream import Event, Stream
+from quatrain.targets.cuda.stream import MOST_HELD, Event, Stream
 
 from ..cuda.emulate import has_compiler
 from ..cuda.standin import NUMBERS, SIZE, SOURCE, failing, image, numbers, read, standin
@@ -45,6 +46,22 @@ def test_a_buffer_of_the_host_that_nobody_keeps() -> None:
         gc.collect()
         stream.synchronize()
         np.testing.assert_array_equal(read(memory), NUMBERS)
+
+
+def test_a_stream_that_nobody_waits_for_holds_a_bounded_number_of_arrays() -> None:
+    with standin(late=1):
+        device = Device()
+        count = 2 * MOST_HELD + 3
+        memory, stream = DeviceMemory(device, 4 * count), Stream(device)
+        given = [np.full(1, i, np.int32) for i in range(count)]
+        left = [weakref.ref(array) for array in given]
+        while given:
+            stream.upload(memory.address + 4 * (count - len(given)), given.pop(0))
+            assert len(stream._held) <= MOST_HELD
+        # The others were copied, and forgotten.
+        assert sum(ref() is not None for ref in left) == 3
+        stream.synchronize()
+        np.testing.assert_array_equal(read(memory), np.arange(count))
 
 
 def test_what_is_forgotten_while_the_device_uses_it() -> None:

@@ -26,9 +26,9 @@ from quatrain.tools.planning import gpu_of, plan_program, prediction_of
 from ..cases.bill_programs import QUANTIZED
 
 # A byte a nanosecond, and as many products in integers; in f32 twice as many.
-SLOW = Gpu("sm_0", "slow", 1, 1, 1e9, {Unit.INT32: 1e9, Unit.F32: 2e9, Unit.INT8_MMA: 8e9}, 0.5)
+SLOW = Gpu("sm_0", "slow", 1e9, {Unit.INT32: 1e9, Unit.F32: 2e9, Unit.INT8_MMA: 8e9}, 0.5)
 # Memory and units that never bound anything.
-FAST = Gpu("sm_0", "fast", 1, 1, 1e18, dict.fromkeys(Unit, 1e18))
+FAST = Gpu("sm_0", "fast", 1e18, dict.fromkeys(Unit, 1e18))
 
 # Two chains of two that meet, of 8000 numbers each; what is returned keeps its memory.
 CHAINS = """
@@ -146,6 +146,19 @@ def test_two_bytes_count_twice_on_tensor_cores() -> None:
     assert tensor_core_unit(kernels["z"]) is planned_unit(kernels["z"]) is Unit.NONE
 
 
+@pytest.mark.parametrize("arch", GPUS)
+def test_nibbles_are_planned_where_they_have_a_peak(arch: str) -> None:
+    program = QUANTIZED.replace("2x3x7x7", "2x8x7x7").replace("13x3x3x3", "13x8x3x3")
+    plan = plan_program(f"cuda:{arch}", verify(parse(program)))
+    assert plan is not None
+    (kernel,) = (k.kernel for k in plan.kernels if k.kernel.ops[0].result.name == "y")
+    unit = Unit.INT4_MMA if Unit.INT4_MMA in GPUS[arch].products else Unit.INT8_MMA
+    assert planned_unit(kernel) is tensor_core_unit(kernel) is unit
+    time = kernel_time(kernel, plan, GPUS[arch], unit)
+    assert time.products == 2 * 13 * 7 * 7 * 8 * 3 * 3
+    assert time.product_seconds == pytest.approx(time.products / GPUS[arch].reach(unit))
+
+
 def test_what_only_the_first_step_reads_does_not_count() -> None:
     def moved(always: str) -> int:
         plan = plan_of(f"""
@@ -163,6 +176,20 @@ return s1
     assert (moved("false"), moved("true")) == (8, 4008)
 
 
+def test_nothing_is_read_for_a_maximum_of_the_first_step() -> None:
+    plan = plan_of("""
+program first
+input g : f32[1000]
+state s : f32[]
+
+forward:
+  m = amax_first(g, s) : f32[]
+
+return m
+""")
+    assert kernel_time(plan.kernels[0].kernel, plan, SLOW, Unit.NONE).bytes == 8
+
+
 @pytest.mark.parametrize("arch", GPUS)
 def test_published_numbers_are_in_proportion(arch: str) -> None:
     gpu = named(arch)
@@ -170,6 +197,8 @@ def test_published_numbers_are_in_proportion(arch: str) -> None:
     # Bytes multiply twice as fast as bf16, or four times where games need no sums in f32.
     assert round(products[Unit.INT8_MMA] / products[Unit.BF16_MMA], 1) in (2, 4)
     assert products[Unit.BF16_MMA] > products[Unit.F32] >= products[Unit.INT32]
+    # Nibbles multiply twice as fast again, where they are multiplied at all.
+    assert products.get(Unit.INT4_MMA, 0) in (0, 2 * products[Unit.INT8_MMA])
     for unit in products:
         share = gpu.mma if unit in TENSOR_CORES else 1
         assert gpu.reach(unit) == share * products[unit]

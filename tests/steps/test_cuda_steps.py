@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -13,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("tvm")
 
-from torch import Tensor  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
 from torch.nn.functional import cross_entropy  # noqa: E402
 
 import quatrain  # noqa: E402
@@ -21,12 +19,11 @@ from quatrain.compiler.errors import InputError, TargetError  # noqa: E402
 from quatrain.compiler.ir import Value  # noqa: E402
 from quatrain.runtime import edge  # noqa: E402
 from quatrain.runtime.step import Step  # noqa: E402
-from quatrain.targets.cuda.driver import Device  # noqa: E402
-from quatrain.targets.cuda.memory import DeviceMemory  # noqa: E402
 from quatrain.tools.self_test import self_test  # noqa: E402
 
 from ..cuda.device import device  # noqa: E402
 from ..cuda.emulate import has_compiler  # noqa: E402
+from ..cuda.tensors import as_if_torch_had_cuda, room, there  # noqa: E402
 from . import test_skipped_steps as skipped  # noqa: E402
 from . import test_step as whole  # noqa: E402
 from .test_step import batch, compiled, network, sgd  # noqa: E402
@@ -53,12 +50,15 @@ def trained(target: str, recipe: str = "ultra_low_4bit") -> tuple[Step, list[flo
     return step, [float(step(*batch(seed=seed))) for seed in SEEDS]
 
 
-@pytest.mark.parametrize("recipe", ["ultra_low_4bit", "luq4"])
-def test_a_step_is_that_of_a_cpu(recipe: str, gpu: None) -> None:
-    (cpu, wanted), (cuda, losses) = (trained(target, recipe) for target in ("cpu", "cuda"))
+@pytest.mark.parametrize(
+    ("recipe", "capability"), [("ultra_low_4bit", 90), ("ultra_low_4bit", 80), ("luq4", 90)]
+)
+def test_a_step_is_that_of_a_cpu(recipe: str, capability: int) -> None:
+    with device(capability=capability):
+        (cpu, wanted), (cuda, losses) = (trained(target, recipe) for target in ("cpu", "cuda"))
+        held = cuda.state
     # Codes and scales are alike to the bit; dW of the first and last layer are sums of floats.
     assert losses == pytest.approx(wanted, rel=1e-6)
-    held = cuda.state
     for name, value in cpu.state.items():
         largest = value.abs().max() if value.numel() else 0.0
         torch.testing.assert_close(held[name], value, rtol=0.0, atol=2e-6 * float(largest) + 1e-9)
@@ -161,40 +161,11 @@ def test_the_doctor_s_layer(gpu: None) -> None:
     assert "built for cuda equals the reference" in self_test("cuda")
 
 
-class OnDevice(Tensor):
-    """A tensor in the stand-in's memory, which is the host's."""
-
-    held: DeviceMemory
-
-    @property
-    def device(self) -> Any:  # type: ignore[override]
-        return torch.device("cuda", 0)
-
-
-def room(shape: tuple[int, ...], dtype: Any) -> Tensor:
-    """Memory of the device as a tensor."""
-    size = torch.empty(shape, dtype=dtype, device="meta").nbytes
-    memory = DeviceMemory(Device(), size)
-    raw = (ctypes.c_ubyte * size).from_address(memory.address)
-    made: Any = torch.frombuffer(raw, dtype=dtype).reshape(shape).as_subclass(OnDevice)
-    made.held = memory
-    return cast(Tensor, made)
-
-
-def there(tensor: Tensor) -> Tensor:
-    """A copy on the device."""
-    made = room(tuple(tensor.shape), tensor.dtype)
-    made.as_subclass(Tensor).copy_(tensor)
-    return made
-
-
 @pytest.fixture
-def torch_with_cuda(gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if torch were built for CUDA; its stream is the one that all others come behind."""
-    monkeypatch.setattr(edge, "current_stream", lambda device: 0)
-    monkeypatch.setattr(
-        edge, "empty", lambda v, device: room(v.type.shape, edge.FLOATS[v.type.format.name])
-    )
+def torch_with_cuda(gpu: None) -> Iterator[None]:
+    """See ``as_if_torch_had_cuda``."""
+    with as_if_torch_had_cuda():
+        yield
 
 
 def test_tensors_on_the_device_are_taken_as_they_are(torch_with_cuda: None) -> None:
@@ -228,6 +199,26 @@ def test_a_wrong_batch_on_the_device_changes_nothing_and_is_told(
     # It is told once, and the step is as if the batch had not been.
     assert all(torch.equal(v, before[k]) for k, v in step.state.items())
     step(*map(there, batch(seed=2)))
+    assert int(step.state["step"]) == 2
+
+
+@pytest.mark.parametrize("row", [-1, 11, (1 << 32) + 3])
+def test_a_row_outside_of_a_table_is_read_nowhere_and_told(row: int, torch_with_cuda: None) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(11, 8), nn.Flatten(), nn.Linear(24, whole.CLASSES))
+    x, y = torch.arange(12).reshape(4, 3) % 11, torch.arange(4)
+    step = quatrain.compile(model, cross_entropy, (x, y), sgd(model), target="cuda")
+    step(there(x), there(y))
+    before = step.state
+    wrong = x.clone()
+    wrong[2, 1] = row
+    step(there(wrong), there(y))
+    with pytest.raises(
+        InputError, match=r"earlier batch x held a row outside of 0 \.\. 10; the st"
+    ):
+        step.state  # noqa: B018
+    assert all(torch.equal(v, before[k]) for k, v in step.state.items())
+    step(there(x), there(y))
     assert int(step.state["step"]) == 2
 
 

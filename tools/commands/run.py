@@ -156,12 +156,7 @@ def _loader(network: Path, target: str | None) -> Callable[[Path], Trained]:
 def _load_built(folder: Path, target: str | None) -> Trained:
     from ...runtime.built import load
 
-    step = load(folder, threads=env.threads())
-    if target not in (None, step.manifest.target):
-        raise UsageError(
-            f"{folder} is built for {step.manifest.target}; build the network again for {target}"
-        )
-    return step
+    return load(folder, target=target, threads=env.threads())
 
 
 def _open(

@@ -162,6 +162,11 @@ SCALES: tuple[OpDef, ...] = (
     ),
     define("amax(g: gemm[*S]) -> m: f32[]", "largest stored magnitude |g * s|", TAIL),
     define(
+        "amax_first(g: float[*S], s: f32[]) -> m: f32[]",
+        "the largest |g| where s is 0, else 0; kernels read g only there",
+        TAIL,
+    ),
+    define(
         "amax_init(m: f32[], g: float[*S]) -> m1: f32[]",
         "m, or where m is 0 the largest |g|",
     ),

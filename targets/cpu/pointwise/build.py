@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from tvm import tirx as tir
@@ -12,10 +13,10 @@ from tvm import tirx as tir
 from ...tir.expr import Expr, i32
 from ...tir.pointwise.buffers import frame_of, parameters
 from ...tir.pointwise.point import Frame
-from ...tir.pointwise.prologue import channel_constants, compute_scalars, store_scales
-from ...tir.pointwise.space import PointwiseSpec
+from ...tir.pointwise.prologue import channel_constants, compute_scalars, only_first, store_scales
+from ...tir.pointwise.space import STRIPE, PointwiseSpec
 from ...tir.pointwise.squeeze import tables
-from ...tir.pointwise.stripes import STRIPE, blocks
+from ...tir.pointwise.stripes import blocks
 from ...tir.pointwise.tails import channel_tails, lane_tails
 from ..dialect import function
 from .choose_walk import choose_walk
@@ -37,7 +38,11 @@ def _emit(frame: Frame) -> None:
     tails = Reductions(frame, count + spare, walk.lanes, channel_tails(frame), lane_tails(frame))
     compute_scalars(frame)
     store_scales(frame)
+    if (first := only_first(frame)) is not None:
+        for i in frame.spec.outputs:
+            code.store(frame.data[i], i32(0), tir.const(0.0, "float32"))
     with (
+        code.when(first) if first is not None else nullcontext(),
         channel_constants(frame, walk.lanes),
         tables(frame, walk.lanes),
         tails.memory(),

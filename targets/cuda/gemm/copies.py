@@ -103,7 +103,7 @@ class Copies(ABC):
     @cached_property
     def size(self) -> int:
         """Decoded bytes of a piece."""
-        word = 4 * self.layout.parts * self.frame.width
+        word = 4 * self.frame.decoded(self.layout)
         return self.direct * word if self.direct else self.source.piece
 
     @cached_property
@@ -174,7 +174,8 @@ class Copies(ABC):
         for j in range(size):
             code.store(words, i32(i * size + j), u32(0))
         registers = [load(words, i32(i * size + j)) for j in range(size)]
-        start = address(self.source.buffer, tir.floordiv(at, i32(self.layout.parts)))
+        each = self.layout.parts // self.frame.numbers
+        start = address(self.source.buffer, tir.floordiv(at, i32(each)))
         with code.when(inside):
             ptx(code, f"ld.global.{_vector(size)}b32", *registers, start)
 

@@ -13,6 +13,7 @@ from ...plan.kernel import Unit
 from ...tir.expr import Expr, i32, load
 from ..code import DeviceCode
 from ..ptx import WARP, address, load_matrices, multiply, permuted
+from .elements import INTEGERS
 from .frame import STEP, TileFrame
 from .rows import word_of
 
@@ -72,7 +73,7 @@ class TensorCore(Core):
     def zero(self) -> None:
         """See ``Core``."""
         down, across = self.counts
-        dtype = "uint32" if self.frame.unit is Unit.INT8_MMA else "float32"
+        dtype = "uint32" if self.frame.unit in INTEGERS else "float32"
         self.sums = [
             [self.code.local(dtype, 4) for _ in range(down * across)]
             for _ in range(self.frame.pairs)

@@ -5,7 +5,8 @@ phase, see ``Geometry``), n a channel out, k runs over taps and, fastest, channe
 channel of dY, n a tap and, fastest, a channel of the image, k a pixel of dY.
 
 A first launch decodes operands to ``Plane``s: bytes, bf16 or f32 with a pixel's channels side by
-side, padded to whole pieces. Numbers of two bytes are two planes, each with sums of its own.
+side, padded to whole pieces. Numbers of two bytes are two planes, each with sums of its own. What
+4-bit tensor cores take are bytes of two channels, as ``layout`` packs them: no unpacking.
 """
 
 from __future__ import annotations
@@ -21,12 +22,15 @@ from ...gemm.shapes import channels_last, shape4
 from ...numbers.integers import integers, most_products
 from ...plan.kernel import Unit
 from ...plan.layout import Layout
+from .elements import INTEGERS, WIDTHS, PaddedChannels, numbers_of
 from .planes import Plane, planes_of
 
 WARPS = 4
 THREADS = 32 * WARPS
 STEP = 64  # bytes of k at a time: two products of tensor cores
 SHARED = 48 << 10
+# Blocks that fill a GPU. One number for all: tiles and parts decide the order of float sums,
+# which shapes alone decide.
 MULTIPROCESSORS = 132
 SMALLEST = 16  # rows and columns of a warp
 STAGES = 4
@@ -38,29 +42,6 @@ LANES = 4
 MOST_DECODED, MOST_IN_PLANES, MOST_MASKED = 4, 9, 18
 LARGEST_AFTER = 4  # steps that pay for the largest tile
 LEAST_STEPS = 4  # of a block where k is split over several
-WIDTHS = {Unit.INT8_MMA: 1, Unit.BF16_MMA: 2, Unit.F32: 4}
-DTYPES = {Unit.INT8_MMA: "uint8", Unit.BF16_MMA: "uint16", Unit.F32: "float32"}
-
-
-@dataclass(frozen=True, slots=True)
-class PaddedChannels:
-    """Channels of a group in memory: ``padded`` elements, copied in pieces of some bytes."""
-
-    count: int
-    padded: int
-    piece: int
-
-    @classmethod
-    def of(cls, count: int, width: int) -> PaddedChannels:
-        """The largest pieces that need no padding, or hardly more than the smallest."""
-        size = count * width
-        least = _up(size, 4)
-
-        def fits(piece: int) -> bool:
-            return size % piece == 0 or (size % 8 > 0 and 4 * _up(size, piece) <= 5 * least)
-
-        piece = next(p for p in (16, 8, 4) if p == 4 or fits(p))
-        return cls(count, _up(size, piece) // width, piece)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +82,6 @@ def _fitting(size: int, least: int, most: int) -> int:
     return made
 
 
-def _up(size: int, to: int) -> int:
-    return -(-size // to) * to
-
-
 @dataclass(frozen=True, slots=True)
 class PhaseSums:
     """The products of a phase: sizes of the matrices, blocks along each, steps of k."""
@@ -132,6 +109,11 @@ class TileFrame:
     def depth(self) -> int:
         """Elements of k at a time."""
         return STEP // self.width
+
+    @property
+    def numbers(self) -> int:
+        """Numbers of an element."""
+        return numbers_of(self.unit)
 
     @cached_property
     def planes(self) -> tuple[tuple[Plane, ...], tuple[Plane, ...]]:
@@ -168,13 +150,13 @@ class TileFrame:
     @cached_property
     def first(self) -> PaddedChannels:
         """Of a pixel of ``a``."""
-        return PaddedChannels.of(shape4(self.spec.a)[1] // self.groups, self.width)
+        return PaddedChannels.of(shape4(self.spec.a)[1] // self.groups, self.unit)
 
     @cached_property
     def second(self) -> PaddedChannels:
         """Of a pixel of the image, for dW; of a result, for forward and dX."""
         of = self.spec.b if self.spec.weight_grad else self.spec.out
-        return PaddedChannels.of(shape4(of)[1] // self.groups, self.width)
+        return PaddedChannels.of(shape4(of)[1] // self.groups, self.unit)
 
     @cached_property
     def sums(self) -> tuple[PhaseSums, ...]:
@@ -218,10 +200,10 @@ class TileFrame:
     @property
     def most_steps(self) -> int:
         """Of a sum in int32."""
-        if self.unit is not Unit.INT8_MMA:
+        if self.unit not in INTEGERS:
             return 1 << 30
         a, b = (max(plane.largest for plane in planes) for planes in self.planes)
-        return most_products(a, b) // self.depth
+        return most_products(a, b) // (self.depth * self.numbers)
 
     @cached_property
     def split(self) -> tuple[int, int]:
@@ -279,9 +261,13 @@ class TileFrame:
         most = MOST_MASKED if plain else MOST_IN_PLANES if several else MOST_DECODED
         if times > most or f.decode(0):
             return 0
-        longest = min(row, STEP) // (4 * layout.parts * self.width)
+        longest = min(row, STEP) // (4 * self.decoded(layout))
         cell = layout.cell // self.groups
         return next((n for n in (4, 2, 1) if cell % (4 * n) == 0 and n <= longest), 0)
+
+    def decoded(self, layout: Layout) -> int:
+        """Bytes that a byte of codes is decoded to."""
+        return layout.parts // self.numbers * self.width
 
     def channel(self, which: int, place: Index) -> Index:
         """The channel at a place among those of a pixel in shared memory.
@@ -289,7 +275,7 @@ class TileFrame:
         What a thread decodes at once are the first codes of some bytes, then the second ones.
         """
         layout, run = (self.spec.a, self.spec.b)[which], 4 * self.direct[which]
-        if not run or layout.parts == 1:
+        if not run or layout.parts == self.numbers:
             return place
         unit, rest = place // (run * layout.parts), place % (run * layout.parts)
         return (rest // run) * layout.cell + unit * run + rest % run
@@ -311,23 +297,25 @@ class TileFrame:
     def as_it_is(self, layout: Layout) -> bool:
         """Whether an operand of pixels already lies as its plane."""
         f = layout.type.format
+        natural = f.is_integer and not (f.signed or f.midrise)
         plain = {
-            Unit.INT8_MMA: f.bits == 8 and f.is_integer and not (f.signed or f.midrise),
+            Unit.INT4_MMA: f.storage_bits == 4 and natural and self.groups == 1,
+            Unit.INT8_MMA: f.bits == 8 and natural,
             Unit.BF16_MMA: f is BF16,
             Unit.F32: f is F32,
         }[self.unit]
-        channels = PaddedChannels.of(shape4(layout)[1] // self.groups, self.width)
-        return plain and channels_last(layout) and channels.count == channels.padded
+        channels = PaddedChannels.of(shape4(layout)[1] // self.groups, self.unit)
+        return plain and channels_last(layout) and channels.elements == channels.padded
 
     def in_words(self, layout: Layout) -> bool:
         """Whether an operand of pixels is whole words of codes, none of them padding."""
         f, channels = layout.type.format, shape4(layout)[1]
         if self.unit is Unit.F32 or not f.is_coded or f.bits > 8 or not channels_last(layout):
             return False
-        own = PaddedChannels.of(channels // self.groups, self.width)
+        own = PaddedChannels.of(channels // self.groups, self.unit)
         return (
             channels % (4 * layout.parts) == 0
-            and own.count == own.padded
+            and own.elements == own.padded
             and (self.groups == 1 or layout.parts == 1)
         )
 
@@ -344,7 +332,7 @@ class TileFrame:
     @cached_property
     def left(self) -> int:
         """Sums of a result that a part of k leaves: one where int32 holds that of all planes."""
-        if self.unit is not Unit.INT8_MMA or self.pairs == 1:
+        if self.unit not in INTEGERS or self.pairs == 1:
             return 1
         both = [integers(x.type.format) for x in (self.spec.a, self.spec.b)]
         a, b = (numbers.magnitude for numbers in both if numbers is not None)
@@ -358,7 +346,7 @@ class TileFrame:
     @property
     def scratch(self) -> tuple[tuple[str, int], ...]:
         """Decoded operands, then sums."""
-        sums = "int32" if self.unit is Unit.INT8_MMA else "float32"
+        sums = "int32" if self.unit in INTEGERS else "float32"
         sizes = [("uint8", self.width * size) for size in self.unpacked]
         return tuple((t, n) for t, n in (*sizes, (sums, self.partial)) if n)
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields
 
+import numpy as np
+
 from ....compiler.ir import Op, Value
 from ...gemm.check import check_gemm
 from ...gemm.product import Product, product_of, product_of_matrices
@@ -16,8 +18,6 @@ from ...plan.kernel import Kernel, Slot, slots_of
 from ...plan.layout import Order
 from .spec import DeviceGemm
 from .ways import WAYS
-
-WIDTHS = {"uint8": 1, "int8": 1, "int32": 4, "float32": 4, "float64": 8}
 
 
 def gemm_kernel(ops: tuple[Op, ...], orders: Mapping[Value, Order], arch: str) -> Kernel:
@@ -46,6 +46,6 @@ def _kernel(
     product: Product, ops: tuple[Op, ...], operands: tuple[Value, ...], arch: str
 ) -> Kernel:
     spec = choose(product, arch)
-    scratch = tuple(size * WIDTHS[dtype] for dtype, size in spec.scratch)
+    scratch = tuple(size * np.dtype(dtype).itemsize for dtype, size in spec.scratch)
     result = (Slot(ops[-1].result),)
     return Kernel(spec, ops, slots_of(operands), result, spec.way.unit, scratch)

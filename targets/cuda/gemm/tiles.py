@@ -20,8 +20,9 @@ from ..code import DeviceCode, Launch, launch
 from ..ptx import await_groups, commit
 from .copies import Copies, PieceSource, PieceTarget, TileBlock
 from .core import Core, FloatCore, TensorCore
+from .elements import DTYPES, INTEGERS
 from .epilogue import finish
-from .frame import DTYPES, THREADS, PhaseSums, TileFrame
+from .frame import THREADS, PhaseSums, TileFrame
 from .gathers import GradRows, ImageRows, PixelRows, WeightRows
 from .maps import ResultPlaces
 from .operand import GemmSlots
@@ -51,7 +52,7 @@ def _parameters(frame: TileFrame) -> list[tuple[str, int]]:
 
 
 def _sum(frame: TileFrame) -> str:
-    return "uint32" if frame.unit is Unit.INT8_MMA else "float32"
+    return "uint32" if frame.unit in INTEGERS else "float32"
 
 
 def _body(frame: TileFrame) -> Body:
@@ -199,7 +200,7 @@ class _Tiles:
         with code.when(own) if several else nullcontext():
             for m, n, sums in core.results():
                 total = sums[0]
-                if self.frame.unit is Unit.INT8_MMA:
+                if self.frame.unit in INTEGERS:
                     total = tir.Cast("float32", joined(self.frame, sums))
                 code.store(self.shared, m * pitch + n - i32(first), total)
 
@@ -235,7 +236,7 @@ def _join(frame: TileFrame) -> Body:
     """A thread adds the parts of a result in their order, exactly or in f64."""
     (sums,) = frame.sums
     rows, columns = (b * t for b, t in zip(sums.blocks, frame.padded_tile, strict=True))
-    exact = frame.unit is Unit.INT8_MMA
+    exact = frame.unit in INTEGERS
 
     def body(code: DeviceCode, pointers: list[Expr]) -> None:
         slots = GemmSlots.of(frame.spec, pointers)

@@ -12,7 +12,8 @@ from ...plan.kernel import Unit
 from ...tir.expr import Expr, Vectors, i32, load
 from ..code import DeviceCode, Launch, launch
 from ..ptx import address, keep, ptx, u32
-from .frame import PaddedChannels, PhaseSums, TileFrame
+from .elements import INTEGERS, PaddedChannels
+from .frame import PhaseSums, TileFrame
 from .maps import Coordinates, unravel
 from .operand import GemmSlots, StoredOperand
 from .words import planes_of_word
@@ -26,7 +27,7 @@ def unpack_launch(frame: TileFrame) -> Launch | None:
     """Decodes what does not lie as it is multiplied."""
     if not any(frame.unpacked):
         return None
-    width = {Unit.INT8_MMA: "uint32", Unit.BF16_MMA: "uint32", Unit.F32: "float32"}[frame.unit]
+    width = "float32" if frame.unit is Unit.F32 else "uint32"
     scratch = [(width, n * frame.width // 4) for n in frame.unpacked if n]
     others = [(t, n) for t, n in frame.scratch[len(scratch) :]]
 
@@ -68,6 +69,15 @@ class _Unpack:
         """Elements of a word."""
         return 4 // self.frame.width
 
+    def _channel(self, channels: PaddedChannels, element: Expr, i: int) -> tuple[Expr, Expr]:
+        """Whether number ``i`` of a word is that of a channel, and which; of its element's."""
+        part = i % self.frame.numbers
+        inside = element < i32(channels.elements)
+        if not part:
+            return inside, element
+        c = element + i32(part * channels.elements)
+        return tir.all(inside, c < i32(channels.count)), c
+
     def _words(self, count: int, word: Callable[[Expr], None]) -> int:
         at = self.code.let(self.code.block * i32(THREADS) + self.code.thread, "int32", "at")
         with self.code.when(at < i32(count)):
@@ -90,8 +100,9 @@ class _Unpack:
             n, h, w = unravel(self.code, pixel, height, width)
 
             def element(i: int) -> Element:
-                c = first * i32(self.each) + i32(i)
-                return c < i32(channels.count), (n, g * i32(channels.count) + c, h, w)
+                at = first * i32(self.each) + i32(i // frame.numbers)
+                inside, c = self._channel(channels, at, i)
+                return inside, (n, g * i32(channels.count) + c, h, w)
 
             self._store(stored, which, element, target, at, plane)
 
@@ -101,7 +112,7 @@ class _Unpack:
         """An operand of pixels by words of codes, see ``planes_of_word``."""
         code, frame, layout = self.code, self.frame, stored.layout
         f, planes, wide = layout.type.format, frame.planes[which], layout.cell // 4
-        each = layout.channels // self.each
+        each = layout.channels // (self.each * frame.numbers)
 
         def word(at: Expr) -> None:
             pixel, first = self._divided(at, wide)
@@ -132,15 +143,16 @@ class _Unpack:
             g, n = self._divided(rest, rows)
 
             def element(i: int) -> Element:
-                k = first * i32(self.each) + i32(i)
-                tap, c = self._divided(k, summed.padded)
+                k = first * i32(self.each) + i32(i // frame.numbers)
+                tap, place = self._divided(k, summed.padded)
                 down, right = self._divided(tap, phase.columns.taps)
                 r, s = phase.rows.tap(down), phase.columns.tap(right)
-                channel = g * i32(summed.count) + frame.channel(0, c)
-                inside = (tap < i32(phase.taps), n < i32(kept.count), c < i32(summed.count))
+                there, c = self._channel(summed, place, i)
+                c = frame.channel(0, c)
+                inside = tir.all(tap < i32(phase.taps), n < i32(kept.count), there)
                 if frame.spec.direction == "forward":
-                    return tir.all(*inside), (g * i32(kept.count) + n, frame.channel(0, c), r, s)
-                return tir.all(*inside), (channel, n, r, s)
+                    return inside, (g * i32(kept.count) + n, c, r, s)
+                return inside, (g * i32(summed.count) + c, n, r, s)
 
             plane = frame.weights // self.each
             self._store(stored, 1, element, target, at + i32(offset // self.each), plane)
@@ -167,23 +179,22 @@ class _Unpack:
         words = code.local("float32" if f32 else "uint32", count)
         for p in range(count):
             code.store(words, i32(p), tir.const(0, "float32") if f32 else u32(0))
-        for i in range(self.each):
+        each = self.each * self.frame.numbers
+        for i in range(each):
             inside, place = element(i)
             with code.when(inside):
                 for p, part in enumerate(self._parts(stored, which, place)):
-                    shifted = (
-                        part if f32 else load(words, i32(p)) | (part << u32(32 // self.each * i))
-                    )
+                    shifted = part if f32 else load(words, i32(p)) | (part << u32(32 // each * i))
                     code.store(words, i32(p), shifted)
         for p in range(count):
             code.store(target, at + i32(p * plane), load(words, i32(p)))
 
     def _parts(self, stored: StoredOperand, which: int, place: Coordinates) -> Sequence[Expr]:
-        """A number as an element of every plane, in the low bits of a word."""
+        """A number as it is in an element of every plane, in the low bits of a word."""
         code, v = self.code, Vectors(self.code, 1)
-        if self.frame.unit is Unit.INT8_MMA:
+        if self.frame.unit in INTEGERS:
             number = v.unsigned(keep(code, stored.integer(place), "int32"))
-            low = number & u32(0xFF)
+            low = number & u32((1 << 8 // self.frame.numbers) - 1)
             if len(self.frame.planes[which]) == 1:
                 return [low]
             return [low, (number >> u32(8)) & u32(0xFF)]

@@ -11,7 +11,7 @@ from ...gemm.product import Product
 from ...gemm.shapes import shape4
 from ...plan.kernel import Unit
 from .frame import TileFrame
-from .planes import planes_of
+from .planes import codes_are_nibbles, fits_nibble, planes_of
 from .spec import DeviceGemm, DeviceWay
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # Tiles of fewer channels or shorter sums would be mostly empty.
 LEAST_CHANNELS, LEAST_PRODUCTS = 8, 16
 OLDEST = 80  # sm_80 has asynchronous copies and products of bf16
+FOUR_BITS = range(80, 90)  # Hopper's tensor cores and later ones have none: bits are picked apart
 
 
 def _integer(product: Product, arch: str) -> bool:
@@ -53,6 +54,17 @@ def _filled(product: Product, arch: str) -> bool:
 
 def _number(arch: str) -> int:
     return int("".join(c for c in arch if c.isdigit()))
+
+
+def _nibbles(product: Product, arch: str) -> bool:
+    """Whether both operands are numbers of 4 bits, the first as its codes lie."""
+    if product.weight_grad or not product.in_integers or not _filled(product, arch):
+        return False
+    a, b = product.a.type.format, product.b.type.format
+    if _number(arch) not in FOUR_BITS or not (codes_are_nibbles(a) and fits_nibble(b)):
+        return False
+    made, bytes_ = (TileFrame(product, unit) for unit in (Unit.INT4_MMA, Unit.INT8_MMA))
+    return made.exact and made.first.padded < bytes_.first.padded
 
 
 def _in_bytes(product: Product, arch: str, planes: int) -> bool:
@@ -94,6 +106,7 @@ def _build_tiles(spec: DeviceGemm) -> list[Launch]:
 
 
 WAYS = (
+    DeviceWay("int4 mma", Unit.INT4_MMA, 2048, _nibbles, _scratch, _build_tiles),
     DeviceWay("int8 mma", Unit.INT8_MMA, 1024, _bytes, _scratch, _build_tiles),
     DeviceWay("int8 mma, two planes", Unit.INT8_MMA, 512, _two_planes, _scratch, _build_tiles),
     DeviceWay("int8 mma, four planes", Unit.INT8_MMA, 256, _four_planes, _scratch, _build_tiles),

@@ -32,6 +32,8 @@ def planes_of_word(
 
     One word holds four bytes; of bf16 it takes two.
     """
+    if unit is Unit.INT4_MMA:
+        return [[[_lifted(code, word, 4) if f.signed else word]]]
     if unit is Unit.INT8_MMA and f.is_integer and not (f.signed or f.midrise):
         return [[[one] for one in _plain(code, word, f)]]
     if f.storage_bits == 8:
@@ -110,16 +112,23 @@ def _eight(table: bytes) -> tuple[Expr, Expr]:
 
 def _signed(code: DeviceCode, word: Expr, bits: int) -> Expr:
     """Four codes in two's complement as bytes with a sign, the lowest as the one above it."""
+    if bits == 8:
+        return _lifted(code, word, bits)
     half, ones = u32(0x01010101 << (bits - 1)), u32(0x01010101)
     above = keep(code, word ^ half, "uint32")  # the number plus half
-    low7 = u32(0x7F7F7F7F)
-    if bits == 8:
-        some = keep(code, (((above & low7) + low7) | above) >> u32(7) & ones, "uint32")
-        return keep(code, word + (ones - some), "uint32")
-    some = keep(code, (above + low7) >> u32(7) & ones, "uint32")
+    some = keep(code, (above + u32(0x7F7F7F7F)) >> u32(7) & ones, "uint32")
     # The upper bit takes no borrow from one byte to the next.
     number = ((above | u32(0x80808080)) - half) ^ u32(0x80808080)
     return keep(code, number + (ones - some), "uint32")
+
+
+def _lifted(code: DeviceCode, word: Expr, bits: int) -> Expr:
+    """Codes in two's complement, none beside them, the lowest as the one above it."""
+    each = 0x11111111 if bits == 4 else 0x01010101
+    ones, half, low = u32(each), u32(each << (bits - 1)), u32((each << (bits - 1)) - each)
+    above = keep(code, word ^ half, "uint32")  # the number plus half
+    some = keep(code, (((above & low) + low) | above) >> u32(bits - 1) & ones, "uint32")
+    return keep(code, word + (ones - some), "uint32")
 
 
 def _bytes(

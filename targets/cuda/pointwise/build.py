@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from ...tir.expr import Expr
 from ...tir.pointwise.buffers import frame_of, parameters
 from ...tir.pointwise.space import PointwiseSpec
-from ..code import DeviceCode, Launch, launch
+from ..code import DeviceCode, Made, Maker
 from .geometry import THREADS, PointwiseGrid
 from .join import Joined
 from .sums import Scratch
 from .thread import Thread
 
 
-def build(spec: PointwiseSpec, geometry: PointwiseGrid) -> list[Launch]:
+def build(spec: PointwiseSpec, geometry: PointwiseGrid, make: Maker[Made]) -> list[Made]:
     """All rows, then what they leave joined."""
     slots = list(parameters(spec).values())
     shapes = [*slots, *geometry.scratch]
@@ -30,5 +30,5 @@ def build(spec: PointwiseSpec, geometry: PointwiseGrid) -> list[Launch]:
     def join(code: DeviceCode, pointers: list[Expr]) -> None:
         Joined(frame_of(spec, code, pointers[: len(slots)]), code, scratch(pointers)).run()
 
-    first = launch(shapes, geometry.threads, rows)
-    return [first, *([launch(shapes, THREADS, join)] if geometry.scratch else [])]
+    first = make(shapes, geometry.threads, rows)
+    return [first, *([make(shapes, THREADS, join)] if geometry.scratch else [])]

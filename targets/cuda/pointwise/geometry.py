@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import gcd
 
-from ...tir.pointwise.space import Node, PointwiseSpec
+from ...tir.pointwise.space import STRIPE, Node, PointwiseSpec
 
 THREADS = 256
-STRIPED = 64  # where a thread takes 32 rows: few threads, so small blocks for all multiprocessors
+STRIPED = 64  # where a thread takes a stripe: few threads, so small blocks for all multiprocessors
 TURNS = 4  # rows a thread, where nothing is reduced
 MOST_BLOCKS = 4096
-STRIPE = 32
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,7 @@ class PointwiseGrid:
         """Numbers that each block leaves for all elements."""
         made = {
             "amax": lambda n: n.results[0],
+            "amax_first": lambda n: n.results[0],
             "pact_grad": lambda n: n.results[1],
             "pact_plus_grad": lambda n: n.results[1],
         }

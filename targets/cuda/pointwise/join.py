@@ -9,7 +9,8 @@ from tvm import tirx as tir
 
 from ...tir.expr import Expr, Vectors, i32, load
 from ...tir.pointwise.point import Frame
-from ...tir.pointwise.stripes import STRIPE, blocks, chan, moments
+from ...tir.pointwise.space import STRIPE
+from ...tir.pointwise.stripes import blocks, chan, moments
 from ...tir.pointwise.tails import (
     ChannelSum,
     LaneMax,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 
 from tvm import tirx as tir
@@ -12,11 +12,12 @@ from ...tir.expr import Expr, Vectors, i32, load, packed_place, ramp, typed
 from ...tir.pointwise.ops import RULES
 from ...tir.pointwise.parts import Parts
 from ...tir.pointwise.point import Frame, Point
-from ...tir.pointwise.prologue import channel_constants, compute_scalars, store_scales
+from ...tir.pointwise.prologue import channel_constants, compute_scalars, only_first, store_scales
+from ...tir.pointwise.space import STRIPE
 from ...tir.pointwise.squeeze import tables
 from ...tir.pointwise.tails import channel_tails, lane_tails
 from ..code import DeviceCode
-from .geometry import STRIPE, PointwiseGrid
+from .geometry import PointwiseGrid
 from .rowed import RowCodes
 from .sums import Scratch, Sums
 
@@ -58,8 +59,10 @@ class Thread:
             self.first = code.let(block * i32(g.down), "int32", "first")
             mine = code.thread < i32(g.across * g.down)
             self.mine = tir.all(mine, self.column < i32(g.columns))
-            (self._stripe if g.sums else self._rows)()
-            self._rest()
+            first = only_first(frame)
+            with code.when(first) if first is not None else nullcontext():
+                (self._stripe if g.sums else self._rows)()
+                self._rest()
             self.sums.store_block()
 
     def _rows(self) -> None:

@@ -70,6 +70,11 @@ def scale_scalars(frame: Frame, node: Node) -> NamedNumbers:
     return {"s": v.f(frame.scalar(node.inputs[1]))}
 
 
+def first_scalars(frame: Frame, node: Node) -> NamedNumbers:
+    """The state, which is 0 in the first step."""
+    return {"state": Vectors(frame.code, 1).f(frame.scalar(node.inputs[1]))}
+
+
 SCALARS: dict[str, Callable[[Frame, Node], NamedNumbers]] = {
     **dict.fromkeys(("quantize", "quantize_bits"), clip_scalars),
     "clip_region": clip_scalars,
@@ -77,6 +82,7 @@ SCALARS: dict[str, Callable[[Frame, Node], NamedNumbers]] = {
     **dict.fromkeys(("quantize_affine", "quantize_affine_stochastic"), affine_scalars),
     "squeeze": squeeze_scalars,
     **dict.fromkeys(("grad_scale", "normalize"), scale_scalars),
+    "amax_first": first_scalars,
     **dict.fromkeys(("round_stochastic", "round_float"), threefry_keys),
     "random_mask": threefry_keys,
     "random_uniform": threefry_keys,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from tvm import tirx as tir
+
 from ....compiler.types import Scale
 from ..expr import Code, Expr, Vectors, i32, load, ramp
 from ..formats import from_memory
@@ -33,6 +35,15 @@ def compute_scalars(frame: Frame) -> None:
         if node.kind in SCALARS:
             made = SCALARS[node.kind](frame, node)
             frame.scalars.update({(node, name): x for name, x in made.items()})
+
+
+def only_first(frame: Frame) -> Expr | None:
+    """Whether a call computes anything, of kernels whose results are all of the first step."""
+    makers = [frame.spec.makers[i] for i in frame.spec.outputs]
+    if any(node.kind != "amax_first" for node in makers):
+        return None
+    zero = tir.const(0.0, "float32")
+    return tir.any(*(frame.scalars[node, "state"].equal(zero) for node in makers))
 
 
 def store_scales(frame: Frame) -> None:

@@ -13,6 +13,8 @@ from ....compiler.types import TensorType
 from ...plan.kernel import Identity
 from ...plan.layout import Layout, Order
 
+STRIPE = 32  # rows that are summed in f32, see ``stripes``
+
 
 @dataclass(frozen=True, slots=True)
 class Node:

@@ -12,8 +12,8 @@ import math
 from collections.abc import Sequence
 
 from ..expr import Expr, Vectors, load
+from .space import STRIPE
 
-STRIPE = 32  # rows that are summed in f32
 BLOCK = 16384  # elements that make a block worth a thread's while
 MOST_BLOCKS = 64
 

@@ -75,6 +75,16 @@ def _size(value: int) -> At:
     return lambda p: p.v.bits(p.number(value)) & p.v.u(0x7FFFFFFF)
 
 
+def _first_size(node: Node) -> At:
+    """The bits of |x| in the first step, else 0."""
+
+    def at(p: Point) -> Expr:
+        state = p.v.splat(p.frame.scalars[node, "state"])
+        return p.v.where(state.equal(p.v.splat(0.0)), _size(node.inputs[0])(p), p.v.u(0))
+
+    return at
+
+
 def _dgamma(node: Node) -> ChannelSum:
     """sum of g * (x - mean), times 1 / sqrt(var + eps) at the end"""
     g, x, mean, var = node.inputs
@@ -143,6 +153,7 @@ CHANNEL_TAILS: dict[str, Callable[[Node, Collection[int]], Sequence[ChannelSum |
 }
 LANE_TAILS: dict[str, Callable[[Node], LaneSum | LaneMax]] = {
     "amax": lambda node: LaneMax(node.results[0], _size(node.inputs[0])),
+    "amax_first": lambda node: LaneMax(node.results[0], _first_size(node)),
     "pact_grad": lambda node: LaneSum(node.results[1], _clipped(node)),
     "pact_plus_grad": lambda node: LaneSum(node.results[1], _clipped_plus(node)),
 }

@@ -222,6 +222,22 @@ extern "C" __global__ void two_loads(const int* in, int* out) {
   out[threadIdx.x] = (int)r;
 }
 
+// Half of the lanes multiply nibbles, the others bytes.
+extern "C" __global__ void two_products(const int* in, int* out) {
+  int a = 0, b = 0, c = 0, d = 0;
+  const int x = in[threadIdx.x];
+  if (threadIdx.x % 32 < 16) {
+    asm volatile("mma.sync.aligned.m16n8k64.row.col.s32.u4.s4.s32 {%0, %1, %2, %3},"
+                 " {%4, %4, %4, %4}, {%4, %4}, {%0, %1, %2, %3};"
+                 : "+r"(a), "+r"(b), "+r"(c), "+r"(d) : "r"(x));
+  } else {
+    asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0, %1, %2, %3},"
+                 " {%4, %4, %4, %4}, {%4, %4}, {%0, %1, %2, %3};"
+                 : "+r"(a), "+r"(b), "+r"(c), "+r"(d) : "r"(x));
+  }
+  out[threadIdx.x] = a;
+}
+
 extern "C" __global__ void misaligned_int4(const int* in, int* out) {
   const int4 v = *(const int4*)(in + threadIdx.x % 4);
   out[threadIdx.x] = v.x + v.y + v.z + v.w;

@@ -1,7 +1,9 @@
 // A CUDA driver whose devices are this CPU: contexts, memory, streams, events.
 //
 // Memory of a device is memory of the host between guards, filled with a pattern. A stream does its
-// work at once, or, where that is asked for, as late as it may.
+// work at once, or, where that is asked for, as late as it may. What belongs to a context is refused
+// in another one: streams, events, modules and graphs as CUDA refuses them, addresses also where
+// CUDA would find out whose they are, as nothing here means to use another device's.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -32,7 +34,8 @@ Settings read_settings() {
     if (n == "init") s.init = static_cast<Status>(value);
     if (n == "devices") s.devices = static_cast<int>(value);
     if (n == "version") s.version = static_cast<int>(value);
-    if (n == "capability") s.major = static_cast<int>(value / 10), s.minor = value % 10;
+    if (n == "capability") s.capability = static_cast<int>(value);
+    if (n == "other") s.other = static_cast<int>(value);
     if (n == "memory") s.memory = static_cast<std::size_t>(value);
     if (n == "seed") s.seed = static_cast<unsigned>(value);
     if (n == "late") s.late = value;
@@ -77,15 +80,14 @@ Status drain(Stream* stream) {
   return success;
 }
 
-Status drain_all() {
-  Status first = drain(&driver.default_stream);
-  for (Stream* stream : driver.streams)
+Status drain_all(Context* context) {
+  Status first = drain(&context->default_stream);
+  for (Stream* stream : context->streams)
     if (Status status = drain(stream)) first = first ? first : status;
   return first;
 }
 
 Status add(Stream* stream, Work work) {
-  if (!stream) stream = &driver.default_stream;
   stream->queue.push_back(std::move(work));
   return driver.settings.late ? success : drain(stream);
 }
@@ -103,14 +105,31 @@ Status use_context(Context** context) {
   return (*context)->lost;
 }
 
-bool inside(Address address, std::size_t size) {
-  auto above = driver.memory.upper_bound(address);
-  if (above == driver.memory.begin()) return false;
-  const auto& [start, allocation] = *--above;
-  return address + size <= start + allocation.size;
+int capability_of(int device) {
+  const Settings& s = driver.settings;
+  return s.other && device > driver.first ? s.other : s.capability;
 }
 
-Status enqueue(Stream* stream, std::function<Status()> run) {
+const Allocation* allocation_of(Address address, std::size_t size) {
+  auto above = driver.memory.upper_bound(address);
+  if (above == driver.memory.begin()) return nullptr;
+  const auto& [start, allocation] = *--above;
+  return address + size <= start + allocation.size ? &allocation : nullptr;
+}
+
+bool inside(const Context* context, Address address, std::size_t size) {
+  const Allocation* found = allocation_of(address, size);
+  return found && found->context == context;
+}
+
+Status use_stream(Context* context, Stream** stream) {
+  if (!*stream) *stream = &context->default_stream;
+  const bool own = *stream == &context->default_stream || context->streams.count(*stream);
+  return own ? success : invalid_handle;
+}
+
+Status enqueue(Context* context, Stream* stream, std::function<Status()> run) {
+  if (Status status = use_stream(context, &stream)) return status;
   return add(stream, {std::move(run)});
 }
 
@@ -121,7 +140,7 @@ API cuInit(unsigned) {
   if (driver.settings.devices < 1) return no_device;
   driver.first += 100;
   for (int i = 0; i < driver.settings.devices; ++i)
-    driver.contexts[driver.first + i] = new Context{driver.first + i};
+    driver.contexts[driver.first + i] = new Context(driver.first + i);
   driver.random.seed(driver.settings.seed);
   driver.initialized = true;
   return success;
@@ -174,12 +193,11 @@ API cuDeviceTotalMem_v2(std::size_t* size, int device) {
 }
 API cuDeviceGetAttribute(int* value, int which, int device) {
   if (!driver.contexts.count(device)) return invalid_device;
-  const Settings& s = driver.settings;
   static const std::map<int, int> fixed = {{13, 1980000}, {16, 132},     {36, 2619000},
                                            {37, 5120},    {38, 50 << 20}, {82, 65536},
                                            {97, most_shared}};
-  if (which == 75) return *value = s.major, success;
-  if (which == 76) return *value = s.minor, success;
+  if (which == 75) return *value = capability_of(device) / 10, success;
+  if (which == 76) return *value = capability_of(device) % 10, success;
   const auto found = fixed.find(which);
   if (found == fixed.end()) return invalid_value;
   return *value = found->second, success;
@@ -206,7 +224,7 @@ API cuCtxPopCurrent_v2(Context** context) {
 }
 API cuCtxSynchronize() {
   USE_CONTEXT
-  return drain_all();
+  return drain_all(context);
 }
 
 API cuMemGetInfo_v2(std::size_t* available, std::size_t* total) {
@@ -232,12 +250,12 @@ API cuMemAlloc_v2(Address* address, std::size_t size) {
 API cuMemFree_v2(Address address) {
   USE_CONTEXT
   const auto found = driver.memory.find(address);
-  if (found == driver.memory.end()) return invalid_value;
-  if (Status status = drain_all()) return status;
+  if (found == driver.memory.end() || found->second.context != context) return invalid_value;
+  if (Status status = drain_all(context)) return status;
   const Allocation a = found->second;
   const bool whole = guards_are_whole(a);
   driver.memory.erase(found);
-  a.context->used -= a.size;
+  context->used -= a.size;
   std::memset(a.whole, poison, a.size);
   std::free(a.whole);
   return whole ? success : lose(context, illegal_address, "something wrote around memory");
@@ -259,75 +277,83 @@ API cuMemFreeHost(void* place) {
 
 API cuMemcpyHtoDAsync_v2(Address target, const void* source, std::size_t size, Stream* stream) {
   USE_CONTEXT
-  if (!inside(target, size)) return invalid_value;
-  return enqueue(stream, [=] {
+  if (!inside(context, target, size)) return invalid_value;
+  return enqueue(context, stream, [=] {
     return std::memcpy(reinterpret_cast<void*>(target), source, size), success;
   });
 }
 API cuMemcpyDtoHAsync_v2(void* target, Address source, std::size_t size, Stream* stream) {
   USE_CONTEXT
-  if (!inside(source, size)) return invalid_value;
-  return enqueue(stream, [=] {
+  if (!inside(context, source, size)) return invalid_value;
+  return enqueue(context, stream, [=] {
     return std::memcpy(target, reinterpret_cast<void*>(source), size), success;
   });
 }
 API cuMemcpyDtoDAsync_v2(Address target, Address source, std::size_t size, Stream* stream) {
   USE_CONTEXT
-  if (!inside(source, size) || !inside(target, size)) return invalid_value;
+  if (!inside(context, source, size) || !inside(context, target, size)) return invalid_value;
   return cuMemcpyHtoDAsync_v2(target, reinterpret_cast<void*>(source), size, stream);
 }
 API cuMemsetD8Async(Address target, unsigned char value, std::size_t size, Stream* stream) {
   USE_CONTEXT
-  if (!inside(target, size)) return invalid_value;
-  return enqueue(stream, [=] {
+  if (!inside(context, target, size)) return invalid_value;
+  return enqueue(context, stream, [=] {
     return std::memset(reinterpret_cast<void*>(target), value, size), success;
   });
 }
 
 API cuStreamCreate(Stream** stream, unsigned) {
   USE_CONTEXT
-  *stream = new Stream;
-  driver.streams.insert(*stream);
+  *stream = new Stream{context, {}};
+  context->streams.insert(*stream);
   return success;
 }
 API cuStreamDestroy_v2(Stream* stream) {
   USE_CONTEXT
-  if (!driver.streams.count(stream)) return invalid_handle;
+  if (!context->streams.count(stream)) return invalid_handle;
   const Status status = drain(stream);
-  driver.streams.erase(stream);
+  context->streams.erase(stream);
   return delete stream, status;
 }
 API cuStreamSynchronize(Stream* stream) {
   USE_CONTEXT
-  const Status status = drain(stream ? stream : &driver.default_stream);
+  if (Status status = use_stream(context, &stream)) return status;
+  const Status status = drain(stream);
   return status ? status : context->lost;
 }
 API cuStreamWaitEvent(Stream* stream, Event* event, unsigned) {
   USE_CONTEXT
+  // An event of another device may be waited for.
+  if (Status status = use_stream(context, &stream)) return status;
   return add(stream, {nullptr, event, event->recorded});
 }
 
 API cuEventCreate(Event** event, unsigned) {
   USE_CONTEXT
-  return *event = new Event, success;
+  return *event = new Event{context}, success;
 }
 API cuEventDestroy_v2(Event* event) {
   USE_CONTEXT
+  if (event->context != context) return invalid_handle;
   if (Status status = reach(event, event->recorded)) return status;
   // Streams may still have to wait for it, which is over now.
   auto forget = [event](Stream* stream) {
     for (Work& work : stream->queue)
       if (work.event == event) work.event = nullptr;
   };
-  forget(&driver.default_stream);
-  for (Stream* stream : driver.streams) forget(stream);
+  for (const auto& [number, other] : driver.contexts) {
+    forget(&other->default_stream);
+    for (Stream* stream : other->streams) forget(stream);
+  }
   return delete event, success;
 }
 API cuEventRecord(Event* event, Stream* stream) {
   USE_CONTEXT
-  event->stream = stream ? stream : &driver.default_stream;
+  if (Status status = use_stream(context, &stream)) return status;
+  if (event->context != context) return invalid_handle;
+  event->stream = stream;
   ++event->recorded;
-  return enqueue(stream, [event] {
+  return enqueue(context, stream, [event] {
     ++event->reached;
     return event->time = std::chrono::steady_clock::now(), success;
   });

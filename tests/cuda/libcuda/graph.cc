@@ -40,10 +40,12 @@ struct Node {
 };
 
 struct Graph {
+  Context* context;  // of CUDA's only the nodes have one, here all of the same
   std::vector<std::unique_ptr<Node>> nodes;
 };
 
 struct ExecutableGraph {
+  Context* context;
   Graph* graph;
   std::vector<Node*> order;  // as they were added; each is behind those that it waits for
   std::map<Node*, Node> nodes;
@@ -53,19 +55,25 @@ namespace {
 
 std::set<Graph*> graphs;
 
-Status add_node(Node** node, Graph* graph, Node* const* after, std::size_t count, Node made) {
-  if (!graphs.count(graph)) return invalid_handle;
+bool known(Context* context, Graph* graph) {
+  return graphs.count(graph) && graph->context == context;
+}
+
+Status add_node(Context* context, Node** node, Graph* graph, Node* const* after, std::size_t count,
+                Node made) {
+  if (!known(context, graph)) return invalid_handle;
   for (std::size_t i = 0; i < count; ++i) {
-    const auto known = [&](const std::unique_ptr<Node>& n) { return n.get() == after[i]; };
-    if (std::none_of(graph->nodes.begin(), graph->nodes.end(), known)) return invalid_value;
+    const auto own = [&](const std::unique_ptr<Node>& n) { return n.get() == after[i]; };
+    if (std::none_of(graph->nodes.begin(), graph->nodes.end(), own)) return invalid_value;
     made.after.push_back(after[i]);
   }
   graph->nodes.push_back(std::make_unique<Node>(std::move(made)));
   return *node = graph->nodes.back().get(), success;
 }
 
-Status kernel_node(const KernelNodeParams* params, Node* made) {
+Status kernel_node(Context* context, const KernelNodeParams* params, Node* made) {
   if (params->extra || params->kernel || !params->function) return invalid_value;
+  if (params->function->context != context) return invalid_handle;
   Launch launch{params->function, {}, {}, params->shared, {}};
   std::copy_n(params->grid, 3, launch.grid);
   std::copy_n(params->block, 3, launch.block);
@@ -100,7 +108,7 @@ Status run_graph(Context* context, const std::map<Node*, Node>& nodes, std::vect
 API cuGraphCreate(Graph** graph, unsigned flags) {
   USE_CONTEXT
   if (flags) return invalid_value;
-  graphs.insert(*graph = new Graph);
+  graphs.insert(*graph = new Graph{context, {}});
   return success;
 }
 API cuGraphDestroy(Graph* graph) {
@@ -112,8 +120,8 @@ API cuGraphAddKernelNode_v2(Node** node, Graph* graph, Node* const* after, std::
                             const KernelNodeParams* params) {
   USE_CONTEXT
   Node made;
-  if (Status status = kernel_node(params, &made)) return status;
-  return add_node(node, graph, after, count, std::move(made));
+  if (Status status = kernel_node(context, params, &made)) return status;
+  return add_node(context, node, graph, after, count, std::move(made));
 }
 API cuGraphAddMemsetNode(Node** node, Graph* graph, Node* const* after, std::size_t count,
                          const MemsetNodeParams* params, Context* where) {
@@ -121,13 +129,13 @@ API cuGraphAddMemsetNode(Node** node, Graph* graph, Node* const* after, std::siz
   const MemsetNodeParams p = *params;
   if (where != context || p.height != 1 || p.element_size != 1 || p.value > 255)
     return invalid_value;
-  if (!inside(p.target, p.width)) return invalid_value;
+  if (!inside(context, p.target, p.width)) return invalid_value;
   Node made;
   made.run = [p](Context*) {
     auto target = reinterpret_cast<void*>(p.target);
     return std::memset(target, static_cast<int>(p.value), p.width), success;
   };
-  return add_node(node, graph, after, count, std::move(made));
+  return add_node(context, node, graph, after, count, std::move(made));
 }
 API cuGraphAddMemcpyNode(Node** node, Graph* graph, Node* const* after, std::size_t count,
                          const CopyParams* params, Context* where) {
@@ -136,7 +144,7 @@ API cuGraphAddMemcpyNode(Node** node, Graph* graph, Node* const* after, std::siz
   if (where != context || p.height != 1 || p.depth != 1) return invalid_value;
   for (const CopyEnd* end : {&p.source, &p.target})
     if (end->memory_type != 2 || end->x || end->y || end->z || end->lod || end->reserved ||
-        !inside(end->device, p.width))
+        !inside(context, end->device, p.width))
       return invalid_value;
   Node made;
   made.run = [p](Context*) {
@@ -144,15 +152,15 @@ API cuGraphAddMemcpyNode(Node** node, Graph* graph, Node* const* after, std::siz
                         reinterpret_cast<void*>(p.source.device), p.width),
            success;
   };
-  return add_node(node, graph, after, count, std::move(made));
+  return add_node(context, node, graph, after, count, std::move(made));
 }
 
 API cuGraphInstantiateWithFlags(ExecutableGraph** executable, Graph* graph,
                                 unsigned long long flags) {
   USE_CONTEXT
-  if (!graphs.count(graph)) return invalid_handle;
+  if (!known(context, graph)) return invalid_handle;
   if (flags) return invalid_value;
-  *executable = new ExecutableGraph{graph, {}, {}};
+  *executable = new ExecutableGraph{context, graph, {}, {}};
   for (const auto& node : graph->nodes) {
     (*executable)->order.push_back(node.get());
     (*executable)->nodes[node.get()] = *node;
@@ -162,14 +170,15 @@ API cuGraphInstantiateWithFlags(ExecutableGraph** executable, Graph* graph,
 API cuGraphExecKernelNodeSetParams_v2(ExecutableGraph* executable, Node* node,
                                       const KernelNodeParams* params) {
   USE_CONTEXT
-  if (!graphs.count(executable->graph)) return invalid_handle;
+  if (!known(context, executable->graph)) return invalid_handle;
   const auto found = executable->nodes.find(node);
   if (found == executable->nodes.end() || !found->second.function) return invalid_value;
-  return kernel_node(params, &found->second);
+  return kernel_node(context, params, &found->second);
 }
 API cuGraphLaunch(ExecutableGraph* executable, Stream* stream) {
   USE_CONTEXT
-  return enqueue(stream, [context, nodes = executable->nodes, order = executable->order] {
+  if (executable->context != context) return invalid_handle;
+  return enqueue(context, stream, [context, nodes = executable->nodes, order = executable->order] {
     return run_graph(context, nodes, order);
   });
 }

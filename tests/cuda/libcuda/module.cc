@@ -24,6 +24,9 @@ Status run_kernel(Context* context, const Launch& launch) {
   if (!launch.function->module->library)
     return lose(context, launch_failed, "a kernel whose module is unloaded");
   std::vector<uint64_t> values = launch.arguments;
+  for (uint64_t value : values)
+    if (const Allocation* found = allocation_of(value, 0); found && found->context != context)
+      return lose(context, illegal_address, "a kernel was given memory of another device");
   std::vector<void*> places;
   for (uint64_t& value : values) places.push_back(&value);
   const char* error = emu_launch(launch.function->entry, launch.function->threads, launch.grid,
@@ -44,7 +47,7 @@ Status run_kernel(Context* context, const Launch& launch) {
 // An image is a path behind "emulated:", or behind "emulated@90:" for devices of that capability.
 API cuModuleLoadData(Module** module, const char* image) {
   USE_CONTEXT
-  const int here = 10 * driver.settings.major + driver.settings.minor;
+  const int here = capability_of(context->device);
   int capability = here, path = 0;
   if (!std::strncmp(image, ".version", 8)) return invalid_ptx;
   std::sscanf(image, "emulated:%n", &path);
@@ -53,16 +56,17 @@ API cuModuleLoadData(Module** module, const char* image) {
   if (capability != here) return no_binary_for_gpu;
   void* library = dlopen(image + path, RTLD_NOW | RTLD_LOCAL);
   if (!library) return std::fprintf(stderr, "%s\n", dlerror()), invalid_image;
-  return *module = new Module{library}, success;
+  return *module = new Module{context, library}, success;
 }
 API cuModuleUnload(Module* module) {
   USE_CONTEXT
-  if (!module->library) return invalid_handle;
+  if (!module->library || module->context != context) return invalid_handle;
   dlclose(module->library);
   return module->library = nullptr, success;
 }
 API cuModuleGetFunction(Function** function, Module* module, const char* name) {
   USE_CONTEXT
+  if (module->context != context) return invalid_handle;
   const auto symbol = [&](const char* kind) {
     return dlsym(module->library, ("emu_" + (kind + std::string(name))).c_str());
   };
@@ -74,6 +78,7 @@ API cuModuleGetFunction(Function** function, Module* module, const char* name) {
 }
 API cuFuncGetAttribute(int* value, int which, Function* function) {
   USE_CONTEXT
+  if (function->context != context) return invalid_handle;
   const unsigned threads = function->threads ? function->threads : 1024;
   const std::map<int, unsigned> known = {
       {0, threads}, {1, 0}, {3, 0}, {4, 32}, {8, function->dynamic_limit}};
@@ -83,6 +88,7 @@ API cuFuncGetAttribute(int* value, int which, Function* function) {
 }
 API cuFuncSetAttribute(Function* function, int which, int value) {
   USE_CONTEXT
+  if (function->context != context) return invalid_handle;
   if (which != 8 || value < 0 || value > most_shared) return invalid_value;
   return function->dynamic_limit = static_cast<unsigned>(value), success;
 }
@@ -90,10 +96,11 @@ API cuLaunchKernel(Function* function, unsigned gx, unsigned gy, unsigned gz, un
                    unsigned by, unsigned bz, unsigned shared, Stream* stream, void** parameters,
                    void** extra) {
   USE_CONTEXT
-  if (extra || function->context != context) return invalid_value;
+  if (extra) return invalid_value;
+  if (function->context != context) return invalid_handle;
   Launch launch{function, {gx, gy, gz}, {bx, by, bz}, shared, {}};
   for (unsigned i = 0; i < function->parameters; ++i)
     launch.arguments.push_back(*static_cast<uint64_t*>(parameters[i]));
   if (Status status = check_launch(launch)) return status;
-  return enqueue(stream, [=] { return run_kernel(context, launch); });
+  return enqueue(context, stream, [=] { return run_kernel(context, launch); });
 }

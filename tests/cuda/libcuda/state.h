@@ -37,17 +37,14 @@ enum : Status {
 // Of the environment, when the driver is initialized: see `standin.py`.
 struct Settings {
   Status init = success;
-  int devices = 1, version = 12040, major = 9, minor = 0;
+  int devices = 1, version = 12040, capability = 90, other = 0;
   std::size_t memory = std::size_t{1} << 30;
   unsigned seed = 0;
   bool late = false, backwards = false, early = false;
 };
 
-struct Context {
-  int device = 0, users = 0;
-  std::size_t used = 0;
-  Status lost = success;  // what all calls return from then on
-};
+struct Context;
+struct Stream;
 
 struct Allocation {
   std::size_t size;
@@ -55,9 +52,8 @@ struct Allocation {
   unsigned char* whole;  // guards around it included
 };
 
-struct Stream;
-
 struct Event {
+  Context* context;
   Stream* stream = nullptr;
   uint64_t recorded = 0, reached = 0;  // how often
   std::chrono::steady_clock::time_point time;
@@ -71,10 +67,21 @@ struct Work {
 };
 
 struct Stream {
+  Context* context;
   std::deque<Work> queue;
 };
 
+struct Context {
+  explicit Context(int number) : device(number) {}
+  int device, users = 0;
+  std::size_t used = 0;
+  Status lost = success;  // what all calls return from then on
+  std::set<Stream*> streams;
+  Stream default_stream{this, {}};
+};
+
 struct Module {
+  Context* context;
   void* library;  // null where it is unloaded
 };
 
@@ -99,20 +106,24 @@ struct Driver {
   std::map<int, Context*> contexts;  // by number; those of earlier settings stay
   std::map<Address, Allocation> memory;
   std::map<void*, std::size_t> pinned;
-  std::set<Stream*> streams;
-  Stream default_stream;
   std::mt19937 random;
 };
 
 extern Driver driver;
 extern thread_local std::vector<Context*> current;
 
+// Ten times the major number and the minor one of a device.
+int capability_of(int device);
 // The context of the calling thread; a status where it has none, or one that is lost.
 Status use_context(Context** context);
-// Whether `size` bytes at an address lie in one allocation.
-bool inside(Address address, std::size_t size);
+// The allocation in which an address lies; null where there is none.
+const Allocation* allocation_of(Address address, std::size_t size);
+// Whether `size` bytes at an address lie in one allocation of a context.
+bool inside(const Context* context, Address address, std::size_t size);
+// A stream, or without one the default one; a status where it is another context's.
+Status use_stream(Context* context, Stream** stream);
 // Put work at the end of a stream, and do it where nothing is to be late.
-Status enqueue(Stream* stream, std::function<Status()> run);
+Status enqueue(Context* context, Stream* stream, std::function<Status()> run);
 Status run_kernel(Context* context, const Launch& launch);
 Status check_launch(const Launch& launch);
 

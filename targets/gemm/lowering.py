@@ -1,0 +1,20 @@
+"""The stages by which a target makes a program one that it has kernels for; without TVM."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from ...compiler.ir import Program
+from ..plan.decode import decode_operands
+from ..plan.first_scales import first_scales
+from ..plan.waive import waive
+from .check import check_gemm
+
+
+def lower(target: str, program: Program, allow: Sequence[str]) -> list[tuple[str, Program]]:
+    """See ``Target.lower``; ``target`` is who says which GEMM it has no kernel for."""
+    decoded, check = decode_operands(program), partial(check_gemm, target)
+    waived = waive(decoded, check, allow)
+    stages = [("decode_operands", decoded), ("waive", waived)]
+    return [*stages, ("first_scales", first_scales(waived))]

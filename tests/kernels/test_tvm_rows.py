@@ -51,8 +51,7 @@ def rows(shape: Shape, count: int, *, low: int = 0, wrong: bool = False) -> Arra
     return made
 
 
-@pytest.mark.parametrize("order", Order)
-@pytest.mark.parametrize("wraps", [False, True])
+@pytest.mark.parametrize(("wraps", "order"), [(False, Order.PIXELS), (True, Order.ROWS)])
 @pytest.mark.parametrize("size", SIZES)
 def test_take_and_its_gradient(size: Shape, wraps: bool, order: Order) -> None:
     left, count, right = size
@@ -109,8 +108,7 @@ def test_places(wraps: bool) -> None:
     assert got.data.tolist() == ([6, 14, 14, -1, -1] if wraps else [6, -1, -1, -1, -1])
 
 
-@pytest.mark.parametrize("order", Order)
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("size", "order"), [*zip(SIZES, [*Order] * 3, strict=False)])
 def test_order_and_the_largest(size: Shape, order: Order) -> None:
     numbers = np.random.default_rng(1).integers(-3, 3, size).astype(np.float32)
     numbers.reshape(-1)[:: max(2, numbers.size // 5)] = np.nan

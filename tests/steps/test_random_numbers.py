@@ -104,7 +104,7 @@ def test_gumbel_softmax_trains() -> None:
     assert step(x, torch.rand(7, 5)).isfinite() and not step.skipped
 
 
-@pytest.mark.parametrize("recipe", ["ultra_low_4bit", "bf16", "sbm8"])
+@pytest.mark.parametrize("recipe", ["ultra_low_4bit"])
 def test_recipes_take_them(recipe: str) -> None:
     x = torch.full((7, 3), 0.6)
     assert made(noisy, x, recipe=recipe)(x, torch.ones(5, 7, 3)).isfinite()

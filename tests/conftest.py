@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import gc
+import logging
 import os
 from collections.abc import Iterator
 
@@ -12,6 +13,23 @@ from .cases.commands import Quatrain, command
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite the golden results")
     parser.addoption("--whole", action="store_true", help="run all tests of files that run a share")
+
+
+class Unheard(logging.Logger):
+    """A logger that takes no handler."""
+
+    def addHandler(self, hdlr: logging.Handler) -> None:
+        """Forget it."""
+
+
+def pytest_configure() -> None:
+    """Nobody listens to PyTorch's trace, which prints every graph as soon as somebody does.
+
+    pytest would: at each capture, and where a test fails as screens of text.
+    """
+    logging.setLoggerClass(Unheard)
+    logging.getLogger("torch.__trace")
+    logging.setLoggerClass(logging.Logger)
 
 
 def pytest_collection_finish() -> None:

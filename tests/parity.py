@@ -37,10 +37,10 @@ Batch = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class Parity:
+class Singles:
     """Largest relative difference after a single step and where, and the lower quartile of the
-    steps; ``own`` is the largest between eager and float64. Distances to float64: lower quartiles of
-    single steps (``near``: the compiled step, eager), and after free steps.
+    steps; ``own`` is the largest between eager and float64. ``near`` are the lower quartiles of the
+    distances to float64: of the compiled step, of eager.
 
     A number near 0 that f32 sums of two orders put on different sides of a ReLU makes a step
     differ far beyond rounding, in half of the steps of some networks; an error does so in all."""
@@ -50,6 +50,13 @@ class Parity:
     typical: float
     own: float
     near: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Single steps, and the distances to float64 after free steps: of ours, of eager."""
+
+    singles: Singles
     ours: float
     eager: float
 
@@ -105,14 +112,11 @@ def distance(a: dict[str, Tensor], b: dict[str, Tensor]) -> Iterator[tuple[float
             yield float(gap / wanted.double().norm().clamp(min=1e-30)), name
 
 
-def single_steps(
-    step: Step, model: nn.Module, nesterov: bool, data: list[Batch]
-) -> tuple[list[tuple[float, str]], float, tuple[float, float]]:
-    """The largest difference after each batch, every step starting from eager's state; the largest
-    that eager has from a step in float64, and the lower quartiles of the distances of both."""
+def single_steps(step: Step, model: nn.Module, nesterov: bool, data: list[Batch]) -> Singles:
+    """After each batch, every step starting from eager's state."""
     model = copy.deepcopy(model)
     sgd = optimizer(model, nesterov)
-    worst, near, own = [], [], 0.0
+    worst, near, own = list[tuple[float, str]](), [], 0.0
     for i, (x, y) in enumerate(data):
         step.load_state({**state_of(model, sgd), "step": torch.tensor(i)})
         double = copy.deepcopy(model).double()
@@ -126,7 +130,8 @@ def single_steps(
         own = max(own, max(distance(model.state_dict(), truth))[0])
         near.append([total(state, truth) for state in (step.state_dict(), model.state_dict())])
     ours, eager = np.quantile(near, 0.25, axis=0)
-    return worst, own, (float(ours), float(eager))
+    typical = float(np.quantile([size for size, _ in worst], 0.25))
+    return Singles(*max(worst), typical, own, (float(ours), float(eager)))
 
 
 def free_steps(
@@ -159,11 +164,8 @@ def parity(network: str, nesterov: bool, data: list[Batch], singles: int, target
         sgd = optimizer(model, nesterov)
         return quatrain.compile(model, cross_entropy, data[0], sgd, recipe="fp32", target=target)
 
-    steps, own, near = single_steps(compiled(), model, nesterov, data[:singles])
-    single, worst = max(steps)
-    typical = float(np.quantile([size for size, _ in steps], 0.25))
-    ours, eager = free_steps(compiled(), model, nesterov, data)
-    return Parity(single, worst, typical, own, near, ours, eager)
+    alone = single_steps(compiled(), model, nesterov, data[:singles])
+    return Parity(alone, *free_steps(compiled(), model, nesterov, data))
 
 
 def main() -> None:
@@ -182,8 +184,8 @@ def main() -> None:
             p = parity(network, nesterov, data, args.singles, args.target)
             kind = "nesterov" if nesterov else "momentum"
             print(
-                f"{network:18} {kind}  single step {p.single:.1e} ({p.worst}), "
-                f"eager from float64 {p.own:.1e}  "
+                f"{network:18} {kind}  single step {p.singles.single:.1e} ({p.singles.worst}), "
+                f"eager from float64 {p.singles.own:.1e}  "
                 f"free: {p.ours:.2e} ours, {p.eager:.2e} eager, ratio {p.ours / p.eager:.2f}",
                 flush=True,
             )

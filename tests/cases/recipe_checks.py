@@ -16,8 +16,10 @@ from quatrain.targets.numbers.tensor import Tensor
 
 from ..exactness import compare, given
 from ..steps.test_step import batch, network, sgd
+from .captured import captured_once
 
 
+@captured_once("test_step")
 def compiled(recipe: str, target: str = "reference", **options: object) -> Step:
     """A step of the network of ``test_step``."""
     model = network()

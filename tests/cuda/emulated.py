@@ -12,7 +12,7 @@ from quatrain.targets.cuda.code import Launch
 from quatrain.targets.cuda.source import cuda_source
 from quatrain.targets.cuda.target import CudaKernels, plan_cuda
 from quatrain.targets.plan.fuse import Group
-from quatrain.targets.plan.kernel import Kernel
+from quatrain.targets.plan.kernel import Kernel, KernelSpec
 from quatrain.targets.plan.layout import Order
 from quatrain.targets.plan.plan import Plan
 from quatrain.targets.plan.state import aligned_bytes, state_layout
@@ -35,15 +35,19 @@ class EmulatedGpu:
         return CudaKernels(self.arch).kernel(group, orders)
 
     def compile(self, kernels: Sequence[Kernel]) -> list[EmulatedKernel]:
-        """All in one library."""
+        """What is new of them in one library."""
+        new = {k.spec: k for k in kernels if (self, k.spec) not in MADE}
         launches: dict[str, Launch] = {}
         made = []
-        for i, kernel in enumerate(kernels):
+        for i, kernel in enumerate(new.values()):
             own = {f"k{i}_{j}": launch for j, launch in enumerate(kernel.spec.build())}
             launches |= own
             made.append((kernel, own))
         library = Emulated(cuda_source(launches, self.arch)) if launches else None
-        return [EmulatedKernel(kernel, own, library) for kernel, own in made]
+        MADE.update(
+            ((self, kernel.spec), EmulatedKernel(kernel, own, library)) for kernel, own in made
+        )
+        return [MADE[self, kernel.spec] for kernel in kernels]
 
 
 class EmulatedKernel:
@@ -86,6 +90,10 @@ class EmulatedKernel:
                 backwards=backwards,
                 early=early,
             )
+
+
+# Equal specs give equal code: layers of a network, and recipes, share most of theirs.
+MADE: dict[tuple[EmulatedGpu, KernelSpec], EmulatedKernel] = {}
 
 
 def _copy(array: np.ndarray) -> np.ndarray:

@@ -19,6 +19,8 @@ from quatrain.compiler.ir.ops import GEMMS, WEIGHT_GRADS  # noqa: E402
 from quatrain.runtime.step import Step  # noqa: E402
 from quatrain.targets.plan.kernel import Unit  # noqa: E402
 
+from ..cases.captured import captured_once  # noqa: E402
+
 pytestmark = [pytest.mark.torch, pytest.mark.tvm]
 
 
@@ -43,6 +45,7 @@ def batch(seed: int = 0) -> tuple[Tensor, Tensor]:
     return x, y
 
 
+@captured_once("test_chunked_steps")
 def compiled(target: str, **options: Any) -> Step:
     model = network()
     sgd = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)

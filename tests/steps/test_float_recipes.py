@@ -21,6 +21,7 @@ from quatrain.runtime.step import Step  # noqa: E402
 from quatrain.targets.cpu.info import detect  # noqa: E402
 from quatrain.targets.plan.kernel import Unit  # noqa: E402
 
+from ..cases.captured import captured_once  # noqa: E402
 from ..exactness import compare, given  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.tvm]
@@ -66,6 +67,7 @@ def batch(seed: int = 0) -> tuple[Tensor, Tensor]:
     return x, torch.randint(CLASSES, (4,), generator=generator)
 
 
+@captured_once("test_float_recipes")
 def compiled(case: str, target: str, *, clip_norm: float = 0.0, **options: Any) -> Step:
     model = network()
     sgd = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)

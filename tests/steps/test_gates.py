@@ -25,6 +25,8 @@ from quatrain.runtime.step import Step  # noqa: E402
 from quatrain.targets.numbers.tensor import Tensor as Stored  # noqa: E402
 from quatrain.targets.reference.evaluate import evaluate  # noqa: E402
 
+from ..cases.captured import captured_once  # noqa: E402
+
 pytestmark = pytest.mark.torch
 CLASSES, SAMPLES, CHOICES = 5, 6, 3
 
@@ -67,6 +69,7 @@ def batch(size: int = SAMPLES) -> tuple[Tensor, Tensor]:
     return x, torch.randint(CLASSES, (size,), generator=generator)
 
 
+@captured_once("test_gates")
 def compiled(
     options: Mapping[str, object] | None = None, target: str = "reference", recipe: str = "dfq"
 ) -> Step:

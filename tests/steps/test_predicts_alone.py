@@ -20,6 +20,8 @@ from quatrain.runtime.evaluation import Predictor
 from quatrain.runtime.step import Step
 from quatrain.targets.plan.pool import HostMemory
 
+from ..cases.captured import captured_once
+
 pytestmark = pytest.mark.torch
 TARGETS = ("reference", pytest.param("cpu", marks=pytest.mark.tvm))
 SIZES = (0.0, 1e-4, 30.0, 1e4)
@@ -105,12 +107,13 @@ def trained(recipe: str, name: str, **options: Any) -> tuple[Step, Tensor]:
     y = torch.randint(5, shape[:1], generator=generator)
     if recipe not in ("bf16", "fp32", "fp16_amp"):
         options = {"exempt": "none"} | options
-    step = quatrain.compile(
-        *(model, cross_entropy, (batches[0], y), sgd),
-        recipe=recipe,
-        options=options,
-        target="reference",
-    )
+    with captured_once(("test_predicts_alone", name)):
+        step = quatrain.compile(
+            *(model, cross_entropy, (batches[0], y), sgd),
+            recipe=recipe,
+            options=options,
+            target="reference",
+        )
     for x in batches[:3]:
         step(x, y)
     return step, batches[3]

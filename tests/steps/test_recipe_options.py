@@ -14,6 +14,7 @@ import quatrain  # noqa: E402
 from quatrain.runtime.step import Step  # noqa: E402
 from quatrain.targets.cpu.info import detect  # noqa: E402
 
+from ..cases.captured import captured_once  # noqa: E402
 from ..exactness import compare, given  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.tvm]
@@ -39,6 +40,7 @@ def network() -> nn.Sequential:
     )
 
 
+@captured_once("test_recipe_options")
 def compiled(recipe: str, target: str, options: dict[str, object]) -> Step:
     model = network()
     sgd = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)

@@ -28,6 +28,7 @@ from quatrain.targets.numbers.threefry import uniform  # noqa: E402
 from quatrain.targets.plan.decode import decode_operands  # noqa: E402
 from quatrain.targets.reference.evaluate import evaluate  # noqa: E402
 
+from ..cases.captured import captured_once  # noqa: E402
 from ..cases.plain_sbm import Quantized, RangeNorm  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -61,6 +62,7 @@ def batch(size: int = 4, seed: int = 0) -> tuple[Tensor, Tensor]:
     return x, torch.randint(CLASSES, (size,), generator=generator)
 
 
+@captured_once("test_sbm8")
 def compiled(options: Mapping[str, object] | None = None, target: str = "reference") -> Step:
     model = network()
     sgd = torch.optim.SGD(model.parameters(), lr=0.1)

@@ -19,6 +19,8 @@ from torch.nn.functional import cross_entropy, mse_loss  # noqa: E402
 import quatrain  # noqa: E402
 from quatrain.runtime.step import Step  # noqa: E402
 
+from ..cases.captured import captured_once  # noqa: E402
+
 pytestmark = pytest.mark.torch
 
 
@@ -39,6 +41,7 @@ def batch(seed: int = 0) -> tuple[Tensor, Tensor]:
     return torch.randn(7, 1, 7, 7, generator=generator) + y[:, None, None, None], y
 
 
+@captured_once("test_schedule_recipes")
 def compiled(recipe: str, options: Mapping[str, object], target: str = "reference") -> Step:
     model = network()
     sgd = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)

@@ -15,6 +15,7 @@ import quatrain  # noqa: E402
 from quatrain.passes.recipe import Recipe  # noqa: E402
 from quatrain.runtime.step import Step  # noqa: E402
 
+from ..cases.captured import captured_once  # noqa: E402
 from . import test_step  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -76,7 +77,10 @@ def hostile(kind: str) -> tuple[Tensor, Tensor]:
 def compiled(recipe: str | Recipe, target: str, factor: float = 1e30, **more: Any) -> Step:
     model = network(factor)
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
-    return quatrain.compile(model, loss, batch(0), optimizer, recipe=recipe, target=target, **more)
+    with captured_once(("test_skipped_steps", factor)):
+        return quatrain.compile(
+            model, loss, batch(0), optimizer, recipe=recipe, target=target, **more
+        )
 
 
 def changed(step: Step, before: dict[str, Tensor]) -> set[str]:

@@ -22,6 +22,8 @@ from quatrain.compiler.errors import FileError, InputError, RecipeError, TargetE
 from quatrain.passes.recipe import load_recipe  # noqa: E402
 from quatrain.runtime.step import Step  # noqa: E402
 
+from ..cases.captured import captured_once  # noqa: E402
+
 pytestmark = [pytest.mark.torch, pytest.mark.tvm]
 TARGETS = ("reference", "cpu")
 CLASSES = 5
@@ -56,6 +58,7 @@ def sgd(model: nn.Module, lr: float = 0.1) -> SGD:
     return SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=5e-4)
 
 
+@captured_once("test_step")
 def compiled(recipe: str = "ultra_low_4bit", target: str = "reference") -> Step:
     model = network()
     return quatrain.compile(model, cross_entropy, batch(), sgd(model), recipe=recipe, target=target)

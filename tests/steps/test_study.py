@@ -280,8 +280,12 @@ def test_mistakes_end_before_anything_runs(
 
 @pytest.mark.torch
 @pytest.mark.slow
-def test_a_real_study(quatrain: Quatrain, data: Path, tmp_path: Path) -> None:
+def test_a_real_study(
+    quatrain: Quatrain, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("torch")
+    from ..cases.in_process import InProcess
+
     (tmp_path / "net.py").write_text(SOURCE)
     (tmp_path / "own.py").write_text(BROKEN)
     toml = 'title = "broken"\n[[passes]]\npass = "own.py:broken"\n'
@@ -304,7 +308,9 @@ def test_a_real_study(quatrain: Quatrain, data: Path, tmp_path: Path) -> None:
     assert plain["seconds_per_step"] > 0 and len(plain["accuracies"]) == 1
     kept = {p: p.read_bytes() for p in (tmp_path / "kept").iterdir()}
     assert len(kept) == 1 + 3 + 2
-    # A training that is done again comes to the same bytes; nothing else is touched.
+    # A training that is done again comes to the same bytes, here as in a process of its own;
+    # nothing else is touched.
+    monkeypatch.setattr(study_run, "Worker", InProcess)
     (again,) = (tmp_path / "kept").glob("ultra*.seed0.json")
     again.unlink()
     assert json.loads(quatrain(*words, status=1)) == found

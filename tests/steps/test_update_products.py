@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import product
+from itertools import combinations, product
 from typing import Any
 
 import pytest
@@ -42,10 +42,27 @@ RECIPES: dict[str, dict[str, Any]] = {
     "int4": {"exempt": "none"},
     "cpt": {},
 }
-UPDATES = tuple(
-    Update(clip_norm=norm, clip_value=value, accumulate=turns, average=decay)
-    for norm, value, turns, decay in product((0.0, 1.0), (0.0, 0.1), (1, 3), (0.0, 0.9))
+SETTINGS: tuple[tuple[float, float, int, float], ...] = tuple(
+    product((0.0, 1.0), (0.0, 0.1), (1, 3), (0.0, 0.9))
 )
+# Each two settings in all four ways: what two passes over the update make of each other.
+PAIRS = (
+    (0.0, 0.0, 1, 0.0),
+    (0.0, 0.1, 3, 0.9),
+    (1.0, 0.0, 3, 0.9),
+    (1.0, 0.1, 1, 0.9),
+    (1.0, 0.1, 3, 0.0),
+)
+
+
+@pytest.fixture
+def updates(pytestconfig: pytest.Config) -> list[Update]:
+    """Those of PAIRS, or the whole product."""
+    settings = SETTINGS if pytestconfig.getoption("--whole") else PAIRS
+    return [
+        Update(clip_norm=norm, clip_value=value, accumulate=turns, average=decay)
+        for norm, value, turns, decay in settings
+    ]
 
 
 def captured(name: str, steps: int = 0) -> Capture:
@@ -58,20 +75,26 @@ def captured(name: str, steps: int = 0) -> Capture:
 
 @pytest.mark.parametrize("steps", [0, 2])
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_every_product_is_a_program(name: str, steps: int) -> None:
+def test_every_product_is_a_program(name: str, steps: int, updates: list[Update]) -> None:
     made = captured(name, steps)
     for recipe, options in RECIPES.items():
-        for update in UPDATES:
+        for update in updates:
             wanted = update.after(load_recipe(recipe).with_options(options))
             program = wanted.apply(made.train)[-1][1]
             assert program.history[-1] == "skip_nonfinite"
 
 
+def test_pairs_are_all_pairs() -> None:
+    """Of every two of the four settings."""
+    for i, j in combinations(range(4), 2):
+        assert {(s[i], s[j]) for s in PAIRS} == {(s[i], s[j]) for s in SETTINGS}
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_an_integer_update_is_that_of_sgd(name: str) -> None:
+def test_an_integer_update_is_that_of_sgd(name: str, updates: list[Update]) -> None:
     made, recipe = captured(name), load_recipe("wageubn")
     sgd = made.optimizer.kind == "sgd"
-    for update in UPDATES:
+    for update in updates:
         if sgd:
             assert update.after(recipe).apply(made.train)
             continue

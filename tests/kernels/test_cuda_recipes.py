@@ -19,15 +19,10 @@ pytestmark = [
     pytest.mark.usefixtures("emulated"),
 ]
 GATED = ("dfq", "fractrain")  # of networks with residual blocks
-# All their ops, of operands and results in the same formats, are in other recipes; of the 107 kernels
-# of ``dfq`` all but three are in ``fractrain``.
-ALIKE = ("dfq", "fp32", "pfq")
 
 
 @pytest.mark.parametrize("recipe", recipe_names())
-def test_kernels_equal_the_reference(recipe: str, pytestconfig: pytest.Config) -> None:
-    if recipe in ALIKE and not pytestconfig.getoption("--whole"):
-        pytest.skip("with --whole: its ops are those of other recipes")
+def test_kernels_equal_the_reference(recipe: str) -> None:
     if recipe in GATED:
         gated(recipe)
     else:

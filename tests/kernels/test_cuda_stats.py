@@ -10,23 +10,26 @@ import pytest
 
 pytest.importorskip("tvm")
 
+from quatrain.compiler import parse, verify
 from quatrain.compiler.formats import BF16, F16, F32, FP4_EVEN, INT4, INT8
-from quatrain.compiler.ir import Op, Value
 from quatrain.compiler.types import TensorType
-from quatrain.targets.cpu.info import detect
 from quatrain.targets.cuda.gemm import frame
-from quatrain.targets.cuda.gemm.stats import GemmWithStats, with_stats
+from quatrain.targets.cuda.gemm.spec import DeviceGemm
+from quatrain.targets.cuda.gemm.stats import GemmWithStats
+from quatrain.targets.cuda.target import plan_cuda
 from quatrain.targets.numbers.tensor import Tensor
-from quatrain.targets.plan.fuse import Group
 from quatrain.targets.plan.kernel import Kernel
 from quatrain.targets.plan.layout import Order
-from quatrain.targets.plan.plan import PlannedKernel
+from quatrain.targets.plan.state import state_layout
 
 from ..cases.compiled import chunk, compiled
 from ..cases.gemm_case import CANARY, Case, Draw, Drawn, compare, tensor
-from ..cases.machine import Cpu, Machine
+from ..cases.gemm_stats import HERE, GemmAndMoments
+from ..cases.machine import Machine
+from ..cases.one_kernel import random_inputs
 from ..cuda.emulate import has_compiler
 from ..cuda.emulated import EmulatedGpu
+from ..exactness import compare_on
 
 pytestmark = [
     pytest.mark.tvm,
@@ -35,26 +38,7 @@ pytestmark = [
 FORWARD, DX = "conv2d", "conv2d_input_grad"
 ROWS = (Order.ROWS,) * 3
 POINT = Case(FORWARD, c=64, k=33, kernel=(1, 1), padding=(0, 0), made=BF16)
-GPU, HERE = EmulatedGpu(), Cpu(detect())
-
-
-Orders = dict[Value, Order]
-
-
-def apart(case: Case, gpu: EmulatedGpu, only: slice) -> tuple[list[Kernel], Kernel, Orders]:
-    """The GEMM and the statistics that read its result, those of a CPU, the order of all values."""
-    ops, orders = case.ordered()
-    y = ops[-1].result
-    moments = tuple(Value(n, TensorType(y.type.shape[1:2], F32)) for n in ("mean", "var"))
-    orders |= dict.fromkeys(moments, Order.ROWS)
-    stats = Group((Op("batch_stats", (y,), moments),), moments[only], "forward")
-    both = [gpu.kernel(Group(ops, (y,), "forward"), orders), gpu.kernel(stats, orders)]
-    return both, HERE.kernel(stats, orders), orders
-
-
-def joined(kernels: Sequence[Kernel]) -> list[Kernel]:
-    """Those of a plan of these."""
-    return [p.kernel for p in with_stats([PlannedKernel(k, "forward") for k in kernels])]
+GPU = EmulatedGpu()
 
 
 def check(
@@ -66,27 +50,27 @@ def check(
     only: slice = slice(None),
 ) -> None:
     """Statistics in four orders of threads beside those that are made of the same result."""
-    (gemm, stats), cpu, orders = apart(case, gpu, only)
-    (both,) = joined([gemm, stats])
+    kernels = GemmAndMoments.of(case, gpu, only)
+    (both,) = kernels.planned
     assert isinstance(both.spec, GemmWithStats)
 
     def neighbours(machine: Machine) -> Iterator[Kernel]:
         for c in chunk(case, beside or (case,)):
-            on_gpu, other, _ = apart(c, gpu, only)
-            yield from [*joined(on_gpu), on_gpu[1]] if machine == gpu else [other]
+            other = GemmAndMoments.of(c, gpu, only)
+            yield from [*other.planned, other.stats] if machine == gpu else [other.cpu]
 
-    drawn = Drawn.of(gemm, orders, draw)
+    drawn = Drawn.of(kernels.gemm, kernels.orders, draw)
     found, alone, there = (
-        [np.full(slot.value.type.shape, 5.0, np.float32) for slot in stats.outputs]
+        [np.full(slot.value.type.shape, 5.0, np.float32) for slot in kernels.stats.outputs]
         for _ in range(3)
     )
     run = compiled(both, gpu, lambda: neighbours(gpu))
     got = drawn.result(lambda *arrays: run(*arrays, *found))
     if draw is tensor:
-        compare(case, gemm, drawn.operands, got)
+        compare(case, kernels.gemm, drawn.operands, got)
     y = drawn.out[:-CANARY]
-    compiled(stats, gpu)(y, *alone)
-    compiled(cpu, HERE, lambda: neighbours(HERE))(y, *there)
+    compiled(kernels.stats, gpu)(y, *alone)
+    compiled(kernels.cpu, HERE, lambda: neighbours(HERE))(y, *there)
     for numbers, *others in zip(found, alone, there, strict=True):
         for other in others:
             np.testing.assert_array_equal(numbers, other)
@@ -160,5 +144,48 @@ def test_infinities() -> None:
     ids=lambda x: x.kind,
 )
 def test_what_has_no_stripes_of_results_in_a_block(case: Case) -> None:
-    kernels, _, _ = apart(case, GPU, slice(None))
-    assert joined(kernels) == kernels
+    assert len(GemmAndMoments.of(case, GPU).planned) == 2
+
+
+PROGRAM = """\
+program p
+input x : bf16[2x8x9x9]
+state w : bf16[24x8x3x3]
+state b : bf16[24]
+
+forward:
+  y = conv2d(x, w) {stride=[1,1], padding=[1,1], dilation=[1,1], groups=1} : bf16[2x24x9x9]
+  z = add_bias(y, b) : bf16[2x24x9x9]
+  mean, var = batch_stats(z) : f32[24], f32[24]
+  u = conv2d(x, w) {stride=[2,2], padding=[1,1], dilation=[1,1], groups=1} : bf16[2x24x5x5]
+  r = relu(z) : bf16[2x24x9x9]
+backward:
+  later, _ = batch_stats(u) : f32[24], f32[24]
+
+return mean, var, r, later
+"""
+
+
+@pytest.mark.usefixtures("emulated")
+def test_a_plan_has_them_in_one_kernel_of_a_region() -> None:
+    program = verify(parse(PROGRAM))
+    plan = plan_cuda(program, state_layout(program), "sm_90")
+    found = [[op.kind for op in p.kernel.ops] for p in plan.kernels]
+    assert ["conv2d", "add_bias", "batch_stats"] in found
+    assert ["conv2d"] in found and ["batch_stats"] in found
+    given = random_inputs([*program.inputs, *program.state])
+    assert [str(m) for m in compare_on(GPU, program, given)] == []
+
+
+def test_how_many_launches_there_are() -> None:
+    """Of GEMMs with parts of sums, with statistics, with nothing to decode."""
+    cases = {
+        POINT: 3,
+        replace(POINT, k=7): 1,
+        Case(FORWARD, c=256, k=16, made=BF16): 3,
+        Case("conv2d_weight_grad", c=16, k=16, formats=(BF16, BF16), n=1): 1,
+    }
+    for case, wanted in cases.items():
+        spec = GemmAndMoments.of(case, GPU).planned[0].spec
+        assert isinstance(spec, GemmWithStats | DeviceGemm)
+        assert spec.launches == len(spec.build()) == wanted

@@ -215,6 +215,15 @@ def test_a_result_that_leaves_its_statistics_is_not_read_for_them() -> None:
     assert time.launches == 3 and time.products == 24 * 4096 * 16
 
 
+def test_two_bytes_count_twice_beside_statistics() -> None:
+    coded = STATISTICS.replace("x : bf16", "x : int16*t").replace("w : bf16", "w : int8*t")
+    plan = plan_program("cuda:sm_90", verify(parse(coded)))
+    assert plan is not None
+    (kernel,) = (k.kernel for k in plan.kernels)
+    time = kernel_time(kernel, plan, FAST, planned_unit(kernel))
+    assert time.unit is Unit.INT8_MMA and time.products == 2 * 24 * 4096 * 16
+
+
 @pytest.mark.parametrize("arch", GPUS)
 def test_published_numbers_are_in_proportion(arch: str) -> None:
     gpu = named(arch)

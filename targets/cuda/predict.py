@@ -27,6 +27,8 @@ from ..gemm.product import Product
 from ..numbers.integers import integers
 from ..plan.kernel import Kernel, Slot, Unit
 from ..plan.plan import Place, Plan, PlannedKernel, slot_bytes
+from .gemm.spec import DeviceGemm
+from .gemm.stats import GemmWithStats
 from .gpu import TENSOR_CORES, Gpu
 from .order import Dependencies
 
@@ -120,8 +122,8 @@ def planned_unit(kernel: Kernel) -> Unit:
 
 def tensor_core_unit(kernel: Kernel) -> Unit:
     """The unit of the plan, or the tensor cores where they could take the formats."""
-    spec = kernel.spec
-    if kernel.unit in TENSOR_CORES or not isinstance(spec, Product):
+    spec = _product(kernel)
+    if kernel.unit in TENSOR_CORES or spec is None:
         return kernel.unit
     if spec.accumulation is not None or spec.depthwise:
         return kernel.unit
@@ -148,12 +150,24 @@ def kernel_time(kernel: Kernel, plan: Plan, gpu: Gpu, unit: Unit) -> KernelTime:
     moved = sum(slot_bytes(slot, plan.layouts) for slot in dict.fromkeys(slots))
     moved += 2 * sum(kernel.scratch)
     count = sum(macs(op) for op in kernel.ops if op.kind in PRODUCTS)
-    if unit is Unit.INT8_MMA and isinstance(kernel.spec, Product):
-        count *= prod(map(planes, _formats(kernel.spec)))
-    # What is left in scratch is joined by a launch of its own.
-    launches = 2 if kernel.scratch else 1
+    product = _product(kernel)
+    if unit is Unit.INT8_MMA and product is not None:
+        count *= prod(map(planes, _formats(product)))
     multiplying = count / gpu.reach(unit) if count else 0.0
-    return KernelTime(unit, moved, count, launches, moved / gpu.bandwidth, multiplying)
+    return KernelTime(unit, moved, count, _launches(kernel), moved / gpu.bandwidth, multiplying)
+
+
+def _product(kernel: Kernel) -> Product | None:
+    """What a GEMM asks for, also with what else its kernel makes."""
+    spec = kernel.spec.gemm if isinstance(kernel.spec, GemmWithStats) else kernel.spec
+    return spec if isinstance(spec, Product) else None
+
+
+def _launches(kernel: Kernel) -> int:
+    if isinstance(kernel.spec, DeviceGemm | GemmWithStats):
+        return kernel.spec.launches
+    # What is left in scratch is joined by a launch of its own.
+    return 2 if kernel.scratch else 1
 
 
 def _read(kernel: Kernel) -> tuple[Slot, ...]:

@@ -20,6 +20,7 @@ from .bundle import bundled
 from .driver import Device, load
 from .executable import CudaExecutable
 from .gemm.kernel import gemm_kernel, matmul_kernel
+from .gemm.stats import with_stats
 from .gpu import named
 from .pointwise.kernel import pointwise_kernel
 from .single import single_kernel
@@ -82,5 +83,5 @@ class CudaKernels:
         return single_kernel(first, orders)
 
     def arranged(self, planned: Sequence[PlannedKernel], known: KnownPlaces) -> list[PlannedKernel]:
-        """With small kernels in bundles."""
-        return bundled(planned, known)
+        """Statistics with the GEMMs that leave them, small kernels in bundles."""
+        return bundled(with_stats(planned), known)

@@ -14,6 +14,7 @@ from quatrain.targets.plan.kernel import Unit
 
 from ..cases.device_gemm import device_spec
 from ..cases.gemm_case import Case
+from ..cases.gemm_stats import GemmAndMoments
 from ..cuda.emulated import EmulatedGpu
 from ..cuda.machine_code import NVCC, compiled
 from ..cuda.sass import counts, kernels, loop
@@ -58,6 +59,18 @@ def test_gemms_are_products_of_tensor_cores(arch: str, tmp_path: Path) -> None:
             assert usage[key].spilled == 0 and usage[key].shared <= 48 << 10, key
             # Two blocks on a multiprocessor hide each other's waiting.
             assert 2 * usage[key].registers * launches[key].threads <= REGISTERS, key
+
+
+def test_statistics_of_results_take_no_room(tmp_path: Path) -> None:
+    """Of the launch that makes both: those of its own are elsewhere."""
+    kernels = GemmAndMoments.of(CASES["large"][0], EmulatedGpu())
+    (joined,) = kernels.planned
+    both = {"alone": kernels.gemm.spec.build()[1], "joined": joined.spec.build()[1]}
+    _, usage = compiled(both, "sm_90", tmp_path)
+    alone, made = usage["alone"], usage["joined"]
+    assert made.spilled == made.stack == 0 and made.shared <= alone.shared
+    assert made.registers <= alone.registers
+    assert 2 * made.registers * both["joined"].threads <= REGISTERS
 
 
 NIBBLES = {

@@ -47,6 +47,19 @@ return s, a, a2, b, b2
 """
 
 
+STATISTICS = """
+program statistics
+input x : bf16[1x16x64x64]
+state w : bf16[24x16x1x1]
+
+forward:
+  y = conv2d(x, w) {stride=[1,1], padding=[0,0], dilation=[1,1], groups=1} : bf16[1x24x64x64]
+  mean, var = batch_stats(y) : f32[24], f32[24]
+
+return y, mean, var
+"""
+
+
 @dataclass(frozen=True)
 class Spec:
     name: str
@@ -188,6 +201,27 @@ forward:
 return m
 """)
     assert kernel_time(plan.kernels[0].kernel, plan, SLOW, Unit.NONE).bytes == 8
+
+
+def test_a_result_that_leaves_its_statistics_is_not_read_for_them() -> None:
+    plan = plan_program("cuda:sm_90", verify(parse(STATISTICS)))
+    assert plan is not None
+    (kernel,) = (k.kernel for k in plan.kernels)
+    time = kernel_time(kernel, plan, FAST, planned_unit(kernel))
+    image, result, weights = 2 * 16 * 4096, 2 * 24 * 4096, 2 * 24 * 16
+    # Image and weights decoded, 32 columns of 32 products; three numbers of a stripe of 32 rows.
+    assert kernel.scratch == (image, 2 * 32 * 32, 4 * 3 * 24 * 4096 // 32)
+    assert time.bytes == image + weights + result + 2 * 4 * 24 + 2 * sum(kernel.scratch)
+    assert time.launches == 3 and time.products == 24 * 4096 * 16
+
+
+def test_two_bytes_count_twice_beside_statistics() -> None:
+    coded = STATISTICS.replace("x : bf16", "x : int16*t").replace("w : bf16", "w : int8*t")
+    plan = plan_program("cuda:sm_90", verify(parse(coded)))
+    assert plan is not None
+    (kernel,) = (k.kernel for k in plan.kernels)
+    time = kernel_time(kernel, plan, FAST, planned_unit(kernel))
+    assert time.unit is Unit.INT8_MMA and time.products == 2 * 24 * 4096 * 16
 
 
 @pytest.mark.parametrize("arch", GPUS)

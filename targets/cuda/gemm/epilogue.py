@@ -12,8 +12,11 @@ from .operand import GemmSlots, StoredOperand, factor
 
 def finish(
     code: Code, spec: Product, slots: GemmSlots, total: Expr, place: Sequence[Expr], lanes: int = 1
-) -> None:
-    """Store the results at N, C, H, W of sums in f32, of ``lanes`` neighbouring channels."""
+) -> Expr:
+    """Store the results at N, C, H, W of sums in f32, of ``lanes`` neighbouring channels.
+
+    What is stored, in f32.
+    """
     v = Vectors(code, lanes)
     channel = place[1]
     y = v.mul(total, factor(v, spec, slots, channel))
@@ -22,6 +25,6 @@ def finish(
         made = round_carrier(v, y, spec.made)
         bias = from_memory(v, load(slots.bias, channel, lanes), spec.bias.type.format)
         y = v.add(made, v.f(bias))
-    StoredOperand(code, slots.out, spec.out).put(
-        place, to_memory(v, round_carrier(v, y, f), f), lanes
-    )
+    stored = round_carrier(v, y, f)
+    StoredOperand(code, slots.out, spec.out).put(place, to_memory(v, stored, f), lanes)
+    return stored

@@ -350,6 +350,11 @@ class TileFrame:
         sizes = [("uint8", self.width * size) for size in self.unpacked]
         return tuple((t, n) for t, n in (*sizes, (sums, self.partial)) if n)
 
+    @property
+    def launches(self) -> int:
+        """Decoding, products, and adding parts."""
+        return 1 + any(self.unpacked) + bool(self.partial)
+
     @cached_property
     def pitches(self) -> tuple[int, int]:
         """Bytes between rows of both tiles, see ``word_of``."""

@@ -19,7 +19,7 @@ class DeviceWay:
 
     ``peak`` counts the multiply-adds that a multiprocessor of an A100 starts a cycle; of the ways
     that take a GEMM the one with the highest peak is chosen. ``scratch`` are types and sizes of
-    what it needs while it runs.
+    what it needs while it runs, ``launches`` how many ``build`` makes.
     """
 
     name: str
@@ -27,6 +27,7 @@ class DeviceWay:
     peak: int
     takes: Callable[[Product, str], bool]
     scratch: Callable[[DeviceGemm], tuple[tuple[str, int], ...]]
+    launches: Callable[[DeviceGemm], int]
     build: Callable[[DeviceGemm], list[Launch]]
 
     def __repr__(self) -> str:
@@ -44,6 +45,11 @@ class DeviceGemm(Product):
     def scratch(self) -> tuple[tuple[str, int], ...]:
         """Types and sizes of its scratch."""
         return self.way.scratch(self)
+
+    @property
+    def launches(self) -> int:
+        """How many it takes."""
+        return self.way.launches(self)
 
     def build(self) -> list[Launch]:
         """The launches, see ``Launch``."""

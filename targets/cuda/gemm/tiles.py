@@ -15,8 +15,10 @@ from tvm import tirx as tir
 
 from ...gemm.shapes import channels_last
 from ...plan.kernel import Unit
-from ...tir.expr import Expr, Vectors, i32, load
-from ..code import DeviceCode, Launch, launch
+from ...tir.expr import Expr, Vectors, i32, load, ramp
+from ..code import DeviceCode, Launch, Made, Maker, launch
+from ..pointwise.kernel import DevicePointwise
+from ..pointwise.sums import Scratch
 from ..ptx import await_groups, commit
 from .copies import Copies, PieceSource, PieceTarget, TileBlock
 from .core import Core, FloatCore, TensorCore
@@ -25,6 +27,7 @@ from .epilogue import finish
 from .frame import THREADS, PhaseSums, TileFrame
 from .gathers import GradRows, ImageRows, PixelRows, WeightRows
 from .maps import ResultPlaces
+from .moments import FinishedColumns, leave_moments
 from .operand import GemmSlots
 from .spec import DeviceGemm
 from .unpack import unpack_launch
@@ -37,10 +40,19 @@ JOINED = 256  # threads that add parts
 
 def build_tiles(spec: DeviceGemm) -> list[Launch]:
     """Up to three launches."""
-    frame = TileFrame(spec, spec.way.unit)
-    made = [unpack_launch(frame), launch(_parameters(frame), THREADS, _body(frame))]
+    return tile_launches(TileFrame(spec, spec.way.unit), launch)
+
+
+def tile_launches(
+    frame: TileFrame, make: Maker[Made], stats: DevicePointwise | None = None
+) -> list[Made]:
+    """Those of ``make``, which adds the scratch of ``stats`` behind that of the frame."""
+    made = [
+        unpack_launch(frame, make),
+        make(_parameters(frame), THREADS, _body(frame, stats)),
+    ]
     if frame.partial:
-        made.append(launch(_parameters(frame), JOINED, _join(frame)))
+        made.append(make(_parameters(frame), JOINED, _join(frame)))
     return [one for one in made if one is not None]
 
 
@@ -55,10 +67,10 @@ def _sum(frame: TileFrame) -> str:
     return "uint32" if frame.unit in INTEGERS else "float32"
 
 
-def _body(frame: TileFrame) -> Body:
+def _body(frame: TileFrame, stats: DevicePointwise | None) -> Body:
     def body(code: DeviceCode, slots: list[Expr]) -> None:
         with code.alone(None):
-            _Tiles(code, frame, GemmSlots.of(frame.spec, slots)).run()
+            _Tiles(code, frame, GemmSlots.of(frame.spec, slots), stats).run()
 
     return body
 
@@ -66,7 +78,13 @@ def _body(frame: TileFrame) -> Body:
 class _Tiles:
     """The statements of the launch that multiplies."""
 
-    def __init__(self, code: DeviceCode, frame: TileFrame, slots: GemmSlots) -> None:
+    def __init__(
+        self,
+        code: DeviceCode,
+        frame: TileFrame,
+        slots: GemmSlots,
+        stats: DevicePointwise | None,
+    ) -> None:
         self.code, self.frame, self.slots = code, frame, slots
         tile = frame.tile
         words = max(frame.stages * frame.stage // 4, tile.m * (min(tile.n, AT_ONCE) + APART))
@@ -75,6 +93,7 @@ class _Tiles:
         self.a = rest.pop(0) if frame.unpacked[0] else slots.a
         self.b = rest.pop(0) if frame.unpacked[1] else slots.b
         self.partial = rest.pop(0) if frame.partial else None
+        self.stripes = Scratch(stats.geometry, single=rest.pop(0)) if stats else None
 
     def run(self) -> None:
         """Every phase by blocks of its own."""
@@ -186,6 +205,10 @@ class _Tiles:
             self._share(core, first, width)
             self.code.barrier()
             self._columns(block, first, width)
+            if self.stripes is not None:
+                self.code.barrier()
+                finished = FinishedColumns(self.shared, first, width, self._pitch(width))
+                leave_moments(self.code, block, finished, self.stripes)
 
     def _pitch(self, width: int) -> int:
         """Words between rows: those of neighbouring pixels lie in different banks if they are
@@ -217,8 +240,11 @@ class _Tiles:
             inside, place = results.place(block.g, block.m + m, block.n + n + i32(first))
             with code.when(inside):
                 # Minus zero becomes zero as in the reference.
-                total = v.f(load(self.shared, m * i32(self._pitch(width)) + n, lanes))
-                finish(code, frame.spec, self.slots, v.add(total, v.splat(0.0)), place, lanes)
+                where = m * i32(self._pitch(width)) + n
+                total = v.add(v.f(load(self.shared, where, lanes)), v.splat(0.0))
+                stored = finish(code, frame.spec, self.slots, total, place, lanes)
+                if self.stripes is not None:
+                    code.store(self.shared, ramp(where, lanes), stored)
 
 
 def joined(frame: TileFrame, sums: list[Expr]) -> Expr:

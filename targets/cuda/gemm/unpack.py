@@ -10,7 +10,7 @@ from tvm import tirx as tir
 from ...gemm.shapes import shape4
 from ...plan.kernel import Unit
 from ...tir.expr import Expr, Vectors, i32, load
-from ..code import DeviceCode, Launch, launch
+from ..code import DeviceCode, Made, Maker
 from ..ptx import address, keep, ptx, u32
 from .elements import INTEGERS, PaddedChannels
 from .frame import PhaseSums, TileFrame
@@ -23,7 +23,7 @@ THREADS = 256
 Element = tuple[Expr, Coordinates]
 
 
-def unpack_launch(frame: TileFrame) -> Launch | None:
+def unpack_launch(frame: TileFrame, make: Maker[Made]) -> Made | None:
     """Decodes what does not lie as it is multiplied."""
     if not any(frame.unpacked):
         return None
@@ -34,7 +34,7 @@ def unpack_launch(frame: TileFrame) -> Launch | None:
     def body(code: DeviceCode, slots: list[Expr]) -> None:
         _Unpack(code, frame, GemmSlots.of(frame.spec, slots)).run()
 
-    return launch([*frame.spec.parameters, *scratch, *others], THREADS, body)
+    return make([*frame.spec.parameters, *scratch, *others], THREADS, body)
 
 
 @dataclass(eq=False)

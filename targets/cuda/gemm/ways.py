@@ -99,6 +99,14 @@ def _scratch(spec: DeviceGemm) -> tuple[tuple[str, int], ...]:
     return TileFrame(spec, spec.way.unit).scratch
 
 
+def _launches(spec: DeviceGemm) -> int:
+    return TileFrame(spec, spec.way.unit).launches
+
+
+def _one(spec: DeviceGemm) -> int:
+    return 1
+
+
 def _build_tiles(spec: DeviceGemm) -> list[Launch]:
     from .tiles import build_tiles
 
@@ -106,12 +114,21 @@ def _build_tiles(spec: DeviceGemm) -> list[Launch]:
 
 
 WAYS = (
-    DeviceWay("int4 mma", Unit.INT4_MMA, 2048, _nibbles, _scratch, _build_tiles),
-    DeviceWay("int8 mma", Unit.INT8_MMA, 1024, _bytes, _scratch, _build_tiles),
-    DeviceWay("int8 mma, two planes", Unit.INT8_MMA, 512, _two_planes, _scratch, _build_tiles),
-    DeviceWay("int8 mma, four planes", Unit.INT8_MMA, 256, _four_planes, _scratch, _build_tiles),
-    DeviceWay("bf16 mma", Unit.BF16_MMA, 512, _bf16, _scratch, _build_tiles),
-    DeviceWay("f32 tiles", Unit.F32, 64, _f32, _scratch, _build_tiles),
-    DeviceWay("products one by one, int32", Unit.INT32, 8, _integer, _nothing, _build_plain),
-    DeviceWay("products one by one, f32", Unit.F32, 8, _float, _nothing, _build_plain),
+    DeviceWay("int4 mma", Unit.INT4_MMA, 2048, _nibbles, _scratch, _launches, _build_tiles),
+    DeviceWay("int8 mma", Unit.INT8_MMA, 1024, _bytes, _scratch, _launches, _build_tiles),
+    DeviceWay(
+        "int8 mma, two planes", Unit.INT8_MMA, 512, _two_planes, _scratch, _launches, _build_tiles
+    ),
+    DeviceWay(
+        "int8 mma, four planes", Unit.INT8_MMA, 256, _four_planes, _scratch, _launches, _build_tiles
+    ),
+    DeviceWay("bf16 mma", Unit.BF16_MMA, 512, _bf16, _scratch, _launches, _build_tiles),
+    DeviceWay("f32 tiles", Unit.F32, 64, _f32, _scratch, _launches, _build_tiles),
+    DeviceWay("products one by one, int32", Unit.INT32, 8, _integer, _nothing, _one, _build_plain),
+    DeviceWay("products one by one, f32", Unit.F32, 8, _float, _nothing, _one, _build_plain),
 )
+
+
+def frame_of_tiles(spec: DeviceGemm) -> TileFrame | None:
+    """The sizes of a GEMM that is made on tiles."""
+    return TileFrame(spec, spec.way.unit) if spec.way.build is _build_tiles else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -41,6 +42,16 @@ def wide_type_of(tail: LaneSum | LaneMax) -> str:
 def join(tail: LaneSum | LaneMax, a: Expr, b: Expr) -> Expr:
     """Two numbers as one."""
     return a + b if isinstance(tail, LaneSum) else tir.max(a, b)
+
+
+def add_moment(v: Vectors, places: Sequence[tuple[Expr, Expr]], x: Expr, first: Expr) -> None:
+    """Take in a number of a stripe of ``Moments``; ``first`` holds at its first row."""
+    shift, sum_, squares = places
+    with v.code.when(first):
+        v.code.store(*shift, x)
+    d = v.sub(x, load(*shift))
+    v.code.store(*sum_, load(*sum_) + d)
+    v.code.store(*squares, load(*squares) + v.mul(d, d))
 
 
 @dataclass(eq=False)
@@ -84,11 +95,7 @@ class Sums:
             if isinstance(tail, ChannelSum):
                 code.store(*own[0], load(*own[0]) + x)
                 continue
-            with code.when(first):
-                code.store(*own[0], x)
-            d = p.v.sub(x, load(*own[0]))
-            code.store(*own[1], load(*own[1]) + d)
-            code.store(*own[2], load(*own[2]) + p.v.mul(d, d))
+            add_moment(p.v, own, x, first)
         self.turn = (self.turn + 1) % self.scratch.geometry.own
 
     def store_channels(self, stripe: Expr, column: Expr) -> None:

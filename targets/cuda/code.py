@@ -88,7 +88,7 @@ class DeviceCode(Code):
 
     def __init__(self, threads: int, arrays: SharedArrays | None = None) -> None:
         super().__init__(WORDS)
-        self.threads, self.grid = threads, 1
+        self.threads, self.grid, self.resident = threads, 1, 0
         self._arrays = arrays
         self.thread, self.block = tir.Var("thread", "int32"), tir.Var("block", "int32")
         self._storing: Expr | None = tir.all(self.thread.equal(i32(0)), self.block.equal(i32(0)))
@@ -232,7 +232,7 @@ class Maker(Protocol[Made]):
     def __call__(self, parameters: Sequence[tuple[str, int]], threads: int, body: Body) -> Made:
         """With a pointer for each (dtype, elements); ``body`` writes one thread.
 
-        ``body`` may leave another grid and fewer threads in its code.
+        ``body`` may leave another grid, fewer threads and ``Launch.resident`` in its code.
         """
 
 
@@ -243,7 +243,7 @@ def launch(parameters: Sequence[tuple[str, int]], threads: int, body: Body) -> L
     made = threads_function(
         given, code.done(), (code.thread, code.threads), (code.block, code.grid)
     )
-    return Launch(made, code.grid, code.threads, code.texts)
+    return Launch(made, code.grid, code.threads, code.texts, code.resident)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

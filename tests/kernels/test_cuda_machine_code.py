@@ -10,11 +10,17 @@ import pytest
 pytest.importorskip("tvm")
 
 from quatrain.compiler.formats import BF16, F32, FP4_EVEN, INT4, UINT4
+from quatrain.compiler.types import Shape, TensorType
+from quatrain.targets.cuda.bundle_build import build as build_bundle
+from quatrain.targets.cuda.code import Launch
+from quatrain.targets.cuda.pointwise.kernel import DevicePointwise, pointwise_kernel
 from quatrain.targets.plan.kernel import Unit
+from quatrain.targets.plan.layout import Order
 
 from ..cases.device_gemm import device_spec
 from ..cases.gemm_case import Case
 from ..cases.gemm_stats import GemmAndMoments
+from ..cases.one_kernel import Group
 from ..cuda.emulated import EmulatedGpu
 from ..cuda.machine_code import NVCC, compiled
 from ..cuda.sass import counts, kernels, loop
@@ -71,6 +77,40 @@ def test_statistics_of_results_take_no_room(tmp_path: Path) -> None:
     assert made.spilled == made.stack == 0 and made.shared <= alone.shared
     assert made.registers <= alone.registers
     assert 2 * made.registers * both["joined"].threads <= REGISTERS
+
+
+def quotients(shape: Shape) -> DevicePointwise:
+    """Divisions, which are calls for compilers, of weights in one order by those in another."""
+    group, type_ = Group(), TensorType(shape, F32)
+    s = group.input("s", TensorType((), F32))
+    w, g, h = (group.input(name, type_) for name in "wgh")
+    (wide,) = group.op("broadcast", (s,), [type_], dims=(0, 1, 2, 3))
+    (ratio,) = group.op("div", (w, wide), [type_])
+    (other,) = group.op("div", (g, wide), [type_])
+    (both,) = group.op("mul", (ratio, other), [type_])
+    (alike,) = group.op("compare", (ratio, h), [type_], relation="eq")
+    (made,) = group.op("mul", (alike, both), [type_])
+    values = {v for op in group.ops for v in (*op.inputs, *op.results)}
+    orders = {v: Order.ROWS if v is g else Order.PIXELS for v in values}
+    spec = pointwise_kernel(tuple(group.ops), (ratio, both, alike, made), orders).spec
+    assert isinstance(spec, DevicePointwise)
+    return spec
+
+
+def bundle_of_quotients() -> Launch:
+    """Of seven layers."""
+    shapes: tuple[Shape, ...] = (*((64, 64, 3, 3),) * 5, (64, 32, 3, 3), (64, 32, 1, 1))
+    specs = [quotients(shape) for shape in shapes]
+    members = [(spec, tuple(range(8 * i, 8 * i + 8))) for i, spec in enumerate(specs)]
+    (launch,) = build_bundle(members)
+    return launch
+
+
+def test_registers_are_there_where_compilers_would_rather_spill(tmp_path: Path) -> None:
+    sums = replace(LAYER, n=8, size=(8, 8), kind="conv2d_weight_grad", formats=(F32, UINT4))
+    made = {f"dw_{i}": launch for i, launch in enumerate(device_spec(sums).build())}
+    _, usage = compiled({**made, "bundle": bundle_of_quotients()}, "sm_90", tmp_path)
+    assert all(one.spilled == one.stack == 0 for one in usage.values()), usage
 
 
 NIBBLES = {

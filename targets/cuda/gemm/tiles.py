@@ -36,6 +36,7 @@ Body = Callable[[DeviceCode, list[Expr]], None]
 AT_ONCE = 64  # columns of a large tile that are finished
 APART = 8  # words between the sums of a row and the next
 JOINED = 256  # threads that add parts
+RESIDENT = 4  # blocks whose sums in f32 all have registers: 128 a thread
 
 
 def build_tiles(spec: DeviceGemm) -> list[Launch]:
@@ -69,6 +70,8 @@ def _sum(frame: TileFrame) -> str:
 
 def _body(frame: TileFrame, stats: DevicePointwise | None) -> Body:
     def body(code: DeviceCode, slots: list[Expr]) -> None:
+        if frame.unit is Unit.F32 and frame.spec.weight_grad:
+            code.resident = RESIDENT
         with code.alone(None):
             _Tiles(code, frame, GemmSlots.of(frame.spec, slots), stats).run()
 

@@ -31,6 +31,7 @@ class Llvm:
 
     # Buffers are aligned to cache lines, and a line that is written whole is not read first.
     streamed_bytes = 16 << 20
+    workspace_bytes = 1 << 62
 
     def fence(self, value: Expr, vector: str) -> Expr:
         """LLVM may contract a product with the addition that reads it, but not across this."""

@@ -30,6 +30,8 @@ class DeviceWords:
 
     # Stores past the caches are worth nothing where all of memory is written once.
     streamed_bytes = 1 << 62
+    # Of the 48 KiB of a block; reductions take up to 16.
+    workspace_bytes = 32 << 10
 
     def fence(self, value: Expr, vector: str) -> Expr:
         """The value: nvcc is told to contract nothing."""

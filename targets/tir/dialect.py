@@ -34,6 +34,8 @@ class Dialect(Protocol):
 
     # Results of at least so many bytes are stored past the caches.
     streamed_bytes: int
+    # Bytes that a workspace may have; what needs more is computed where it is read.
+    workspace_bytes: int
 
     def fence(self, value: Expr, vector: str) -> Expr:
         """A float of type ``vector`` that is not contracted with what reads it."""

@@ -16,6 +16,8 @@ from ..formats import decode, from_memory, round_carrier, to_memory
 from .space import Node, PointwiseSpec, Space, memory_strides
 
 Constant = tuple[Node, str]
+Constants = Callable[[Vectors, Expr], Mapping[str, Expr]]
+"""The numbers that an op needs of some channels, from the first on."""
 
 
 @dataclass(eq=False, slots=True)
@@ -25,7 +27,7 @@ class Frame:
     ``data`` and ``scales``: buffers of the values outside. ``scalars`` and ``channels``: numbers
     computed once a call, for the whole tensor and for each channel. ``rowed``: unpacked rows of
     packed values, where the kernel keeps such: buffer and first element. ``tables``: numbers of all
-    codes of a value, likewise.
+    codes of a value, likewise. ``late``: what makes numbers of channels that are not kept.
     """
 
     spec: PointwiseSpec
@@ -36,6 +38,7 @@ class Frame:
     channels: dict[Constant, tuple[Expr, int]] = field(default_factory=dict)
     rowed: dict[int, tuple[Expr, Expr]] = field(default_factory=dict)
     tables: dict[int, tuple[Expr, int]] = field(default_factory=dict)
+    late: dict[Node, Constants] = field(default_factory=dict)
 
     @property
     def space(self) -> Space:
@@ -95,6 +98,7 @@ class Point:
     numbers: dict[int, Expr] = field(default_factory=dict)
     codes: dict[int, Expr] = field(default_factory=dict)
     limits: dict[tuple[int, str], Expr] = field(default_factory=dict)
+    late: dict[Node, Mapping[str, Expr]] = field(default_factory=dict)
 
     def type(self, value: int) -> TensorType:
         """The type of a value."""
@@ -134,6 +138,10 @@ class Point:
         """A number of the prologue, one for all or one a channel, in all lanes."""
         if (node, name) in self.frame.scalars:
             return self.v.splat(self.frame.scalars[node, name])
+        if node in self.frame.late:
+            if node not in self.late:
+                self.late[node] = self.frame.late[node](self.v, self.first)
+            return self.late[node][name]
         buffer, start = self.frame.channels[node, name]
         return self.v.code.let(
             load(buffer, ramp(self.first + i32(start), self.v.lanes)),

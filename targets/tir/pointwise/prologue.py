@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from tvm import tirx as tir
@@ -12,7 +12,7 @@ from ..expr import Code, Expr, Vectors, i32, load, ramp
 from ..formats import from_memory
 from .affine import store_grid
 from .ops import CHANNELS, SCALARS
-from .point import Frame
+from .point import Constants, Frame
 from .space import Node
 from .squeeze import store_parts
 
@@ -66,6 +66,9 @@ def channel_constants(frame: Frame, lanes: int) -> Iterator[None]:
     """Compute what ops need once for each channel."""
     nodes = [n for n in frame.spec.nodes if n.kind in CHANNELS]
     total, channels = sum(len(CHANNELS[n.kind][0]) for n in nodes), frame.space.channels
+    if 4 * total * channels > frame.code.dialect.workspace_bytes:
+        frame.late |= {node: _constants_of(frame, node) for node in nodes}
+        nodes = []
     if not nodes:
         yield
         return
@@ -76,21 +79,30 @@ def channel_constants(frame: Frame, lanes: int) -> Iterator[None]:
             for name in names:
                 frame.channels[node, name] = (buffer, start)
                 start += channels
-            each_channel(frame.code, channels, lanes, _constants_of(frame, node))
+            each_channel(frame.code, channels, lanes, _stored(frame, node))
         yield
 
 
-def _constants_of(frame: Frame, node: Node) -> Callable[[Vectors, Expr], None]:
-    _, make = CHANNELS[node.kind]
+def _stored(frame: Frame, node: Node) -> Callable[[Vectors, Expr], None]:
+    make = _constants_of(frame, node)
 
     def body(v: Vectors, first: Expr) -> None:
+        for name, x in make(v, first).items():
+            buffer, start = frame.channels[node, name]
+            frame.code.store(buffer, ramp(first + i32(start), v.lanes), x)
+
+    return body
+
+
+def _constants_of(frame: Frame, node: Node) -> Constants:
+    _, make = CHANNELS[node.kind]
+
+    def constants(v: Vectors, first: Expr) -> Mapping[str, Expr]:
         def parameter(i: int) -> Expr:
             value = node.inputs[i]
             raw = load(frame.data[value], ramp(first, v.lanes))
             return v.f(from_memory(v, raw, frame.spec.types[value].format))
 
-        for name, x in make(v, node, parameter, frame.space.rows).items():
-            buffer, start = frame.channels[node, name]
-            frame.code.store(buffer, ramp(first + i32(start), v.lanes), x)
+        return make(v, node, parameter, frame.space.rows)
 
-    return body
+    return constants

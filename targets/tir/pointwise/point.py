@@ -16,7 +16,7 @@ from ..formats import decode, from_memory, round_carrier, to_memory
 from .space import Node, PointwiseSpec, Space, memory_strides
 
 Constant = tuple[Node, str]
-Constants = Callable[[Vectors, Expr], Mapping[str, Expr]]
+ChannelNumbers = Callable[[Vectors, Expr], Mapping[str, Expr]]
 """The numbers that an op needs of some channels, from the first on."""
 
 
@@ -38,7 +38,7 @@ class Frame:
     channels: dict[Constant, tuple[Expr, int]] = field(default_factory=dict)
     rowed: dict[int, tuple[Expr, Expr]] = field(default_factory=dict)
     tables: dict[int, tuple[Expr, int]] = field(default_factory=dict)
-    late: dict[Node, Constants] = field(default_factory=dict)
+    late: dict[Node, ChannelNumbers] = field(default_factory=dict)
 
     @property
     def space(self) -> Space:

@@ -12,7 +12,7 @@ from ..expr import Code, Expr, Vectors, i32, load, ramp
 from ..formats import from_memory
 from .affine import store_grid
 from .ops import CHANNELS, SCALARS
-from .point import Constants, Frame
+from .point import ChannelNumbers, Frame
 from .space import Node
 from .squeeze import store_parts
 
@@ -94,7 +94,7 @@ def _stored(frame: Frame, node: Node) -> Callable[[Vectors, Expr], None]:
     return body
 
 
-def _constants_of(frame: Frame, node: Node) -> Constants:
+def _constants_of(frame: Frame, node: Node) -> ChannelNumbers:
     _, make = CHANNELS[node.kind]
 
     def constants(v: Vectors, first: Expr) -> Mapping[str, Expr]:

@@ -96,7 +96,7 @@ def compile(
             step = Step(
                 *(made, captured.state, how),
                 optimizer=optimizer,
-                recapture=put_off()(lambda batch: source(again.capture(batch))),
+                recapture=put_off()(lambda b, o: source(again.capture(b, outputs=o))),
                 reevaluate=again.evaluation,
             )
     _remark(model, allowed, chosen, captured.train)

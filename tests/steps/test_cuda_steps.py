@@ -180,6 +180,21 @@ def test_tensors_on_the_device_are_taken_as_they_are(torch_with_cuda: None) -> N
     assert torch.equal(there_.predict(there(x)), there_.predict(x))
 
 
+def test_outputs_of_a_step_stay_on_the_device(torch_with_cuda: None) -> None:
+    """Those of a step from the host are the same, and the state goes on as without them."""
+    plain, host, device_ = (compiled("ultra_low_4bit", "cuda") for _ in range(3))
+    for seed in SEEDS[:2]:
+        x, y = batch(seed=seed)
+        wanted = plain(x, y)
+        loss, outputs = device_(there(x), there(y), outputs=True)
+        assert loss.device.type == outputs.device.type == "cuda"
+        other, same = host(x, y, outputs=True)
+        device_.state  # noqa: B018 - waits
+        assert float(loss) == float(other) == float(wanted)
+        assert outputs.tolist() == same.tolist()
+    assert all(torch.equal(v, device_.state[k]) for k, v in plain.state.items())
+
+
 @pytest.mark.parametrize("wrong", ["nan", "label"])
 def test_a_wrong_batch_on_the_device_changes_nothing_and_is_told(
     wrong: str, torch_with_cuda: None

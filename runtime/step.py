@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from threading import RLock
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
@@ -34,7 +34,8 @@ from .state import State
 from .taken import find_checks
 from .telling import told
 
-Recapture = Callable[[Sequence[torch.Tensor]], Source]
+# For a batch, or with none for that of the example; with outputs or without.
+Recapture = Callable[[Sequence[torch.Tensor], bool], Source]
 Shapes = tuple[Shape, ...]
 PICKLED = Path("the pickled step")
 
@@ -67,7 +68,7 @@ class Step:
         program = self._main.program
         whole = initial_state(program, state, source.seed)
         self._state = State(kept_of(program), whole, self._memory)
-        self._variants: dict[Shapes, _Bound] = {}
+        self._variants: dict[tuple[Shapes, bool], _Bound] = {}
         self._predictor: Predictor | None = None
 
     def __repr__(self) -> str:
@@ -76,8 +77,21 @@ class Step:
         s = self.source
         return f"<Step {s.train.name}: {s.recipe.name} on {s.target}, batch {batch}>"
 
-    def __call__(self, *batch: torch.Tensor) -> torch.Tensor:
+    @overload
+    def __call__(self, *batch: torch.Tensor, outputs: Literal[False] = False) -> torch.Tensor: ...
+
+    @overload
+    def __call__(
+        self, *batch: torch.Tensor, outputs: Literal[True]
+    ) -> tuple[torch.Tensor, Any]: ...
+
+    def __call__(
+        self, *batch: torch.Tensor, outputs: bool = False
+    ) -> torch.Tensor | tuple[torch.Tensor, Any]:
         """Run one step on ``(x, y)``; return the loss, a 0-d float32 tensor.
+
+        With ``outputs`` the loss and what the model returned in this step's forward, ahead of the
+        update, in the form of ``predict``; the first such call compiles the step once more.
 
         ``x`` and ``y`` have the shapes of the example batch; another batch size compiles once more
         where the step was made from a model. Raises InputError, and changes nothing, for a batch
@@ -90,12 +104,12 @@ class Step:
         InputError at a later call, or when the state is read.
         """
         with self._lock:
-            bound = self._for_batch(batch)
+            bound = self._for_batch(batch, check_flag("outputs", outputs))
             ready = bound.edge.ready(batch)
             self._read_hyper(bound)
-            loss, *_ = bound.edge.run(ready, bound.hyper, self._state.old, self._state.new)
+            loss, *rest = bound.edge.run(ready, bound.hyper, self._state.old, self._state.new)
             self._state.commit()
-        return loss
+        return (loss, _returned(rest)) if outputs else loss
 
     def predict(self, *x: torch.Tensor) -> Any:
         """The quantized forward in eval mode: any number of samples in, one row of outputs each.
@@ -109,7 +123,7 @@ class Step:
                 with told("compile for predict"):
                     self._predictor = Predictor(*given, self._memory, self._reevaluate)
             made = self._predictor.run(x, self._state.old)
-        return made[0] if len(made) == 1 else tuple(made)
+        return _returned(made)
 
     @property
     def skipped(self) -> int:
@@ -188,8 +202,7 @@ class Step:
 
         With ``average`` the moving averages of the parameters; InputError where none are kept.
         """
-        if not isinstance(average, bool):
-            raise InputError(f"average is {shown(average)}; it is True or False")
+        check_flag("average", average)
         state, names = self._snapshot(), dict(self.source.model_state)
         if average:
             kept = {k: name + AVERAGE for k, name in names.items() if name + AVERAGE in state}
@@ -245,7 +258,7 @@ class Step:
         for array, number in zip(bound.hyper, numbers, strict=True):
             array[...] = number
 
-    def _for_batch(self, batch: Sequence[object]) -> _Bound:
+    def _for_batch(self, batch: Sequence[object], outputs: bool) -> _Bound:
         """The program for the batch; the main one refuses whatever does not fit it."""
         tensors = tuple(t for t in batch if isinstance(t, torch.Tensor))
         for i, tensor in enumerate(tensors):
@@ -254,13 +267,38 @@ class Step:
         for i, shape in enumerate(shapes):
             if 0 in shape:
                 raise InputError(f"element {i} of the batch has shape {list(shape)}: no numbers")
-        if self._recapture is None or not _resized(shapes, self._main.batch):
+        resized = self._recapture is not None and _resized(shapes, self._main.batch)
+        if not resized and not outputs:
             return self._main
-        if shapes not in self._variants:
-            with told(f"compile for another batch, {_words(shapes)}"):
-                source, layout = self._recapture(tensors), self._state.layout
-                self._variants[shapes] = _Bound(source, self.options, self._memory, layout)
-        return self._variants[shapes]
+        if (shapes, outputs) not in self._variants:
+            if not resized:
+                self._main.edge.ready(batch)
+            self._variants[shapes, outputs] = self._variant(tensors if resized else (), outputs)
+        return self._variants[shapes, outputs]
+
+    def _variant(self, tensors: Sequence[torch.Tensor], outputs: bool) -> _Bound:
+        if self._recapture is None:
+            raise InputError(
+                "outputs=True compiles the step once more from its model, and a loaded step or a "
+                "copy has none; compile it from the model and load_state"
+            )
+        shapes = [tuple(t.shape) for t in tensors]
+        what = f"another batch, {_words(shapes)}" if tensors else "the example's batch"
+        with told(f"compile for {what}{', with outputs' if outputs else ''}"):
+            source, layout = self._recapture(tensors, outputs), self._state.layout
+            return _Bound(source, self.options, self._memory, layout)
+
+
+def check_flag(name: str, value: object) -> bool:
+    """A flag that is one; InputError for anything else."""
+    if not isinstance(value, bool):
+        raise InputError(f"{name} is {shown(value)}; it is True or False")
+    return value
+
+
+def _returned(outputs: list[torch.Tensor]) -> Any:
+    """A single output by itself, of several a tuple."""
+    return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
 
 def _words(shapes: Iterable[Shape]) -> str:

@@ -15,7 +15,7 @@ from torch import nn
 from ..compiler.capture.again import Again
 from ..compiler.capture.graph import Loss
 from ..compiler.capture.program import Capture, capture
-from ..compiler.errors import UsageError, closest, shown
+from ..compiler.errors import closest, shown
 from ..compiler.ir import Program
 from ..compiler.ir.ops import GEMMS
 from ..passes.parts.select import layers, quantized
@@ -26,6 +26,7 @@ from ..runtime.step import Step, load_step
 from ..runtime.telling import LOG, told
 from ..targets.registry import TARGETS, BindOptions, find_target
 from . import dump, env
+from .choosing import Chooser, Wishes
 from .collector import put_off
 from .stages import stage
 from .update import Update
@@ -52,7 +53,7 @@ def compile(
     options: Mapping[str, object] | None = None,
     target: str | None = None,
     seed: int = 0,
-    allow: Sequence[str] = (),
+    allow: Sequence[str] | Chooser = (),
     clip_norm: float = 0.0,
     clip_value: float = 0.0,
     accumulate: int = 1,
@@ -65,7 +66,8 @@ def compile(
     are read at every call. ``recipe`` is a name (see ``recipes()``) or a TOML file, ``options``
     change its passes (``{"carrier": "f32"}``), ``target`` is a name of ``targets()`` (default:
     QUATRAIN_TARGET or cpu), ``seed`` starts the generator of stochastic choices, ``allow`` lists
-    patterns of layers that may run in float where no kernel of the asked formats exists.
+    patterns of layers that may run in float where no kernel of the asked formats exists. Whatever
+    takes layers also takes a function ``(module, name) -> bool``, asked once for each of them.
 
     ``clip_norm`` and ``clip_value`` bound the gradients as torch.nn.utils does (0: no bound); the
     optimizer runs once in ``accumulate`` steps, on the mean of their gradients; ``average`` keeps
@@ -77,23 +79,24 @@ def compile(
     what cannot be done, where, and what would be right.
     """
     update = Update(clip_norm, clip_value, accumulate, average)
-    chosen = update.after(load_recipe(recipe).with_options({} if options is None else options))
+    wishes = Wishes(load_recipe(recipe), {} if options is None else options, allow)
     name = find_target(env.target() if target is None else target).name
-    seed, allowed, how = check_seed(seed), patterns(allow), bind_options()
-    folder = dump.named_folder()
-    source = partial(_source, recipe=chosen, target=name, seed=seed, allow=allowed)
+    seed, how, folder = check_seed(seed), bind_options(), dump.named_folder()
 
-    with told(f"compile {type(model).__name__}, {chosen.name}, for {name}"):
+    with told(f"compile {type(model).__name__}, {wishes.recipe.name}, for {name}"):
         with stage("capture"):
             captured = capture(model, loss, example, optimizer)
             again = Again(captured, model, loss, example, optimizer)
+        granted, allowed = wishes.granted(model, loss, captured.train)
+        chosen = update.after(granted)
+        source = partial(_source, recipe=chosen, target=name, seed=seed, allow=tuple(allowed))
         made = source(captured)
         _dump(made, folder)
         with stage("passes and kernels"):
             step = Step(
                 *(made, captured.state, how),
                 optimizer=optimizer,
-                recapture=put_off()(lambda batch: source(again.capture(batch))),
+                recapture=put_off()(lambda b, o: source(again.capture(b, outputs=o))),
                 reevaluate=again.evaluation,
             )
     _remark(model, allowed, chosen, captured.train)
@@ -114,18 +117,6 @@ def load(path: str | Path, *, target: str | None = None) -> Step:
     how = bind_options()
     with told(f"load {shown(path) if not isinstance(path, Path) else path}"):
         return load_step(path, how, target)
-
-
-def patterns(allow: object) -> tuple[str, ...]:
-    """The patterns of layers of ``allow=``; UsageError for what is no list of them.
-
-    One text would be a list of its letters, of which ``*`` allows all layers.
-    """
-    if isinstance(allow, list | tuple) and all(isinstance(p, str) for p in allow):
-        return tuple(allow)
-    raise UsageError(
-        f"allow is {shown(allow)}; it is a list of patterns of layers, such as ['fc*']"
-    )
 
 
 def _dump(source: Source, folder: Path | None) -> None:

@@ -15,6 +15,7 @@ from torch import nn
 from ..errors import CaptureError
 from ..ir import Program
 from ..ir.difference import difference
+from ..ir.ops import PRODUCTS
 from ..lower.constants import PREFIX
 from ..lower.programs import lower_evaluation
 from .graph import Loss, trace_evaluation
@@ -36,9 +37,10 @@ class Again:
         self.training = {name: module.training for name, module in model.named_modules()}
         self.example = tuple((t.shape, t.stride(), t.dtype) for t in example)
 
-    def capture(self, batch: Sequence[torch.Tensor]) -> Capture:
+    def capture(self, batch: Sequence[torch.Tensor] = (), *, outputs: bool = False) -> Capture:
         """The step for ``batch``, with each module in training or in eval as at the first capture.
 
+        Without a batch that of the example; with ``outputs`` it gives those of the model too.
         Raises CaptureError where model, loss or optimizer are no longer what was compiled.
         """
         modules = dict(self.model.named_modules())
@@ -48,7 +50,9 @@ class Again:
                 if name in modules:
                     modules[name].training = training
             self._compare()
-            made = capture(self.model, self.loss, batch, self.optimizer)
+            given = batch or self._blank()
+            made = capture(self.model, self.loss, given, self.optimizer, outputs=outputs)
+            _demand_no_more(self.first.train, made.train)
             _demand_held(self.first.train, made.train)
             return made
         finally:
@@ -87,9 +91,23 @@ def _demand_held(first: Program, made: Program) -> None:
         )
 
 
+def _demand_no_more(first: Program, made: Program) -> None:
+    """Outputs are what the loss needs, or come of that without a product and a draw."""
+    known = {op.origin for _, op in first.ops()}
+    more = [op.origin for _, op in made.ops() if op.kind in PRODUCTS and op.origin not in known]
+    held = {v.name for v in first.state}
+    more += [v.name for v in made.state if v.name not in held and not v.name.startswith(PREFIX)]
+    if more:
+        raise CaptureError(
+            f"outputs=True: an output needs {more[0]!r}, which the loss does not, and a step holds "
+            "what its loss needs; leave it out of what the forward returns in training, or use it "
+            "in the loss"
+        )
+
+
 def _demand_same(old: Program, new: Program) -> None:
     if said := difference(old, new):
         raise CaptureError(
-            "a batch of another size compiles the step once more, and the model, its loss or its "
-            f"optimizer is no longer what was compiled: {said}; compile it again"
+            "a batch of another size, and outputs=True, compile the step once more, and the model, "
+            f"its loss or its optimizer is no longer what was compiled: {said}; compile it again"
         )

@@ -10,6 +10,7 @@ import re
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -35,12 +36,19 @@ NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 class Traced(nn.Module):
-    """What is traced: the model alone, or the model and its loss."""
+    """What is traced: the model alone, or the model and its loss, then with outputs if asked."""
 
     def __init__(
-        self, model: nn.Module, loss: Loss | None, scope: Scope, around: Around = nullcontext
+        self,
+        model: nn.Module,
+        loss: Loss | None,
+        scope: Scope,
+        around: Around = nullcontext,
+        *,
+        outputs: bool = False,
     ) -> None:
         super().__init__()
+        self.outputs = outputs
         self.model, self.scope, self.around = model, scope, around
         self.loss_name = unused("loss", {name for name, _ in model.named_children()})
         setattr(self, self.loss_name, loss)
@@ -66,8 +74,11 @@ class Traced(nn.Module):
             made = self.model(*(batch if loss is None else batch[:-1]))
             outputs: Any = _outputs(made)
             if loss is not None:
+                # Without a gradient, and as they are before a loss that writes into them.
+                beside = [t.detach().clone() for t in outputs] if self.outputs else []
                 with self.scope.inside("loss"):
-                    outputs = _scalar(loss(made, batch[-1]))
+                    lost = _scalar(loss(made, batch[-1]))
+                outputs = (lost, *beside) if self.outputs else lost
         run.check()
         self.scope.repeated.check()
         return outputs
@@ -173,15 +184,21 @@ def scope_of(model: nn.Module) -> Scope:
 
 
 def trace_training(
-    model: nn.Module, loss: Loss, batch: tuple[torch.Tensor, ...], trained: Set[str]
+    model: nn.Module,
+    loss: Loss,
+    batch: tuple[torch.Tensor, ...],
+    trained: Set[str],
+    *,
+    outputs: bool = False,
 ) -> Joint:
     """Joint graph of one training step with the gradients of the parameters in ``trained``.
 
-    ``batch`` is the model's inputs, then the target. A model whose own flag says eval is switched
+    ``batch`` is the model's inputs, then the target; with ``outputs`` the model's come behind the
+    loss. A model whose own flag says eval is switched
     to training for the trace; otherwise each module's flag counts as it is.
     """
     with mode(model, loss, training=True), recording():
-        joint = _joint(model, loss, batch, trained)
+        joint = _joint(model, loss, batch, trained, outputs=outputs)
     if not joint.gradients:
         why = "the loss depends on no parameter that the optimizer trains"
         if not any(t.dtype.is_floating_point for t in batch[:-1]):
@@ -235,11 +252,14 @@ def _joint(
     batch: tuple[torch.Tensor, ...],
     trained: Set[str],
     written: Set[str] = frozenset(),
+    *,
+    outputs: bool = False,
 ) -> Joint:
+    trace = partial(_trace, model, loss, batch, trained, written, outputs=outputs)
     try:
-        return _trace(model, loss, batch, trained, written, watched=False)
+        return trace(watched=False)
     except DrawnMeanwhile:
-        return _trace(model, loss, batch, trained, written, watched=True)
+        return trace(watched=True)
 
 
 def _trace(
@@ -249,10 +269,11 @@ def _trace(
     trained: Set[str],
     written: Set[str],
     *,
+    outputs: bool,
     watched: bool,
 ) -> Joint:
     scope = scope_of(model)
-    root = Traced(model, loss, scope, lambda: no_draws(watched=watched))
+    root = Traced(model, loss, scope, lambda: no_draws(watched=watched), outputs=outputs)
     try:
         with intercept(scope), adapter.quiet(), adapter.written_functions():
             graph = adapter.joint_graph(root, tuple(t.detach() for t in batch))

@@ -51,11 +51,14 @@ def capture(
     loss: Loss,
     example: Sequence[torch.Tensor],
     optimizer: torch.optim.Optimizer,
+    *,
+    outputs: bool = False,
 ) -> Capture:
     """Capture one training step of ``model`` and its evaluation.
 
     ``example`` is a batch: the model's inputs, then the target; ``loss(output, target)`` returns a
-    scalar tensor. The programs are specialised to the batch's shapes. Model, loss and optimizer
+    scalar tensor. The programs are specialised to the batch's shapes;
+    with ``outputs`` the step gives those of the model behind the loss. Model, loss and optimizer
     are left exactly as they were. Trained are the parameters of the optimizer that require a
     gradient.
 
@@ -73,7 +76,7 @@ def capture(
     check_methods(optimizer)
     for name, tensor in tensors.items():
         _check_tensor(f"{name} of the model", tensor, FORMAT_WITHIN)
-    joint = trace_training(model, loss, batch, spec.group_of().keys())
+    joint = trace_training(model, loss, batch, spec.group_of().keys(), outputs=outputs)
     kept, steps = kept_tensors(optimizer, spec, model)
     lowered = lower_training(joint, spec, stepped=steps > 0)
     written = frozenset(joint.mutations)

@@ -17,6 +17,7 @@ from typing import Literal, get_args, get_origin, get_type_hints
 
 from ...compiler.errors import RecipeError, closest
 from ...compiler.ir import Program
+from .select import LAYER_OPTIONS
 
 Setting = bool | int | float | str
 Pass = Callable[..., Program]
@@ -49,6 +50,11 @@ class Option:
 
     def refuse(self, raw: object, owner: str) -> RecipeError:
         """The error about a wrong value."""
+        if callable(raw) and self.name in LAYER_OPTIONS:
+            return RecipeError(
+                f"option {self.name} of {owner} is a function, which is asked where a model is: in "
+                "the options of quatrain.compile; give patterns of layers here"
+            )
         right = {bool: "true or false", int: "an integer", float: "a finite number"}
         *some, last = map(as_typed, self.choices or (right.get(self.type, "text"),))
         wanted = f"{', '.join(some)} or {last}" if some else last

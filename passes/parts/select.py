@@ -13,6 +13,8 @@ training and the evaluation program. A selection is a list of terms separated by
     layer2.*  the layers with such a name (* ? [..] as in file names)
     !NAME     not the layers with such a name, whatever the other terms say
     none      no layer
+
+A comma of a name is written ``[,]``, and a name with signs of patterns as ``escaped`` does it.
 """
 
 from __future__ import annotations
@@ -31,6 +33,9 @@ from ...compiler.ir.ops import GEMMS
 EXEMPT = "first,last,shortcut"
 SIZE = re.compile(r"(\d+)x(\d+)")
 POINTWISE = (1, 1)
+# Options that choose layers.
+LAYER_OPTIONS = frozenset({"exempt", "fp8_on", "layer"})
+SEPARATOR = re.compile(r"(?<!\[),|,(?!\])")
 
 
 def layers(program: Program) -> dict[str, Op]:
@@ -74,7 +79,15 @@ def selected(program: Program, terms: str) -> frozenset[str]:
 
 def terms_of(terms: str) -> list[str]:
     """The terms of a selection."""
-    return [word for t in terms.split(",") if (word := t.strip())]
+    return [word for t in SEPARATOR.split(terms) if (word := t.strip())]
+
+
+def escaped(name: str) -> str:
+    """The term that chooses the layer of this name alone."""
+    term = re.sub(r"[*?\[,]", r"[\g<0>]", name)
+    if name.startswith("!"):
+        return f"[ -!]{term[1:]}"  # "[!" would be a negation, and no name starts with a space
+    return term if is_name(term) else f"[{term[0]}]{term[1:]}"
 
 
 def is_name(term: str) -> bool:

@@ -12,7 +12,7 @@ from ...compiler.ir import Op, Program
 from ...compiler.ir.ops import GEMMS
 from ...compiler.ir.text import parse
 from ...compiler.ir.verify import verify
-from ..parts.select import SIZE, is_name, kernel_sizes, terms_of
+from ..parts.select import LAYER_OPTIONS, SIZE, is_name, kernel_sizes, terms_of
 from .recipe import Recipe
 from .roles_example import EXAMPLE, LAYERS
 
@@ -27,8 +27,6 @@ ROLES = {
 }
 COLUMNS = {"ordinary": "ordinary", "pointwise": "1x1 convolution"}
 ABSENT = "-"
-# Options that choose layers; names of a person's own network have no layer in the example.
-LAYER_OPTIONS = frozenset({"exempt", "fp8_on", "layer"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +55,7 @@ def roles(recipe: Recipe) -> Roles:
 
 
 def _general(recipe: Recipe, program: Program) -> Recipe:
+    """Without names of layers: those of a person's own network are none of the example."""
     sizes = {"x".join(map(str, size)) for size in kernel_sizes(program).values()}
     changes = {}
     for label, entry in zip(recipe.labels, recipe.passes, strict=True):

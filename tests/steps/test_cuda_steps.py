@@ -172,8 +172,13 @@ def test_tensors_on_the_device_are_taken_as_they_are(torch_with_cuda: None) -> N
     (here, losses), there_ = trained("cuda"), compiled("ultra_low_4bit", "cuda")
     # Other tensors each time, so that graphs get other addresses.
     batches = [tuple(there(t) for t in batch(seed=seed)) for seed in SEEDS]
-    found = [there_(*b) for b in batches]
+    found = [there_(*b) for b in batches[:-1]]
+    loss, outputs = there_(*batches[-1], outputs=True)
+    found.append(loss)
     there_.state  # noqa: B018 - waits
+    assert loss.device.type == outputs.device.type == "cuda"
+    made = cross_entropy(torch.tensor(outputs.tolist()), batch(seed=SEEDS[-1])[1])
+    assert float(made) == pytest.approx(losses[-1], rel=1e-5)
     assert [float(loss) for loss in found] == losses
     assert all(torch.equal(v, there_.state[k]) for k, v in here.state.items())
     x, _ = batch(seed=5)

@@ -360,7 +360,10 @@ def test_odd_places(step: Step, saved: Path, tmp_path: Path) -> None:
 def test_a_pattern_alone_allows_nothing() -> None:
     """``*`` of one text would allow each layer in float, without a word."""
     said = outcome(lambda: made(allow="0*"))
-    assert said == "allow is '0*'; it is a list of patterns of layers, such as ['fc*']"
+    assert said == (
+        "allow is '0*'; it is a list of patterns of layers, such as ['fc*'], or a function "
+        "(module, name) -> bool"
+    )
 
 
 COPIES: dict[str, Callable[[Step], Step]] = {

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import networkx as nx
 
 from ..plan.choose import KnownPlaces
-from ..plan.kernel import Identity, Kernel
+from ..plan.kernel import Identity, Kernel, KernelSpec
 from ..plan.plan import PlannedKernel
 from .pointwise.kernel import DevicePointwise
 from .single import DeviceSingle
@@ -24,8 +24,11 @@ from .single import DeviceSingle
 if TYPE_CHECKING:
     from .code import Launch
 
-# Bytes of the arena that a kernel may keep for longer than it would where it stands.
-MOST_KEPT = 1 << 20
+# Bytes of the arena that a kernel may keep for longer than it would where it stands, and all of
+# a region.
+MOST_KEPT, MOST_KEPT_IN_ALL = 1 << 20, 16 << 20
+# Columns of a row whose constants and codes share 48 KiB of memory with those of others.
+MOST_COLUMNS = 1024
 # Of a launch's parameters drivers take 4 KiB.
 MOST_POINTERS = 512
 # A function of so many kernels takes a compiler a second or two.
@@ -68,10 +71,12 @@ def _bundled(kernels: Sequence[Kernel], known: KnownPlaces, *, late: bool) -> li
     """One region with the bundles of one kind."""
     graph = _graph(kernels, known)
     ranks: dict[int, list[int]] = {}
+    left = MOST_KEPT_IN_ALL
     for i, rank in _ranks(kernels, graph.reverse(copy=False) if late else graph).items():
         kernel = kernels[i]
         longer = sum(map(known.arena_bytes, kernel.inputs if late else kernel.outputs))
-        if isinstance(kernel.spec, DeviceSingle | DevicePointwise) and longer <= MOST_KEPT:
+        if _fits(kernel.spec) and longer <= min(MOST_KEPT, left):
+            left -= longer
             ranks.setdefault(rank, []).append(i)
     home = {i: i for i in range(len(kernels))}
     for same in ranks.values():
@@ -87,6 +92,13 @@ def _bundled(kernels: Sequence[Kernel], known: KnownPlaces, *, late: bool) -> li
         _joined([kernels[i] for i in sorted(groups[first])])
         for first in nx.lexicographical_topological_sort(order)
     ]
+
+
+def _fits(spec: KernelSpec) -> bool:
+    """Whether a kernel has room in shared memory beside any other."""
+    if isinstance(spec, DevicePointwise):
+        return spec.space.channels <= MOST_COLUMNS or not spec.geometry.rowed
+    return isinstance(spec, DeviceSingle)
 
 
 def _graph(kernels: Sequence[Kernel], known: KnownPlaces) -> nx.DiGraph[int]:
@@ -118,7 +130,8 @@ def _shares(kernels: Sequence[Kernel], same: Iterable[int]) -> list[list[int]]:
     for i in same:
         kernel = kernels[i]
         own = {*kernel.slots, *((i, j) for j in range(len(kernel.scratch)))}
-        if len(shares[-1]) == MOST_KERNELS or len(pointers | own) > MOST_POINTERS:
+        full = len(shares[-1]) == MOST_KERNELS or len(pointers | own) > MOST_POINTERS
+        if shares[-1] and full:
             shares.append([])
             pointers = set()
         shares[-1].append(i)

@@ -52,7 +52,7 @@ class DeviceWords:
         if isinstance(condition, EqualOp | NotEqualOp):  # what == and != make
             condition = condition.asobject()
         one = _of_one_lane(condition)
-        alike = _lanes(one) == _lanes(condition)
+        alike = _lanes(one) == _lanes(a)
         return tir.Select(condition, a, b) if alike else tir.if_then_else(one, a, b)
 
     def blocks(self, code: Statements, count: int) -> AbstractContextManager[Expr]:

@@ -15,6 +15,7 @@ from ...compiler.formats import F32
 from ...compiler.ir import Op, Program, Region, Value, unused
 from ...compiler.ir.ops import Trait, has
 from ...compiler.types import TensorType
+from .fuse import fuse
 
 KINDS = ("grad_scale_init", "amax_init")
 
@@ -30,8 +31,15 @@ def first_scales(program: Program) -> Program:
             wanted = op.kind in KINDS and not op.attrs.get("always") and op.inputs[1] not in kept
             if wanted and (chain := _chain(op, made, readers)):
                 repeated[op.result.name] = chain
-    if not repeated:
-        return program
+    while repeated:
+        after = _rewritten(program, repeated)
+        if not (wasted := _wasted(after)):
+            return after
+        repeated = {name: chain for name, chain in repeated.items() if name not in wasted}
+    return program
+
+
+def _rewritten(program: Program, repeated: Mapping[str, Sequence[Op]]) -> Program:
     taken = program.names()
 
     def rule(region: Region, op: Op) -> tuple[Op, ...] | None:
@@ -41,12 +49,25 @@ def first_scales(program: Program) -> Program:
     return program.rewrite(rule, by="first_scales")
 
 
+def _wasted(program: Program) -> set[str]:
+    """The scales whose chain runs in every step, in a kernel that makes other results too."""
+    readers = program.readers()
+    wasted = set()
+    for group in fuse(program):
+        firsts = [op for op in group.ops if op.kind == "amax_first"]
+        if {op.result for op in firsts} != {*group.outputs}:
+            wasted |= {reader.result.name for op in firsts for reader in readers[op.result]}
+    return wasted
+
+
 def _chain(init: Op, made: Mapping[Value, Op], readers: Mapping[Value, list[Op]]) -> list[Op]:
     """What makes the gradient of ``init`` in its kernel; nothing where that is stored anyway."""
     g = init.inputs[1]
-    maker = made.get(g)
+    maker, inside = made.get(g), {*made.values()}
     others = [op for op in readers.get(g, ()) if op is not init]
-    if maker is None or not _fuses(maker, g) or not all(_joins(op, g) for op in others):
+    joined = all(op in inside and _joins(op, g) for op in others)
+    # A scalar's kernel may make the state as well, and would read it ahead of that.
+    if maker is None or not g.type.shape or not _fuses(maker, g) or not joined:
         return []
     chain, open_ = [maker], [maker]
     while open_:

@@ -183,3 +183,53 @@ def test_what_keeps_much_memory_for_longer_stays_where_it_is(side: int, alone: b
     # 64 channels of 65 x 65 numbers of four bytes are more than 1 MiB.
     found = bundles(planned(program(LARGE.replace("SIDE", str(side)).replace("CONV", CONV))))
     assert any("relu" in name for members in found for name in members) is not alone
+
+
+def test_a_kernel_of_more_pointers_than_a_launch_takes_stays_alone() -> None:
+    count = MOST_POINTERS + 8
+    text = "state s : f32[]\nstate n : i64[]\ninput loss : f32[]\n"
+    text += "".join(f"input x{i} : f32[4]\n" for i in range(count))
+    read = ", ".join(f"x{i}" for i in range(count))
+    text += f"""
+update:
+  s1, n1 = loss_scale_step(s, n, loss, {read}) {{growth=2.0, backoff=0.5, interval=10}} : f32[], i64[]
+  t = scale(s) {{factor=2.0}} : f32[]
+  u = scale(t) {{factor=2.0}} : f32[]
+
+next s = s1
+next n = n1
+return t, u"""
+    plan = planned(program(text))
+    assert any(len(p.kernel.slots) > MOST_POINTERS for p in plan.kernels)
+
+
+WIDE = """\
+input x : f32[8x4000]
+state mean : f32[4000]
+state var : f32[4000]
+state gamma : f32[4000]
+state beta : f32[4000]
+state w : f32[4x20001]
+state clip : f32[]
+
+forward:
+  y = batch_norm(x, mean, var, gamma, beta) {eps=1e-05} : f32[8x4000]
+  q = quantize(w, clip) : int4*t[4x20001]
+return y, q"""
+
+
+def test_what_fills_shared_memory_shares_it_with_none() -> None:
+    assert bundles(planned(program(WIDE))) == []
+
+
+def test_what_a_region_keeps_for_longer_is_bounded() -> None:
+    # 64 layers whose weights in bytes are just below what one of them may keep.
+    states = "".join(f"state w{i} : f32[1000x1000]\n" for i in range(64))
+    layers = "".join(
+        f"  q{i} = quantize(w{i}, c) : int8*t[1000x1000]\n"
+        f"  y{i} = linear({'x' if i == 0 else f'r{i - 1}'}, q{i}) : f32[32x1000]\n"
+        f"  r{i} = quantize(y{i}, c) : int8*t[32x1000]\n"
+        for i in range(64)
+    )
+    text = f"input x : int8*t[32x1000]\nstate c : f32[]\n{states}\nforward:\n{layers}return r63"
+    assert planned(program(text)).arena < 24 << 20

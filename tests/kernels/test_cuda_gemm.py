@@ -44,6 +44,7 @@ from quatrain.targets.plan.layout import Order
 
 from ..cases.device_gemm import check_on_device, device_spec
 from ..cases.gemm_case import Case
+from ..cuda import emulated
 from ..cuda.emulate import has_compiler
 
 pytestmark = [
@@ -141,6 +142,7 @@ def test_large_tiles_are_finished_in_two_parts(
     way: str, case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As if a GPU were filled by a few blocks."""
+    monkeypatch.setattr(emulated, "MADE", {})
     monkeypatch.setattr(frame, "MULTIPROCESSORS", 1)
     spec = device_spec(case)
     tile = TileFrame(spec, spec.way.unit).tile

@@ -35,6 +35,7 @@ from quatrain.targets.tir.expr import i32
 from ..cases import compiled
 from ..cases.device_gemm import check_on_device, device_spec
 from ..cases.gemm_case import Case
+from ..cuda import emulated
 from ..cuda.emulate import has_compiler
 from ..cuda.emulated import EmulatedGpu
 
@@ -173,6 +174,7 @@ def test_int32_bounds_a_sum() -> None:
 def test_parts_of_a_sum_are_joined(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if int32 held 300 products."""
     monkeypatch.setattr(compiled, "_COMPILED", {})
+    monkeypatch.setattr(emulated, "MADE", {})
     monkeypatch.setattr(frame, "most_products", lambda a, b: 300)
     case = Case("linear", n=3, c=1400, k=13, formats=SIGNED)
     spec = spec_of(case)
@@ -202,6 +204,7 @@ FAULTS: dict[str, tuple[object, str, Callable[..., object]]] = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_found(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled, "_COMPILED", {})
+    monkeypatch.setattr(emulated, "MADE", {})
     case = replace(POINT, c=256, formats=(INT4, UINT4))
     monkeypatch.setattr(*FAULTS[fault])
     with pytest.raises(AssertionError) as found:

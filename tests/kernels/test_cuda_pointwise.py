@@ -41,7 +41,7 @@ from .test_tvm_quantizers import (
 pytestmark = [
     pytest.mark.tvm,
     pytest.mark.usefixtures("emulated", "together"),
-    pytest.mark.share(6),
+    pytest.mark.share(8),
 ]
 __all__ = [
     "test_amax_of_odd_numbers",

@@ -22,7 +22,9 @@ GATED = ("dfq", "fractrain")  # of networks with residual blocks
 
 
 @pytest.mark.parametrize("recipe", recipe_names())
-def test_kernels_equal_the_reference(recipe: str) -> None:
+def test_kernels_equal_the_reference(recipe: str, pytestconfig: pytest.Config) -> None:
+    if recipe == "dfq" and not pytestconfig.getoption("--whole"):
+        pytest.skip("with --whole: of its 107 kernels all but three are in fractrain")
     if recipe in GATED:
         gated(recipe)
     else:

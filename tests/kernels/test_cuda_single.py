@@ -55,7 +55,7 @@ from .test_tvm_single_ops import (
 pytestmark = [
     pytest.mark.tvm,
     pytest.mark.usefixtures("emulated", "together"),
-    pytest.mark.share(6),
+    pytest.mark.share(8),
 ]
 __all__ = [
     "test_adam",

@@ -27,6 +27,7 @@ from ..cases.gemm_case import CANARY, Case, Draw, Drawn, compare, tensor
 from ..cases.gemm_stats import HERE, GemmAndMoments
 from ..cases.machine import Machine
 from ..cases.one_kernel import random_inputs
+from ..cuda import emulated
 from ..cuda.emulate import has_compiler
 from ..cuda.emulated import EmulatedGpu
 from ..exactness import compare_on
@@ -108,6 +109,7 @@ def test_moments_of_results_are_those_of_the_kernel_that_reads_them(case: Case) 
 )
 def test_large_tiles_leave_them_in_two_parts(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """As if a GPU were filled by a few blocks."""
+    monkeypatch.setattr(emulated, "MADE", {})
     monkeypatch.setattr(frame, "MULTIPROCESSORS", 1)
     check(case)
 

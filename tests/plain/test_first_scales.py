@@ -65,6 +65,28 @@ def test_what_is_in_memory_anyway_is_not_made_again() -> None:
     ]
 
 
+def test_what_would_run_in_every_step_is_not_repeated() -> None:
+    # Two of three ops that read a are one kernel with it, which the copy would join.
+    made = program(
+        f"  a = relu(x) : {SHAPE}\n  g = mul(a, y) : {SHAPE}\n  h = add(a, y) : {SHAPE}\n"
+        f"{QUANTIZER}",
+        "q, h",
+    )
+    assert first_scales(made) is made
+
+
+def test_a_scalar_stays_as_it_is() -> None:
+    text = f"""{HEAD}backward:
+  a = scale(s) {{factor=3.0}} : f32[]
+  g = mul(a, s) : f32[]
+  s0 = scale(s) {{factor=2.0}} : f32[]
+  s1 = grad_scale_init(s0, g) {{top=64.0, always=false}} : f32[]
+return s1
+"""
+    made = verify(parse(text))
+    assert first_scales(made) is made
+
+
 CONV = "{stride=[1,1], padding=[0,0], dilation=[1,1], groups=1}"
 
 

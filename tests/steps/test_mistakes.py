@@ -107,7 +107,7 @@ MODELS: dict[str, tuple[nn.Module, str]] = {
     "a list": (nn.ModuleList([nn.Linear(4, 3)]), "forward"),
     "wrong size": (nn.Linear(5, 3), "takes 5 features"),
     "wrong outputs": (nn.Linear(4, 7), "layer 'loss'"),
-    "dict": (Using(lambda y: {"a": y}), "returns a dict"),
+    "dict": (Using(lambda y: {"a": y}), "layer 'loss'"),
     "nothing": (Using(lambda y: None), "returns a NoneType"),
     "no outputs": (Using(lambda y: ()), "returns no tensor"),
     "nested outputs": (Using(lambda y: (y, (y,))), "returns a tuple"),

@@ -212,9 +212,9 @@ def test_a_scale_a_column_is_no_layer() -> None:
 
 
 @pytest.mark.parametrize("equation", ["bi,ii->bi", "bi,ii->b"])
-def test_diagonals_are_refused(equation: str) -> None:
-    with pytest.raises(CaptureError, match=r"diagonal.*weights\.py:\d+ is not supported"):
-        captured(Others(lambda m, x: torch.einsum(equation, x, m.p).sum() * x))
+def test_a_diagonal_is_no_layer(equation: str) -> None:
+    found = kinds(captured(Others(lambda m, x: torch.einsum(equation, x, m.p).sum() * x)))
+    assert found.count("linear") == 1
 
 
 def test_every_product_of_a_layer_has_a_name_of_its_own() -> None:

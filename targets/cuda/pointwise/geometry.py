@@ -54,6 +54,11 @@ class PointwiseGrid:
         """Whether the last byte of a row has room for more codes than there are."""
         return self.spec.space.channels % self.parts != 0
 
+    @property
+    def rowed(self) -> bool:
+        """Whether a block keeps something of each column in shared memory: codes, or of norms."""
+        return self.padded or any(node.kind.startswith("batch_norm") for node in self.spec.nodes)
+
     @cached_property
     def cell(self) -> int:
         """Channels of a row in each part."""

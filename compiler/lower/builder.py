@@ -126,6 +126,12 @@ class Builder:
         found = self.fixed.get(tensor) if isinstance(tensor, JointTensor) else None
         return None if found is None else found.numbers
 
+    def fixed_value(self, call: Call, numbers: np.ndarray) -> Value:
+        """A constant that a lowering makes."""
+        made = JointTensor(numbers.shape, str(numbers.dtype))
+        self.fixed[made] = FixedTensor(numbers, call.layer, call.source)
+        return self.of(made)
+
     def kept(self, name: str, type_: TensorType) -> Value:
         """State under a name of its own, declared once."""
         if name not in self.state:

@@ -12,7 +12,7 @@ import numpy as np
 from ..ir import Value
 from ..types import Shape
 from .builder import Builder, CallLowering, number, refuse, result_shape, shape_of
-from .joint import Arg, Call, FixedTensor, JointTensor
+from .joint import Arg, Call, JointTensor
 from .pointwise import broadcast, scaled
 from .shape import permuted, sliced, viewed
 from .whole import checked_rows, made_whole, repeated, uniform, whole_of
@@ -324,12 +324,11 @@ def _rows(b: Builder, call: Call, given: list[Arg], sizes: Shape) -> Value:
             checked_rows(call, numbers, size, wraps=True)
     if len(given) == 1:
         return whole_of(b, given[0])
-    if all(numbers is not None for numbers in known):
-        wide = np.broadcast_arrays(*(n % s for n, s in zip(known, sizes, strict=True)))  # type: ignore[operator]
+    fixed = [numbers for numbers in known if numbers is not None]
+    if len(fixed) == len(sizes):
+        wide = np.broadcast_arrays(*(n % s for n, s in zip(fixed, sizes, strict=True)))
         flat = np.ravel_multi_index(tuple(wide), sizes).astype(np.int64)
-        made = JointTensor(flat.shape, "int64")
-        b.fixed[made] = FixedTensor(flat, call.layer, call.source)
-        return b.of(made)
+        return b.fixed_value(call, flat)
     values = [whole_of(b, i) for i in given]
     shape = np.broadcast_shapes(*(shape_of(v) for v in values))
     wide_values = tuple(repeated(b, v, shape) for v in values)

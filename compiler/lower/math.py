@@ -19,13 +19,12 @@ from .builder import (
 from .joint import Arg, Call, JointTensor
 from .pointwise import broadcast, operand, plain, scaled
 from .shape import alias, viewed
-from .whole import number_of, whole_compared, whole_of
+from .whole import RELATIONS, number_of, whole_compared, whole_of
 
 FUNCTIONS = (
     *("exp", "expm1", "log", "log1p", "sin", "cos", "tanh", "sigmoid", "erf"),
     *("abs", "floor", "round", "sqrt", "sign"),
 )
-RELATIONS = ("lt", "le", "eq", "ne", "ge", "gt")
 FLIPPED = {"lt": "gt", "le": "ge", "eq": "eq", "ne": "ne", "ge": "le", "gt": "lt"}
 
 

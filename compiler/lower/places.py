@@ -8,17 +8,10 @@ from ..ir import Value
 from ..types import Shape
 from .builder import Builder, CallLowering, result_shape, shape_of
 from .gather import dim_of, take, take_grad
-from .joint import Arg, Call, FixedTensor, JointTensor
+from .joint import Arg, Call
 from .shape import permuted, viewed
 
 Diagonal = tuple[tuple[int, ...], Value]
-
-
-def _fixed(b: Builder, call: Call, places: np.ndarray) -> Value:
-    """Places as a constant."""
-    index = JointTensor(places.shape, "int64")
-    b.fixed[index] = FixedTensor(places, call.layer, call.source)
-    return b.of(index)
 
 
 def _diagonal(b: Builder, call: Call, shape: Shape, args: tuple[Arg, ...]) -> Diagonal:
@@ -29,7 +22,7 @@ def _diagonal(b: Builder, call: Call, shape: Shape, args: tuple[Arg, ...]) -> Di
     order = (*(d for d in range(len(shape)) if d not in (first, second)), first, second)
     matrix = np.arange(shape[first] * shape[second]).reshape(shape[first], shape[second])
     places = np.ascontiguousarray(matrix.diagonal(offset)).astype(np.int64)
-    return order, _fixed(b, call, places)
+    return order, b.fixed_value(call, places)
 
 
 def diagonal(b: Builder, call: Call) -> None:
@@ -64,7 +57,7 @@ def trace(b: Builder, call: Call) -> None:
 def _windows(b: Builder, call: Call, length: int, size: Arg, step: Arg) -> Value:
     assert isinstance(size, int) and isinstance(step, int)
     starts = np.arange(0, length - size + 1, step)
-    return _fixed(b, call, (starts[:, None] + np.arange(size)).astype(np.int64))
+    return b.fixed_value(call, (starts[:, None] + np.arange(size)).astype(np.int64))
 
 
 def unfold(b: Builder, call: Call) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..ir import Value
 from .builder import Builder, CallLowering, refuse, result_shape, shape_of
-from .joint import Arg, Call, FixedTensor, JointTensor
+from .joint import Arg, Call
 from .pointwise import operand
 from .shape import sliced, viewed
 from .whole import repeated, whole_of
@@ -71,9 +71,7 @@ def _placed(
         raise refuse(call, "writes every so many integers; write them one by one")
     mask = np.zeros(shape, np.float32)
     mask[(slice(None),) * dim + (slice(start, start + count * step, step),)] = 1.0
-    known = JointTensor(shape, "float32")
-    b.fixed[known] = FixedTensor(mask, call.layer, call.source)
-    kept = b.one("masked", (b.of(known), base), "kept", shape, value=0.0)
+    kept = b.one("masked", (b.fixed_value(call, mask), base), "kept", shape, value=0.0)
     attributes = {"dim": dim, "start": start, "step": step}
     placed = b.one("slice_grad", (part,), "placed", shape, **attributes)
     return b.one("add", (kept, placed), "written", shape)

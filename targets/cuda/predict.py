@@ -25,6 +25,7 @@ from ...compiler.ir.analysis import macs
 from ...compiler.ir.ops import PRODUCTS
 from ..gemm.product import Product
 from ..numbers.integers import integers
+from ..plan.first_scales import FIRST_ONLY
 from ..plan.kernel import Kernel, Slot, Unit
 from ..plan.plan import Place, Plan, PlannedKernel, slot_bytes
 from .gemm.spec import DeviceGemm
@@ -38,9 +39,6 @@ from .order import Dependencies
 LAUNCH = 1.7e-6
 # Planes of an operand that tensor cores take one after the other, both operands' multiplied.
 MOST_PLANES = 2
-
-# Ops that read their second operand at the first step, to start a scale, and later with ``always``.
-FIRST_ONLY = ("amax_init", "grad_scale_init")
 
 UnitOf = Callable[[Kernel], Unit]
 

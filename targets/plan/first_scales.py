@@ -17,7 +17,8 @@ from ...compiler.ir.ops import Trait, has
 from ...compiler.types import TensorType
 from .fuse import fuse
 
-KINDS = ("grad_scale_init", "amax_init")
+# Ops that read their second operand at the first step, to start a scale, and later with ``always``.
+FIRST_ONLY = ("grad_scale_init", "amax_init")
 
 
 def first_scales(program: Program) -> Program:
@@ -28,7 +29,9 @@ def first_scales(program: Program) -> Program:
     for region in program.regions:
         made = {r: op for op in region.ops for r in op.results}
         for op in region.ops:
-            wanted = op.kind in KINDS and not op.attrs.get("always") and op.inputs[1] not in kept
+            wanted = (
+                op.kind in FIRST_ONLY and not op.attrs.get("always") and op.inputs[1] not in kept
+            )
             if wanted and (chain := _chain(op, made, readers)):
                 repeated[op.result.name] = chain
     while repeated:
@@ -43,7 +46,7 @@ def _rewritten(program: Program, repeated: Mapping[str, Sequence[Op]]) -> Progra
     taken = program.names()
 
     def rule(region: Region, op: Op) -> tuple[Op, ...] | None:
-        chain = repeated.get(op.result.name) if op.kind in KINDS else None
+        chain = repeated.get(op.result.name) if op.kind in FIRST_ONLY else None
         return _apart(op, chain, taken) if chain else None
 
     return program.rewrite(rule, by="first_scales")
@@ -63,9 +66,9 @@ def _wasted(program: Program) -> set[str]:
 def _chain(init: Op, made: Mapping[Value, Op], readers: Mapping[Value, list[Op]]) -> list[Op]:
     """What makes the gradient of ``init`` in its kernel; nothing where that is stored anyway."""
     g = init.inputs[1]
-    maker, inside = made.get(g), {*made.values()}
+    maker = made.get(g)
     others = [op for op in readers.get(g, ()) if op is not init]
-    joined = all(op in inside and _joins(op, g) for op in others)
+    joined = all(made.get(op.results[0]) is op and _joins(op, g) for op in others)
     # A scalar's kernel may make the state as well, and would read it ahead of that.
     if maker is None or not g.type.shape or not _fuses(maker, g) or not joined:
         return []

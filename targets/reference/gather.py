@@ -74,9 +74,9 @@ def place(op: Op, *index: Array) -> Array:
     return np.asarray(np.where(every, total, -1))
 
 
-def _keys(x: Array) -> Array:
+def _keys(x: Array) -> tuple[Array, Array]:
     """Numbers in whose order NaN comes last."""
-    return np.where(np.isnan(x), np.inf, x), np.isnan(x)  # type: ignore[return-value]
+    return np.where(np.isnan(x), np.inf, x), np.isnan(x)
 
 
 def order(op: Op, x: Array) -> Array:

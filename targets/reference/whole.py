@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from ...compiler.ir import Op
+from ...compiler.ir.ops.whole import LARGEST_WHOLE
 from ..numbers.tensor import Array
 from .frame import Meaning, on_numbers
+from .math import RELATIONS
 
 FUNCTIONS = {
     "add": np.add,
@@ -15,15 +17,6 @@ FUNCTIONS = {
     "maximum": np.maximum,
     "minimum": np.minimum,
 }
-RELATIONS = {
-    "lt": np.less,
-    "le": np.less_equal,
-    "eq": np.equal,
-    "ne": np.not_equal,
-    "ge": np.greater_equal,
-    "gt": np.greater,
-}
-LARGEST = 1 << 62
 
 
 def _made(op: Op, x: Array) -> Array:
@@ -59,7 +52,7 @@ def whole_table(op: Op) -> Array:
 def to_whole(op: Op, x: Array) -> Array:
     """Within bounds whose f32 is an integer of 64 bits."""
     known = np.where(np.isnan(x), 0.0, x).astype(np.float64)
-    return np.clip(np.trunc(known), -LARGEST, LARGEST).astype(np.int64)
+    return np.clip(np.trunc(known), -LARGEST_WHOLE, LARGEST_WHOLE).astype(np.int64)
 
 
 def to_number(op: Op, n: Array) -> Array:

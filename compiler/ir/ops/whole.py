@@ -11,6 +11,8 @@ from .signature import define
 
 BOTH = "(a: int[*A], b: int[*B])"
 RELATION = "relation: lt|le|eq|ne|ge|gt"
+# The largest integer that a number becomes; its f32 is an integer of 64 bits.
+LARGEST_WHOLE = 1 << 62
 
 
 def _repeats(op: Op, at: Extents) -> str:

@@ -6,21 +6,19 @@ from tvm import tirx as tir
 
 from ...plan.layout import Layout
 from ..expr import Expr, Vectors, i32, load
+from ..formats import INFINITY, MAGNITUDE
 from ..pointwise.space import memory_strides
 from .grid import Single, Spot
 from .loops import Buffers
-
-INFINITY = 0x7F800000
-LAST = 0x7FFFFFFF
 
 
 def _key(b: Buffers, x: Layout, at: Spot) -> Expr:
     """An integer in whose order numbers are, both zeros alike and NaN behind infinity."""
     v = at.v
     bits = b.code.let(v.signed(v.bits(at.number(b.inputs[0], x))), "int32")
-    size = b.code.let(bits & i32(LAST), "int32")
+    size = b.code.let(bits & i32(MAGNITUDE), "int32")
     signed = tir.Select(bits < i32(0), i32(0) - size, size)
-    return b.code.let(tir.Select(size > i32(INFINITY), i32(LAST), signed), "int32")
+    return b.code.let(tir.Select(size > i32(INFINITY), i32(MAGNITUDE), signed), "int32")
 
 
 def _along(s: Spot, row: Expr) -> Spot:
@@ -55,7 +53,7 @@ def argmax(b: Buffers, spec: Single) -> None:
     def body(s: Spot) -> None:
         best, found = b.code.local("int32", 1), b.code.local("int32", 1)
         b.code.store(found, i32(0), i32(0))
-        b.code.store(best, i32(0), i32(-LAST))
+        b.code.store(best, i32(0), i32(-MAGNITUDE))
         with b.code.loop(rows) as r:
             key = _key(b, x, Spot(s.v, {0: s.at[0], 1: r, 2: s.at[1]}, -1))
             with b.code.when(key > load(best, i32(0))):

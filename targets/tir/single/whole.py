@@ -6,13 +6,15 @@ from collections.abc import Callable
 
 from tvm import tirx as tir
 
+from ....compiler.ir.ops.whole import LARGEST_WHOLE
 from ...plan.layout import Layout
 from ..expr import Expr, i32, load
+from ..formats import INFINITY, MAGNITUDE
+from ..pointwise.math import RELATIONS as OF_NUMBERS
 from ..pointwise.space import memory_strides
 from .grid import Single, Spot, index_of, natural
 from .loops import Buffers
 
-LARGEST = 1 << 62
 FUNCTIONS: dict[str, Callable[[Expr, Expr], Expr]] = {
     "add": lambda a, b: a + b,
     "sub": lambda a, b: a - b,
@@ -20,14 +22,8 @@ FUNCTIONS: dict[str, Callable[[Expr, Expr], Expr]] = {
     "maximum": tir.max,
     "minimum": tir.min,
 }
-RELATIONS: dict[str, Callable[[Expr, Expr], Expr]] = {
-    "lt": lambda a, b: a < b,
-    "le": lambda a, b: a <= b,
-    "eq": lambda a, b: a.equal(b),
-    "ne": tir.NE,
-    "ge": lambda a, b: a >= b,
-    "gt": lambda a, b: a > b,
-}
+# Of integers no two are unordered.
+RELATIONS = {**OF_NUMBERS, "ne": tir.NE}
 
 
 def _read(b: Buffers, spec: Single, i: int, s: Spot, rank: int) -> Expr:
@@ -92,7 +88,7 @@ def whole_where(b: Buffers, spec: Single) -> None:
     def made(s: Spot) -> Expr:
         number = s.number(b.inputs[0], c)
         # NaN compares as unequal to nothing in TVM.
-        size = b.code.let(s.v.bits(number) & s.v.u(0x7FFFFFFF), "uint32")
+        size = b.code.let(s.v.bits(number) & s.v.u(MAGNITUDE), "uint32")
         first, second = (_read(b, spec, i, s, len(y.type.shape)) for i in (1, 2))
         return tir.Select(size > s.v.u(0), first, second)
 
@@ -111,9 +107,9 @@ def to_whole(b: Buffers, spec: Single) -> None:
 
     def made(s: Spot) -> Expr:
         number = s.number(b.inputs[0], x)
-        size = b.code.let(s.v.bits(number) & s.v.u(0x7FFFFFFF), "uint32")
-        most = float(LARGEST)
-        known = s.v.f(s.v.where(size > s.v.u(0x7F800000), s.v.splat(0.0), number))
+        size = b.code.let(s.v.bits(number) & s.v.u(MAGNITUDE), "uint32")
+        most = float(LARGEST_WHOLE)
+        known = s.v.f(s.v.where(size > s.v.u(INFINITY), s.v.splat(0.0), number))
         bound = s.v.f(tir.max(tir.min(known, s.v.splat(most)), s.v.splat(-most)))
         return tir.Cast("int64", bound)
 

@@ -1,34 +1,100 @@
-"""Data sets by name: ``digits``, ``cifar10``, or the path of an ``.npz`` file."""
+"""Data sets by name or path: images by class, arrays, text; each kind says what it recognizes."""
 
 from __future__ import annotations
 
 import os
-import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ..compiler.errors import DataError
-from . import env
-from .data_cifar10 import load_cifar10
-from .dataset import Array, Dataset
+from . import data_idx, data_images, data_npz, data_text, env
+from .data_cifar10 import find_cifar10, load_cifar10
+from .data_word import Reading, read_options, split_word
+from .dataset import Dataset, Text
 
-__all__ = ["Dataset", "data_folder", "load_data"]
-KEYS = ("x_train", "y_train", "x_test", "y_test")
+__all__ = ["Dataset", "Text", "data_folder", "load_any", "load_data"]
+NAMES = ("digits", "cifar10", "ptb", "shakespeare")
+# The folders of texts by name, in the folder of data sets.
+TEXTS = {"ptb": ("ptb",), "shakespeare": ("tinyshakespeare", "shakespeare")}
 
 
-def load_data(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
-    """The data set ``name``; CIFAR-10 is looked for in ``data_dir``, else in ``QUATRAIN_DATA``.
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A kind of data that lies at a path: what it has for options, and what reads it."""
 
-    Raises ``DataError`` when it is unknown, absent or damaged.
+    finds: Callable[[Path], bool]
+    options: tuple[str, ...]
+    load: Callable[[Path, Reading], Dataset | Text]
+
+
+CIFAR10 = Source(
+    lambda path: find_cifar10(path) is not None, (), lambda path, reading: load_cifar10(path)
+)
+TEXT = Source(data_text.is_text, data_text.KEYS, data_text.load_text)
+SPLIT = Source(data_images.is_split, data_images.KEYS, data_images.load_images)
+# The first that finds itself; a folder of anything else is one of images by class.
+SOURCES = (
+    Source(lambda path: path.suffix == ".npz", data_npz.KEYS, data_npz.load_npz),
+    CIFAR10,
+    Source(lambda path: data_idx.idx_folder(path) is not None, data_idx.KEYS, data_idx.load_idx),
+    TEXT,
+    SPLIT,
+    Source(Path.is_dir, data_images.KEYS + data_images.SPLIT, data_images.load_images),
+)
+
+
+def load_any(word: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset | Text:
+    """What ``word`` names, a name or a path with options; see docs/data.md.
+
+    Names are looked for in ``data_dir``, else in ``QUATRAIN_DATA``. Raises ``DataError`` when it is
+    unknown, absent or damaged, ``UsageError`` for options that it does not have.
     """
-    if name == "digits":
+    place, given = split_word(word)
+    if place == "digits":
+        read_options(place, given, ())
         return _digits()
-    if name == "cifar10":
-        return load_cifar10(data_folder(data_dir))
-    if name.endswith(".npz"):
-        return _npz(Path(name))
-    raise DataError(f"unknown data set {name!r}; known: digits, cifar10, or the path of an .npz")
+    path, source = _found(place, data_dir)
+    reading = read_options(place, given, source.options)
+    try:
+        return source.load(path, reading)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise DataError(
+            f"{path} does not fit into memory; train with a loop of your own"
+        ) from error
+
+
+def load_data(word: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
+    """Like ``load_any`` for data that are examples as they lie there; DataError for text."""
+    found = load_any(word, data_dir)
+    if isinstance(found, Text):
+        raise DataError(f"{found.name} is text, of which windows are the examples; use load_any")
+    return found
+
+
+def _found(place: str, data_dir: str | os.PathLike[str] | None) -> tuple[Path, Source]:
+    """Where a data set lies, and its kind."""
+    if place == "cifar10":
+        return data_folder(data_dir), CIFAR10
+    if place in TEXTS:
+        folder = data_folder(data_dir)
+        paths = [folder / name for name in TEXTS[place] if (folder / name).is_dir()]
+        if not paths or not TEXT.finds(paths[0]):
+            raise DataError(
+                f"there is no {place} in {folder}; it lies in {folder / TEXTS[place][0]}"
+            )
+        return paths[0], TEXT
+    path = Path(place).expanduser()
+    source = next((s for s in SOURCES if s.finds(path)), None)
+    if source is None:
+        known = f"known: {', '.join(NAMES)}, or the path of an .npz, a .txt or a folder"
+        what = f"{path} is no data set" if path.exists() else f"unknown data set {place!r}"
+        raise DataError(f"{what}; {known}")
+    return path, source
 
 
 def data_folder(data_dir: str | os.PathLike[str] | None = None) -> Path:
@@ -57,69 +123,3 @@ def _digits() -> Dataset:
     for label in range(10):
         held_out[np.flatnonzero(y == label)[4::5]] = True
     return Dataset("digits", x[~held_out], y[~held_out], x[held_out], y[held_out])
-
-
-def _npz(path: Path) -> Dataset:
-    x_train, y_train, x_test, y_test = _arrays(path)
-    train = _inputs(path, "x_train", x_train), _targets(path, "y_train", y_train)
-    test = _inputs(path, "x_test", x_test), _targets(path, "y_test", y_test)
-    _check_sizes(path, train, test)
-    return Dataset(path.stem, *train, *test)
-
-
-def _arrays(path: Path) -> list[Array]:
-    how = f"it holds {', '.join(KEYS)}, as numpy.savez writes them"
-    at = ""
-    try:
-        with path.open("rb") as raw:
-            if not zipfile.is_zipfile(raw):
-                raise DataError(f"{path} is damaged, or no .npz of arrays; {how}")
-            with np.load(raw, allow_pickle=False) as file:
-                if missing := [key for key in KEYS if key not in file]:
-                    raise DataError(f"{path} lacks {', '.join(missing)}; {how}")
-                return [file[at := key] for key in KEYS]
-    except FileNotFoundError as error:
-        raise DataError(f"there is no file {path}; {how}") from error
-    except DataError:
-        raise
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-    except Exception as error:  # a damaged file raises what its bytes happen to spell
-        what = f"{path}: {at}" if at else f"{path}"
-        raise DataError(f"{what} is damaged, or no plain array of numbers; {how}") from error
-
-
-def _inputs(path: Path, key: str, x: Array) -> Array:
-    if x.ndim < 1 or x.dtype.kind not in "fu" or (x.dtype.kind == "u" and x.dtype != np.uint8):
-        raise DataError(f"{path}: {key} is {x.dtype}{list(x.shape)}; use float32 or uint8 [N, ...]")
-    if x.dtype == np.uint8:
-        return x
-    x = x.astype(np.float32)
-    if not np.isfinite(x).all():
-        raise DataError(f"{path}: {key} holds NaN or infinity; every number must be finite")
-    return x
-
-
-def _targets(path: Path, key: str, y: Array) -> Array:
-    if y.ndim < 1 or y.dtype.kind not in "iuf":
-        raise DataError(f"{path}: {key} is {y.dtype}{list(y.shape)}; use integer labels [N]")
-    if y.dtype.kind == "f":
-        return y.astype(np.float32)
-    if y.size and int(y.min()) < 0:
-        raise DataError(f"{path}: {key} holds the label {int(y.min())}; labels count from 0")
-    return y.astype(np.int64)
-
-
-def _check_sizes(path: Path, train: tuple[Array, Array], test: tuple[Array, Array]) -> None:
-    for part, (x, y) in {"train": train, "test": test}.items():
-        if len(x) != len(y) or not len(x):
-            raise DataError(
-                f"{path}: x_{part} has {len(x)} rows and y_{part} {len(y)}; both need the same, "
-                "at least one"
-            )
-    (x_train, y_train), (x_test, y_test) = train, test
-    if x_train.shape[1:] != x_test.shape[1:] or y_train.dtype != y_test.dtype:
-        raise DataError(
-            f"{path}: training rows are {list(x_train.shape[1:])} with {y_train.dtype} targets, "
-            f"test rows {list(x_test.shape[1:])} with {y_test.dtype}; they must be alike"
-        )

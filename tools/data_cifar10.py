@@ -35,18 +35,25 @@ def load_cifar10(folder: Path) -> Dataset:
 
     Raises ``DataError`` when neither layout is there, or a file is damaged.
     """
-    for place in (folder, folder / "cifar10", folder / "cifar10" / "cifar-10-batches-py",
-                  folder / "cifar-10-batches-py"):  # fmt: skip
-        if (place / _PACKED).is_file():
-            return _dataset(*_packed(place, "train"), *_packed(place, "test"))
-        if (place / _PICKLED).is_file():
-            parts = [_pickled(place / f"data_batch_{i}") for i in range(1, 6)]
-            train = np.concatenate([x for x, _ in parts]), np.concatenate([y for _, y in parts])
-            return _dataset(*train, *_pickled(place / "test_batch"))
-    raise DataError(
-        f"there is no CIFAR-10 in {folder}; it needs {_PACKED} and its three companions, "
-        "or torchvision's folder cifar-10-batches-py"
-    )
+    place = find_cifar10(folder)
+    if place is None:
+        raise DataError(
+            f"there is no CIFAR-10 in {folder}; it needs {_PACKED} and its three companions, "
+            "or torchvision's folder cifar-10-batches-py"
+        )
+    if (place / _PACKED).is_file():
+        return _dataset(*_packed(place, "train"), *_packed(place, "test"))
+    parts = [_pickled(place / f"data_batch_{i}") for i in range(1, 6)]
+    train = np.concatenate([x for x, _ in parts]), np.concatenate([y for _, y in parts])
+    return _dataset(*train, *_pickled(place / "test_batch"))
+
+
+def find_cifar10(folder: Path) -> Path | None:
+    """The folder of its files: ``folder``, or one inside it."""
+    places = (folder, folder / "cifar10", folder / "cifar10" / "cifar-10-batches-py",
+              folder / "cifar-10-batches-py")  # fmt: skip
+    names = (_PACKED, _PICKLED)
+    return next((p for p in places if any((p / n).is_file() for n in names)), None)
 
 
 def _dataset(

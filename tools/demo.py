@@ -67,7 +67,7 @@ def trained(recipe: str, data: Dataset, epochs: int, file: Path) -> Trained:
             report(at)
             if at.epoch_ends:  # the speed is that of the steps: testing between epochs is left out
                 training += run.per_epoch * BATCH / at.speed
-                accuracy = at.accuracy or 0.0
+                accuracy = at.test.accuracy if at.test else 0.0
     step.save(file)
     samples = run.last * BATCH
     return Trained(recipe, compiling, training, samples, accuracy, step.report(), file)

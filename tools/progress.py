@@ -13,11 +13,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from . import terminal
+from .dataset import CHARACTERS
 
 if TYPE_CHECKING:
+    from .batches import Tested
     from .train import Progress, Run
 
 Report = Callable[["Progress"], None]
+LARGEST = 700.0  # the largest float is e to the 709
 
 
 @contextmanager
@@ -38,9 +41,39 @@ def words(run: Run, at: Progress) -> str:
     """One epoch as a line: its number, the mean loss, the accuracy, the precision, the speed."""
     epoch = run.epoch(at.done)
     last = max(run.epoch(run.last), epoch)
-    right = "" if at.accuracy is None else f"  accuracy {100 * at.accuracy:.1f} %"
+    right = "" if at.test is None else f"  accuracy {100 * at.test.accuracy:.1f} %"
+    right = f"{_of_loss(run, at.loss)}{right}{words_of_text(run, at.test)}"
     stands = "".join(f"  {k.replace('_', ' ')} {v:g}" for k, v in at.precision.items())
     return f"epoch {epoch}/{last}  loss {at.loss:.4f}{right}{stands}  {at.speed:.0f} samples/s"
+
+
+def perplexity(loss: float) -> float:
+    """Of a mean cross entropy in nats: as many tokens that are equally likely would have it."""
+    return math.exp(loss) if loss < LARGEST else math.inf
+
+
+def _of_loss(run: Run, loss: float) -> str:
+    """A loss in the units of text."""
+    if run.tokens is None:
+        return ""
+    bits = f", {loss / math.log(2):.3f} bits a character" if run.tokens == CHARACTERS else ""
+    return f" (perplexity {perplexity(loss):.4g}{bits})"
+
+
+def words_of_text(run: Run, test: Tested | None) -> str:
+    """What is known of text beside the accuracy: the loss on the test part."""
+    if run.tokens is None or test is None:
+        return ""
+    return f"  test loss {test.loss:.4f}{_of_loss(run, test.loss)}"
+
+
+def text_numbers(run: Run, test: Tested | None) -> dict[str, float | None]:
+    """The same by name."""
+    if run.tokens is None or test is None:
+        return {}
+    found = {"test_loss": finite(test.loss), "test_perplexity": finite(perplexity(test.loss))}
+    bits = {"test_bits_per_character": finite(test.loss / math.log(2))}
+    return found | (bits if run.tokens == CHARACTERS else {})
 
 
 def words_of_skipped(at: Progress) -> str:
@@ -61,8 +94,9 @@ def _json(run: Run, at: Progress) -> None:
             "epoch": run.epoch(at.done),
             "step": at.done,
             "loss": finite(at.loss),
-            "accuracy": at.accuracy,
+            "accuracy": at.test and at.test.accuracy,
         }
+        found |= text_numbers(run, at.test)
         found |= {"samples_per_second": round(at.speed, 1), **at.precision}
         terminal.write_json(found, indent=None)
     if at.epoch_ends or at.skipped:

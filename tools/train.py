@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..compiler.errors import DataError, UsageError
+from ..compiler.errors import UsageError
 from ..compiler.ir import STEP, Program, Value
 from ..passes.gated_precision import COST
 from ..passes.parts.plateau import PLATEAU
@@ -24,9 +24,10 @@ from ..passes.parts.schedule_length import misfit_of
 from ..passes.parts.schedules import NOW, TOTAL
 from ..runtime.built.folder import check_place
 from ..runtime.built.step import BuiltStep
-from .batches import Floats, accuracy, batches_per_epoch, train_batches
+from .batches import Tested, batches_per_epoch, tested, train_batches
 from .dataset import Array, Dataset
 from .files import check_writable
+from .fit import is_cross_entropy
 
 if TYPE_CHECKING:
     from ..runtime.step import Step
@@ -42,7 +43,8 @@ class Run:
     """What is to be done: steps ``first`` .. ``last - 1`` of a network's life, and where to save.
 
     ``first`` is where the run began (not where it resumes), so that the schedule spans the run.
-    More than ``max_skipped`` steps in a row that are not applied end it.
+    More than ``max_skipped`` steps in a row that are not applied end it. ``tokens`` says what the
+    loss is the cross entropy of, where it is that of text.
     """
 
     first: int
@@ -54,6 +56,7 @@ class Run:
     checkpoint: Path | None = None
     every: int | None = None
     max_skipped: int = MAX_SKIPPED
+    tokens: str | None = None
 
     def rates(self, step: int) -> dict[str, float]:
         """The hyper-parameters of a step: learning rates times the schedule's factor."""
@@ -73,20 +76,19 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a run is: steps done, mean loss of the epoch so far, samples a second, accuracy.
+    """Where a run is: steps done, mean loss of the epoch so far, samples a second, the test part.
 
     ``loss`` is the mean over the steps that were applied, NaN where none was; ``skipped`` says why
     this step was not, and is empty where it was.
-    ``epoch_ends`` where a pass over the data, or the run, is over; ``accuracy`` (0..1, of the test
-    part) is known only then, and only for data with labels, and so is where changing ``precision``
-    stands.
+    ``epoch_ends`` where a pass over the data, or the run, is over; ``test`` is known only then, and
+    only for data with labels, and so is where changing ``precision`` stands.
     """
 
     done: int
     loss: float
     speed: float
     epoch_ends: bool = False
-    accuracy: float | None = None
+    test: Tested | None = None
     skipped: str = ""
     precision: Mapping[str, float] = field(default_factory=dict)
 
@@ -100,34 +102,6 @@ def steps_done(step: Trained) -> int:
 def step_counter(program: Program) -> Value | None:
     """The state that counts the steps."""
     return next((v for v in program.state if v.name == STEP), None)
-
-
-def batch_values(program: Program, hyper: Collection[str]) -> tuple[Value, Value]:
-    """The two inputs of a program that takes a batch ``(x, y)``; DataError for any other.
-
-    ``hyper`` names its other inputs, the hyper-parameters.
-    """
-    batch = [v for v in program.inputs if v.name not in hyper]
-    if len(batch) != 2:
-        raise DataError(
-            f"the network takes {len(batch)} tensors a step, a data set has two (x and y); "
-            "train it with step(...) from Python"
-        )
-    return batch[0], batch[1]
-
-
-def check_data(program: Program, hyper: Collection[str], data: Dataset) -> int:
-    """The batch size, after checking that the data's examples are what the network takes."""
-    x, y = batch_values(program, hyper)
-    for what, value, array in (("examples", x, data.x_train), ("targets", y, data.y_train)):
-        found, wanted = array.shape[1:], value.type.shape[1:]
-        if found != wanted:
-            shapes = f"{_shape(found)}, the network takes {_shape(wanted)}"
-            raise DataError(f"{data.name} has {what} of {shapes}")
-    if y.type.format.is_index != data.has_labels:
-        kind = "labels" if y.type.format.is_index else "float targets"
-        raise DataError(f"the network's loss takes {kind}; {data.name} has {data.y_train.dtype}")
-    return x.type.shape[0]
 
 
 def train(
@@ -155,10 +129,10 @@ def train(
         stop = stopped()
         if run.checkpoint is not None and (stop or run.saves_after(done)):
             step.save(run.checkpoint)
-        right = test_accuracy(step, data, batch) if ends and not stop else None
+        test = test_part(step, data, batch) if ends and not stop else None
         mean = float(np.mean(losses)) if losses else math.nan
         stands = precision(step) if ends else {}
-        yield Progress(done, mean, speed, ends, right, skipped, stands)
+        yield Progress(done, mean, speed, ends, test, skipped, stands)
         if stop:
             return
         if ends:
@@ -185,7 +159,7 @@ def _lost(done: int, lost: int, why: str) -> UsageError:
     )
 
 
-def _from(data: Dataset, batch: int, run: Run, done: int) -> Iterator[tuple[Floats, Array]]:
+def _from(data: Dataset, batch: int, run: Run, done: int) -> Iterator[tuple[Array, Array]]:
     """The batches of the steps ``done`` .. ``run.last - 1``."""
     left = run.last - done
     epoch, position = divmod(done, run.per_epoch)
@@ -198,11 +172,11 @@ def _from(data: Dataset, batch: int, run: Run, done: int) -> Iterator[tuple[Floa
         epoch, position = epoch + 1, 0
 
 
-def test_accuracy(step: Trained, data: Dataset, batch: int) -> float | None:
-    """Accuracy (0..1) on the test part; None for data without labels."""
+def test_part(step: Trained, data: Dataset, batch: int) -> Tested | None:
+    """What the test part says; None for data without labels."""
     if not data.has_labels:
         return None
-    return accuracy(lambda x: np.asarray(step.predict(_given(step, x))), data, batch)
+    return tested(lambda x: np.asarray(step.predict(_given(step, x))), data, batch)
 
 
 def check_run(
@@ -246,7 +220,8 @@ def plan_run(
         peak = {k: v * ratio if k.endswith(".lr") else v for k, v in peak.items()}
         peak["group0.lr"] = lr
     last, seed = first + count, step.seed
-    return Run(first, last, per_epoch, factor, peak, seed, checkpoint, every, max_skipped)
+    tokens = data.tokens if data.tokens and is_cross_entropy(step.program) else None
+    return Run(first, last, per_epoch, factor, peak, seed, checkpoint, every, max_skipped, tokens)
 
 
 def give_length(step: Trained, steps: int) -> str:
@@ -291,7 +266,3 @@ def _given(step: Trained, array: Array) -> Any:
     import torch
 
     return torch.from_numpy(array)
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape)) or "single numbers"

@@ -35,17 +35,38 @@ Flowing = PerSample | Shared | None  # None: samples have met
 
 def samples_apart(program: Program, samples: int) -> bool:
     """Whether row i of each output is of sample i alone, for a batch of more than one sample."""
-    if samples < 2 or any(v.type.shape[:1] != (samples,) for v in program.inputs):
+    if any(v.type.shape[:1] != (samples,) for v in program.inputs):
         return False
-    flow = _Flow(samples)
-    for v in program.inputs:
-        flow.kinds[v] = PerSample(v.type.elements // samples)
-    for _, op in program.ops():
-        flow.follow(op)
-    return all(
+    flow = _flow_along(program, samples, 0)
+    return flow is not None and all(
         v.type.shape[:1] == (samples,) and flow.of(v) == PerSample(v.type.elements // samples)
         for v in program.outputs
     )
+
+
+def apart_along(program: Program, axis: int) -> bool:
+    """Whether no two samples meet where they lie along dimension ``axis`` of all inputs.
+
+    Where outputs have them is left open: they may be flattened.
+    """
+    sizes = {v.type.shape[axis : axis + 1] for v in program.inputs}
+    if len(sizes) != 1 or sizes == {()}:
+        return False
+    ((samples,),) = sizes
+    flow = _flow_along(program, samples, axis)
+    return flow is not None and all(isinstance(flow.of(v), PerSample) for v in program.outputs)
+
+
+def _flow_along(program: Program, samples: int, axis: int) -> _Flow | None:
+    """The kinds of all values, samples along a dimension of the inputs; None for a single one."""
+    if samples < 2:
+        return None
+    flow = _Flow(samples)
+    for v in program.inputs:
+        flow.kinds[v] = PerSample(prod(v.type.shape[axis + 1 :]))
+    for _, op in program.ops():
+        flow.follow(op)
+    return flow
 
 
 class _Flow:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ...compiler.errors import UsageError, closest
+from ...compiler.errors import FileError, UsageError, closest
 from ...compiler.ir.text import show
 from ...passes.recipe import Recipe, load_recipe
 from ...targets.registry import find_target
@@ -50,6 +50,10 @@ RecipeNameOption = Annotated[
 ]
 BatchOption = Annotated[int | None, typer.Option(min=1, help="Examples a step.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="Starts the generator of random roundings.")]
+WeightsOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE.safetensors", help="The model's weights, all by name; also .pt."),
+]
 AllowOption = Annotated[
     list[str] | None, typer.Option(metavar="PATTERN", help="Layers that may run in float: 'fc*'.")
 ]
@@ -80,6 +84,7 @@ def command(
     batch: BatchOption = None,
     target: TargetOption = None,
     seed: SeedOption = 0,
+    weights: WeightsOption = None,
     allow: AllowOption = None,
     dump_dir: DumpDirOption = None,
     print_after: PrintAfterOption = None,
@@ -104,7 +109,7 @@ def command(
     with env.chosen(target=target, threads=threads, dump=dump_dir, cache=cache_dir):
         update = Update(clip_norm, clip_value, accumulate, average)
         chosen = _recipe(recipe, pairs(settings or (), "--set"), update, print_after)
-        step = _compile(spec, flags, batch, chosen, seed, tuple(allow or ()))
+        step = _compile(spec, flags, batch, chosen, seed, tuple(allow or ()), weights)
         texts = {FIRST: show(step.source.train)} | {n: step.ir(after=n) for n in step.passes}
         dump.remark_idle(texts.items(), but=TIDY)
         if print_after is not None:
@@ -133,13 +138,19 @@ def _compile(
     recipe: Recipe,
     seed: int,
     allow: tuple[str, ...],
+    weights: Path | None,
 ) -> Step:
     factory_file(spec)  # a missing file is found before seconds go to torch
+    if weights is not None and not weights.is_file():
+        raise FileError(f"there is no file {weights}; --weights names a checkpoint of the model")
     with stage("load torch"):
         from .. import driver
         from ..bare_model import task_of
+        from ..weights import load_weights
     with stage("make the model"):
         task = task_of(factory.make(spec), spec, flags, batch, seed)
+        if weights is not None:
+            load_weights(task.model, weights)
     return driver.compile(
         task.model,
         task.loss,

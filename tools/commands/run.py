@@ -24,7 +24,7 @@ from ..files import check_writable
 from ..stages import stage
 
 if TYPE_CHECKING:
-    from ..dataset import Dataset
+    from ..dataset import Dataset, Text
     from ..train import Run, Trained
 
 SIGNAL_STATUS = 128
@@ -33,7 +33,8 @@ TrainedArgument = Annotated[
     Path, typer.Argument(metavar="NET.qtn|DIR", help="A compiled network, or a built one.")
 ]
 DataOption = Annotated[
-    str, typer.Option("--data", metavar="digits|cifar10|FILE.npz", help="Data set.")
+    str,
+    typer.Option("--data", metavar="NAME|PATH[:key=value,...]", help="Data set; see docs/data.md."),
 ]
 StepsOption = Annotated[int | None, typer.Option(min=0, help="Steps of the run.")]
 EpochsOption = Annotated[int | None, typer.Option(min=0, help="Passes over the data.")]
@@ -79,12 +80,12 @@ def command(
     _check_files(network, resume, checkpoint, checkpoint_every, output)
     with env.chosen(threads=threads, data=data_dir, cache=cache_dir):
         from .. import train
-        from ..data import load_data
+        from ..data import load_any
 
         train.check_run(steps, epochs, checkpoint, _check_place(network))
-        found = load_data(data, data_dir)
+        given = load_any(data, data_dir)
         load = _loader(network, target)
-        batch = _check_data(network, found)
+        found, batch = _fit(network, given)
         step, first = _open(load, network, resume)
         run = train.plan_run(
             step, found, batch, first, steps=steps, epochs=epochs, lr=lr, factor=factor,
@@ -130,18 +131,20 @@ def _check_files(
         _check_place(network)(output)
 
 
-def _check_data(network: Path, data: Dataset) -> int:
-    """The batch size of a network whose inputs the data fits; no kernel is built for that."""
+def _fit(network: Path, data: Dataset | Text) -> tuple[Dataset, int]:
+    """The data as the network takes them, and its batch size; no kernel is built for that."""
     from ...runtime.built.folder import read_manifest
     from ...runtime.bundle import read
-    from ..train import check_data
+    from ..fit import fit, takes, takes_built
 
     if network.is_dir():
-        manifest = read_manifest(network)
-        return check_data(manifest.step.plan.program, manifest.hyper, data)
+        m = read_manifest(network)
+        programs = m.step.plan.program, m.step.checks, m.predict.plan.program
+        return fit(data, takes_built(*programs, m.predict.rows, m.hyper))
     bundle = read(network, state=False)
     hyper = bundle.manifest.get("hyper")
-    return check_data(bundle.train, hyper if isinstance(hyper, dict) else (), data)
+    known = hyper if isinstance(hyper, dict) else ()
+    return fit(data, takes(bundle.train, bundle.evaluation, known))
 
 
 def _loader(network: Path, target: str | None) -> Callable[[Path], Trained]:
@@ -192,7 +195,7 @@ def check_same(network: Path, checkpoint: Path) -> None:
 
 def _train(step: Trained, data: Dataset, run: Run, batch: int, as_json: bool) -> None:
     from .. import train
-    from ..progress import finite, reporter
+    from ..progress import finite, reporter, text_numbers, words_of_text
     from ..signals import stop_on_signal
 
     length = run.last - run.first
@@ -207,12 +210,13 @@ def _train(step: Trained, data: Dataset, run: Run, batch: int, as_json: bool) ->
     if stopped:
         _say_stopped(run, last.done if last else train.steps_done(step))
         raise typer.Exit(SIGNAL_STATUS + stopped[0])
-    right = last.accuracy if last else train.test_accuracy(step, data, batch)
+    test = last.test if last else train.test_part(step, data, batch)
     if as_json:
         found = {"steps": run.last, "loss": last and finite(last.loss), "skipped": step.skipped}
-        terminal.write_json({**found, "test_accuracy": right}, indent=None)
-    elif right is not None:
-        terminal.line(f"test accuracy {100 * right:.1f} %")
+        right = {"test_accuracy": test and test.accuracy}
+        terminal.write_json({**found, **right, **text_numbers(run, test)}, indent=None)
+    elif test is not None:
+        terminal.line(f"test accuracy {100 * test.accuracy:.1f} %{words_of_text(run, test)}")
 
 
 def _say_over(run: Run, done: int) -> None:

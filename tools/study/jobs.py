@@ -19,7 +19,7 @@ from ...runtime.report.bill import Bill
 from .. import driver, env, factory, models
 from ..bare_flags import BareFlags
 from ..bare_model import task_of
-from ..batches import Floats, accuracy, train_batches
+from ..batches import accuracy, train_batches
 from ..data import load_data
 from ..dataset import Array, Dataset
 from ..driver import Task
@@ -97,7 +97,7 @@ class Trainee:
         )  # fmt: skip
         give_length(self.compiled, script.steps)
 
-    def batches(self) -> Iterator[tuple[Floats, Array]]:
+    def batches(self) -> Iterator[tuple[Array, Array]]:
         """The batches of all epochs, without end."""
         for epoch in count():
             yield from train_batches(self.data, self.script.batch, seed=self.seed, epoch=epoch)

@@ -1,4 +1,4 @@
-"""The words after ``--data``: ``NAME`` or ``PATH``, and how it is to be read, ``:key=value,...``."""
+"""The word after ``--data``: ``NAME`` or ``PATH``, and how to read it, ``:key=value,...``."""
 
 from __future__ import annotations
 

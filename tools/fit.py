@@ -129,8 +129,8 @@ def _text(data: Text, step: Takes) -> tuple[Dataset, int]:
     if len(step.scores) != 1 or class_axis(step.scores[0], y.shape) is None:
         shapes = ", ".join(map(_shape, step.scores))
         raise DataError(
-            f"predict of the network gives {shapes} for labels {_shape(y.shape)}; text needs scores "
-            "of each token for each label, so train it with step(...) from Python"
+            f"predict of the network gives {shapes} for labels {_shape(y.shape)}; text needs "
+            "scores of each token for each label, so train it with step(...) from Python"
         )
     first = step.time_first if data.time_first is None else data.time_first
     if first is None:

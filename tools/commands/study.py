@@ -11,7 +11,7 @@ from .. import env, terminal
 from ..arguments import CacheDirOption, DataDirOption, JsonOption, TargetOption, ThreadsOption
 from ..bench.machine import system_load
 from ..bench.plot import check_plot
-from ..data import load_data
+from ..data import load_any
 from ..doctor import cpu_name
 from ..study.cpt import LENGTH, PUBLISHED, cpt_table, read_setting
 from ..study.folder import open_folder
@@ -34,7 +34,10 @@ RecipesOption = Annotated[
     typer.Option("--recipes", metavar="NAME[:key=value,...],...", help="Recipes to compare (all)."),
 ]
 DataOption = Annotated[
-    str, typer.Option("--data", metavar="cifar10|digits|FILE.npz", help="Data set.")
+    str,
+    typer.Option(
+        "--data", metavar="NAME|PATH[:key=value,...]", help="Images, arrays or text: docs/data.md."
+    ),
 ]
 NetworkOption = Annotated[
     str | None,
@@ -102,7 +105,7 @@ def recipes(
     rows = entries(recipes or ())
     wish = Wish(data, network, batch, steps, epochs, lr, schedule, train_samples)
     with env.chosen(data=data_dir, threads=threads, target=target, cache=cache_dir):
-        made = script(wish, load_data(data))
+        made = script(wish, load_any(data))
         check_own(rows, made)
         folder, load = open_folder(output, made), system_load()
         study = Study(made, rows, seeds, folder, rounds, limit, retry, load)

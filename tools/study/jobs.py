@@ -19,29 +19,33 @@ from ...runtime.report.bill import Bill
 from .. import driver, env, factory, models
 from ..bare_flags import BareFlags
 from ..bare_model import task_of
-from ..batches import accuracy, train_batches
-from ..data import load_data
-from ..dataset import Array, Dataset
+from ..batches import batches_per_epoch, tested, train_batches
+from ..data import load_any
+from ..dataset import Array, Dataset, Text
 from ..driver import Task
+from ..fit import fit, takes
 from ..schedule import schedule
 from ..train import MAX_SKIPPED, give_length, precision, take
 from .plan import TIME, WIDTHS, Script
 
 HIDDEN = 128
+POINTS = 100
 Batch = tuple[Tensor, Tensor]
 
 
 def maker(request: Mapping[str, Any]) -> Callable[[], Training | Timing]:
     """What makes the job of a request; data and libraries are loaded here."""
     script, options = Script(**request["script"]), request["options"]
-    data = first_samples(load_data(script.data), script.samples)
+    data = first_samples(load_any(script.data), script.samples)
     torch.set_num_threads(env.threads())
     kind = Timing if request["part"] == TIME else Training
     return lambda: kind(Trainee(script, data, request["seed"], request["recipe"], options))
 
 
-def first_samples(data: Dataset, samples: int) -> Dataset:
-    """The data set with the first ``samples`` of its training part."""
+def first_samples(data: Dataset | Text, samples: int) -> Dataset | Text:
+    """The data set with the first ``samples`` (of text: tokens) of its training part."""
+    if isinstance(data, Text):
+        return replace(data, train=data.train[:samples])
     return replace(data, x_train=data.x_train[:samples], y_train=data.y_train[:samples])
 
 
@@ -60,15 +64,21 @@ def build(network: str, data: Dataset) -> nn.Module:
     return builders[network]()
 
 
+def made_task(script: Script, seed: int) -> Task:
+    """What the factory makes, with the seed's weights."""
+    torch.manual_seed(seed)
+    made = factory.make(script.network)
+    if isinstance(made, nn.Module):
+        raise UsageError(f"{script.network} returned a bare model; return a quatrain.Task")
+    return task_of(made, script.network, BareFlags(), None, seed)
+
+
 def make_task(script: Script, data: Dataset, seed: int, batch: Batch) -> Task:
     """Model with the seed's weights, loss, and the script's optimizer or the factory's own."""
-    torch.manual_seed(seed)
     if ".py:" in script.network:
-        made = factory.make(script.network)
-        if isinstance(made, nn.Module):
-            raise UsageError(f"{script.network} returned a bare model; return a quatrain.Task")
-        task = task_of(made, script.network, BareFlags(), None, seed)
+        task = made_task(script, seed)
         return Task(task.model, task.loss, task.optimizer, batch)
+    torch.manual_seed(seed)
     model = build(script.network, data)
     sgd = torch.optim.SGD(
         model.parameters(),
@@ -84,23 +94,41 @@ class Trainee:
     """A compiled step with its data, its optimizer and the peaks of its rates."""
 
     def __init__(
-        self, script: Script, data: Dataset, seed: int, recipe: str, options: Mapping[str, str]
+        self,
+        script: Script,
+        data: Dataset | Text,
+        seed: int,
+        recipe: str,
+        options: Mapping[str, str],
     ) -> None:
-        self.script, self.data, self.seed = script, data, seed
-        x, y = next(self.batches())
-        task = make_task(script, data, seed, (_tensor(x), _tensor(y)))
+        self.script, self.seed, self.batch = script, seed, script.batch
+        if isinstance(data, Text):
+            task = made_task(script, seed)
+        else:
+            self.data = data
+            x, y = next(self.batches())
+            task = make_task(script, data, seed, (_tensor(x), _tensor(y)))
         self.optimizer = task.optimizer
         self.peaks = [group["lr"] for group in self.optimizer.param_groups]
         self.compiled = driver.compile(
             task.model, task.loss, task.example, task.optimizer,
             recipe=recipe, options=options, target=script.target, seed=seed,
         )  # fmt: skip
+        if isinstance(data, Text):
+            source = self.compiled.source
+            what = takes(source.train, source.evaluation, self.compiled.compiled_hyper)
+            self.data, self.batch = fit(data, what)
         give_length(self.compiled, script.steps)
+
+    @property
+    def per_epoch(self) -> int:
+        """Steps in one pass over the data."""
+        return batches_per_epoch(self.data, self.batch)
 
     def batches(self) -> Iterator[tuple[Array, Array]]:
         """The batches of all epochs, without end."""
         for epoch in count():
-            yield from train_batches(self.data, self.script.batch, seed=self.seed, epoch=epoch)
+            yield from train_batches(self.data, self.batch, seed=self.seed, epoch=epoch)
 
     def set_rate(self, done: float) -> None:
         """Set the learning rates for a share (0..1) of the run that is done."""
@@ -134,16 +162,18 @@ class Training:
     def facts(self) -> dict[str, object]:
         """Test accuracy (0..1), the last epoch's mean loss, steps not applied, and the bill.
 
-        Where bits change while training also the mean GBitOPs of the steps.
+        The curve is of the losses of training, a mean for each of its parts; of text there is the
+        loss on the test part. Where bits change while training also the mean GBitOPs of the steps.
         """
-        step, script = self._trainee.compiled, self._trainee.script
-        right = accuracy(
-            lambda x: step.predict(_tensor(x)).numpy(), self._trainee.data, script.batch
-        )
+        step, trainee = self._trainee.compiled, self._trainee
+        test = tested(lambda x: step.predict(_tensor(x)).numpy(), trainee.data, trainee.batch)
         if not self._losses:
             raise UsageError(f"none of the {self._done} steps was applied")
-        loss = float(np.mean(self._losses[-script.per_epoch :]))
-        found: dict[str, object] = {"accuracy": right, "loss": loss}
+        loss = float(np.mean(self._losses[-trainee.per_epoch :]))
+        found: dict[str, object] = {"accuracy": test.accuracy, "loss": loss}
+        found["curve"] = curve(self._losses)
+        if trainee.data.tokens:
+            found["test_loss"] = test.loss
         found["skipped"] = self._done - len(self._losses)
         found["precision"] = precision(step)
         mean = step.state.get(SPENT)
@@ -168,6 +198,12 @@ class Timing:
     def facts(self) -> dict[str, object]:
         """Nothing beside its time."""
         return {}
+
+
+def curve(losses: list[float]) -> list[float]:
+    """The mean loss of each of at most ``POINTS`` parts of equal length, to four digits."""
+    parts = np.array_split(losses, min(POINTS, len(losses)))
+    return [float(f"{part.mean():.4g}") for part in parts]
 
 
 def shortened(bill: Bill) -> dict[str, object]:

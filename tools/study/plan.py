@@ -17,7 +17,7 @@ from ...targets.registry import find_target
 from .. import env
 from ..arguments import pairs
 from ..batches import batches_per_epoch
-from ..dataset import Dataset
+from ..dataset import Dataset, Text
 from ..schedule import schedule as find_schedule
 
 BASELINE = "fp32"
@@ -147,7 +147,8 @@ class Script:
     """What the rows of a study share, beside the seeds, but for what a row has of its own.
 
     ``samples`` are the training rows that are used, from the first; one cycle of the rate
-    (``schedule``) spans the ``steps``; SGD with Nesterov momentum.
+    (``schedule``) spans the ``steps``; SGD with Nesterov momentum. Of text they are ``tokens``, and
+    the batch (0 here) is the network's own.
     """
 
     network: str
@@ -160,6 +161,7 @@ class Script:
     target: str
     momentum: float = 0.9
     weight_decay: float = 5e-4
+    tokens: str | None = None
 
     @property
     def per_epoch(self) -> int:
@@ -170,12 +172,14 @@ class Script:
     def words(self) -> str:
         """The budget in one sentence."""
         own = ".py:" in self.network
+        size = f"{self.samples:,} training {self.tokens or 'samples'}"
+        length = f"{self.steps:,} steps"
+        if self.batch:
+            epochs = f"({self.steps / self.per_epoch:.3g} epochs)"
+            length = f"batch {self.batch}, {length} {epochs}"
         how = "its own optimizer" if own else f"SGD {self.momentum:g}, decay {self.weight_decay:g}"
-        return (
-            f"{Path(self.network).name} on {self.data}, {self.samples:,} training samples, batch "
-            f"{self.batch}, {self.steps:,} steps ({self.steps / self.per_epoch:.3g} epochs), "
-            f"{how}, {self.schedule} rate" + ("" if own else f" up to {self.lr:g}")
-        )
+        rate = f"{self.schedule} rate" + ("" if own else f" up to {self.lr:g}")
+        return f"{Path(self.network).name} on {self.data}, {size}, {length}, {how}, {rate}"
 
     def to_dict(self) -> dict[str, object]:
         """Plain data."""
@@ -206,7 +210,7 @@ def check_own(rows: Sequence[Entry], common: Script) -> None:
             )
 
 
-def script(wish: Wish, data: Dataset) -> Script:
+def script(wish: Wish, data: Dataset | Text) -> Script:
     """The script for a data set; UsageError or DataError where the wish does not fit it."""
     network = _network(wish)
     find_schedule(wish.schedule)
@@ -214,6 +218,9 @@ def script(wish: Wish, data: Dataset) -> Script:
         raise UsageError("--steps and --epochs both say how long to train; give one of them")
     if ".py:" in network and wish.lr is not None:
         raise UsageError(f"--lr is for the networks by name; {network} brings its own optimizer")
+    target = find_target(env.target()).name
+    if isinstance(data, Text):
+        return _script_of_text(wish, data, network, target)
     if not data.has_labels:
         raise UsageError(f"{data.name} has no class labels, and a study compares accuracies")
     habit = NETWORKS.get(network, OWN)
@@ -225,8 +232,26 @@ def script(wish: Wish, data: Dataset) -> Script:
         )
     per_epoch = batches_per_epoch(data, batch) if samples == whole else samples // batch
     steps = wish.steps or (wish.epochs or habit.epochs) * per_epoch
-    lr, target = habit.lr if wish.lr is None else wish.lr, find_target(env.target()).name
+    lr = habit.lr if wish.lr is None else wish.lr
     return Script(network, wish.data, samples, batch, steps, lr, wish.schedule, target)
+
+
+def _script_of_text(wish: Wish, data: Text, network: str, target: str) -> Script:
+    """The network, which says how long its windows are and how many, is made by its process."""
+    if ".py:" not in network:
+        raise UsageError(f"{data.name} is text, and {network} takes images; name FILE.py:FACTORY")
+    if wish.batch is not None:
+        raise UsageError(f"--batch is for examples; of text the batch is that of {network}")
+    if wish.steps is None:
+        raise UsageError(
+            f"{data.name} is text, of which the network says the windows; give --steps"
+        )
+    whole = len(data.train)
+    samples = wish.samples or whole
+    if samples > whole:
+        raise UsageError(f"--train-samples {samples} do not fit: {data.name} has {whole}")
+    budget = samples, 0, wish.steps, OWN.lr, wish.schedule, target
+    return Script(network, wish.data, *budget, tokens=data.tokens)
 
 
 def _network(wish: Wish) -> str:

@@ -8,6 +8,7 @@ from statistics import mean
 from typing import Any
 
 from ..bench.stats import Spread, ratio, spread
+from ..progress import perplexity
 from .folder import Result
 from .plan import Entry, Script
 
@@ -38,6 +39,21 @@ class RecipeRow:
     def accuracy(self) -> float | None:
         """The mean over the seeds."""
         return mean(self.accuracies) if self.accuracies else None
+
+    @property
+    def perplexities(self) -> list[float]:
+        """Of the test part, for each seed that ended well; empty where the data are no text."""
+        well = [t for t in self.trained if not t.get("error") and "test_loss" in t]
+        return [perplexity(t["test_loss"]) for t in well]
+
+    def shown(self, script: Script) -> list[float]:
+        """What rows are compared by, for each seed: of text perplexities, else accuracies in %."""
+        return self.perplexities if script.tokens else [100 * a for a in self.accuracies]
+
+    @property
+    def curves(self) -> list[list[float]]:
+        """The loss of training in parts of equal length, for each seed that ended well."""
+        return [t.get("curve", []) for t in self.trained if not t.get("error")]
 
     @property
     def bill(self) -> dict[str, Any] | None:
@@ -89,6 +105,8 @@ class RecipeRow:
             "accuracy_low": min(found, default=None),
             "accuracy_high": max(found, default=None),
             "loss": mean(t["loss"] for t in self.trained if not t.get("error")) if found else None,
+            "perplexities": self.perplexities,
+            "curves": self.curves,
             "skipped_steps": [t.get("skipped", 0) for t in self.trained if not t.get("error")],
             "gbitops": self.giga(script),
             "share_of_f32": self.share(script),

@@ -11,6 +11,7 @@ from .. import env
 from ..bench.process import ContenderFailed, Worker
 from ..bench.rounds import Racer, race
 from ..doctor import cpu_name
+from ..progress import perplexity
 from .folder import Folder, Result
 from .plan import TIME, Entry, Script, baseline
 from .progress import StudyProgress
@@ -101,16 +102,24 @@ def _train(
             steps = max(1, min(MOST_STEPS, script.steps - done, _steps(pace)))
             seconds = worker.ask("run", study.limit, steps=steps)["seconds"]
             pace, done = median(seconds), done + steps
-            rate = script.batch * steps / max(sum(seconds), 1e-9)
-            progress.advance(steps, f"{name}: {rate:.0f} samples/s")
+            rate = (script.batch or 1) * steps / max(sum(seconds), 1e-9)
+            unit = "samples" if script.batch else "steps"
+            progress.advance(steps, f"{name}: {rate:.{0 if script.batch else 1}f} {unit}/s")
         facts = worker.ask("facts", study.limit)
     except ContenderFailed as failure:
         progress.advance(script.steps - done, name)
         progress.line(f"{name}: {failure}")
         return study.folder.keep(entry, part, {"error": str(failure)})
-    progress.line(f"{name}: test accuracy {100 * facts['accuracy']:.1f} %")
+    progress.line(f"{name}: {_words(facts)}")
     result = {k: v for k, v in facts.items() if not k.endswith("_bytes")}
     return study.folder.keep(entry, part, {"error": None, **result})
+
+
+def _words(facts: dict[str, Any]) -> str:
+    """What a training came to."""
+    right = f"test accuracy {100 * facts['accuracy']:.1f} %"
+    loss = facts.get("test_loss")
+    return right if loss is None else f"{right}, perplexity {perplexity(loss):.4g}"
 
 
 def _steps(pace: float) -> int:

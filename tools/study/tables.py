@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import mean
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -18,6 +19,7 @@ from .results import RecipeRow, in_order
 
 LEAST = 5e-4  # of all MACs; a smaller class would show as 0.0 %
 RIGHT = ("accuracy %", "spread", "GBitOPs", "of f32 %", "kept", "ms", f"x {BASELINE}")
+PERPLEXITY = "perplexity"  # stands for the accuracy where the data are text
 BITS = tuple(f"{w} bit" for w in WIDTHS)
 
 
@@ -35,16 +37,17 @@ def study_tables(rows: Sequence[RecipeRow], script: Script, seeds: int) -> Group
 
 
 def _costs(rows: Sequence[RecipeRow], script: Script) -> Table:
-    made = table("Accuracy and cost", "recipe", *RIGHT, right=RIGHT)
+    right = (PERPLEXITY, *RIGHT[1:]) if script.tokens else RIGHT
+    made = table("Accuracy and cost", "recipe", *right, right=right)
     for row in in_order(rows, script):
-        bill, found = row.bill, row.accuracies
+        bill, found = row.bill, row.shown(script)
         if bill is None:
             made.add_row(row.entry.label, "failed", *[NOTHING] * (len(RIGHT) - 1))
             continue
         made.add_row(
             row.entry.label,
-            f"{100 * (row.accuracy or 0.0):.1f}",
-            f"{100 * min(found):.1f}..{100 * max(found):.1f}" if len(found) > 1 else NOTHING,
+            _number(mean(found), script),
+            "..".join(_number(f(found), script) for f in (min, max)) if found[1:] else NOTHING,
             f"{row.giga(script):.3g}",
             _share(row.share(script) or 0.0),
             size(bill["saved_bytes"]),
@@ -60,6 +63,11 @@ def _costs(rows: Sequence[RecipeRow], script: Script) -> Table:
     )
     made.caption_justify = "left"
     return made
+
+
+def _number(value: float, script: Script) -> str:
+    """An accuracy in percent, or a perplexity."""
+    return f"{value:.4g}" if script.tokens else f"{value:.1f}"
 
 
 def _share(value: float) -> str:

@@ -98,7 +98,7 @@ def augment(x: Array, how: Augmentation, generator: np.random.Generator) -> Arra
 
 
 @dataclass(frozen=True, slots=True)
-class Tested:
+class Measured:
     """What the test part says: accuracy (0..1), and the mean cross entropy of the scores in nats.
 
     Both are means over all labels.
@@ -110,10 +110,10 @@ class Tested:
 
 def accuracy(predict: Callable[[Array], Array], data: Dataset, batch: int) -> float:
     """Share of the test part (0..1) that ``predict`` (to ``[batch, classes]``) gets right."""
-    return tested(predict, data, batch).accuracy
+    return measure(predict, data, batch).accuracy
 
 
-def tested(predict: Callable[[Array], Array], data: Dataset, batch: int) -> Tested:
+def measure(predict: Callable[[Array], Array], data: Dataset, batch: int) -> Measured:
     """The test part by ``predict``, from a batch to the scores of each class for each label.
 
     Every call gets exactly ``batch`` rows, so that one compiled shape serves: the last batch is
@@ -131,7 +131,7 @@ def tested(predict: Callable[[Array], Array], data: Dataset, batch: int) -> Test
         scores = np.moveaxis(scores, data.axis, 0)[: len(y)]
         right += int((scores.argmax(-1) == y).sum())
         nats += float(_cross_entropy(scores, y).sum())
-    return Tested(right / data.y_test.size, nats / data.y_test.size)
+    return Measured(right / data.y_test.size, nats / data.y_test.size)
 
 
 def by_label(scores: Array, labels: tuple[int, ...]) -> Array:

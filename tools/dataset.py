@@ -107,9 +107,7 @@ def held_out_rows(y: Array, share: float, seed: int, name: str) -> NDArray[np.bo
         rows = np.flatnonzero(y == label) if y.dtype == np.int64 else np.arange(len(y))
         if len(rows) < 2:
             where = f"class {int(label)} of {name}" if y.dtype == np.int64 else name
-            raise DataError(
-                f"{where} has one example; one for training and one for testing is least"
-            )
+            raise DataError(f"{where} has one example; it takes two, one of them for testing")
         count = min(max(round(share * len(rows)), 1), len(rows) - 1)
         order = np.random.default_rng((seed, number)).permutation(len(rows))
         held_out[rows[order[:count]]] = True

@@ -16,7 +16,7 @@ from . import terminal
 from .dataset import CHARACTERS
 
 if TYPE_CHECKING:
-    from .batches import Tested
+    from .batches import Measured
     from .train import Progress, Run
 
 Report = Callable[["Progress"], None]
@@ -60,14 +60,14 @@ def _of_loss(run: Run, loss: float) -> str:
     return f" (perplexity {perplexity(loss):.4g}{bits})"
 
 
-def words_of_text(run: Run, test: Tested | None) -> str:
+def words_of_text(run: Run, test: Measured | None) -> str:
     """What is known of text beside the accuracy: the loss on the test part."""
     if run.tokens is None or test is None:
         return ""
     return f"  test loss {test.loss:.4f}{_of_loss(run, test.loss)}"
 
 
-def text_numbers(run: Run, test: Tested | None) -> dict[str, float | None]:
+def text_numbers(run: Run, test: Measured | None) -> dict[str, float | None]:
     """The same by name."""
     if run.tokens is None or test is None:
         return {}

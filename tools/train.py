@@ -24,7 +24,7 @@ from ..passes.parts.schedule_length import misfit_of
 from ..passes.parts.schedules import NOW, TOTAL
 from ..runtime.built.folder import check_place
 from ..runtime.built.step import BuiltStep
-from .batches import Tested, batches_per_epoch, tested, train_batches
+from .batches import Measured, batches_per_epoch, measure, train_batches
 from .dataset import Array, Dataset
 from .files import check_writable
 from .fit import is_cross_entropy
@@ -88,7 +88,7 @@ class Progress:
     loss: float
     speed: float
     epoch_ends: bool = False
-    test: Tested | None = None
+    test: Measured | None = None
     skipped: str = ""
     precision: Mapping[str, float] = field(default_factory=dict)
 
@@ -172,11 +172,11 @@ def _from(data: Dataset, batch: int, run: Run, done: int) -> Iterator[tuple[Arra
         epoch, position = epoch + 1, 0
 
 
-def test_part(step: Trained, data: Dataset, batch: int) -> Tested | None:
+def test_part(step: Trained, data: Dataset, batch: int) -> Measured | None:
     """What the test part says; None for data without labels."""
     if not data.has_labels:
         return None
-    return tested(lambda x: np.asarray(step.predict(_given(step, x))), data, batch)
+    return measure(lambda x: np.asarray(step.predict(_given(step, x))), data, batch)
 
 
 def check_run(

@@ -255,7 +255,7 @@ def _gathered(flow: _Flow, op: Op, v: Value, axis: int) -> int | None:
 REPEATING = ("whole", "whole_compare", "whole_where")
 RULES: Mapping[str, AxisRule] = {
     **dict.fromkeys(REPEATING, _repeated),
-    **dict.fromkeys(("gather", "scatter"), _gathered),
+    **dict.fromkeys(("gather", "scatter", "cumsum"), _gathered),
     "take": _taken,
     "permute": _permuted,
     "broadcast": _broadcast,

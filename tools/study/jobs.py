@@ -19,7 +19,7 @@ from ...runtime.report.bill import Bill
 from .. import driver, env, factory, models
 from ..bare_flags import BareFlags
 from ..bare_model import task_of
-from ..batches import batches_per_epoch, tested, train_batches
+from ..batches import batches_per_epoch, measure, train_batches
 from ..data import load_any
 from ..dataset import Array, Dataset, Text
 from ..driver import Task
@@ -166,7 +166,7 @@ class Training:
         loss on the test part. Where bits change while training also the mean GBitOPs of the steps.
         """
         step, trainee = self._trainee.compiled, self._trainee
-        test = tested(lambda x: step.predict(_tensor(x)).numpy(), trainee.data, trainee.batch)
+        test = measure(lambda x: step.predict(_tensor(x)).numpy(), trainee.data, trainee.batch)
         if not self._losses:
             raise UsageError(f"none of the {self._done} steps was applied")
         loss = float(np.mean(self._losses[-trainee.per_epoch :]))

@@ -88,7 +88,7 @@ def compile(
             captured = capture(model, loss, example, optimizer)
             again = Again(captured, model, loss, example, optimizer)
         granted, allowed = wishes.granted(model, loss, captured.train)
-        chosen = update.after(granted)
+        chosen = update.after(granted, captured.train)
         source = partial(_source, recipe=chosen, target=name, seed=seed, allow=tuple(allowed))
         made = source(captured)
         _dump(made, folder)

@@ -8,6 +8,7 @@ from math import prod
 import networkx as nx
 
 from ..types import Scale, TensorType
+from .loops import loops
 from .ops import OPS, PRODUCTS, TRANSPOSED
 from .program import Op, Program, Region, Value
 
@@ -30,22 +31,25 @@ def saved(program: Program) -> tuple[Value, ...]:
 
 
 def without_dead(program: Program) -> Program:
-    """The program without ops that neither an output nor a next state needs; itself if all are."""
-    needed = {*program.outputs, *(v for _, v in program.next)}
-    regions = []
-    for region in reversed(program.regions):
-        ops: list[Op] = []
-        for op in reversed(region.ops):
-            if needed.intersection(op.results):
-                needed.update(op.inputs)
-                ops.append(op)
-        regions.append(Region(region.name, tuple(reversed(ops))))
-    if all(
-        len(r.ops) == len(old.ops)
-        for r, old in zip(reversed(regions), program.regions, strict=True)
-    ):
+    """The program without ops that neither an output nor a next state needs; itself if all are.
+
+    What is carried from step to step of a loop needs what feeds it.
+    """
+    made, feeds = program.producers(), loops(program).feeds
+    live: set[Op] = set()
+    todo = [*program.outputs, *(v for _, v in program.next)]
+    while todo:
+        v = todo.pop()
+        op = made.get(v)
+        if op is None or op in live:
+            continue
+        live.add(op)
+        todo += op.inputs
+        todo += [r for x in op.results if x in feeds for r in feeds[x].results]
+    if all(op in live for _, op in program.ops()):
         return program
-    return replace(program, regions=tuple(reversed(regions)))
+    regions = (Region(r.name, tuple(op for op in r.ops if op in live)) for r in program.regions)
+    return replace(program, regions=tuple(regions))
 
 
 def graph(program: Program) -> nx.DiGraph[Op]:

@@ -36,4 +36,12 @@ class Trait(Enum):
     # Training.
     UPDATE = auto()  # an optimizer's step on one parameter
     RUNNING = auto()  # a statistic that evaluation reads
+    STARTS_SCALE = auto()  # reads operand 1 in the first step alone, unless its flag says always
     SCALE_STEP = auto()  # the next value of a scale that reacts to overflow
+
+    # Loops.
+    ENTERS_LOOP = auto()  # makes a value of each step of what lies outside
+    LEAVES_LOOP = auto()  # runs behind a loop, on values of its steps
+    ADDS_UP = auto()  # over the steps of a loop its results are added: gradients
+    LARGEST = auto()  # over the steps of a loop its result is the largest one
+    AVERAGES = auto()  # over the steps of a loop its results are their mean

@@ -1,8 +1,8 @@
 """Over steps: what a step of a network's time loop makes, for what stands outside of the loop.
 
 A recipe sees the products of a recurrent layer as those of one time step. What it adds may read
-values of each step from outside: clips and scales of the update, statistics. Here they get what such
-a value means over all steps, which its op says:
+values of each step from outside: clips and scales of the update, statistics. Here they get what
+such a value means over all steps, which its op says:
 
     a gradient                     the sum over the steps
     a largest magnitude            the largest one
@@ -27,7 +27,7 @@ from dataclasses import replace
 from ..compiler.formats import I64
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
 from ..compiler.ir.analysis import without_dead
-from ..compiler.ir.loops import CARRIED, FEED, Loop, Loops, loops
+from ..compiler.ir.loops import CARRIED, FEED, Loop, ProgramLoops, loops
 from ..compiler.ir.ops import OPS, WEIGHT_GRADS, Trait, has
 from ..compiler.types import Scale, TensorType
 from .parts.order import placed
@@ -67,9 +67,7 @@ def _first_scales(program: Program) -> Program:
     return program.rewrite(rule)
 
 
-def _entering(
-    g: Value, loop: Loop, found: Loops, made: dict[Value, Op]
-) -> Value | None:
+def _entering(g: Value, loop: Loop, found: ProgramLoops, made: dict[Value, Op]) -> Value | None:
     """The rows, or else the last step's own gradient, that a gradient of a step is made of."""
     todo, seen = [g], {g}
     carried: list[Value] = []
@@ -99,7 +97,9 @@ class _Products:
         totals = {op: made for _, op in self.program.ops() if (made := self._product(op))}
 
         def rule(region: Region, op: Op) -> tuple[Op, ...] | None:
-            wanted = next((w for total, w in totals.items() if total.result.name == op.result.name), None)
+            wanted = next(
+                (w for total, w in totals.items() if total.result.name == op.result.name), None
+            )
             return self._once(wanted, op) if wanted and op.kind == FEED else None
 
         return self.program.rewrite(rule)
@@ -192,13 +192,9 @@ class _Joins:
         """The program in which they read one number of all steps."""
         out = self.program
         update = [replace(op, inputs=self._all(op.inputs)) for op in out.region("update").ops]
-        regions = (
-            Region(r.name, tuple(update)) if r.name == "update" else r for r in out.regions
-        )
+        regions = (Region(r.name, tuple(update)) if r.name == "update" else r for r in out.regions)
         next_ = tuple(zip((s for s, _ in out.next), self._all(v for _, v in out.next), strict=True))
-        out = replace(
-            out, regions=tuple(regions), outputs=self._all(out.outputs), next=next_
-        )
+        out = replace(out, regions=tuple(regions), outputs=self._all(out.outputs), next=next_)
         return _appended(out, self.ops)
 
     def _all(self, values: Iterator[Value] | tuple[Value, ...]) -> tuple[Value, ...]:

@@ -19,6 +19,7 @@ from . import layers
 from .adapter import override
 from .attached import without_saved_tensor_hooks
 from .functions import Functions
+from .packed import Packed
 from .products import WeightProducts
 from .recurrent_layers import Recurrent
 from .scope import Scope
@@ -173,5 +174,6 @@ def intercept(scope: Scope) -> Iterator[None]:
     The tables belong to the whole process, hence the lock.
     """
     replaced = override(Layers(scope).table())
+    scope.instead = Packed(scope).instead
     with LOCK, scope.following(), replaced, without_saved_tensor_hooks(scope):
         yield

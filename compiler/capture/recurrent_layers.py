@@ -1,7 +1,7 @@
 """Recurrent layers while a graph is traced: LSTM, GRU and RNN in all their forms.
 
 Each direction of each layer is a linear layer on the inputs of all steps, ``MODULE.ih_l0``, and one
-op for the steps, in which ``MODULE.hh_l0`` multiplies what is carried; ``MODULE.hr_l0`` projects it.
+op for the steps, in which ``MODULE.hh_l0`` multiplies what is carried, and ``MODULE.hr_l0`` projects.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Sequences:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class RecurrentSettings:
     """How a recurrent module runs its layers."""
 
     cell: str
@@ -76,7 +76,7 @@ class Recurrent:
         ) -> tuple[Tensor, ...]:
             x = x.transpose(0, 1) if batch_first else x
             steps, samples, features = x.shape
-            settings = Settings(cell, biases, layers, dropout, train, bidirectional)
+            settings = RecurrentSettings(cell, biases, layers, dropout, train, bidirectional)
             given = Sequences(x.reshape(steps * samples, features), steps)
             made, *last = self.run(given, hx, params, settings)
             y = made.reshape(steps, samples, made.shape[1])
@@ -89,7 +89,7 @@ class Recurrent:
         x: Sequences,
         hx: Tensor | Sequence[Tensor],
         params: Sequence[Tensor],
-        settings: Settings,
+        settings: RecurrentSettings,
     ) -> tuple[Tensor, ...]:
         """All layers: the rows of the last one, and what each carries behind its last step."""
         first = [t.unbind(0) for t in ((hx,) if isinstance(hx, Tensor) else hx)]
@@ -114,7 +114,7 @@ class Recurrent:
 class _Cell:
     """One direction of one layer."""
 
-    settings: Settings
+    settings: RecurrentSettings
     module: str
     name: str
     reverse: bool

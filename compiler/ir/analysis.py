@@ -66,6 +66,8 @@ def graph(program: Program) -> nx.DiGraph[Op]:
 class Gemm:
     """One GEMM of the program: multiply-accumulates, its two operands as stored, direction.
 
+    Of one in a loop ``macs`` are those of all steps.
+
     An operand that ``dequantize`` makes of numbers that have no product is stored as those.
     """
 
@@ -94,7 +96,7 @@ class Gemm:
 
 def gemms(program: Program) -> list[Gemm]:
     """All GEMMs in program order."""
-    made = program.producers()
+    made, found = program.producers(), loops(program)
 
     def stored(v: Value) -> TensorType:
         op = made.get(v)
@@ -104,7 +106,11 @@ def gemms(program: Program) -> list[Gemm]:
         return v.type
 
     return [
-        Gemm(op, region.name, direction(op.kind), macs(op), (stored(a), stored(b)))
+        Gemm(
+            *(op, region.name, direction(op.kind)),
+            macs(op) * found.times(op),
+            (stored(a), stored(b)),
+        )
         for region, op in program.ops()
         if op.kind in PRODUCTS
         for a, b in [op.inputs]

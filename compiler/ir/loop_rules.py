@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from .loops import CARRIED, COUNTER, FEED, Loops, loops
+from .loops import CARRIED, COUNTER, FEED, ProgramLoops, loops
 from .ops import Trait, has
 from .program import Op, Program, Region
-
-OVER_STEPS = "the pass over_steps says what it means outside of the loop"
 
 
 def broken(program: Program) -> tuple[Region, Op, str] | None:
@@ -19,18 +17,24 @@ def broken(program: Program) -> tuple[Region, Op, str] | None:
     return next(((region, op, fact) for region, op, fact in facts if fact), None)
 
 
-def read_outside(program: Program) -> str:
-    """The name of a value of each step that the update, the next state or an output reads."""
+def unready(program: Program) -> str:
+    """Why a target cannot run the loops of a program that is well formed; empty where it can."""
     of = loops(program).of
+    border = (op for _, op in program.ops() if has(op, Trait.ENTERS_LOOP))
+    if alone := next((op for op in border if op.result not in of), None):
+        return f"{alone.result.name} of layer {alone.origin or '-'} belongs to no loop"
     update = (v for op in program.region("update").ops for v in op.inputs)
     read = (*update, *(v for _, v in program.next), *program.outputs)
-    return next((v.name for v in read if v in of), "")
+    name = next((v.name for v in read if v in of), "")
+    return (
+        name and f"{name} is a value of each step of a loop; the pass over_steps makes one of all"
+    )
 
 
 class _Rules:
     """The rules, with what they ask of the whole program."""
 
-    def __init__(self, program: Program, found: Loops) -> None:
+    def __init__(self, program: Program, found: ProgramLoops) -> None:
         self.found, self.made = found, program.producers()
         self.fed = [op.inputs[0] for _, op in program.ops() if op.kind == FEED]
         self.given = [op.inputs[1] for _, op in program.ops() if op.kind == FEED]

@@ -1,4 +1,4 @@
-"""Loops over time steps in a program: which values are of each step, and what runs in which loop.
+"""Loops over time steps in a program: which values are of each step, and what runs where.
 
 A loop is its counter, the result of ``steps``. Nothing marks the ops of a loop: one that reads a
 value of each step makes such values, in the same loop.
@@ -42,17 +42,26 @@ class Loop:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Loops:
-    """The loops of a program: ``of`` are values of each step, ``feeds`` the next of what is carried."""
+class ProgramLoops:
+    """The loops of a program: ``of`` are values of each step, ``feeds`` of what is carried."""
 
     of: Mapping[Value, Loop]
     body: Mapping[Op, Loop]
     feeds: Mapping[Value, Op] = field(default_factory=dict)
 
     def around(self, op: Op) -> Loop | None:
-        """The loop that an op is in, also one with other operands than when the loops were found."""
+        """The loop that an op is in, also where a pass has changed its operands."""
         border = op.kind == COUNTER or has(op, Trait.ENTERS_LOOP) or has(op, Trait.LEAVES_LOOP)
         return None if border else self.of.get(op.results[0])
+
+    def times(self, op: Op) -> int:
+        """How often an op runs."""
+        loop = self.body.get(op)
+        return loop.count if loop else 1
+
+    def kept(self, v: Value) -> int:
+        """Of how many steps there is a value."""
+        return self.of[v].count if v in self.of else 1
 
     def segments(self, region: Region) -> Iterator[tuple[Loop | None, tuple[Op, ...]]]:
         """The ops of a region in an order in which all of a loop stand together."""
@@ -70,7 +79,9 @@ class Loops:
             ahead.add_edges_from((source, node) for source in sources - {node})
             if isinstance(node, Op) and has(node, Trait.ENTERS_LOOP):
                 # Also what no step reads is there ahead of the loop, which may write over it.
-                ahead.add_edges_from((node, loop) for r in node.results if (loop := self.of.get(r)) in nodes)
+                ahead.add_edges_from(
+                    (node, loop) for r in node.results if (loop := self.of.get(r)) in nodes
+                )
         rank = {node: i for i, node in enumerate(nodes)}
         outside: list[Op] = []
         for node in nx.lexicographical_topological_sort(ahead, key=rank.__getitem__):
@@ -85,15 +96,15 @@ class Loops:
             yield None, tuple(outside)
 
 
-def loops(program: Program) -> Loops:
+def loops(program: Program) -> ProgramLoops:
     """The loops of ``program``, which need not be verified yet."""
     if not any(op.kind == COUNTER for _, op in program.ops()):
-        return Loops({}, {})
+        return ProgramLoops({}, {})
     found = _Membership()
     for region in program.regions:
         found.region(region)
     feeds = {op.inputs[0]: op for _, op in program.ops() if op.kind == FEED and op.inputs}
-    return Loops(found.of, found.body, feeds)
+    return ProgramLoops(found.of, found.body, feeds)
 
 
 class _Membership:
@@ -136,7 +147,7 @@ class _Membership:
             self.body[op] = loop
 
     def _settle(self, region: Region, floating: Sequence[Op]) -> None:
-        """Put ops that read values of earlier regions' steps alone into the loops that read them."""
+        """Put ops that read steps of earlier regions alone into the loops that read them."""
         readers: dict[Value, Op] = {}
         for op in reversed(region.ops):
             readers.update(dict.fromkeys(op.inputs, op))

@@ -85,7 +85,9 @@ def verify(program: Program) -> Program:
             seen.update(dict.fromkeys(op.results, region.name))
     if wrong_in_loop := broken(program):
         where, op, fact = wrong_in_loop
-        raise VerifyError(f"{where.name}, layer {op.origin or '-'}: {op.kind}: {fact}\n  > {op}", op)
+        raise VerifyError(
+            f"{where.name}, layer {op.origin or '-'}: {op.kind}: {fact}\n  > {op}", op
+        )
     _check_ends(program, seen)
     return program
 

@@ -1,4 +1,4 @@
-"""Cells of recurrent layers: what a step makes of its gates and of what is carried, and its gradient.
+"""Cells of recurrent layers: what a step makes of gates and of what is carried; its gradient.
 
     cell            gates z = gx + h W^T (of a GRU kept apart, with a bias)
     lstm            i, f, g, o = s(z0), s(z1), tanh(z2), s(z3); c' = f c + i g; h' = o tanh(c')
@@ -19,7 +19,7 @@ from ..ir import Value
 from .builder import Builder, shape_of
 from .shape import sliced
 
-Kept = Mapping[str, Value]
+StepKept = Mapping[str, Value]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +45,11 @@ class Cell(Protocol):
 
     def forward(
         self, b: Builder, gx: Value, product: Value, before: Carried
-    ) -> tuple[Carried, Kept]:
+    ) -> tuple[Carried, StepKept]:
         """What is carried on, ahead of a projection."""
 
     def backward(
-        self, b: Builder, dh: Value, dc: Value | None, before: Carried, kept: Kept
+        self, b: Builder, dh: Value, dc: Value | None, before: Carried, kept: StepKept
     ) -> GateGrads:
         """From the gradients of what is carried on, ahead of a projection."""
 
@@ -90,7 +90,7 @@ class Lstm:
 
     def forward(
         self, b: Builder, gx: Value, product: Value, before: Carried
-    ) -> tuple[Carried, Kept]:
+    ) -> tuple[Carried, StepKept]:
         """See ``Cell``."""
         assert before.c is not None
         parts = _gates(b, _two(b, "add", gx, product, "gates"), 4)
@@ -105,7 +105,7 @@ class Lstm:
         return Carried(h, c), {"i": i, "f": f, "g": g, "o": o, "tanh_c": squashed}
 
     def backward(
-        self, b: Builder, dh: Value, dc: Value | None, before: Carried, kept: Kept
+        self, b: Builder, dh: Value, dc: Value | None, before: Carried, kept: StepKept
     ) -> GateGrads:
         """See ``Cell``."""
         assert dc is not None and before.c is not None
@@ -130,7 +130,7 @@ class Gru:
 
     def forward(
         self, b: Builder, gx: Value, product: Value, before: Carried
-    ) -> tuple[Carried, Kept]:
+    ) -> tuple[Carried, StepKept]:
         """See ``Cell``."""
         of_x, of_h = _gates(b, gx, 3), _gates(b, product, 3)
         r, u = (
@@ -144,7 +144,7 @@ class Gru:
         return Carried(h), {"r": r, "u": u, "n": n, "of_h": of_h[2]}
 
     def backward(
-        self, b: Builder, dh: Value, dc: Value | None, before: Carried, kept: Kept
+        self, b: Builder, dh: Value, dc: Value | None, before: Carried, kept: StepKept
     ) -> GateGrads:
         """See ``Cell``."""
         r, u, n, of_h = (kept[name] for name in ("r", "u", "n", "of_h"))
@@ -166,13 +166,13 @@ class Plain:
 
     def forward(
         self, b: Builder, gx: Value, product: Value, before: Carried
-    ) -> tuple[Carried, Kept]:
+    ) -> tuple[Carried, StepKept]:
         """See ``Cell``."""
         h = _of(b, self.function, _two(b, "add", gx, product, "gates"), "h")
         return Carried(h), {"h": h}
 
     def backward(
-        self, b: Builder, dh: Value, dc: Value | None, before: Carried, kept: Kept
+        self, b: Builder, dh: Value, dc: Value | None, before: Carried, kept: StepKept
     ) -> GateGrads:
         """See ``Cell``."""
         if self.function == "tanh":

@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 
 from ..formats import I64
 from ..ir import Value
-from ..types import Shape, TensorType
+from ..types import TensorType
 from .builder import Builder, CallLowering, shape_of
-from .cells import CELLS, Carried, GateGrads, Kept
+from .cells import CELLS, Carried, GateGrads, StepKept
 from .joint import Arg, Call
-from .math import either
 from .pointwise import broadcast
 
 
@@ -53,7 +52,7 @@ class StepValues:
     """What a step of the forward had: what was carried to it, what its cell kept, h, the mask."""
 
     before: Carried
-    kept: Kept
+    kept: StepKept
     unprojected: Value
     mask: Value | None
 

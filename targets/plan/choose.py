@@ -10,7 +10,7 @@ from typing import Protocol
 from ...compiler.errors import NoKernelError
 from ...compiler.ir import Program, Value
 from ...compiler.ir.analysis import without_dead
-from ...compiler.ir.loop_rules import OVER_STEPS, read_outside
+from ...compiler.ir.loop_rules import unready
 from ...compiler.ir.loops import COUNTER, loops
 from .fuse import Group, fuse
 from .kernel import Kernel, Slot
@@ -68,8 +68,8 @@ def make_plan(program: Program, state: StateLayout, kernels: Kernels) -> Plan:
     """
     program = without_dead(program)
     _check_sizes(program)
-    if outside := read_outside(program):
-        raise NoKernelError(f"{outside} is a value of each step of a loop; {OVER_STEPS}")
+    if why := unready(program):
+        raise NoKernelError(f"{program.name}: {why}")
     order, found = orders(program), loops(program)
     bound = {*program.outputs, *(v for _, v in program.next)}
     fed = {feed.inputs[1] for feed in found.feeds.values()}  # each has memory of its own

@@ -1,8 +1,9 @@
 """Fusion: which ops become one kernel.
 
 Three kinds of group: a GEMM with the bias that follows it; pointwise ops over one shape with the
-reductions that end in them; every other op alone. All ops of a group are in one loop, or in none. A pointwise op joins the group that makes one of
-its operands when nothing between the two depends on that group, so groups stay free of cycles.
+reductions that end in them; every other op alone. All ops of a group are in one loop, or in none.
+A pointwise op joins the group that makes one of its operands when nothing between the two depends
+on that group, so groups stay free of cycles.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 import networkx as nx
 
 from ...compiler.ir import Op, Program, Value
-from ...compiler.ir.loops import Loop, Loops, loops
+from ...compiler.ir.loops import Loop, ProgramLoops, loops
 from ...compiler.ir.ops import GEMMS, Trait, has
 from ...compiler.types import Shape
 
@@ -40,7 +41,7 @@ class _Open:
     finished: set[Value] = field(default_factory=set)
 
 
-def fuse(program: Program, found: Loops | None = None) -> list[Group]:
+def fuse(program: Program, found: ProgramLoops | None = None) -> list[Group]:
     """Groups of all regions in an order in which they can run, those of a loop together.
 
     What a tail reduces is complete only when its group is.

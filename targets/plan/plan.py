@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby, islice
 
 from ...compiler.ir import Program, Value
-from ...compiler.ir.loops import Loop, Loops, loops
+from ...compiler.ir.loops import Loop, ProgramLoops, loops
 from .kernel import Kernel, Slot
 from .layout import Layout, Order
 from .memory import Lifetime, place
 from .state import StateLayout
-from .steps import Steps, Track
+from .steps import StepPlaces, Track
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class PlannedKernel:
 
 
 @dataclass(frozen=True, slots=True)
-class KernelCall:
+class PlannedCall:
     """One run of a kernel: where it reads, writes and has its scratches."""
 
     kernel: Kernel
@@ -50,7 +50,7 @@ class Plan:
     """Kernels in order and the place of each slot.
 
     ``arena`` is the size in bytes of the one buffer that holds all values between kernels. Of what
-    a loop makes in each step, ``places`` has the first place, and ``tracks`` say where the others are.
+    a loop makes in each step, ``places`` has the first place, and ``tracks`` tell the others.
     """
 
     program: Program
@@ -60,7 +60,7 @@ class Plan:
     layouts: Mapping[Value, Layout]
     tracks: Mapping[Slot, Track] = field(default_factory=dict)
 
-    def calls(self) -> Iterator[KernelCall]:
+    def calls(self) -> Iterator[PlannedCall]:
         """All runs of kernels, in order; those of a loop in each of its steps."""
         for loop, part in groupby(self.kernels, lambda planned: planned.loop):
             kernels = [*part]
@@ -68,14 +68,14 @@ class Plan:
                 for planned in kernels:
                     yield self._call(planned, t)
 
-    def _call(self, planned: PlannedKernel, t: int | None) -> KernelCall:
+    def _call(self, planned: PlannedKernel, t: int | None) -> PlannedCall:
         kernel = planned.kernel
         scratch = zip(planned.scratch, kernel.scratch, strict=True)
 
         def places(slots: Sequence[Slot]) -> tuple[Place, ...]:
             return tuple(self._at(kernel, slot, t) for slot in slots)
 
-        return KernelCall(
+        return PlannedCall(
             kernel,
             planned.region,
             places(kernel.inputs),
@@ -141,7 +141,7 @@ def place_slots(
     orders: Mapping[Value, Order],
     aliases: Mapping[Value, Value],
     state: StateLayout,
-    found: Loops | None = None,
+    found: ProgramLoops | None = None,
 ) -> Plan:
     """Give every slot a place.
 
@@ -186,13 +186,13 @@ class _Placing:
         program: Program,
         kernels: Sequence[PlannedKernel],
         aliases: Mapping[Value, Value],
-        found: Loops,
+        found: ProgramLoops,
         layouts: Mapping[Value, Layout],
         fixed: dict[Slot, Place],
     ) -> None:
         self.program, self.kernels, self.aliases = program, kernels, aliases
         self.layouts, self.fixed = layouts, fixed
-        self.steps = Steps(found, [(k.loop, k.kernel) for k in kernels], self.source)
+        self.steps = StepPlaces(found, [(k.loop, k.kernel) for k in kernels], self.source)
         self.tracks: dict[Slot, Track] = {}
 
     def source(self, view: Value) -> Value:

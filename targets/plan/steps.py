@@ -2,7 +2,7 @@
 
     value of each step              kept                        written
     read in its own loop alone      of one step                 in each step again
-    carried, with what feeds it     of two steps by turns       ahead of the loop, then in the one before
+    carried, with what feeds it     of two steps by turns       ahead of the loop, then a step before
     of rows, counters, and what is  of all steps; of what is    each to a place of its own
     read in another loop or behind  carried one more
 
@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from ...compiler.ir import Op, Value
-from ...compiler.ir.loops import CARRIED, COUNTER, FEED, Loop, Loops
+from ...compiler.ir.loops import CARRIED, COUNTER, FEED, Loop, ProgramLoops
 from ...compiler.ir.ops import Trait, has
 from .fuse import Group
 from .kernel import Kernel, Slot
@@ -68,12 +68,12 @@ class Track:
         return self.shift * self.pitch, self.loop.count * self.pitch
 
 
-class Steps:
+class StepPlaces:
     """The values of each step in the kernels of a plan, each with the loop that it runs in."""
 
     def __init__(
         self,
-        found: Loops,
+        found: ProgramLoops,
         kernels: Sequence[tuple[Loop | None, Kernel]],
         source: Callable[[Value], Value],
     ) -> None:

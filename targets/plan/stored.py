@@ -12,7 +12,7 @@ from ...compiler.ir import Program, Value
 from ...compiler.types import TensorType
 from .kernel import Kernel, KernelSpec, Slot
 from .layout import Layout, Order
-from .plan import KernelCall, Place, Plan, PlannedKernel
+from .plan import Place, Plan, PlannedCall, PlannedKernel
 from .state import StateLayout
 
 Json = dict[str, Any]
@@ -93,7 +93,7 @@ def plan_json(plan: Plan, kernels: Mapping[KernelSpec, int]) -> Json:
     }
 
 
-def _call(call: KernelCall, number: int) -> Json:
+def _call(call: PlannedCall, number: int) -> Json:
     return {
         "kernel": number,
         "region": call.region,

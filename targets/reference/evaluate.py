@@ -8,7 +8,7 @@ import numpy as np
 
 from ...compiler.errors import InputError
 from ...compiler.ir import Attr, Op, Program, Value, attrs
-from ...compiler.ir.loop_rules import OVER_STEPS, read_outside
+from ...compiler.ir.loop_rules import unready
 from ...compiler.ir.loops import loops
 from ...compiler.types import TensorType
 from ..numbers.tensor import Tensor
@@ -75,8 +75,8 @@ def evaluate(
     ends = {*program.outputs, *(v for _, v in program.next)}
     waiting = {v: len(readers) for v, readers in program.readers().items()}
     found = loops(program)
-    if outside := read_outside(program):
-        raise InputError(f"{outside} is a value of each step of a loop; {OVER_STEPS}")
+    if why := unready(program):
+        raise InputError(f"{program.name}: {why}")
     work = LoopValues(found, env, run_op)
     for loop, ops in ((loop, ops) for r in program.regions for loop, ops in found.segments(r)):
         if loop:

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, MutableMapping, Sequence
 import numpy as np
 
 from ...compiler.ir import Op, Value
-from ...compiler.ir.loops import COUNTER, FEED, Loop, Loops
+from ...compiler.ir.loops import COUNTER, FEED, Loop, ProgramLoops
 from ..numbers.tensor import Tensor
 from .frame import Meaning
 
-Run = Callable[[Op, Sequence[Tensor]], tuple[Tensor, ...]]
-Steps = dict[int, Tensor]  # by step
+RunOp = Callable[[Op, Sequence[Tensor]], tuple[Tensor, ...]]
+ByStep = dict[int, Tensor]  # by step
 
 
 def rows_of_step(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -26,6 +26,8 @@ def rows_of_step(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
 def all_steps(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Of the values of all steps, in the place of one; their scales are alike."""
     *parts, _ = inputs
+    # What no loop makes is the same in all of them.
+    parts *= op.result.type.shape[0] // (len(parts) * parts[0].data.shape[0])
     data = np.concatenate([p.data for p in parts])
     return (Tensor(op.result.type, data, parts[0].scale),)
 
@@ -58,12 +60,12 @@ LOOP: dict[str, Meaning] = {
 class LoopValues:
     """The values of each step so far; ``env`` holds all other values, and of those step 0."""
 
-    def __init__(self, loops: Loops, env: MutableMapping[Value, Tensor], run: Run) -> None:
+    def __init__(self, loops: ProgramLoops, env: MutableMapping[Value, Tensor], run: RunOp) -> None:
         self.loops, self.env, self.run = loops, env, run
-        self.steps: dict[Value, Steps] = {}
+        self.steps: dict[Value, ByStep] = {}
 
     def outside(self, op: Op) -> None:
-        """Run an op that is in no loop, also one at the border of one."""
+        """RunOp an op that is in no loop, also one at the border of one."""
         if op.kind == COUNTER:
             loop = self.loops.of[op.result]
             numbers = {t: _whole(op.result, t) for t in loop.order}
@@ -86,10 +88,10 @@ class LoopValues:
             self.env.update(zip(op.results, made, strict=True))
 
     def loop(self, loop: Loop, body: Sequence[Op]) -> None:
-        """Run all steps of a loop."""
+        """RunOp all steps of a loop."""
         carried = {x: f for x, f in self.loops.feeds.items() if self.loops.of[x] is loop}
         now = {x: self.env[x] for x in carried}
-        made: dict[Value, Steps] = {r: {} for op in body for r in op.results}
+        made: dict[Value, ByStep] = {r: {} for op in body for r in op.results}
         made |= {x: {} for x in carried}
         for t in loop.order:
             for x, tensor in now.items():
@@ -107,12 +109,12 @@ class LoopValues:
         del self.env[v]
         self.steps.pop(v, None)
 
-    def _at(self, v: Value, t: int, made: Mapping[Value, Steps]) -> Tensor:
+    def _at(self, v: Value, t: int, made: Mapping[Value, ByStep]) -> Tensor:
         if v in made:
             return made[v][t]
         return self.steps[v][t] if v in self.steps else self.env[v]
 
-    def _made(self, v: Value, steps: Steps) -> None:
+    def _made(self, v: Value, steps: ByStep) -> None:
         self.steps[v] = steps
         self.env[v] = steps[0]
 

@@ -33,6 +33,7 @@ OWN_EXTENTS: dict[str, dict[str, Shape]] = {
     "pad": {"*A": (2, 3), "*B": (4, 5)},
     **{kind: {"L": (2,), "R": (3,), "D": (3,), "K": (4,), "*I": (2, 2)} for kind in BY_INDEX},
     **{kind: {"*A": (3,), "*B": (2, 1), "*S": (2, 3)} for kind in REPEATING},
+    **{kind: {"N": (2,), "R": (6,)} for kind in ("rows_of_step", "all_steps")},
 }
 ATTRS: dict[str, Mapping[str, Attr]] = {
     **{kind: {"dims": (1,)} for kind in ("sum", "mean", "max", "broadcast")},

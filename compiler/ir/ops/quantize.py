@@ -163,7 +163,9 @@ SCALES: tuple[OpDef, ...] = (
         "stored numbers g / unit (0 where unit is 0), scale unit",
         POINTWISE,
     ),
-    define("amax(g: gemm[*S]) -> m: f32[]", "largest stored magnitude |g * s|", TAIL, Trait.LARGEST),
+    define(
+        "amax(g: gemm[*S]) -> m: f32[]", "largest stored magnitude |g * s|", TAIL, Trait.LARGEST
+    ),
     define(
         "amax_first(g: float[*S], s: f32[]) -> m: f32[]",
         "the largest |g| where s is 0, else 0; kernels read g only there",

@@ -1,7 +1,8 @@
 """Recurrent layers while a graph is traced: LSTM, GRU and RNN in all their forms.
 
-Each direction of each layer is a linear layer on the inputs of all steps, ``MODULE.ih_l0``, and one
-op for the steps, in which ``MODULE.hh_l0`` multiplies what is carried, and ``MODULE.hr_l0`` projects.
+Each direction of each layer is a linear layer on the inputs of all steps, ``MODULE.ih_l0``, and
+one op for the steps, in which ``MODULE.hh_l0`` multiplies what is carried; ``MODULE.hr_l0``
+projects it.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,9 +18,7 @@ from ..types import Shape, TensorType
 from .constants import emitted
 from .instead import PAGE, advised
 from .joint import Arg, Call, FixedTensor, JointTensor, place
-
-if TYPE_CHECKING:
-    from .recurrent import StepValues
+from .steps import StepValues
 
 FORMAT_OF = {"float32": F32, "int64": I64}
 # Truth values are numbers in the IR: 1 and 0.

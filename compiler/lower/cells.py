@@ -18,16 +18,7 @@ from typing import Protocol
 from ..ir import Value
 from .builder import Builder, shape_of
 from .shape import sliced
-
-StepKept = Mapping[str, Value]
-
-
-@dataclass(frozen=True, slots=True)
-class Carried:
-    """What goes from step to step; an LSTM carries c too."""
-
-    h: Value
-    c: Value | None = None
+from .steps import Carried, StepKept
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,10 @@ from ..formats import I64
 from ..ir import Value
 from ..types import TensorType
 from .builder import Builder, CallLowering, shape_of
-from .cells import CELLS, Carried, GateGrads, StepKept
+from .cells import CELLS, GateGrads
 from .joint import Arg, Call
 from .pointwise import broadcast
+from .steps import Carried, StepValues
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +46,6 @@ class Operands:
         """``MODULE.hh_l0`` of ``MODULE.l0``."""
         module, dot, name = self.name.rpartition(".")
         return f"{module}{dot}{part}_{name}"
-
-
-@dataclass(frozen=True, slots=True)
-class StepValues:
-    """What a step of the forward had: what was carried to it, what its cell kept, h, the mask."""
-
-    before: Carried
-    kept: StepKept
-    unprojected: Value
-    mask: Value | None
 
 
 @dataclass(eq=False, slots=True)

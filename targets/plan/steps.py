@@ -2,7 +2,7 @@
 
     value of each step              kept                        written
     read in its own loop alone      of one step                 in each step again
-    carried, with what feeds it     of two steps by turns       ahead of the loop, then a step before
+    carried, with what feeds it     of two steps by turns       ahead of the loop, then a step ago
     of rows, counters, and what is  of all steps; of what is    each to a place of its own
     read in another loop or behind  carried one more
 

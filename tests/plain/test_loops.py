@@ -95,7 +95,7 @@ def by_hand(reverse: bool) -> dict[str, np.ndarray]:
         more = g + before[t] ** 2
         dw, largest = dw + more.T @ before[t], max(largest, np.abs(more).max())
         g = more @ w
-    return {"loss": np.sum(made), "last": h, "dh": g, "w": w + dw, "s": s + largest}
+    return {"loss": np.asarray(np.sum(made)), "last": h, "dh": g, "w": w + dw, "s": s + largest}
 
 
 @pytest.mark.parametrize("reverse", [False, True])

@@ -73,14 +73,17 @@ class Decoder(nn.Module):
 
 
 def words(first: bool = False) -> Tensor:
+    """Sequences of words, by step or by sample."""
     torch.manual_seed(1)
-    return torch.randint(WORDS, (SAMPLES, STEPS) if first else (STEPS, SAMPLES))
+    made: Tensor = torch.randint(WORDS, (SAMPLES, STEPS) if first else (STEPS, SAMPLES))
+    return made
 
 
 def both(made: Any, target: Tensor) -> Tensor:
     """The loss of one output or of two."""
     rows, last = made if isinstance(made, tuple) else (made, made.new_zeros(()))
-    return mse_loss(rows, target) + last.square().mean()
+    total: Tensor = mse_loss(rows, target) + last.square().mean()
+    return total
 
 
 def compiled(model: nn.Module, *batch: Tensor, target: str = "reference", **more: Any) -> Step:
@@ -229,7 +232,7 @@ def test_a_saved_step_goes_on_with_the_same_bytes(tmp_path: Path) -> None:
 
 def test_the_data_of_a_packed_sequence_is_for_recurrent_layers() -> None:
     class Sums(Packed):
-        def forward(self, x: Tensor, lengths: Tensor) -> Any:
+        def forward(self, x: Tensor, lengths: Tensor) -> Any:  # type: ignore[override]
             packed = pack_padded_sequence(self.words(x), lengths, enforce_sorted=False)
             return self.rnn(packed)[0].data.sum(0)
 

@@ -16,8 +16,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import networkx as nx
-
 from .ops import Trait, has
 from .program import Op, Program, Region, Value
 
@@ -68,6 +66,9 @@ class ProgramLoops:
         if not any(op in self.body for op in region.ops):
             yield None, region.ops
             return
+        # Here, as a step that is built runs without it.
+        import networkx as nx
+
         nodes: dict[object, list[Op]] = {}
         for op in region.ops:
             nodes.setdefault(self.body.get(op, op), []).append(op)

@@ -12,12 +12,12 @@ from ...compiler.ir import Program, Value
 from ...compiler.ir.analysis import without_dead
 from ...compiler.ir.loop_rules import unready
 from ...compiler.ir.loops import COUNTER, loops
+from .borders import data_of, is_border, without_counter
 from .fuse import Group, fuse
 from .kernel import Kernel, Slot
 from .layout import Layout, Order, orders, same_bytes
 from .plan import Plan, PlannedKernel, place_slots, slot_bytes
 from .state import StateLayout
-from .steps import data_of, is_border, without_counter
 
 # Kernels find elements by integers of 32 bits.
 MOST_ELEMENTS = 1 << 31

@@ -12,34 +12,12 @@ Steps lie a multiple of a cache line apart, so that kernels find them as they fi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ...compiler.ir import Op, Value
-from ...compiler.ir.loops import CARRIED, COUNTER, FEED, Loop, ProgramLoops
-from ...compiler.ir.ops import Trait, has
-from .fuse import Group
+from ...compiler.ir.loops import CARRIED, FEED, Loop, ProgramLoops
 from .kernel import Kernel, Slot
 from .memory import aligned
-
-
-def is_border(op: Op) -> bool:
-    """Whether an op stands at the border of a loop, and runs once."""
-    return op.kind == COUNTER or has(op, Trait.ENTERS_LOOP) or has(op, Trait.LEAVES_LOOP)
-
-
-def data_of(op: Op) -> tuple[Value, ...]:
-    """What a kernel of an op reads: at the border of a loop not which loop it is."""
-    if op.kind == FEED:
-        return op.inputs[1:]
-    return op.inputs[:1] if is_border(op) else op.inputs
-
-
-def without_counter(group: Group) -> Group:
-    """A group as kernels see it."""
-    first = group.ops[0]
-    if not is_border(first):
-        return group
-    return replace(group, ops=(replace(first, inputs=data_of(first)),))
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,7 @@ def _first_scales(program: Program) -> Program:
     def rule(region: Region, op: Op) -> tuple[Op, ...] | None:
         loop = found.around(op)
         starts = has(op, Trait.STARTS_SCALE) and not op.attrs.get("always", False)
-        if loop is None or not starts:
+        if loop is None or not starts or region.name != "backward":
             return None
         state, g = op.inputs
         return (replace(op, inputs=(state, _entering(g, loop, found, made) or g)),)
@@ -94,40 +94,37 @@ class _Products:
 
     def run(self) -> Program:
         """The program without dW in its loops."""
-        totals = {op: made for _, op in self.program.ops() if (made := self._product(op))}
+        products = {op.result: self._product(op) for _, op in self.program.ops() if op.kind == FEED}
 
         def rule(region: Region, op: Op) -> tuple[Op, ...] | None:
-            wanted = next(
-                (w for total, w in totals.items() if total.result.name == op.result.name), None
-            )
-            return self._once(wanted, op) if wanted and op.kind == FEED else None
+            product = products.get(op.result) if op.kind == FEED else None
+            return self._once(product, op) if product else None
 
         return self.program.rewrite(rule)
 
     def _product(self, feed: Op) -> Op | None:
         """The dW that is added up to the last of ``feed``, if it can stand behind the loop."""
-        if feed.kind != FEED:
-            return None
         so_far, after = feed.inputs
         added = self.made.get(after)
         if added is None or added.kind != "add" or added.inputs[0] is not so_far:
             return None
         op = self.made.get(added.inputs[1])
-        one = op is not None and op.kind in WEIGHT_GRADS and all(map(self.one_scale, op.inputs))
-        return op if one else None
+        if op is None or op.kind not in WEIGHT_GRADS:
+            return None
+        return op if all(v in self.found.of and self.one_scale(v) for v in op.inputs) else None
 
     def one_scale(self, v: Value) -> bool:
         """Whether the numbers of all steps have one scale."""
         op = self.made.get(v)
         if v.type.scale is Scale.NONE or op is None or self.found.around(op) is None:
             return True
-        return all(map(self._of_all_steps, op.inputs))
+        return all(self._of_all_steps(i, v) for i in op.inputs)
 
-    def _of_all_steps(self, v: Value) -> bool:
+    def _of_all_steps(self, operand: Value, made: Value) -> bool:
         """Whether an operand of a quantizer is one of all steps, or data of one scale."""
-        if v not in self.found.of or v.type.format.is_index:
+        if operand not in self.found.of or operand.type.format.is_index:
             return True
-        return bool(v.type.shape) and self.one_scale(v)
+        return operand.type.shape == made.type.shape and self.one_scale(operand)
 
     def _once(self, product: Op, feed: Op) -> tuple[Op, ...]:
         ahead = tuple(self._rows(v, product.origin) for v in product.inputs)

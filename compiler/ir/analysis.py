@@ -8,7 +8,7 @@ from math import prod
 import networkx as nx
 
 from ..types import Scale, TensorType
-from .loops import loops
+from .loops import COUNTER, loops
 from .ops import OPS, PRODUCTS, TRANSPOSED
 from .program import Op, Program, Region, Value
 
@@ -22,9 +22,10 @@ def saved(program: Program) -> tuple[Value, ...]:
     """What crosses from forward to later regions: a set difference, in order of definition.
 
     Parameters and other state are left out; program inputs are not: a batch that backward reads
-    stays in memory too.
+    stays in memory too. Which loop a value is of is no number.
     """
-    made = [*program.inputs, *(r for op in program.region("forward").ops for r in op.results)]
+    ops = (op for op in program.region("forward").ops if op.kind != COUNTER)
+    made = [*program.inputs, *(r for op in ops for r in op.results)]
     later = [op for name in ("backward", "update") for op in program.region(name).ops]
     used = {v for op in later for v in op.inputs}
     return tuple(v for v in made if v in used)

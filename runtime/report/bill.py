@@ -181,10 +181,14 @@ def _update_inputs(program: Program) -> set[Value]:
 
 def _fed_by_batch(program: Program) -> set[Value]:
     """Values that depend on a program input."""
-    fed = set(program.inputs)
-    for _, op in program.ops():
-        if fed.intersection(op.inputs):
-            fed.update(op.results)
+    fed, feeds = set(program.inputs), loops(program).feeds
+    before = -1
+    while before < len(fed):  # what a loop carries depends on what its steps make
+        before = len(fed)
+        for _, op in program.ops():
+            if fed.intersection(op.inputs):
+                fed.update(op.results)
+        fed.update(x for x, feed in feeds.items() if fed.intersection(feed.inputs))
     return fed
 
 

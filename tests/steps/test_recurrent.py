@@ -206,6 +206,30 @@ def test_products_of_the_gates_are_layers() -> None:
     assert lines["rnn.ih_l0", "forward"] == lines["out", "forward"] == "bf16 x bf16"
 
 
+def test_what_steps_keep_for_backward_is_of_the_batch() -> None:
+    step, _ = language_step("ultra_low_4bit", "reference")
+    kept = {line.name: (line.kind, line.bytes) for line in step.report().saved}
+    # Codes of 4 bits, their scale, for each sample and step: rows begin with whole bytes.
+    assert kept["rnn.hh_l0.xq"] == ("activation", STEPS * (SAMPLES * 4 + 4))
+    assert kept["rnn.l0.c.before"] == ("activation", STEPS * SAMPLES * WIDE * 4)
+    assert not [name for name in kept if name.endswith(".t")]
+
+
+def test_a_recurrent_module_may_be_the_model() -> None:
+    torch.manual_seed(0)
+    model, x = nn.LSTM(3, 4), torch.randn(STEPS, SAMPLES, 3)
+
+    def loss(made: Any, target: Tensor) -> Tensor:
+        rows, (_, c) = made
+        total: Tensor = mse_loss(rows, target) + c.mean()
+        return total
+
+    step = compiled(model, x, torch.randn(STEPS, SAMPLES, 4), loss=loss)
+    rows, (h, c) = model(x)
+    for made, wanted in zip(step.predict(x), (rows, h, c), strict=True):
+        torch.testing.assert_close(made, wanted, rtol=1e-5, atol=1e-6)
+
+
 def test_layers_of_a_recurrent_module_are_chosen_like_others() -> None:
     asked: list[tuple[str, str]] = []
 

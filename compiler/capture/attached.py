@@ -14,6 +14,7 @@ from torch.optim import optimizer as torch_optimizer
 
 from ..errors import CaptureError
 from . import adapter
+from .lion import is_lion
 from .scope import Scope
 
 WRAPPERS: tuple[tuple[type[nn.Module], str, str], ...] = (
@@ -82,7 +83,8 @@ def check_methods(optimizer: torch.optim.Optimizer) -> None:
         now = inspect.unwrap(getattr(optimizer, name))
         own = inspect.unwrap(getattr(type(optimizer), name))
         function = inspect.unwrap(getattr(now, "__func__", now))
-        if function is not own or not own.__module__.startswith("torch.optim"):
+        tried = name == "step" and is_lion(optimizer)
+        if function is not own or not (tried or own.__module__.startswith("torch.optim")):
             raise CaptureError(
                 f"{name} of the optimizer has been replaced, and a compiled step does not call it; "
                 "call yours around step(x, y), and give the optimizer as torch made it"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ...compiler.ir import OPTIMIZER_STEP, STEP, Op, Program, Value, attrs, unused
 from ...compiler.ir.ops import Trait, has
-from ...compiler.ir.optimizers import KINDS
+from ...compiler.ir.updates import KINDS
 from ...compiler.types import TensorType
 
 
@@ -54,7 +54,10 @@ def added_update(
         weight_decay = new("decay", weight_decay.type)
         constant = attrs(value=float(decay))
         ops.append(Op("constant", (), (weight_decay,), constant, layer))
-    kept = tuple(new(part) for part in KINDS[model.kind].kept.values())
+    single = TensorType((), now.type.format)
+    kept = tuple(
+        new(k.ours, single if k.number else now.type) for k in KINDS[model.kind].kept
+    )
     made, after = (
         new("trained"),
         tuple(Value(unused(f"{v.name}.next", taken), v.type) for v in kept),

@@ -1,4 +1,4 @@
-"""The language of update rules: what an optimizer does to one element, written once for every target.
+"""The language of update rules: what an optimizer does to one element, for every target.
 
 A rule is a list of steps in the order of its formula, and each of them rounds. What depends on no
 element is worked out once for a parameter; such numbers may be ``wide``, which is f64, all others
@@ -32,7 +32,7 @@ class Act(Enum):
     NEGATE = auto()
     SIZE = auto()  # |a|
     SQRT = auto()
-    EXP = auto()  # of a wide number
+    EXP = auto()  # of a wide number, of -700 .. 700 the nearest to it
     LOG1P = auto()  # log(1 + a), of a wide number
     ABOVE = auto()  # c where a > b, else d
     EQUAL = auto()  # c where a = b, else d
@@ -44,8 +44,8 @@ class Act(Enum):
 class RuleStep:
     """One step: what it does, and the places of the steps whose numbers it takes.
 
-    ``operand`` is the one of the op that READ, FIRST and TURN look at, ``value`` that of a constant.
-    A step is of ``each`` element where it depends on one.
+    ``operand`` is the one of the op that READ, FIRST and TURN look at, ``value`` the number of a
+    constant. A step is of ``each`` element where it depends on one.
     """
 
     act: Act
@@ -57,7 +57,7 @@ class RuleStep:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class UpdateRule:
     """The steps, and which of them make the results of the op, in their order."""
 
     steps: tuple[RuleStep, ...]
@@ -72,68 +72,72 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Term:
+class RuleTerm:
     """A number of a rule that is being written; arithmetic with it appends steps."""
 
     steps: list[RuleStep]
     place: int
 
-    def __add__(self, other: Term | float) -> Term:
+    def __add__(self, other: RuleTerm | float) -> RuleTerm:
         return self._take(Act.ADD, self, other)
 
-    def __radd__(self, other: float) -> Term:
+    def __radd__(self, other: float) -> RuleTerm:
         return self._take(Act.ADD, other, self)
 
-    def __sub__(self, other: Term | float) -> Term:
+    def __sub__(self, other: RuleTerm | float) -> RuleTerm:
         return self._take(Act.SUB, self, other)
 
-    def __rsub__(self, other: float) -> Term:
+    def __rsub__(self, other: float) -> RuleTerm:
         return self._take(Act.SUB, other, self)
 
-    def __mul__(self, other: Term | float) -> Term:
+    def __mul__(self, other: RuleTerm | float) -> RuleTerm:
         return self._take(Act.MUL, self, other)
 
-    def __rmul__(self, other: float) -> Term:
+    def __rmul__(self, other: float) -> RuleTerm:
         return self._take(Act.MUL, other, self)
 
-    def __truediv__(self, other: Term | float) -> Term:
+    def __truediv__(self, other: RuleTerm | float) -> RuleTerm:
         return self._take(Act.DIV, self, other)
 
-    def __rtruediv__(self, other: float) -> Term:
+    def __rtruediv__(self, other: float) -> RuleTerm:
         return self._take(Act.DIV, other, self)
 
-    def __neg__(self) -> Term:
+    def __neg__(self) -> RuleTerm:
         return self._take(Act.NEGATE, self)
 
-    def size(self) -> Term:
+    def size(self) -> RuleTerm:
         """The magnitude."""
         return self._take(Act.SIZE, self)
 
-    def sqrt(self) -> Term:
+    def sqrt(self) -> RuleTerm:
         """The square root."""
         return self._take(Act.SQRT, self)
 
-    def exp(self) -> Term:
+    def exp(self) -> RuleTerm:
         """e to this power."""
         return self._take(Act.EXP, self)
 
-    def log1p(self) -> Term:
+    def log1p(self) -> RuleTerm:
         """The logarithm of 1 more."""
         return self._take(Act.LOG1P, self)
 
-    def wide(self) -> Term:
+    def wide(self) -> RuleTerm:
         """The number in f64."""
         return self._put(RuleStep(Act.WIDEN, (self.place,), wide=True))
 
-    def narrow(self) -> Term:
+    def narrow(self) -> RuleTerm:
         """The number rounded to f32."""
         return self._put(RuleStep(Act.NARROW, (self.place,)))
 
-    def above(self, limit: Term | float, yes: Term | float, no: Term | float) -> Term:
+    def above(
+        self, limit: RuleTerm | float, yes: RuleTerm | float, no: RuleTerm | float
+    ) -> RuleTerm:
         """``yes`` where this number is larger than ``limit``, else ``no``."""
         return self._take(Act.ABOVE, self, limit, yes, no)
 
-    def equal(self, other: Term | float, yes: Term | float, no: Term | float) -> Term:
+    def equal(
+        self, other: RuleTerm | float, yes: RuleTerm | float, no: RuleTerm | float
+    ) -> RuleTerm:
         """``yes`` where this number is ``other``, else ``no``."""
         return self._take(Act.EQUAL, self, other, yes, no)
 
@@ -141,14 +145,14 @@ class Term:
     def _step(self) -> RuleStep:
         return self.steps[self.place]
 
-    def _put(self, step: RuleStep) -> Term:
+    def _put(self, step: RuleStep) -> RuleTerm:
         self.steps.append(step)
-        return Term(self.steps, len(self.steps) - 1)
+        return RuleTerm(self.steps, len(self.steps) - 1)
 
-    def _take(self, act: Act, *of: Term | float) -> Term:
+    def _take(self, act: Act, *of: RuleTerm | float) -> RuleTerm:
         wide = self._step.wide
         terms = [
-            x if isinstance(x, Term) else self._put(RuleStep(Act.CONSTANT, value=x, wide=wide))
+            x if isinstance(x, RuleTerm) else self._put(RuleStep(Act.CONSTANT, value=x, wide=wide))
             for x in of
         ]
         each = any(x._step.each for x in terms)
@@ -160,17 +164,17 @@ class Term:
 class Subject:
     """What a formula speaks of: an update op's operands by name, its settings, and its count.
 
-    ``operands`` says of each, in the order of the op, whether every element has its own; ``counter``
-    is the place of the count among them.
+    ``operands`` says of each, in the order of the op, whether every element has its own;
+    ``counter`` is the name of the count among them.
     """
 
     operands: Mapping[str, bool]
     counter: str
     settings: Mapping[str, Attr]
     steps: list[RuleStep] = field(default_factory=list)
-    _known: dict[str, Term] = field(default_factory=dict)
+    _known: dict[str, RuleTerm] = field(default_factory=dict)
 
-    def __getitem__(self, name: str) -> Term:
+    def __getitem__(self, name: str) -> RuleTerm:
         """The operand called ``name``."""
         return self._known[name]
 
@@ -187,35 +191,35 @@ class Subject:
         return bool(self.settings.get(name))
 
     @property
-    def first(self) -> Term:
+    def first(self) -> RuleTerm:
         """1 in the first step, else 0."""
         return self._count(Act.FIRST, wide=False)
 
     @property
-    def turn(self) -> Term:
+    def turn(self) -> RuleTerm:
         """1 in the first step, 2 in the next; wide."""
         return self._count(Act.TURN, wide=True)
 
-    def _count(self, act: Act, *, wide: bool) -> Term:
+    def _count(self, act: Act, *, wide: bool) -> RuleTerm:
         if act.name not in self._known:
             place = list(self.operands).index(self.counter)
             self._known[act.name] = self._put(RuleStep(act, operand=place, wide=wide))
         return self._known[act.name]
 
-    def _put(self, step: RuleStep) -> Term:
+    def _put(self, step: RuleStep) -> RuleTerm:
         self.steps.append(step)
-        return Term(self.steps, len(self.steps) - 1)
+        return RuleTerm(self.steps, len(self.steps) - 1)
 
 
-Formula = Callable[[Subject], tuple[Term, ...]]
+Formula = Callable[[Subject], tuple[RuleTerm, ...]]
 """From a parameter ``w``, its gradient ``dw`` and what else the op reads: what each becomes."""
 
 
 def write(
     formula: Formula, operands: Mapping[str, bool], counter: str, settings: Mapping[str, Attr]
-) -> Rule:
+) -> UpdateRule:
     """The rule that a formula spells for one op."""
     subject = Subject(operands, counter, settings)
     subject.declare()
     made = formula(subject)
-    return Rule(tuple(subject.steps), tuple(term.place for term in made))
+    return UpdateRule(tuple(subject.steps), tuple(term.place for term in made))

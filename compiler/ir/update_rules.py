@@ -7,12 +7,12 @@ in which ``updates.py`` lists it. Each cites the paper that torch cites.
 
 from __future__ import annotations
 
-from .rule import Subject, Term
+from .rule import RuleTerm, Subject
 
-Made = tuple[Term, ...]
+NewTerms = tuple[RuleTerm, ...]
 
 
-def sgd(x: Subject) -> Made:
+def sgd(x: Subject) -> NewTerms:
     """In the first step the buffer becomes the gradient itself, undamped.
 
     Without momentum the buffer stays as it is. Nesterov: Sutskever et al. (ICML 2013).
@@ -28,7 +28,7 @@ def sgd(x: Subject) -> Made:
     return x["w"] - x["lr"] * used, momentum.equal(0.0, old, new)
 
 
-def adam(x: Subject) -> Made:
+def adam(x: Subject) -> NewTerms:
     """Kingma and Ba, "Adam" (ICLR 2015), algorithm 1; decoupled: Loshchilov and Hutter, "AdamW"."""
     size, spread, base = _rates(x)
     g = _decayed(x)
@@ -36,7 +36,7 @@ def adam(x: Subject) -> Made:
     return base - size * (m / (v.sqrt() / spread + x["eps"])), m, v
 
 
-def amsgrad(x: Subject) -> Made:
+def amsgrad(x: Subject) -> NewTerms:
     """Reddi, Kale and Kumar, "On the Convergence of Adam and Beyond" (ICLR 2018)."""
     size, spread, base = _rates(x)
     g = _decayed(x)
@@ -45,7 +45,7 @@ def amsgrad(x: Subject) -> Made:
     return base - size * (m / (most.sqrt() / spread + x["eps"])), m, v, most
 
 
-def nadam(x: Subject) -> Made:
+def nadam(x: Subject) -> NewTerms:
     """Dozat, "Incorporating Nesterov Momentum into Adam" (ICLR workshop 2016)."""
     one_minus_beta1, lr = x["one_minus_beta1"].wide(), x["lr"].wide()
     now, later = (_nadam_momentum(x, one_minus_beta1, t) for t in (x.turn, x.turn + 1.0))
@@ -60,7 +60,7 @@ def nadam(x: Subject) -> Made:
     return base - of_gradient * (g / below) - of_moment * (m / below), m, v, product
 
 
-def radam(x: Subject) -> Made:
+def radam(x: Subject) -> NewTerms:
     """Liu et al., "On the Variance of the Adaptive Learning Rate and Beyond" (ICLR 2020)."""
     rest, left = x["one_minus_beta2"].wide(), _correction(x, "one_minus_beta2")
     longest = 2.0 / rest - 1.0
@@ -75,7 +75,7 @@ def radam(x: Subject) -> Made:
     return base - size * m * scale, m, v
 
 
-def adamax(x: Subject) -> Made:
+def adamax(x: Subject) -> NewTerms:
     """Kingma and Ba, "Adam" (ICLR 2015), algorithm 2."""
     size = (x["lr"].wide() / _correction(x, "one_minus_beta1")).narrow()
     stay = 1.0 - x["one_minus_beta2"]
@@ -85,7 +85,7 @@ def adamax(x: Subject) -> Made:
     return x["w"] - size * (m / most), m, most
 
 
-def rmsprop(x: Subject) -> Made:
+def rmsprop(x: Subject) -> NewTerms:
     """Hinton's lecture 6 of "Neural Networks for Machine Learning" (2012)."""
     rest = 1.0 - x["alpha"]
     g = _decayed(x)
@@ -94,7 +94,7 @@ def rmsprop(x: Subject) -> Made:
     return w, s, m
 
 
-def rmsprop_centered(x: Subject) -> Made:
+def rmsprop_centered(x: Subject) -> NewTerms:
     """Graves, "Generating Sequences With Recurrent Neural Networks" (2013)."""
     rest = 1.0 - x["alpha"]
     g = _decayed(x)
@@ -104,7 +104,7 @@ def rmsprop_centered(x: Subject) -> Made:
     return w, s, m, mean
 
 
-def adagrad(x: Subject) -> Made:
+def adagrad(x: Subject) -> NewTerms:
     """Duchi, Hazan and Singer, "Adaptive Subgradient Methods" (JMLR 12, 2011)."""
     before = (x.turn - 1.0) * x["lr_decay"].wide()
     rate = (x["lr"].wide() / (1.0 + before)).narrow()
@@ -114,7 +114,7 @@ def adagrad(x: Subject) -> Made:
     return x["w"] - rate * (g / (s.sqrt() + x["eps"])), s
 
 
-def adadelta(x: Subject) -> Made:
+def adadelta(x: Subject) -> NewTerms:
     """Zeiler, "ADADELTA: An Adaptive Learning Rate Method" (2012)."""
     rest = x["one_minus_rho"]
     rho = 1.0 - rest
@@ -124,7 +124,7 @@ def adadelta(x: Subject) -> Made:
     return x["w"] - x["lr"] * moved, s, x["acc_delta"] * rho + moved * moved * rest
 
 
-def asgd(x: Subject) -> Made:
+def asgd(x: Subject) -> NewTerms:
     """Polyak and Juditsky, "Acceleration of Stochastic Approximation by Averaging" (1992)."""
     lambd, lr = x["lambd"], x["lr"].wide()
     eta, mu = (x.first.above(0.0, begin, x[key]) for begin, key in ((x["lr"], "eta"), (1.0, "mu")))
@@ -139,7 +139,7 @@ def asgd(x: Subject) -> Made:
     return w, next_eta, next_mu, mean
 
 
-def rprop(x: Subject) -> Made:
+def rprop(x: Subject) -> NewTerms:
     """Riedmiller and Braun, "A Direct Adaptive Method for Faster Backpropagation" (ICNN 1993)."""
     low, high = x["step_size_min"], x["step_size_max"]
     g = _decayed(x)
@@ -151,7 +151,7 @@ def rprop(x: Subject) -> Made:
     return x["w"] - _sign(used) * size, used, size
 
 
-def lion(x: Subject) -> Made:
+def lion(x: Subject) -> NewTerms:
     """Chen et al., "Symbolic Discovery of Optimization Algorithms" (NeurIPS 2023)."""
     stay = 1.0 - x["lr"] * x["weight_decay"]
     g, m = x["dw"], x["exp_avg"]
@@ -159,27 +159,27 @@ def lion(x: Subject) -> Made:
     return x["w"] * stay - x["lr"] * step, _toward(m, g, x["one_minus_beta2"])
 
 
-def _decayed(x: Subject) -> Term:
+def _decayed(x: Subject) -> RuleTerm:
     """The gradient with that of the weight decay, unless it acts on the weight itself."""
     if x.flag("decoupled_weight_decay"):
         return x["dw"]
     return x["dw"] + x["weight_decay"] * x["w"]
 
 
-def _base(x: Subject) -> Term:
+def _base(x: Subject) -> RuleTerm:
     """The weight with a decay that acts on it."""
     if not x.flag("decoupled_weight_decay"):
         return x["w"]
     return x["w"] * (1.0 - x["lr"] * x["weight_decay"])
 
 
-def _rates(x: Subject) -> tuple[Term, Term, Term]:
+def _rates(x: Subject) -> tuple[RuleTerm, RuleTerm, RuleTerm]:
     """Adam's step and the root of its second correction, and the weight that it starts from."""
     first, second = (_correction(x, f"one_minus_beta{i}").narrow() for i in (1, 2))
     return x["lr"] / first, second.sqrt(), _base(x)
 
 
-def _moments(x: Subject, g: Term) -> tuple[Term, Term]:
+def _moments(x: Subject, g: RuleTerm) -> tuple[RuleTerm, RuleTerm]:
     """The averages of the gradient and of its square."""
     rest = x["one_minus_beta2"]
     stay = 1.0 - rest
@@ -187,12 +187,12 @@ def _moments(x: Subject, g: Term) -> tuple[Term, Term]:
     return m, x["exp_avg_sq"] * stay + g * g * rest
 
 
-def _correction(x: Subject, rest: str) -> Term:
+def _correction(x: Subject, rest: str) -> RuleTerm:
     """1 - (1 - rest)^t, wide."""
     return 1.0 - (x.turn * (-x[rest].wide()).log1p()).exp()
 
 
-def _nadam_momentum(x: Subject, one_minus_beta1: Term, t: Term) -> Term:
+def _nadam_momentum(x: Subject, one_minus_beta1: RuleTerm, t: RuleTerm) -> RuleTerm:
     """beta1 (1 - 0.96^(t momentum_decay) / 2)"""
     fallen = (t * x["momentum_decay"].wide() * LOG_096).exp()
     return (1.0 - one_minus_beta1) * (1.0 - 0.5 * fallen)
@@ -201,7 +201,7 @@ def _nadam_momentum(x: Subject, one_minus_beta1: Term, t: Term) -> Term:
 LOG_096 = -0.040821994520255166
 
 
-def _rmsprop_step(x: Subject, moved: Term) -> tuple[Term, Term]:
+def _rmsprop_step(x: Subject, moved: RuleTerm) -> tuple[RuleTerm, RuleTerm]:
     """The new weight and momentum; without momentum the buffer stays as it is."""
     momentum, old = x["momentum"], x["momentum_buffer"]
     m = momentum * old + moved
@@ -209,22 +209,24 @@ def _rmsprop_step(x: Subject, moved: Term) -> tuple[Term, Term]:
     return x["w"] - x["lr"] * used, momentum.equal(0.0, old, m)
 
 
-def _toward(a: Term, b: Term, share: Term) -> Term:
+def _toward(a: RuleTerm, b: RuleTerm, share: RuleTerm) -> RuleTerm:
     return a + (b - a) * share
 
 
-def _larger(a: Term, b: Term) -> Term:
+def _larger(a: RuleTerm, b: RuleTerm) -> RuleTerm:
     return a.above(b, a, b)
 
 
-def _smaller(a: Term, b: Term) -> Term:
+def _smaller(a: RuleTerm, b: RuleTerm) -> RuleTerm:
     return a.above(b, b, a)
 
 
-def _choose(a: Term, above: Term | float, below: Term | float, zero: Term | float) -> Term:
+def _choose(
+    a: RuleTerm, above: RuleTerm | float, below: RuleTerm | float, zero: RuleTerm | float
+) -> RuleTerm:
     """By the sign of ``a``; that of NaN is none."""
     return a.above(0.0, above, (-a).above(0.0, below, zero))
 
 
-def _sign(a: Term) -> Term:
+def _sign(a: RuleTerm) -> RuleTerm:
     return _choose(a, 1.0, -1.0, 0.0)

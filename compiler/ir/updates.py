@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from . import update_rules as rules
 from .program import Attr, Op
-from .rule import Formula, Rule, write
+from .rule import Formula, UpdateRule, write
 
 Options = Mapping[str, Any]  # a parameter group of torch
 COUNT = "step"
@@ -41,7 +41,7 @@ class Number:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class Beside:
     """What stands beside a parameter: torch's name, ours, and whether it is a single ``number``."""
 
     theirs: str
@@ -50,7 +50,7 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class FixedSetting:
     """A setting of a group that is part of the program: its name and range as an attribute."""
 
     setting: str
@@ -78,12 +78,12 @@ class Kind:
     op: str
     meaning: str
     numbers: Mapping[str, Number]
-    kept: tuple[Kept, ...]
+    kept: tuple[Beside, ...]
     formula: Formula | None
     flags: tuple[str, ...] = ("maximize",)
     counts: bool = True
     others: Mapping[str, str] = field(default_factory=dict)
-    settings: Mapping[str, Setting] = field(default_factory=dict)
+    settings: Mapping[str, FixedSetting] = field(default_factory=dict)
     shape: str = "*S"
 
     @property
@@ -117,11 +117,11 @@ def _numbers(*names: str) -> dict[str, Number]:
     return {name: Number(name) for name in (*names, "weight_decay")}
 
 
-def _same(*names: str) -> tuple[Kept, ...]:
-    return tuple(Kept(name, name) for name in names)
+def _same(*names: str) -> tuple[Beside, ...]:
+    return tuple(Beside(name, name) for name in names)
 
 
-MOMENTUM = Kept("momentum_buffer", "momentum")
+MOMENTUM = Beside("momentum_buffer", "momentum")
 BETAS = {f"one_minus_beta{i + 1}": Number("betas", i, rest=True) for i in range(2)}
 ADAM = {"lr": Number("lr"), **BETAS, **_numbers("eps")}
 RMSPROP = _numbers("lr", "alpha", "eps", "momentum")
@@ -159,7 +159,7 @@ KINDS: dict[str, Kind] = {
             "nadam",
             "torch.optim.NAdam",
             {"lr": Number("lr"), **BETAS, **_numbers("eps", "momentum_decay")},
-            (*MOMENTS, Kept("mu_product", "mu_product", number=True)),
+            (*MOMENTS, Beside("mu_product", "mu_product", number=True)),
             rules.nadam,
             DECOUPLED,
         ),
@@ -186,7 +186,7 @@ KINDS: dict[str, Kind] = {
             "adagrad",
             "torch.optim.Adagrad",
             _numbers("lr", "lr_decay", "eps", "initial_accumulator_value"),
-            (Kept("sum", "square_sum"),),
+            (Beside("sum", "square_sum"),),
             rules.adagrad,
         ),
         Kind(
@@ -201,7 +201,7 @@ KINDS: dict[str, Kind] = {
             "asgd",
             "torch.optim.ASGD",
             _numbers("lr", "lambd", "alpha", "t0"),
-            (*(Kept(k, k, number=True) for k in ("eta", "mu")), *_same("ax")),
+            (*(Beside(k, k, number=True) for k in ("eta", "mu")), *_same("ax")),
             rules.asgd,
         ),
         Kind(
@@ -239,9 +239,9 @@ KINDS: dict[str, Kind] = {
             ("nesterov",),
             counts=False,
             settings={
-                "ns_coefficients": Setting("ns_coefficients", "3 floats", (0.0, 0.0, 0.0)),
-                "ns_steps": Setting("ns_steps", "int 0..99", 5),
-                "adjust_lr": Setting("adjust_lr_fn", "original|match_rms_adamw", "original"),
+                "ns_coefficients": FixedSetting("ns_coefficients", "3 floats", (0.0, 0.0, 0.0)),
+                "ns_steps": FixedSetting("ns_steps", "int 0..99", 5),
+                "adjust_lr": FixedSetting("adjust_lr_fn", "original|match_rms_adamw", "original"),
             },
             shape="R C",
         ),
@@ -249,13 +249,13 @@ KINDS: dict[str, Kind] = {
 }
 
 
-@lru_cache(maxsize=None)
-def _rule(kind: str, attrs: tuple[tuple[str, Attr], ...]) -> Rule:
+@cache
+def _rule(kind: str, attrs: tuple[tuple[str, Attr], ...]) -> UpdateRule:
     of = KINDS[kind]
     assert of.formula is not None, f"{kind} is no rule of elements"
     return write(of.formula, of.operands, COUNT, dict(attrs))
 
 
-def rule_of(op: Op) -> Rule:
+def rule_of(op: Op) -> UpdateRule:
     """The rule of an update."""
     return _rule(op.kind, tuple(sorted(op.attrs.items())))

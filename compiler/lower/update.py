@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from ..ir import OPTIMIZER_STEP, STEP, Value
 from ..ir.optimizers import OptimizerSpec, hyper_input, kept_name, momentum_steps
-from ..ir.updates import Kept
+from ..ir.updates import Beside
 from .builder import Builder, f32
 from .joint import module_of
 
@@ -78,7 +78,7 @@ class _Counters:
         return [(x[0], self.b.emit(k, x, [(f"{x[0].name}'", x[0].type)])[0]) for k, x in kinds]
 
 
-def _kept(b: Builder, parameter: str, kept: Kept) -> Value:
+def _kept(b: Builder, parameter: str, kept: Beside) -> Value:
     name = kept_name(parameter, kept.ours)
     b.state[name] = b.declare(name, f32() if kept.number else b.state[parameter].type)
     return b.state[name]

@@ -55,9 +55,7 @@ def added_update(
         constant = attrs(value=float(decay))
         ops.append(Op("constant", (), (weight_decay,), constant, layer))
     single = TensorType((), now.type.format)
-    kept = tuple(
-        new(k.ours, single if k.number else now.type) for k in KINDS[model.kind].kept
-    )
+    kept = tuple(new(k.ours, single if k.number else now.type) for k in KINDS[model.kind].kept)
     made, after = (
         new("trained"),
         tuple(Value(unused(f"{v.name}.next", taken), v.type) for v in kept),

@@ -12,6 +12,7 @@ from ...compiler.ir.updates import KINDS, rule_of
 from ..numbers.tensor import Array
 from .frame import Meaning, on_numbers
 
+MOST = 700.0  # e^700 is far above f32, e^-700 far below
 FUNCTIONS: dict[Act, Callable[..., Array]] = {
     Act.ADD: np.add,
     Act.SUB: np.subtract,
@@ -20,7 +21,7 @@ FUNCTIONS: dict[Act, Callable[..., Array]] = {
     Act.NEGATE: np.negative,
     Act.SIZE: np.abs,
     Act.SQRT: np.sqrt,
-    Act.EXP: np.exp,
+    Act.EXP: lambda a: np.exp(np.clip(a, -MOST, MOST)),
     Act.LOG1P: np.log1p,
     Act.ABOVE: lambda a, b, yes, no: np.where(a > b, yes, no),
     Act.EQUAL: lambda a, b, yes, no: np.where(a == b, yes, no),

@@ -15,6 +15,8 @@ class Trait(Enum):
     ROW_MAJOR = auto()  # its values lie in row-major order
     REORDERS = auto()  # its result may lie in another order than its operand
 
+    COMPOSED = auto()  # a target makes it of other ops
+
     # Arithmetic between the GEMMs, as a 16-bit carrier takes it.
     MAKES_CARRIER = auto()  # data in the carrier come out, whatever goes in
     KEEPS_CARRIER = auto()  # its result has the carrier of its operands

@@ -12,5 +12,6 @@ from .signature import define
 from .traits import Trait
 
 UPDATE: tuple[OpDef, ...] = tuple(
-    define(kind.signature, kind.meaning, Trait.UPDATE) for kind in KINDS.values()
+    define(kind.signature, kind.meaning, Trait.UPDATE, *(() if kind.formula else (Trait.COMPOSED,)))
+    for kind in KINDS.values()
 )

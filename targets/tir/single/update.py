@@ -13,7 +13,7 @@ from ....compiler.ir.rule import Act, RuleStep
 from ....compiler.ir.updates import KINDS, rule_of
 from ..expr import Code, Expr, Vectors, i32, load
 from ..formats import from_memory
-from ..math import exp, log1p
+from ..math import exp_any, log1p
 from ..pointwise.space import memory_dims, memory_strides
 from .grid import Single, Spot, flat
 from .loops import Buffers
@@ -26,7 +26,7 @@ FUNCTIONS: dict[Act, Callable[..., Expr]] = {
     Act.NEGATE: lambda v, a: v.mul(v.splat(-1.0), a),
     Act.SIZE: Vectors.magnitude,
     Act.SQRT: Vectors.sqrt,
-    Act.EXP: exp,
+    Act.EXP: exp_any,
     Act.LOG1P: log1p,
     Act.ABOVE: lambda v, a, b, yes, no: v.f(v.where(a > b, yes, no)),
     Act.EQUAL: lambda v, a, b, yes, no: v.f(v.where(a.equal(b), yes, no)),

@@ -51,7 +51,7 @@ def check_lion(optimizer: torch.optim.Optimizer) -> None:
             raise CaptureError(
                 f"steps of {where} under the settings of parameter group {index} are not those of "
                 "Lion (w (1 - lr weight_decay) - lr sign(average)), and a compiled step would not "
-                "run what it adds; take the options that add it away"
+                "run what it adds; leave out the options that add it"
             )
 
 

@@ -10,10 +10,12 @@ import pytest
 
 pytest.importorskip("torch")
 
+import torch
 from torch import nn, optim
 from torch.nn.functional import cross_entropy
 
 import quatrain
+from quatrain.compiler.errors import CaptureError, InputError
 
 from .test_optimizers import Network, batches, network, same, train
 
@@ -60,8 +62,14 @@ def twins(make: Make) -> tuple[Network, Network, optim.Optimizer, optim.Optimize
     return model, other, make(model.parameters()), make(other.parameters())
 
 
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("name", KINDS)
+COMPILED = ("nadam", "asgd", "rprop")  # those with numbers beside a parameter, or with a choice
+EVERY = [
+    *((name, "reference") for name in KINDS),
+    *(pytest.param(name, "cpu", marks=pytest.mark.tvm) for name in COMPILED),
+]
+
+
+@pytest.mark.parametrize(("name", "target"), EVERY)
 def test_steps_equal_torch(name: str, target: str) -> None:
     """Rates and whatever else a scheduler may set change in between."""
     model, other, mine, theirs = twins(KINDS[name])
@@ -89,3 +97,114 @@ def test_steps_go_on_from_what_torch_has_kept(name: str) -> None:
         step(*batch)
     train(other, theirs, data[2:])
     same(step, other)
+
+
+@pytest.mark.parametrize("name", ["nadam", "asgd", "rprop", "adagrad"])
+def test_accumulated_and_clipped_steps_equal_torch(name: str) -> None:
+    model, other, mine, theirs = twins(KINDS[name])
+    step = compiled(model, mine, accumulate=2, clip_norm=0.1, average=0.5)
+    average = {k: torch.zeros_like(v) for k, v in other.state_dict().items()}
+    for i, (x, y) in enumerate(batches(6)):
+        step(x, y)
+        (cross_entropy(other(x), y) / 2).backward()
+        if i % 2 == 0:
+            continue
+        nn.utils.clip_grad_norm_(other.parameters(), 0.1)
+        theirs.step()
+        theirs.zero_grad()
+        for key, weight in other.state_dict().items():
+            average[key] = weight.clone() if i == 1 else (average[key] + weight) / 2
+        same(step, other)
+    made = step.state_dict(average=True)
+    for key, wanted in average.items():
+        torch.testing.assert_close(made[key], wanted, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", ["nadam", "rprop"])
+def test_a_step_that_is_not_applied_changes_nothing(name: str, target: str) -> None:
+    model = network()
+    step = compiled(model, KINDS[name](model.parameters()), target=target)
+    x, y = batches(1)[0]
+    step(x, y)
+    step.load_state({"b.weight": torch.full((5, 13), 3e38)})  # scores overflow
+    before = step.state
+    step(x, y)
+    assert step.skipped == 1
+    after = step.state
+    assert {k for k in before if not torch.equal(before[k], after[k])} == {"skipped"}
+
+
+@pytest.mark.parametrize("name", ["asgd", "amsgrad"])
+def test_a_saved_step_goes_on_to_the_bit(name: str, tmp_path: Any) -> None:
+    model, data = network(), batches(4)
+    step = compiled(model, KINDS[name](model.parameters()))
+    for batch in data[:2]:
+        step(*batch)
+    step.save(tmp_path / "a.qtn")
+    again = quatrain.load(tmp_path / "a.qtn")
+    for batch in data[2:]:
+        assert torch.equal(step(*batch), again(*batch))
+    for key, value in step.state.items():
+        assert torch.equal(value, again.state[key]), key
+
+
+def test_groups_choose_amsgrad_and_have_their_own_settings() -> None:
+    model, other = network(), network()
+
+    def made(m: Network) -> optim.Optimizer:
+        groups: list[dict[str, Any]] = [
+            {"params": m.a.parameters(), "amsgrad": True, "betas": (0.5, 0.3)},
+            {"params": m.b.parameters(), "lr": 0.003},
+        ]
+        return optim.Adam(groups, lr=0.01)
+
+    mine, theirs = made(model), made(other)
+    step = compiled(model, mine)
+    for batch in batches(5):
+        step(*batch)
+        train(other, theirs, [batch])
+    same(step, other)
+    assert {k.rpartition(".")[0] for k in step.state if k.endswith("max_exp_avg_sq")} == {
+        "a.weight",
+        "a.bias",
+    }
+    mine.param_groups[0]["amsgrad"] = False
+    with pytest.raises(InputError, match="amsgrad of parameter group 0 was True when"):
+        step(*batches(1)[0])
+
+
+@pytest.mark.parametrize("name", ["adamax", "rprop", "adagrad"])
+def test_rates_may_be_tensors(name: str) -> None:
+    model, other, mine, theirs = twins(KINDS[name])
+    mine.param_groups[0]["lr"] = torch.tensor(0.004)
+    theirs.param_groups[0]["lr"] = 0.004
+    step = compiled(model, mine)
+    for batch in batches(2):
+        step(*batch)
+        train(other, theirs, [batch])
+    same(step, other)
+
+
+@pytest.mark.parametrize("kind", [optim.Adagrad, optim.NAdam, optim.Rprop])
+def test_differentiable_is_refused(kind: Any) -> None:
+    model = network()
+    with pytest.raises(CaptureError, match="has differentiable=True; only differentiable=False"):
+        compiled(model, kind(model.parameters(), differentiable=True))
+
+
+@pytest.mark.parametrize(
+    ("make", "setting"),
+    [
+        (lambda p: optim.Rprop(p, etas=(0.5, 1.2)), {"etas": (0.5, "fast")}),
+        (lambda p: optim.Adadelta(p), {"rho": None}),
+    ],
+)
+def test_settings_that_are_no_numbers_are_refused(make: Make, setting: dict[str, Any]) -> None:
+    model = network()
+    optimizer = make(model.parameters())
+    step = compiled(model, optimizer)
+    optimizer.param_groups[0].update(setting)
+    (name,) = setting
+    with pytest.raises(InputError, match=f"^{name} of parameter group 0 of the optimizer is"):
+        step(*batches(1)[0])

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import quatrain
-from quatrain.compiler.errors import CaptureError, RecipeError
+from quatrain.compiler.errors import CaptureError, InputError
 
 from .test_kinds_of_optimizers import compiled, twins
 from .test_optimizers import batches, network, same, train
@@ -160,3 +160,24 @@ def test_muon_equals_torch(name: str, target: str) -> None:
         step(*batch)
         train(other, theirs, [batch])
     same(step, other, 5e-4)
+
+
+def test_muon_comes_back_from_a_file(tmp_path: Any) -> None:
+    model, data = matrices(), batches(3)
+    step = compiled(model, torch.optim.Muon(model.parameters(), **MUONS["adjusted"]))
+    step(*data[0])
+    step.save(tmp_path / "a.qtn")
+    again = quatrain.load(tmp_path / "a.qtn")
+    for batch in data[1:]:
+        assert torch.equal(step(*batch), again(*batch))
+    for key, value in step.state.items():
+        assert torch.equal(value, again.state[key]), key
+
+
+def test_a_changed_setting_of_muon_is_refused() -> None:
+    model = matrices()
+    optimizer = torch.optim.Muon(model.parameters())
+    step = compiled(model, optimizer)
+    optimizer.param_groups[0]["adjust_lr_fn"] = "match_rms_adamw"
+    with pytest.raises(InputError, match="adjust_lr_fn of parameter group 0 was 'original' when"):
+        step(*batches(1)[0])

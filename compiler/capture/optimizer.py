@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -13,6 +15,7 @@ from ..ir.optimizers import OptimizerSpec, ParameterGroup, kept_name, kind_of, r
 from ..ir.updates import KINDS
 from .lion import KIND, check_lion, is_lion
 
+Optimizers: TypeAlias = torch.optim.Optimizer | Sequence[torch.optim.Optimizer]
 OPTIMIZERS: dict[type[object], str] = {
     torch.optim.SGD: "sgd",
     torch.optim.Adam: "adam",
@@ -31,37 +34,59 @@ OPTIMIZERS: dict[type[object], str] = {
 REFUSED = ("differentiable",)
 
 
-def read_optimizer(optimizer: object, model: nn.Module) -> OptimizerSpec:
-    """The optimizer as data; CaptureError for one that is not known or trains foreign tensors."""
+def several(optimizer: Optimizers) -> tuple[torch.optim.Optimizer, ...]:
+    """The optimizers of a step, of which most have one; CaptureError where there is none."""
+    found = tuple(optimizer) if isinstance(optimizer, list | tuple) else (optimizer,)
+    if not found:
+        raise CaptureError("the list of optimizers is empty; give at least one")
+    return found
+
+
+def read_optimizers(optimizers: Sequence[object], model: nn.Module) -> OptimizerSpec:
+    """The optimizers as data; CaptureError for one that is not known or trains foreign tensors.
+
+    Groups are numbered through.
+    """
+    names = {id(p): name for name, p in model.named_parameters()}
+    groups = list[ParameterGroup]()
+    for optimizer in optimizers:
+        kind = _kind(optimizer)
+        assert isinstance(optimizer, torch.optim.Optimizer)
+        every = enumerate(optimizer.param_groups, len(groups))
+        groups += [_group(kind, i, group, names) for i, group in every]
+        if kind == KIND:
+            check_lion(optimizer)
+    counted = Counter(name for group in groups for name in group.parameters)
+    if twice := [name for name, count in counted.items() if count > 1]:
+        raise CaptureError(f"{twice[0]} is in two of the optimizers; leave it in one")
+    if not counted:
+        raise CaptureError("the optimizer has no parameter that requires a gradient; unfreeze one")
+    return OptimizerSpec(tuple(groups))
+
+
+def _kind(optimizer: object) -> str:
+    """Its kind, of which its groups may be variants."""
     kind = OPTIMIZERS.get(type(optimizer))
+    if kind is not None:
+        return kind
     if isinstance(optimizer, type):
         name = optimizer.__name__
         raise CaptureError(
             f"the optimizer is the class {name}; give {name}(model.parameters(), ...)"
         )
     parents = [c.__name__ for c in type(optimizer).__mro__ if c in OPTIMIZERS]
-    if kind is None and parents:
+    if parents:
         raise CaptureError(
             f"the optimizer is a {type(optimizer).__name__}, and a compiled step would not run "
             f"what it changes of torch.optim.{parents[0]}; give torch.optim.{parents[0]} itself"
         )
-    if kind is None and is_lion(optimizer):
-        kind = KIND
-    if kind is None:
-        known = ", ".join(c.__name__ for c in OPTIMIZERS)
-        raise CaptureError(
-            f"the optimizer is {type(optimizer).__module__}.{type(optimizer).__name__}; "
-            f"supported of torch.optim are {known}, and Lion of other packages"
-        )
-    assert isinstance(optimizer, torch.optim.Optimizer)
-    names = {id(p): name for name, p in model.named_parameters()}
-    every = enumerate(optimizer.param_groups)
-    groups = tuple(_group(kind, i, group, names) for i, group in every)
-    if kind == KIND:
-        check_lion(optimizer)
-    if not any(g.parameters for g in groups):
-        raise CaptureError("the optimizer has no parameter that requires a gradient; unfreeze one")
-    return OptimizerSpec(groups)
+    if is_lion(optimizer):
+        return KIND
+    known = ", ".join(c.__name__ for c in OPTIMIZERS)
+    raise CaptureError(
+        f"the optimizer is {type(optimizer).__module__}.{type(optimizer).__name__}; "
+        f"supported of torch.optim are {known}, and Lion of other packages"
+    )
 
 
 def _group(
@@ -91,18 +116,19 @@ def _group(
 
 
 def kept_tensors(
-    optimizer: torch.optim.Optimizer, spec: OptimizerSpec, model: nn.Module
+    optimizers: Sequence[torch.optim.Optimizer], spec: OptimizerSpec, model: nn.Module
 ) -> tuple[dict[str, np.ndarray], int]:
-    """What earlier steps of the optimizer left, by name of the state, and how many steps; copies.
+    """What earlier steps of the optimizers left, by name of the state, and how many steps; copies.
 
-    The program has one step counter. An optimizer where only some parameters have been trained
-    fits it only if the count changes nothing: SGD without dampening.
+    The program has one step counter. Optimizers where only some parameters have been trained fit
+    it only if the count changes nothing, as in SGD without dampening.
     """
     found: dict[str, np.ndarray] = {}
     steps: dict[str, int] = {}
     parameters = dict(model.named_parameters())
+    states = {p: state for one in optimizers for p, state in one.state.items()}
     for name, group in spec.group_of().items():
-        state = optimizer.state.get(parameters[name], {})
+        state = states.get(parameters[name], {})
         for kept in spec.groups[group].of.kept:
             tensor = state.get(kept.theirs)
             if tensor is not None:

@@ -61,13 +61,13 @@ class OptimizerSpec:
             for key in g.of.numbers
         }
 
-    def read(self, optimizer: HasGroups) -> dict[str, float]:
-        """The hyper-parameters as they are now, by input name.
+    def read(self, *optimizers: HasGroups) -> dict[str, float]:
+        """The hyper-parameters as they are now, by input name; groups are numbered through.
 
         Raises ``InputError`` when the groups or one of the flags changed since the capture: both
         are part of the program.
         """
-        now = optimizer.param_groups
+        now = [group for optimizer in optimizers for group in optimizer.param_groups]
         if len(now) != len(self.groups):
             raise InputError(
                 f"the optimizer has {len(now)} parameter groups, the step was compiled with "

@@ -51,7 +51,7 @@ KINDS: dict[str, Make] = {
 }
 
 
-def compiled(model: nn.Module, optimizer: optim.Optimizer, **more: Any) -> Any:
+def compiled(model: nn.Module, optimizer: Any, **more: Any) -> Any:
     settings = {"recipe": "fp32", "target": "reference"} | more
     return quatrain.compile(model, cross_entropy, batches(1)[0], optimizer, **settings)
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import quatrain
-from quatrain.compiler.errors import CaptureError, InputError
+from quatrain.compiler.errors import CaptureError, InputError, RecipeError
 
 from .test_kinds_of_optimizers import compiled, twins
 from .test_optimizers import batches, network, same, train
@@ -181,3 +181,78 @@ def test_a_changed_setting_of_muon_is_refused() -> None:
     optimizer.param_groups[0]["adjust_lr_fn"] = "match_rms_adamw"
     with pytest.raises(InputError, match="adjust_lr_fn of parameter group 0 was 'original' when"):
         step(*batches(1)[0])
+
+
+class TestSeveralOptimizers:
+    """A list of optimizers that share the parameters out, as Muon asks for."""
+
+    @staticmethod
+    def made(model: nn.Module) -> list[torch.optim.Optimizer]:
+        """Muon for matrices, Adam with a rate of their own for the rest."""
+        matrix = [p for p in model.parameters() if p.ndim == 2]
+        rest = [p for p in model.parameters() if p.ndim != 2]
+        return [torch.optim.Muon(matrix, lr=0.02), torch.optim.AdamW(rest, lr=0.003)]
+
+    @pytest.mark.parametrize("target", TARGETS)
+    def test_each_takes_its_own_steps(self, target: str) -> None:
+        model, other = network(), network()
+        mine, theirs = self.made(model), self.made(other)
+        for one, two in ((model, mine), (other, theirs)):
+            for optimizer in two:
+                train(one, optimizer, batches(1))
+        schedules = [torch.optim.lr_scheduler.StepLR(o, 1, 0.8) for o in (*mine, *theirs)]
+        step = compiled(model, mine, target=target)
+        for x, y in batches(4)[1:]:
+            step(x, y)
+            other.zero_grad()
+            cross_entropy(other(x), y).backward()
+            for optimizer in theirs:
+                optimizer.step()
+            for schedule in schedules:
+                schedule.step()
+        same(step, other, 5e-4)
+        assert step.hyper["group1.lr"] == pytest.approx(0.003 * 0.8**2)
+
+    def test_clips_of_a_recipe_follow_the_one_that_trains_numbers(self) -> None:
+        torch.manual_seed(0)
+        layers = [nn.Linear(7, 13), nn.ReLU(), nn.Linear(13, 13), nn.ReLU(), nn.Linear(13, 5)]
+        model = nn.Sequential(*layers)
+        muon, adam = self.made(model)
+        step = compiled(model, [muon, adam], recipe="ultra_low_4bit")
+        step(*batches(1)[0])
+        (clip,) = (k for k in step.state if k.endswith(".clip"))
+        assert step.state[clip] < 8.0  # no activation reaches it: its decay
+        kept = {k.removeprefix(f"{clip}.") for k in step.state if k.startswith(f"{clip}.")}
+        assert kept == {"exp_avg", "exp_avg_sq"}
+        for p in (layers[0].bias, layers[2].bias, layers[4].bias):
+            p.requires_grad_(False)
+        with pytest.raises(
+            RecipeError, match=r"the recipe trains \S+clip, but the optimizer is mu"
+        ):
+            compiled(model, muon, recipe="ultra_low_4bit")
+
+    def test_what_does_not_fit_together_is_refused(self) -> None:
+        model = network()
+        sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+        wrong = {
+            r"a\.weight is in two of the optimizers; leave it in one": [sgd, self.made(model)[0]],
+            "the list of optimizers is empty": [],
+            r"the optimizer is torch\.optim\.lbfgs\.LBFGS": [
+                sgd,
+                torch.optim.LBFGS(model.parameters()),
+            ],
+        }
+        for message, optimizers in wrong.items():
+            with pytest.raises(CaptureError, match=message):
+                compiled(model, optimizers)
+
+    def test_hooks_and_methods_of_each_are_looked_at(self) -> None:
+        model = network()
+        muon, adam = self.made(model)
+        handle = adam.register_step_post_hook(lambda *_: None)
+        with pytest.raises(CaptureError, match="has a hook on its step"):
+            compiled(model, [muon, adam])
+        handle.remove()
+        adam.zero_grad = lambda *_: None  # type: ignore[method-assign]
+        with pytest.raises(CaptureError, match="zero_grad of the optimizer has been replaced"):
+            compiled(model, [muon, adam])

@@ -62,7 +62,7 @@ class FixedSetting:
         value = group.get(self.setting)
         if isinstance(value, list | tuple):
             return tuple(map(float, value))
-        return self.default if value is None else value  # type: ignore[no-any-return]
+        return self.default if value is None else value
 
 
 @dataclass(frozen=True, slots=True)

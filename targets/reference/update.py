@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -13,6 +14,16 @@ from ..numbers.tensor import Array
 from .frame import Meaning, on_numbers
 
 MOST = 700.0  # e^700 is far above f32, e^-700 far below
+
+
+def _above(a: Array, b: Array, yes: Array, no: Array) -> Array:
+    return np.asarray(np.where(a > b, yes, no))
+
+
+def _equal(a: Array, b: Array, yes: Array, no: Array) -> Array:
+    return np.asarray(np.where(a == b, yes, no))
+
+
 FUNCTIONS: dict[Act, Callable[..., Array]] = {
     Act.ADD: np.add,
     Act.SUB: np.subtract,
@@ -23,10 +34,10 @@ FUNCTIONS: dict[Act, Callable[..., Array]] = {
     Act.SQRT: np.sqrt,
     Act.EXP: lambda a: np.exp(np.clip(a, -MOST, MOST)),
     Act.LOG1P: np.log1p,
-    Act.ABOVE: lambda a, b, yes, no: np.where(a > b, yes, no),
-    Act.EQUAL: lambda a, b, yes, no: np.where(a == b, yes, no),
-    Act.WIDEN: np.float64,
-    Act.NARROW: np.float32,
+    Act.ABOVE: _above,
+    Act.EQUAL: _equal,
+    Act.WIDEN: partial(np.asarray, dtype=np.float64),
+    Act.NARROW: partial(np.asarray, dtype=np.float32),
 }
 
 
@@ -39,9 +50,9 @@ def by_rule(op: Op, *operands: Array) -> tuple[Array, ...]:
         if step.act is Act.READ:
             return operands[step.operand]
         if step.act is Act.FIRST:
-            return np.float32(operands[step.operand] == 0)
+            return np.asarray(operands[step.operand] == 0, np.float32)
         if step.act is Act.TURN:
-            return np.float64(operands[step.operand]) + 1.0
+            return np.asarray(operands[step.operand] + 1.0, np.float64)
         return FUNCTIONS[step.act](*of)
 
     return tuple(rule_of(op).run(take))

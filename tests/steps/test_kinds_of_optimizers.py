@@ -22,7 +22,7 @@ from .test_optimizers import Network, batches, network, same, train
 pytestmark = pytest.mark.torch
 Make = Callable[[Any], optim.Optimizer]
 TARGETS = ("reference", pytest.param("cpu", marks=pytest.mark.tvm))
-DECAYED = {"weight_decay": 0.02}
+DECAYED: dict[str, Any] = {"weight_decay": 0.02}
 KINDS: dict[str, Make] = {
     "adagrad": lambda p: optim.Adagrad(
         p, lr=0.02, lr_decay=0.1, initial_accumulator_value=0.03, **DECAYED

@@ -16,6 +16,8 @@ from torch.nn.functional import cross_entropy
 import quatrain
 from quatrain.compiler.errors import CaptureError, InputError, RecipeError
 
+from ..cuda.device import device
+from ..cuda.emulate import has_compiler
 from .test_kinds_of_optimizers import compiled, twins
 from .test_optimizers import batches, network, same, train
 
@@ -212,6 +214,13 @@ class TestSeveralOptimizers:
                 schedule.step()
         same(step, other, 5e-4)
         assert step.hyper["group1.lr"] == pytest.approx(0.003 * 0.8**2)
+
+    @pytest.mark.tvm
+    @pytest.mark.slow
+    @pytest.mark.skipif(not has_compiler(), reason="the emulator needs g++")
+    def test_each_takes_its_own_steps_on_a_gpu(self) -> None:
+        with device():
+            self.test_each_takes_its_own_steps("cuda")
 
     def test_clips_of_a_recipe_follow_the_one_that_trains_numbers(self) -> None:
         torch.manual_seed(0)

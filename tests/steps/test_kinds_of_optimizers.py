@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from torch.nn.functional import cross_entropy
 
 import quatrain
 from quatrain.compiler.errors import CaptureError, InputError
+from quatrain.runtime.source import source_of
 
 from .test_optimizers import Network, batches, network, same, train
 
@@ -208,3 +211,14 @@ def test_settings_that_are_no_numbers_are_refused(make: Make, setting: dict[str,
     (name,) = setting
     with pytest.raises(InputError, match=f"^{name} of parameter group 0 of the optimizer is"):
         step(*batches(1)[0])
+
+
+def test_a_file_from_before_groups_had_kinds_is_read() -> None:
+    model = network()
+    step = compiled(model, optim.Adam(model.parameters()))
+    bundle = step._bundle()
+    optimizer = json.loads(json.dumps(bundle.manifest["optimizer"]))
+    for group in optimizer["groups"]:
+        optimizer["kind"] = group.pop("kind")
+    old = replace(bundle, manifest={**bundle.manifest, "optimizer": optimizer})
+    assert source_of(old).optimizer == step.source.optimizer

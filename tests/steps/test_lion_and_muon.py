@@ -71,6 +71,15 @@ def test_lion_equals_its_class(target: str) -> None:
     same(step, other)
 
 
+def test_lion_takes_another_batch_size() -> None:
+    model, other, mine, theirs = twins(Lion)
+    step, data = compiled(model, mine), [(x[:n], y[:n]) for n, (x, y) in zip((9, 3), batches(2))]
+    for batch in data:
+        step(*batch)
+    train(other, theirs, data)
+    same(step, other)
+
+
 def test_lion_may_maximize() -> None:
     model, other, mine, theirs = twins(lambda p: Lion(p, maximize=True))
     step = compiled(model, mine)

@@ -65,10 +65,10 @@ def twins(make: Make) -> tuple[Network, Network, optim.Optimizer, optim.Optimize
     return model, other, make(model.parameters()), make(other.parameters())
 
 
-COMPILED = ("nadam", "asgd", "rprop")  # those with numbers beside a parameter, or with a choice
+# Kernels agree with the reference to the bit; one of them with a number beside each parameter.
 EVERY = [
     *((name, "reference") for name in KINDS),
-    *(pytest.param(name, "cpu", marks=pytest.mark.tvm) for name in COMPILED),
+    pytest.param("nadam", "cpu", marks=pytest.mark.tvm),
 ]
 
 
@@ -124,10 +124,9 @@ def test_accumulated_and_clipped_steps_equal_torch(name: str) -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("name", ["nadam", "rprop"])
-def test_a_step_that_is_not_applied_changes_nothing(name: str, target: str) -> None:
+def test_a_step_that_is_not_applied_changes_nothing(target: str) -> None:
     model = network()
-    step = compiled(model, KINDS[name](model.parameters()), target=target)
+    step = compiled(model, KINDS["nadam"](model.parameters()), target=target)
     x, y = batches(1)[0]
     step(x, y)
     step.load_state({"b.weight": torch.full((5, 13), 3e38)})  # scores overflow

@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from copy import copy
 
 import torch
 from torch import Tensor
@@ -73,7 +74,7 @@ def _agrees(optimizer: torch.optim.Optimizer, group: Options) -> bool:
         }
         twin.param_groups[0].update(changed)
         theirs.grad = drawn()
-        with torch.no_grad():
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
             inspect.unwrap(type(optimizer).step)(twin)
             ours, average = _step({**group, **changed}, ours, theirs.grad, average)
         kept = twin.state[theirs].get(KINDS[KIND].kept[0].theirs)
@@ -89,7 +90,8 @@ def _near(a: Tensor, b: Tensor) -> bool:
 def _twin(optimizer: torch.optim.Optimizer, group: Options) -> torch.optim.Optimizer:
     """The optimizer with one group and nothing kept; what its attributes say holds."""
     twin = object.__new__(type(optimizer))
-    vars(twin).update(vars(optimizer))
+    for name, value in vars(optimizer).items():
+        vars(twin)[name] = copy(value) if isinstance(value, list | dict | set) else value
     twin.state, twin.param_groups = defaultdict(dict), [dict(group)]
     return twin
 

@@ -122,12 +122,13 @@ class RuleTerm:
         return self._take(Act.LOG1P, self)
 
     def wide(self) -> RuleTerm:
-        """The number in f64."""
-        return self._put(RuleStep(Act.WIDEN, (self.place,), wide=True))
+        """The number in f64; one that no element differs in."""
+        assert not self._step.each, "mixed widths"
+        return _put(self.steps, RuleStep(Act.WIDEN, (self.place,), wide=True))
 
     def narrow(self) -> RuleTerm:
         """The number rounded to f32."""
-        return self._put(RuleStep(Act.NARROW, (self.place,)))
+        return _put(self.steps, RuleStep(Act.NARROW, (self.place,)))
 
     def above(
         self, limit: RuleTerm | float, yes: RuleTerm | float, no: RuleTerm | float
@@ -145,19 +146,20 @@ class RuleTerm:
     def _step(self) -> RuleStep:
         return self.steps[self.place]
 
-    def _put(self, step: RuleStep) -> RuleTerm:
-        self.steps.append(step)
-        return RuleTerm(self.steps, len(self.steps) - 1)
-
     def _take(self, act: Act, *of: RuleTerm | float) -> RuleTerm:
         wide = self._step.wide
-        terms = [
-            x if isinstance(x, RuleTerm) else self._put(RuleStep(Act.CONSTANT, value=x, wide=wide))
-            for x in of
-        ]
+        terms = [x if isinstance(x, RuleTerm) else self._constant(x, wide) for x in of]
         each = any(x._step.each for x in terms)
         assert {x._step.wide for x in terms} == {wide} and not (each and wide), "mixed widths"
-        return self._put(RuleStep(act, tuple(x.place for x in terms), each=each, wide=wide))
+        return _put(self.steps, RuleStep(act, tuple(x.place for x in terms), each=each, wide=wide))
+
+    def _constant(self, value: float, wide: bool) -> RuleTerm:
+        return _put(self.steps, RuleStep(Act.CONSTANT, value=value, wide=wide))
+
+
+def _put(steps: list[RuleStep], step: RuleStep) -> RuleTerm:
+    steps.append(step)
+    return RuleTerm(steps, len(steps) - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +184,7 @@ class Subject:
         """Read all operands but the count, in their order; ``maximize`` turns the gradient."""
         for i, (name, each) in enumerate(self.operands.items()):
             if name != self.counter:
-                self._known[name] = self._put(RuleStep(Act.READ, operand=i, each=each))
+                self._known[name] = _put(self.steps, RuleStep(Act.READ, operand=i, each=each))
         if self.flag("maximize"):
             self._known["dw"] = -self["dw"]
 
@@ -203,12 +205,8 @@ class Subject:
     def _count(self, act: Act, *, wide: bool) -> RuleTerm:
         if act.name not in self._known:
             place = list(self.operands).index(self.counter)
-            self._known[act.name] = self._put(RuleStep(act, operand=place, wide=wide))
+            self._known[act.name] = _put(self.steps, RuleStep(act, operand=place, wide=wide))
         return self._known[act.name]
-
-    def _put(self, step: RuleStep) -> RuleTerm:
-        self.steps.append(step)
-        return RuleTerm(self.steps, len(self.steps) - 1)
 
 
 Formula = Callable[[Subject], tuple[RuleTerm, ...]]

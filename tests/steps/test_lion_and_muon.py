@@ -50,6 +50,8 @@ class Lion(torch.optim.Optimizer):
             update *= update * grad > 0
         p.mul_(1.0 - group["lr"] * decay).add_(update, alpha=-group["lr"])
         average.mul_(beta2).add_(grad, alpha=1.0 - beta2)
+        if self.more == "draws":
+            torch.rand(1)
         if self.more == "raises":
             raise RuntimeError("a kernel for one GPU")
         if self.more == "forgets":
@@ -113,10 +115,11 @@ def test_what_only_looks_like_lion_is_refused(settings: dict[str, Any], message:
 
 def test_a_trial_leaves_lion_alone() -> None:
     model = network()
-    optimizer = Lion(model.parameters(), weight_decay=0.1)
+    optimizer = Lion(model.parameters(), weight_decay=0.1, more="draws")
     train(model, optimizer, batches(1))
-    before = copy.deepcopy(optimizer.state_dict())
+    before, generator = copy.deepcopy(optimizer.state_dict()), torch.get_rng_state()
     compiled(model, optimizer)
+    assert torch.equal(generator, torch.get_rng_state())
     after = optimizer.state_dict()
     assert after["param_groups"] == before["param_groups"]
     for mine, theirs in zip(after["state"].values(), before["state"].values(), strict=True):

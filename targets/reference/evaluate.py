@@ -12,6 +12,7 @@ from ...compiler.ir.loop_rules import unready
 from ...compiler.ir.loops import loops
 from ...compiler.types import TensorType
 from ..numbers.tensor import Tensor
+from ..plan.composed import COMPOSED
 from .bits import BITS
 from .frame import Meaning
 from .gather import GATHER
@@ -28,6 +29,16 @@ from .squeeze import SQUEEZE
 from .update import UPDATE
 from .whole import WHOLE
 
+
+def _composed(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """What the ops make that a target puts in the place of ``op``."""
+    env = dict(zip(op.inputs, inputs, strict=True))
+    for part in COMPOSED[op.kind](op, {v.name for v in (*op.inputs, *op.results)}):
+        made = run_op(part, [env[v] for v in part.inputs])
+        env.update(zip(part.results, made, strict=True))
+    return tuple(env[v] for v in op.results)
+
+
 FUNCTIONS: dict[str, Meaning] = {
     **GEMM,
     **QUANTIZE,
@@ -43,6 +54,7 @@ FUNCTIONS: dict[str, Meaning] = {
     **LOOP,
     **LOSS,
     **UPDATE,
+    **dict.fromkeys(COMPOSED, _composed),
 }
 
 

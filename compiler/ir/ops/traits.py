@@ -14,6 +14,7 @@ class Trait(Enum):
     IMAGE = auto()  # on NxCxHxW: its values lie with a pixel's channels side by side
     ROW_MAJOR = auto()  # its values lie in row-major order
     REORDERS = auto()  # its result may lie in another order than its operand
+    COMPOSED = auto()  # a target makes it of other ops
 
     # Arithmetic between the GEMMs, as a 16-bit carrier takes it.
     MAKES_CARRIER = auto()  # data in the carrier come out, whatever goes in

@@ -19,7 +19,7 @@ from . import layers
 from .adapter import override
 from .attached import without_saved_tensor_hooks
 from .functions import Functions
-from .products import WeightProducts
+from .products import TensorProducts
 from .scope import Scope
 
 aten = torch.ops.aten
@@ -51,7 +51,7 @@ class Layers:
             aten.conv_transpose1d.default: self.conv_transpose1d,
             aten.conv_transpose2d.input: self.conv_transpose2d,
             **Functions(self.scope).table(),
-            **WeightProducts(self.scope).table(),
+            **TensorProducts(self.scope).table(),
         }
 
     def linear(self, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:

@@ -23,7 +23,7 @@ from ..compiler.types import Scale, TensorType
 from .parts.affine import Quantizers
 from .parts.draws import seed_and_step, with_seed
 from .parts.order import Makes, placed
-from .parts.select import quantized
+from .parts.select import Attention, quantized
 
 
 @placed(makes=Makes.CODES)
@@ -34,13 +34,14 @@ def affine_gradients(
     bifurcation: bool = True,
     bifurcation_dw_bits: Literal[16, 32] = 16,
     exempt: str = "none",
+    attention: Attention = "keep",
 ) -> Program:
     """Quantize the output gradient of each layer for dX and, without ``bifurcation``, for dW.
 
     Codes of more than 8 bits are stored in 16. A gradient that several layers read, such as that of
     a residual sum, is quantized once.
     """
-    chosen, both = quantized(program, exempt), INPUT_GRADS | WEIGHT_GRADS
+    chosen, both = quantized(program, exempt, attention), INPUT_GRADS | WEIGHT_GRADS
     wanted = INPUT_GRADS if bifurcation else both
     work = any(op.kind in wanted and op.origin in chosen for _, op in program.ops())
     drawn = seed_and_step(program, "the rounding of gradients") if work else ()

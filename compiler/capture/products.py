@@ -219,7 +219,6 @@ class TensorProducts:
         y: Tensor = made.reshape(sizes).permute([found.index(label) for label in out])
         return y.contiguous()  # as torch makes it, so that the model may view it
 
-
     def _einsum(self, a: Labelled, b: Labelled, out: Names) -> Tensor:
         """The plain product of two operands."""
         letters = {label: i for i, label in enumerate(dict.fromkeys((*a.labels, *b.labels)))}

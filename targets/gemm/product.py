@@ -162,9 +162,7 @@ def product_of_matrices(op: Op) -> tuple[Product, tuple[Value, ...]]:
     if kind == "conv2d_weight_grad":
         b, out = _image(second), _weights(made)
     one, batch = (1, 1), made.shape[0]
-    product = Product(
-        kind, a, b, made.format, None, out, one, (0, 0), one, batch, accumulation(op)
-    )
+    product = Product(kind, a, b, made.format, None, out, one, (0, 0), one, batch, accumulation(op))
     return product, operands
 
 

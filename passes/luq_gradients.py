@@ -27,7 +27,7 @@ from typing import Literal
 from ..compiler.errors import RecipeError
 from ..compiler.formats import F32, LUQ, Format
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
-from ..compiler.ir.ops import WEIGHT_GRADS
+from ..compiler.ir.ops import DATA_GRADS
 from ..compiler.types import SCALAR, Scale, TensorType
 from .parts.draws import seed_and_step, with_seed
 from .parts.gradients import plain_gradient
@@ -86,7 +86,7 @@ def luq_gradients(
             return None
         ahead = work.sample(op.origin, g) if op.origin not in work.made else ()
         samples = work.made[op.origin].samples
-        averaged = smp_scope == "both" or op.kind in WEIGHT_GRADS
+        averaged = smp_scope == "both" or op.kind not in DATA_GRADS
         return (*ahead, *_products(op, samples if averaged else samples[:1], work.taken))
 
     out = with_seed(program.rewrite(rule, by="luq_gradients"), draws, bool(work.made))

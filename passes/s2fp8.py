@@ -21,7 +21,14 @@ from typing import Literal
 
 from ..compiler.formats import FP8_152
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
-from ..compiler.ir.ops import BETWEEN_ACTIVATIONS, GEMMS, PRODUCTS, WEIGHT_GRADS
+from ..compiler.ir.ops import (
+    BETWEEN_ACTIVATIONS,
+    DATA_GRADS,
+    GEMMS,
+    GRADIENT_PRODUCTS,
+    PRODUCTS,
+    WEIGHT_GRADS,
+)
 from ..compiler.types import SCALAR, Scale, TensorType
 from .parts.data import roles_of
 from .parts.names import part
@@ -57,7 +64,7 @@ def s2fp8(
             for v, name in zip(op.inputs, names, strict=True)
         )
         op = replace(op, inputs=inputs)
-        if s2fp8_results == "all" or op.kind in WEIGHT_GRADS - BETWEEN_ACTIVATIONS:
+        if s2fp8_results == "all" or op.kind in GRADIENT_PRODUCTS - DATA_GRADS:
             return (*ahead, *work.result(region, op))
         return (*ahead, op)
 

@@ -43,6 +43,7 @@ FAMILIES: Mapping[str, tuple[OpDef, ...]] = {
 }
 __all__ = [
     "BETWEEN_ACTIVATIONS",
+    "DATA_GRADS",
     "FAMILIES",
     "FORWARD_GEMMS",
     "GEMMS",
@@ -89,5 +90,7 @@ BETWEEN_ACTIVATIONS = frozenset(d.kind for d in BETWEEN)
 # What reads a layer's weights, and what reads the gradient of its output.
 READS_WEIGHT = (FORWARD_GEMMS | INPUT_GRADS) - BETWEEN_ACTIVATIONS
 GRADIENT_PRODUCTS = INPUT_GRADS | WEIGHT_GRADS
+# What makes the gradient of data: backward goes on with it, and no weight is updated by it.
+DATA_GRADS = INPUT_GRADS | (WEIGHT_GRADS & BETWEEN_ACTIVATIONS)
 # Products of layers, and those that belong to none.
 PRODUCTS = GEMMS | {d.kind for d in PRODUCT}

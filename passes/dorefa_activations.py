@@ -67,7 +67,7 @@ def dorefa_activations(
         op, place = replace(op, inputs=with_codes(op, gemm, codes)), gradient_made(op)
         if place is None:
             return (*ahead, op)
-        return _input_gradient(op, plan[gemm.inputs[place]], taken)
+        return _gradient(op, plan[gemm.inputs[place]], named(gemm, place, "dclip"), taken)
 
     return program.rewrite(rule, by="dorefa_activations")
 
@@ -108,11 +108,11 @@ def _quantize(it: DorefaActivation) -> tuple[Op, ...]:
     )
 
 
-def _input_gradient(op: Op, it: DorefaActivation, taken: set[str]) -> tuple[Op, Op]:
+def _gradient(op: Op, it: DorefaActivation, name: str, taken: set[str]) -> tuple[Op, Op]:
     """The masked gradient takes the old name, and with it the readers."""
     raw = Value(unused(f"{op.result.name}q", taken), op.result.type)
     # The clip is fixed: nothing reads its gradient.
-    unread = Value(unused(part(op.origin, "dclip"), taken), SCALAR)
+    unread = Value(unused(part(op.origin, name), taken), SCALAR)
     results = (Value(op.result.name, op.result.type), unread)
     masked = Op("pact_grad", (raw, it.region), results, attrs(signed=it.signed), op.origin)
     return replace(op, results=(raw,)), masked

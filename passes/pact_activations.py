@@ -112,10 +112,11 @@ class _Pact:
                 self.done.add(x)
                 masked = x in self.has_gradient and not self.plus
                 ahead = (*ahead, *_quantize(self.plan[x], masked))
-        op, x = replace(op, inputs=with_codes(op, gemm, self.codes)), self.source(op)
-        if x is None:
+        op, place = replace(op, inputs=with_codes(op, gemm, self.codes)), gradient_made(op)
+        if place is None:
             return (*ahead, op)
-        return _input_gradient(op, self.plan[x], self.plus, self.taken)
+        it, dclip = self.plan[gemm.inputs[place]], named(gemm, place, "dclip")
+        return _gradient(op, it, dclip, self.plus, self.taken)
 
 
 def _plan(
@@ -130,11 +131,12 @@ def _plan(
             signed = x not in positive
             codes = TensorType(x.type.shape, (INTS if signed else UINTS)[bits], Scale.TENSOR)
             types = {"clip": SCALAR, "xq": codes, "region": TensorType(x.type.shape, UINT2)}
-            made = (
+            clip, xq, mask = (
                 Value(unused(part(layer, named(op, place, name)), taken), type_)
                 for name, type_ in types.items()
             )
-            plan[x] = PactActivation(layer, x, *made, signed, min(clip_init, bounds.get(x, inf)))
+            start = min(clip_init, bounds.get(x, inf))
+            plan[x] = PactActivation(layer, x, clip, xq, mask, signed, start)
     return plan
 
 
@@ -146,10 +148,10 @@ def _quantize(it: PactActivation, masked: bool) -> tuple[Op, ...]:
     return (quantize, Op("clip_region", (it.x, it.clip), (it.regions,), signed, it.layer))
 
 
-def _input_gradient(op: Op, it: PactActivation, plus: bool, taken: set[str]) -> tuple[Op, Op]:
+def _gradient(op: Op, it: PactActivation, name: str, plus: bool, taken: set[str]) -> tuple[Op, Op]:
     # The masked gradient takes the old name, and with it the readers.
     raw = Value(unused(f"{op.result.name}q", taken), op.result.type)
-    dclip = Value(unused(part(op.origin, "dclip"), taken), SCALAR)
+    dclip = Value(unused(part(op.origin, name), taken), SCALAR)
     it.gradients.append(dclip)
     results = (Value(op.result.name, op.result.type), dclip)
     if plus:

@@ -8,6 +8,7 @@ those of ``sawb_weights``.
     never negative   0 .. 2^b-1               c1 sqrt(mean x^2) - c2 mean |x|   that of the last
     other            -(2^(b-1)-1) .. the      the same                          training step
                      opposite
+    shares           0 .. 2^b-1               max x: equal ones have no spread  the same
 
 The gradient passes everywhere. ``luq_act_range=double`` is the authors' code: 0 .. 15 span twice
 SAWB's clip, and -8 .. 15, where a tensor may be negative, are 23 steps of twice the clip / 23.
@@ -22,6 +23,7 @@ from ..compiler.formats import INT5_24, INTS, UINT4, UINTS
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
 from ..compiler.ir.ops import FORWARD_GEMMS, GEMMS
 from ..compiler.types import SCALAR, Scale, TensorType
+from .parts.bounds import upper_bounds
 from .parts.data import data_of, named, with_codes
 from .parts.names import part
 from .parts.options import require
@@ -35,7 +37,7 @@ from .sawb_weights import Coefficients, pair_of
 class SawbActivation:
     """A tensor to be quantized: the clip of the step before and of this one, and its codes.
 
-    ``now`` is SAWB's clip ``moments``, or several times as much.
+    ``now`` is SAWB's clip ``moments``, or several times as much; of a ``share`` the largest number.
     """
 
     layer: str
@@ -44,9 +46,12 @@ class SawbActivation:
     moments: Value
     now: Value
     codes: Value
+    share: bool
 
     def measure(self, pair: Coefficients) -> tuple[Op, ...]:
         """The ops that make ``now``."""
+        if self.share:
+            return (Op("amax", (self.x,), (self.now,), origin=self.layer),)
         how = attrs(c1=pair[0], c2=pair[1])
         clip = Op("sawb_clip", (self.x,), (self.moments,), how, self.layer)
         if self.now is self.moments:
@@ -106,7 +111,8 @@ def sawb_activations(
 def _plan(
     program: Program, chosen: frozenset[str], bits: int, double: bool
 ) -> dict[Value, SawbActivation]:
-    positive, taken = never_negative(program), program.names()
+    positive, shares = never_negative(program), upper_bounds(program)
+    taken = program.names()
     require(bits == 4 or not double, f"luq_act_range=double is of 4 bits; set bits=4, not {bits}")
     signed = INT5_24 if double else INTS[bits]
     plan: dict[Value, SawbActivation] = {}
@@ -114,11 +120,12 @@ def _plan(
         for place, x in enumerate(data_of(op)):
             if x in plan:
                 continue
-            names = ("clip", "clip.now", "clip.double")[: 3 if double else 2]
+            stretched = double and x not in shares
+            names = ("clip", "clip.now", "clip.double")[: 3 if stretched else 2]
             clip, *made = (
                 Value(unused(part(layer, named(op, place, name)), taken), SCALAR) for name in names
             )
             type_ = TensorType(x.type.shape, UINTS[bits] if x in positive else signed, Scale.TENSOR)
             codes = Value(unused(part(layer, named(op, place, "xq")), taken), type_)
-            plan[x] = SawbActivation(layer, x, clip, made[0], made[-1], codes)
+            plan[x] = SawbActivation(layer, x, clip, made[0], made[-1], codes, x in shares)
     return plan

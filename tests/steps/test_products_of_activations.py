@@ -203,28 +203,30 @@ RECIPES = {
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_whole_steps_are_those_of_the_reference(recipe: str) -> None:
     pytest.importorskip("tvm")
-    call = one_head if recipe == "ultra_low_4bit" else plainly
+    floats = recipe in ("hfp8", "sbm8")
+    call = plainly if recipe == "luq4" else one_head
     steps = [compiled(call, recipe, t, **RECIPES[recipe]) for t in TARGETS]
-    alike(steps)
+    # Sums of floats differ in their last bits, by which a number at a tie goes to the next of 255.
+    alike(steps, 1 / 255 if floats else 2e-6)
     lines = [g for g in steps[0].report().gemms if "product" in g.layer]
-    wanted = 8 if recipe in ("hfp8", "sbm8") else 4
-    assert len(lines) == 6 and all(g.bits == (wanted, wanted) for g in lines)
+    bits = 8 if floats else 4
+    assert len(lines) == 6 and all(g.bits == (bits, bits) for g in lines)
 
 
 TARGETS = ("reference", "cpu")
 
 
-def alike(steps: list[Step]) -> None:
+def alike(steps: list[Step], near: float = 2e-6) -> None:
     """Losses and states after two steps; what is not a sum of codes is one of floats in f32."""
     x, y = batch()
     for _ in range(2):
         losses = [float(step(x, y)) for step in steps]
-        assert losses[1] == pytest.approx(losses[0], rel=1e-6)
+        assert losses[1] == pytest.approx(losses[0], rel=near)
     first, second = (step.state for step in steps)
     for name, value in first.items():
         largest = float(value.abs().max()) if value.numel() else 0.0
-        torch.testing.assert_close(second[name], value, rtol=0.0, atol=2e-6 * largest + 1e-9)
-    torch.testing.assert_close(steps[1].predict(x), steps[0].predict(x), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(second[name], value, rtol=0.0, atol=near * largest + 1e-9)
+    torch.testing.assert_close(steps[1].predict(x), steps[0].predict(x), rtol=near, atol=near)
 
 
 @pytest.mark.tvm

@@ -38,8 +38,8 @@ def affine_gradients(
 ) -> Program:
     """Quantize the output gradient of each layer for dX and, without ``bifurcation``, for dW.
 
-    Codes of more than 8 bits are stored in 16. A gradient that several layers read, such as that of
-    a residual sum, is quantized once.
+    Both gradients of a product of activations count as dX. Codes of more than 8 bits are stored in
+    16. A gradient that several layers read, such as that of a residual sum, is quantized once.
     """
     chosen = quantized(program, exempt, attention)
     wanted = DATA_GRADS if bifurcation else GRADIENT_PRODUCTS

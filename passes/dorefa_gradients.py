@@ -37,7 +37,8 @@ def dorefa_gradients(
 ) -> Program:
     """Let both gradient products of each layer read dY in ``g_bits`` bits; 32 leaves it as it is.
 
-    Dimension 0 of dY is that of the samples. ``nearest`` leaves the noise out.
+    Dimension 0 of dY is that of the samples, or of the matrices of a product of activations.
+    ``nearest`` leaves the noise out.
     """
     if g_bits == UNTOUCHED:
         return program.done("dorefa_gradients")

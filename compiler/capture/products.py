@@ -92,7 +92,8 @@ class TensorProducts:
         """Two by two, from the left, where there may be a layer among them."""
         read = einsum_labels(equation, [t.dim() for t in tensors])
         weights = self.scope.weights
-        known = any(map(weights.holds, tensors)) or not all(map(weights.knows, tensors))
+        several = sum(not weights.knows(t) for t in tensors) > 1
+        known = several or any(map(weights.holds, tensors))
         if read is None or not known or len(tensors) < 2:
             return self._plain(aten.einsum.default, equation, tensors, path=path)
         operands = [Labelled(t, x) for t, x in zip(tensors, read.operands, strict=True)]

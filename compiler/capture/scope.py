@@ -47,7 +47,7 @@ class Scope(TorchFunctionMode):
         self.thread = threading.get_ident()
         self.weights, self.repeated = Weights(), Repeated()
         self.function = ""
-        self.outside = False
+        self.outside = False  # of the model, in its loss
         self.reset()
 
     def reset(self) -> None:

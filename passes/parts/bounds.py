@@ -10,7 +10,7 @@ from .sign import never_negative
 
 
 def upper_bounds(program: Program) -> dict[Value, float]:
-    """The bound of each value of the forward region that is known never to be above one."""
+    """The largest number that each value of the forward region can have, where that is known."""
     positive, made = never_negative(program), program.producers()
     found: dict[Value, float] = {}
     for op in program.region("forward").ops:

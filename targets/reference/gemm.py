@@ -74,7 +74,7 @@ Multiply = Callable[[Op, Array, Array], Array]
 def _gemm(product: Multiply) -> Meaning:
     def run(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         type_ = op.result.type
-        rank, kept = len(type_.shape), KEPT[_walk(op.kind)]
+        rank, kept = len(type_.shape), _kept(op.kind)
         how, pairs = accumulation(op), zip(inputs, kept, strict=True)
         a, b = (Multiplicand.of(t, k, rank, levels=how is not None) for t, k in pairs)
         if how is not None:
@@ -88,6 +88,11 @@ def _gemm(product: Multiply) -> Meaning:
         return (Tensor.from_numbers(type_, y),)
 
     return run
+
+
+def _kept(kind: str) -> tuple[int | None, int | None]:
+    """See ``KEPT``; of products of matrices dimension 0 is the batch."""
+    return (0, 0) if kind in BETWEEN_ACTIVATIONS else KEPT[_walk(kind)]
 
 
 def _accumulator(bound: float) -> type[np.float32 | np.float64 | np.int64]:

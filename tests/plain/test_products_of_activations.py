@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from quatrain.compiler.errors import RecipeError
+from quatrain.compiler.errors import NoKernelError, RecipeError
 from quatrain.compiler.formats import FP4_EVEN, FP4_ODD
 from quatrain.compiler.ir import Program
 from quatrain.compiler.ir.analysis import gemms
@@ -18,7 +18,9 @@ from quatrain.passes.parts.bounds import upper_bounds
 from quatrain.passes.parts.select import first, last, quantized
 from quatrain.passes.parts.sign import never_negative
 from quatrain.passes.recipe import load_recipe
+from quatrain.targets.gemm.check import check_gemm
 from quatrain.targets.numbers.tensor import Tensor
+from quatrain.targets.plan.fuse import fuse
 from quatrain.targets.reference.evaluate import evaluate
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "pact_activations.product.qt"
@@ -127,6 +129,48 @@ def test_softmax_is_never_negative_and_at_most_one() -> None:
 def test_products_have_no_weight_for_scales_of_channels() -> None:
     with pytest.raises(RecipeError, match=r"no weight to put its scales .* set attention=keep"):
         PASSES["grad_scale"](attention(), **RULES, per="channel")
+
+
+def test_a_bias_behind_a_product_is_a_kernel_of_its_own() -> None:
+    """Its channels are rows of matrices, and not those of the convolution that targets make."""
+    text = """program biased
+input a : f32[2x3x4]
+input b : f32[2x4x5]
+input c : f32[3]
+
+forward:
+  # a#product
+  y = product(a, b) : f32[2x3x5]
+  z = add_bias(y, c) : f32[2x3x5]
+
+return z
+"""
+    groups = fuse(verify(parse(text)))
+    assert [[op.kind for op in g.ops] for g in groups] == [["product"], ["add_bias"]]
+
+
+def test_no_kernel_takes_a_scale_for_each_matrix() -> None:
+    text = """program scaled
+input a : int4*t[2x3x4]
+input b : int4*c[2x4x5]
+
+forward:
+  # a#product
+  y = product(a, b) : f32[2x3x5]
+
+return y
+"""
+    program = verify(parse(text))
+    ((_, op),) = program.ops()
+    rng, scales = np.random.default_rng(0), [np.float32(0.5), np.array([2, 0.25], np.float32)]
+    given = {
+        v.name: Tensor(v.type, rng.integers(0, 16, v.type.shape).astype(np.uint8), scale)
+        for v, scale in zip(program.inputs, scales, strict=True)
+    }
+    made = evaluate(program, given)[op.result].real()
+    np.testing.assert_array_equal(made, given["a"].real() @ given["b"].real())
+    with pytest.raises(NoKernelError, match=r"layer a#product: product of int4.* one"):
+        check_gemm("cpu", op)
 
 
 def test_another_choice_is_refused() -> None:

@@ -162,7 +162,10 @@ return y
 """
     program = verify(parse(text))
     ((_, op),) = program.ops()
-    rng, scales = np.random.default_rng(0), [np.float32(0.5), np.array([2, 0.25], np.float32)]
+    rng, scales = (
+        np.random.default_rng(0),
+        [np.array(0.5, np.float32), np.array([2, 0.25], np.float32)],
+    )
     given = {
         v.name: Tensor(v.type, rng.integers(0, 16, v.type.shape).astype(np.uint8), scale)
         for v, scale in zip(program.inputs, scales, strict=True)

@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch")
 
 import torch.nn.functional as F  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
+from torch.optim import SGD  # noqa: E402
 
 import quatrain  # noqa: E402
 from quatrain.compiler.capture.program import capture  # noqa: E402
@@ -39,11 +40,13 @@ def linear_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     q, k = F.elu(heads(q)) + 1, F.elu(heads(k)) + 1
     kept = torch.einsum("bhnd,bhne->bhde", k, heads(v))
     part = torch.einsum("bhnd,bhd->bhn", q, k.sum(2))
-    return joined(torch.einsum("bhnd,bhde->bhne", q, kept) / part.unsqueeze(-1))
+    made: Tensor = torch.einsum("bhnd,bhde->bhne", q, kept) / part.unsqueeze(-1)
+    return joined(made)
 
 
 def one_head(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    return torch.bmm(torch.softmax(torch.bmm(q, k.mT) / C**0.5, -1), v)
+    made: Tensor = torch.bmm(torch.softmax(torch.bmm(q, k.mT) / C**0.5, -1), v)
+    return made
 
 
 def plainly(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -93,8 +96,8 @@ def batch() -> tuple[Tensor, Tensor]:
     return x, torch.randint(4, (N,), generator=generator)
 
 
-def sgd(model: nn.Module) -> torch.optim.SGD:
-    return torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+def sgd(model: nn.Module) -> SGD:
+    return SGD(model.parameters(), lr=0.1, momentum=0.9)
 
 
 def captured(model: nn.Module) -> Program:

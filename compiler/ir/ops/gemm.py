@@ -124,7 +124,7 @@ BETWEEN: tuple[OpDef, ...] = (
 PRODUCT: tuple[OpDef, ...] = (
     define(
         "matmul(a: float[B M K], b: float[B K N]) -> y: float[B M N]",
-        "the same of what belongs to no layer",
+        "the products of a batch of pairs of matrices, which belong to no layer",
         DATA, Trait.ROW_MAJOR, check=_filled,
     ),
 )  # fmt: skip

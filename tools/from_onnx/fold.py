@@ -1,0 +1,259 @@
+"""Which constants of a graph are weights: what is trained, what several nodes share, what is fixed.
+
+A *root* is an array that the file carries, or that nodes compute from constants alone. Nodes that
+only move the numbers of a root are done at once where the result is used in one place, so that a
+layer gets its weight as it wants it. A root that several nodes use is one parameter for all of
+them - unless all its numbers are equal, as the ones of a new norm: exporters store these once,
+which ties nothing.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from onnx.reference import ReferenceEvaluator
+
+from ...compiler.errors import UnsupportedOpError
+from .definitions import plain
+from .graph import STANDARD, OnnxGraph, OnnxNode
+from .ops.quantized import INTEGERS
+from .table import known_ops
+
+MOVES = (
+    *("Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Cast"),
+    *("Slice", "Concat", "Split", "QuantizeLinear", "DequantizeLinear"),
+)
+CODED = ("QuantizeLinear", "DequantizeLinear")
+# What quantized numbers may pass on their way to DequantizeLinear: it takes them as they are.
+CARRIES = (*MOVES, "MaxPool", "Gather", "Expand", "Tile", "DepthToSpace", "SpaceToDepth")
+OF_SHAPE = ("Shape", "Size")
+RANDOM = (
+    *("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli"),
+    *("Multinomial", "Dropout"),
+)
+# Statistics of a norm, which training writes and no optimizer.
+STATISTICS = {"BatchNormalization": (3, 4)}
+MASKED = 1e4  # a table with numbers from here on is a mask, not a weight
+Use = tuple[OnnxNode, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """Numbers that depend on no input, and the roots that they were moved from."""
+
+    array: np.ndarray
+    roots: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """A trained operand of one node: its numbers, its name in the graph and that of its root."""
+
+    array: np.ndarray
+    name: str
+    root: str
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """A graph whose constants are decided.
+
+    ``owned`` are weights by node and number of the operand, ``shared`` parameters by name,
+    ``constants`` the arrays that are not trained, ``known`` names of values that are known when
+    the network is traced.
+    """
+
+    graph: OnnxGraph
+    nodes: tuple[OnnxNode, ...]
+    constants: Mapping[str, np.ndarray]
+    owned: Mapping[Use, Weight]
+    shared: Mapping[str, np.ndarray]
+    known: frozenset[str]
+
+
+def fold(graph: OnnxGraph) -> Folded:
+    """Decide all constants of ``graph``."""
+    held, live = _constants(graph)
+    live = _needed(live, graph.outputs)
+    _check_known(graph, live, held)
+    uses = _uses(live, held)
+    trained = {use: name for use, name in uses.items() if _is_trained(graph, use, held[name])}
+    users: dict[str, set[Use]] = defaultdict(set)
+    for use, name in uses.items():
+        for root in held[name].roots:
+            users[root].add(use)
+    owned: dict[Use, Weight] = {}
+    again: set[str] = set()  # values that nodes compute from shared parameters
+    for use, name in trained.items():
+        constant = held[name]
+        alone = all(len(users[root]) == 1 for root in constant.roots)
+        if alone or bool((constant.array == constant.array.flat[0]).all()):
+            owned[use] = Weight(constant.array, name, min(constant.roots))
+        else:
+            again.add(name)
+    shared = {root for name in again for root in held[name].roots}
+    moved = _needed([n for n in graph.nodes if n not in set(live)], tuple(again), stop=shared)
+    nodes = tuple(n for n in graph.nodes if n in set(live) | set(moved))
+    _check_codes(graph, nodes)
+    kept = {name for name in held if name not in {o for n in moved for o in n.outputs} | shared}
+    return Folded(
+        graph=graph,
+        nodes=nodes,
+        constants={name: held[name].array for name in kept},
+        owned=owned,
+        shared={name: held[name].array for name in shared},
+        known=_known(nodes, kept),
+    )
+
+
+def _constants(graph: OnnxGraph) -> tuple[dict[str, Constant], list[OnnxNode]]:
+    """All values that are constants, and the nodes that are left to run."""
+    held = {name: Constant(a, frozenset([name])) for name, a in graph.initial.items()}
+    live = []
+    for node in graph.nodes:
+        operands = [held.get(name) for name in node.inputs if name]
+        constants = [c for c in operands if c is not None]
+        if len(constants) < len(operands) or not _can_fold(graph, node, constants):
+            live.append(node)
+            continue
+        arrays = [held[name].array if name else None for name in node.inputs]
+        made = _moved_codes(node, arrays) or evaluate(node, arrays)
+        data = constants if node.op == "Concat" else constants[:1]
+        roots = frozenset[str]().union(*(c.roots for c in data)) if _moves(node) else None
+        for name, array in zip(node.outputs, made, strict=False):
+            held[name] = Constant(array, frozenset([name]) if roots is None else roots)
+    return held, live
+
+
+def _moves(node: OnnxNode) -> bool:
+    return node.domain == STANDARD and node.op in MOVES
+
+
+def _can_fold(graph: OnnxGraph, node: OnnxNode, constants: Iterable[Constant]) -> bool:
+    """Whether a node of constants is one: it draws nothing, and computes with no weight."""
+    if node.domain != STANDARD or node.op in RANDOM:
+        return False
+    if _moves(node) or node.op in OF_SHAPE:
+        return True
+    return not any(_may_train(graph, c) for c in constants)
+
+
+def _may_train(graph: OnnxGraph, constant: Constant) -> bool:
+    """Whether an array that the file carries reads like a parameter.
+
+    What torch's exporter says counts; else floats, more than one, of moderate size.
+    """
+    said = {graph.said.get(root, "") for root in constant.roots}
+    array = plain(constant.array)
+    if array.dtype != np.float32 or "BUFFER" in said or not constant.roots & graph.initial.keys():
+        return False
+    if "PARAMETER" in said:
+        return True
+    return array.size > 1 and bool((np.abs(array) < MASKED).all())
+
+
+def _is_trained(graph: OnnxGraph, use: Use, constant: Constant) -> bool:
+    """Whether a constant operand is a weight."""
+    node, index = use
+    definition = known_ops().get(node.kind)
+    if definition is None or definition.takes_known(index) or constant.array.size == 0:
+        return False
+    if index in STATISTICS.get(node.op, ()) and node.domain == STANDARD:
+        return False
+    if definition.name(index) not in definition.weights:
+        return _may_train(graph, constant)
+    buffers = {graph.said.get(root, "") for root in constant.roots} == {"BUFFER"}
+    return plain(constant.array).dtype == np.float32 and not buffers
+
+
+def _moved_codes(
+    node: OnnxNode, arrays: list[np.ndarray | None]
+) -> tuple[np.ndarray, ...] | None:
+    """Floats that a pair would round stay as they are: a recipe rounds them."""
+    first = arrays[0] if arrays else None
+    if node.op in CODED and first is not None and first.dtype.kind == "f":
+        return (first,)
+    return None
+
+
+def _needed(
+    nodes: list[OnnxNode], outputs: tuple[str, ...], stop: Iterable[str] = ()
+) -> list[OnnxNode]:
+    """Those of ``nodes`` that ``outputs`` come of."""
+    wanted, kept, known = set(outputs) - set(stop), [], set(stop)
+    for node in reversed(nodes):
+        if wanted & set(node.outputs):
+            kept.append(node)
+            wanted |= set(node.inputs) - known
+    return kept[::-1]
+
+
+def _uses(nodes: Iterable[OnnxNode], held: Mapping[str, Constant]) -> dict[Use, str]:
+    """All constant operands."""
+    return {(n, i): name for n in nodes for i, name in enumerate(n.inputs) if name in held}
+
+
+def _known(nodes: Iterable[OnnxNode], constants: Iterable[str]) -> frozenset[str]:
+    """Values that are known when the network is traced: constants, and what is made of sizes."""
+    known = {*constants, ""}
+    for node in nodes:
+        sizes = node.domain == STANDARD and node.op in OF_SHAPE
+        plain_ = node.domain == STANDARD and node.op not in RANDOM
+        if sizes or (plain_ and known.issuperset(node.inputs)):
+            known.update(node.outputs)
+    return frozenset(known)
+
+
+def _check_known(
+    graph: OnnxGraph, nodes: Iterable[OnnxNode], held: Mapping[str, Constant]
+) -> None:
+    """Raise UnsupportedOpError for all operators that nothing here defines, in one sentence."""
+    nodes = list(nodes)
+    known, definitions = _known(nodes, held), known_ops()
+    lacking: dict[str, OnnxNode] = {}
+    for node in nodes:
+        if node.kind not in definitions and not known.issuperset(node.outputs):
+            lacking.setdefault(".".join(filter(None, node.kind)), node)
+    if lacking:
+        named = ", ".join(f"{op} (node {node.name!r})" for op, node in sorted(lacking.items()))
+        raise UnsupportedOpError(
+            f"{graph.file}: no step has the operators {named}; docs/onnx-import.md lists those "
+            "that there are"
+        )
+
+
+def _check_codes(graph: OnnxGraph, nodes: Iterable[OnnxNode]) -> None:
+    """Raise UnsupportedOpError where codes are more than on their way to DequantizeLinear."""
+    codes: set[str] = set()
+    for node in nodes:
+        if node.kind == (STANDARD, "QuantizeLinear"):
+            codes.update(node.outputs)
+        elif codes & set(node.inputs) and node.kind != (STANDARD, "DequantizeLinear"):
+            if node.domain != STANDARD or node.op not in CARRIES:
+                node.refuse(INTEGERS)
+            codes.update(node.outputs)
+    for output in codes & set(graph.outputs):
+        raise UnsupportedOpError(
+            f"{graph.file}: the output {output!r} holds codes of QuantizeLinear; a step gives the "
+            "numbers that they stand for, so let a DequantizeLinear follow"
+        )
+
+
+def evaluate(node: OnnxNode, arrays: Iterable[np.ndarray | None]) -> tuple[np.ndarray, ...]:
+    """The results of a node whose operands are known, by ONNX's own reference."""
+    named = {name: a for name, a in zip(node.inputs, arrays, strict=True) if a is not None}
+    try:
+        made = _evaluator(node).run(None, named)
+    except Exception as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        node.refuse(f"cannot be computed from its constants: {first}")
+    return tuple(np.asarray(array) for array in made)
+
+
+@lru_cache(maxsize=4096)
+def _evaluator(node: OnnxNode) -> ReferenceEvaluator:
+    return ReferenceEvaluator(node.proto, opsets={node.domain: node.version})

@@ -1,0 +1,150 @@
+"""A network that was read from ONNX: a module of torch that runs its nodes in their order.
+
+Sizes are known in every call: what a graph computes from shapes is computed by ONNX's own
+reference on plain arrays, so a network that leaves its batch open takes any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ...compiler.errors import CaptureError, InputError, QuatrainError
+from .definitions import Made, Value, plain, tensor_of
+from .fold import OF_SHAPE, evaluate
+from .graph import Declared, OnnxNode
+from .table import known_ops
+
+
+class Call(nn.Module):
+    """One node as its definition computes it."""
+
+    def __init__(self, node: OnnxNode) -> None:
+        super().__init__()
+        self.node = node
+
+    def forward(self, *values: Value | None) -> Made:
+        """The node's results."""
+        return known_ops()[self.node.kind].call(self.node, values)
+
+    def extra_repr(self) -> str:
+        """The operator and its attributes, as ``print(model)`` shows them."""
+        said = (f"{k}={v}" for k, v in self.node.attributes.items() if np.size(v) < 9)
+        return ", ".join((self.node.op, *said))
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A node of a network: the module that runs it, what it takes and gives.
+
+    A node whose results are known from sizes has no module: ``path`` is empty.
+    """
+
+    node: OnnxNode
+    path: str
+    takes: tuple[str, ...]
+    gives: tuple[str, ...]
+
+
+class Network(nn.Module):
+    """The nodes of an ONNX graph, run in order; several outputs are a tuple."""
+
+    def __init__(
+        self, file: str, inputs: Sequence[Declared], outputs: Sequence[str], batch: int | None
+    ) -> None:
+        super().__init__()
+        self.file, self.inputs, self.outputs = file, tuple(inputs), tuple(outputs)
+        self.batch = batch  # examples that the file is made for, if it says so
+        self.steps: tuple[Step, ...] = ()
+        self.constants: Mapping[str, np.ndarray] = {}
+        self.weights: Mapping[str, str] = {}  # by the name that steps take, their path
+
+    def complete(
+        self,
+        steps: Sequence[Step],
+        constants: Mapping[str, np.ndarray],
+        weights: Mapping[str, str],
+    ) -> None:
+        """Set what runs, once all modules and parameters are in their places."""
+        self.steps, self.constants, self.weights = tuple(steps), dict(constants), dict(weights)
+
+    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """The outputs of the graph."""
+        values: dict[str, Value | None] = {"": None, **self.constants}
+        values.update({name: self.get_parameter(path) for name, path in self.weights.items()})
+        values.update(self._checked(inputs))
+        for step in self.steps:
+            made = self._run(step, [values[name] for name in step.takes])
+            results = made if isinstance(made, tuple) else (made,)
+            values.update(zip(step.gives, results, strict=False))
+            if any(step.gives[len(results) :]):
+                step.node.refuse(f"gives {len(results)} of the results that the network uses")
+        found = tuple(self._tensor(values[name], inputs) for name in self.outputs)
+        return found[0] if len(found) == 1 else found
+
+    def _run(self, step: Step, values: list[Value | None]) -> Made:
+        node = step.node
+        try:
+            if step.path:
+                return self._call(step, values)
+            if node.op in OF_SHAPE:
+                return known_ops()[node.kind].call(node, values)
+            return evaluate(node, [v for v in values if not isinstance(v, Tensor)])
+        except QuatrainError:
+            raise
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            shapes = ", ".join(str(tuple(v.shape)) for v in values if v is not None)
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            made_for = "" if self.batch is None else (
+                f"; the file is made for batches of {self.batch}, and takes others where it was "
+                "exported with a dynamic batch"
+            )
+            raise CaptureError(
+                f"{node.place} fails on operands of shapes {shapes}: {first}{made_for}"
+            ) from error
+
+    def _call(self, step: Step, values: list[Value | None]) -> Made:
+        """A definition, or a layer of torch, which takes the network's numbers alone."""
+        module = self.get_submodule(step.path)
+        if isinstance(module, Call):
+            made: Made = module(*values)
+            return made
+        like = next((v for v in values if isinstance(v, Tensor)), None)
+        device = torch.device("cpu") if like is None else like.device
+        made = module(*(tensor_of(v, device) if isinstance(v, np.ndarray) else v for v in values))
+        return made
+
+    def _checked(self, inputs: Sequence[Tensor]) -> Mapping[str, Tensor]:
+        """The inputs by name; InputError where they are not what the file declares."""
+        if len(inputs) != len(self.inputs):
+            names = ", ".join(d.name for d in self.inputs)
+            raise InputError(f"{self.file} takes {names}, and was given {len(inputs)} tensors")
+        for declared, given in zip(self.inputs, inputs, strict=True):
+            self._check_input(declared, given)
+        return {d.name: t for d, t in zip(self.inputs, inputs, strict=True)}
+
+    def _check_input(self, declared: Declared, given: Tensor) -> None:
+        wanted, shape = declared.shape, tuple(given.shape)
+        floats = plain(np.zeros(1, declared.dtype)).dtype == np.float32
+        if given.is_floating_point() != floats:
+            kind = "floats" if floats else "integers"
+            raise InputError(f"{self.file}: the input {declared.name!r} holds {kind}")
+        if wanted is None:
+            return
+        fixed = zip(wanted[1:], shape[1:], strict=False)
+        if len(wanted) != len(shape) or any(isinstance(w, int) and w != s for w, s in fixed):
+            sizes = "x".join("?" if w is None else str(w) for w in wanted)
+            raise InputError(
+                f"{self.file}: the input {declared.name!r} is {sizes}, and was given "
+                f"{'x'.join(map(str, shape))}"
+            )
+
+    @staticmethod
+    def _tensor(value: Value | None, inputs: Sequence[Tensor]) -> Tensor:
+        device = inputs[0].device if inputs else torch.device("cpu")
+        assert value is not None, "an output without a name"
+        return value if isinstance(value, Tensor) else tensor_of(value, device)

@@ -83,7 +83,11 @@ class Builder:
         for name, array in self._folded.shared.items():
             self._weights[name] = place_parameter(self._network, name, _parameter(array))
         added = {bias.node for bias in self._adds.values()}
-        steps = [self._step(node) for node in self._folded.nodes if node not in added]
+        nodes = [node for node in self._folded.nodes if node not in added]
+        # Layers first: the path of a layer is its own, whatever else its module does.
+        known = {n: self._known(n) for n in nodes if self._folded.known.issuperset(n.outputs)}
+        layers = {n: self._layer(n) for n in nodes if n not in known}
+        steps = [known.get(n) or layers.get(n) or self._call(n) for n in nodes]
         used = {name for step in steps for name in step.takes} | set(self._network.outputs)
         constants = {name: a for name, a in self._constants.items() if name in used}
         self._network.complete(steps, constants, self._weights)
@@ -118,10 +122,9 @@ class Builder:
             fits = added.shape in ((channels, *pixels), (1, channels, *pixels))
         return added.reshape(-1) if fits else None
 
-    def _step(self, node: OnnxNode) -> Step:
-        if self._folded.known.issuperset(node.outputs):
-            return Step(node, "", node.inputs, node.outputs)
-        return self._layer(node) or self._call(node)
+    def _known(self, node: OnnxNode) -> Step:
+        """A step whose results sizes alone decide."""
+        return Step(node, "", node.inputs, self._gives(node))
 
     def _layer(self, node: OnnxNode) -> Step | None:
         """A step by a module of torch; None where there is none, or a weight is not the node's."""
@@ -133,37 +136,42 @@ class Builder:
             operand = definition.name(i)
             if owned is not None:
                 arrays[operand] = owned.array
-                names += [owned.name, owned.root]
+                names += owned.names
             elif name in self._constants and node.kind[1] in ("BatchNormalization", "Dropout"):
                 arrays[operand] = self._constants[name]
                 names.append(name)
-            elif name and operand in definition.weights:
+            elif i and name and operand in definition.weights:
                 return None
-            elif operand not in definition.weights:
+            elif not i or operand not in definition.weights:
                 rest.append(name)
         bias = self._adds.get(node)
         if bias is not None:
             arrays["c" if node.op == "MatMul" else "b"] = bias.array
-            names += [bias.weight.name, bias.weight.root]
+            names += bias.weight.names
         module = make_layer(node, arrays, len(self._folded.graph.shapes.get(node.inputs[0], ())))
         if module is None:
             assert bias is None, f"{node.place} has a bias and is no layer"
             return None
         path = place_module(self._network, layer_path(node, names), module)
-        return Step(node, path, tuple(rest), (bias.node if bias else node).outputs)
+        return Step(node, path, tuple(rest), self._gives(bias.node if bias else node))
 
     def _call(self, node: OnnxNode) -> Step:
         """A step by the node's definition, whose weights are parameters of the network."""
         takes = list(node.inputs)
         for i in range(len(takes)):
             if (weight := self._folded.owned.get((node, i))) is not None:
-                path = place_parameter(self._network, weight.name, _parameter(weight.array))
+                name = (*weight.names, f"{node.name}.{known_ops()[node.kind].name(i)}")[0]
+                path = place_parameter(self._network, name, _parameter(weight.array))
                 takes[i] = f"{node.name}[{i}]"
                 self._weights[takes[i]] = path
         if node.kind == (STANDARD, "Reshape"):
             takes[1] = self._free_batch(node, takes[1])
         path = place_module(self._network, node_path(node), Call(node))
-        return Step(node, path, tuple(takes), node.outputs)
+        return Step(node, path, tuple(takes), self._gives(node))
+
+    def _gives(self, node: OnnxNode) -> tuple[str, ...]:
+        """The node's results by name, those that nothing takes without one."""
+        return tuple(name if self._taken[name] else "" for name in node.outputs)
 
     def _free_batch(self, node: OnnxNode, name: str) -> str:
         """The sizes of a Reshape that leaves dimension 0 as it is, whatever that will be."""

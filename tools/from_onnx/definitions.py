@@ -1,7 +1,7 @@
 """The table of ONNX operators: each is one small function of its node and its operands.
 
 The function's signature says what an operand may be. ``Tensor`` is the network's numbers; a
-constant is made one. ``Known`` must be known when the network is traced: a constant, or made of
+constant is made one. ``Value`` is whichever it is. ``Known`` must be known when the network is traced: a constant, or made of
 sizes. ``Operand`` is a tensor, or a plain number where a constant is one.
 """
 
@@ -68,7 +68,7 @@ class Definition:
                     "for fixed shapes, so export the network with a constant there"
                 )
             return value
-        if isinstance(value, Tensor):
+        if isinstance(value, Tensor) or kind == Value:
             return value
         if kind in (Operand, Operand | None) and value.ndim == 0 and value.dtype != np.bool_:
             return value.item()
@@ -86,7 +86,8 @@ def tensor_of(array: np.ndarray, device: torch.device) -> Tensor:
 
 def is_number(kind: np.dtype) -> bool:
     """Whether numbers of a dtype can be carried as float32, int64 or bool: none are words or codes."""
-    return kind.kind in "biuf" or kind.name == "bfloat16"
+    half = kind.name == "bfloat16" or (kind.kind == "f" and kind.itemsize > 1)
+    return half or kind.kind in "biu"
 
 
 def plain(array: np.ndarray) -> np.ndarray:

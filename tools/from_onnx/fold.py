@@ -1,16 +1,16 @@
 """Which constants of a graph are weights: what is trained, what several nodes share, what is fixed.
 
 A *root* is an array that the file carries, or that nodes compute from constants alone. Nodes that
-only move the numbers of a root are done at once where the result is used in one place, so that a
-layer gets its weight as it wants it. A root that several nodes use is one parameter for all of
-them - unless all its numbers are equal, as the ones of a new norm: exporters store these once,
-which ties nothing.
+only move the numbers of a root are done at once where the result is the weight of one node, so
+that a layer gets it as it wants it; elsewhere they run, on the root as it is. A root that several nodes use is one parameter for all of
+them. Not so where an exporter has stored equal arrays once: all numbers of the root are equal, as
+the ones of a new norm, or an Identity of it gives it another name, as torch's exporter does.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -43,19 +43,25 @@ Use = tuple[OnnxNode, int]
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """Numbers that depend on no input, and the roots that they were moved from."""
+    """Numbers that depend on no input, and the roots that they were moved from.
+
+    ``carried`` says whether one of these is an array of the file.
+    """
 
     array: np.ndarray
     roots: frozenset[str]
+    carried: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """A trained operand of one node: its numbers, its name in the graph and that of its root."""
+    """A trained operand of one node: its numbers, and what they are called.
+
+    ``names`` are its own and its root's; none where several nodes start from the same array.
+    """
 
     array: np.ndarray
-    name: str
-    root: str
+    names: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +97,11 @@ def fold(graph: OnnxGraph) -> Folded:
     for use, name in trained.items():
         constant = held[name]
         alone = all(len(users[root]) == 1 for root in constant.roots)
-        if alone or bool((constant.array == constant.array.flat[0]).all()):
-            owned[use] = Weight(constant.array, name, min(constant.roots))
+        equal = bool((constant.array == constant.array.flat[0]).all())
+        if equal or (alone and _moves_ahead(use, constant, held)):
+            names = (name, min(constant.roots)) if alone else (name,)
+            own = alone or name not in constant.roots
+            owned[use] = Weight(constant.array, names if own else ())
         else:
             again.add(name)
     shared = {root for name in again for root in held[name].roots}
@@ -106,13 +115,13 @@ def fold(graph: OnnxGraph) -> Folded:
         constants={name: held[name].array for name in kept},
         owned=owned,
         shared={name: held[name].array for name in shared},
-        known=_known(nodes, kept),
+        known=_known(nodes, kept, {node for node, _ in owned}),
     )
 
 
 def _constants(graph: OnnxGraph) -> tuple[dict[str, Constant], list[OnnxNode]]:
     """All values that are constants, and the nodes that are left to run."""
-    held = {name: Constant(a, frozenset([name])) for name, a in graph.initial.items()}
+    held = {name: Constant(a, frozenset([name]), True) for name, a in graph.initial.items()}
     live = []
     for node in graph.nodes:
         operands = [held.get(name) for name in node.inputs if name]
@@ -122,10 +131,13 @@ def _constants(graph: OnnxGraph) -> tuple[dict[str, Constant], list[OnnxNode]]:
             continue
         arrays = [held[name].array if name else None for name in node.inputs]
         made = _moved_codes(node, arrays) or evaluate(node, arrays)
-        data = constants if node.op == "Concat" else constants[:1]
-        roots = frozenset[str]().union(*(c.roots for c in data)) if _moves(node) else None
+        data = (constants if node.op == "Concat" else constants[:1]) if _moves(node) else []
+        roots = frozenset[str]().union(*(c.roots for c in data))
+        carried = any(c.carried for c in data)
+        renamed = node.kind == (STANDARD, "Identity") and node.inputs[0] in graph.initial
         for name, array in zip(node.outputs, made, strict=False):
-            held[name] = Constant(array, frozenset([name]) if roots is None else roots)
+            own = renamed or not roots
+            held[name] = Constant(array, frozenset([name]) if own else roots, carried)
     return held, live
 
 
@@ -149,7 +161,7 @@ def _may_train(graph: OnnxGraph, constant: Constant) -> bool:
     """
     said = {graph.said.get(root, "") for root in constant.roots}
     array = plain(constant.array)
-    if array.dtype != np.float32 or "BUFFER" in said or not constant.roots & graph.initial.keys():
+    if array.dtype != np.float32 or "BUFFER" in said or not constant.carried:
         return False
     if "PARAMETER" in said:
         return True
@@ -168,6 +180,16 @@ def _is_trained(graph: OnnxGraph, use: Use, constant: Constant) -> bool:
         return _may_train(graph, constant)
     buffers = {graph.said.get(root, "") for root in constant.roots} == {"BUFFER"}
     return plain(constant.array).dtype == np.float32 and not buffers
+
+
+def _moves_ahead(use: Use, constant: Constant, held: Mapping[str, Constant]) -> bool:
+    """Whether an operand takes its root as nodes have moved it, and not as the file carries it."""
+    node, index = use
+    definition = known_ops()[node.kind]
+    roots = [held[root].array for root in constant.roots]
+    coded = any(plain(a).dtype != np.float32 for a in roots)
+    unmoved = len(roots) == 1 and roots[0].shape == constant.array.shape
+    return coded or unmoved or definition.name(index) in definition.weights
 
 
 def _moved_codes(
@@ -197,13 +219,18 @@ def _uses(nodes: Iterable[OnnxNode], held: Mapping[str, Constant]) -> dict[Use, 
     return {(n, i): name for n in nodes for i, name in enumerate(n.inputs) if name in held}
 
 
-def _known(nodes: Iterable[OnnxNode], constants: Iterable[str]) -> frozenset[str]:
-    """Values that are known when the network is traced: constants, and what is made of sizes."""
+def _known(
+    nodes: Iterable[OnnxNode], constants: Iterable[str], trained: Collection[OnnxNode] = ()
+) -> frozenset[str]:
+    """Values that are known when the network is traced: constants, and what is made of sizes.
+
+    ``trained`` are nodes with a weight, whose results are not.
+    """
     known = {*constants, ""}
     for node in nodes:
         sizes = node.domain == STANDARD and node.op in OF_SHAPE
-        plain_ = node.domain == STANDARD and node.op not in RANDOM
-        if sizes or (plain_ and known.issuperset(node.inputs)):
+        fixed = node.domain == STANDARD and node.op not in RANDOM and node not in trained
+        if sizes or (fixed and known.issuperset(node.inputs)):
             known.update(node.outputs)
     return frozenset(known)
 

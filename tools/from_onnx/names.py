@@ -13,14 +13,13 @@ from torch import nn
 
 from .graph import OnnxNode
 
-# The last word of a parameter's name in a module of torch.
-LEAF = re.compile(r"(weight|bias|running_mean|running_var|gamma|beta|scale)(_[a-z0-9_]+)?")
+# A parameter's name: that of its layer, and what it is there.
+PARAMETER = re.compile(r"(.+?)[._](weight|bias|running_mean|running_var|gamma|beta|scale)(_\w+)?")
 
 
 def layer_path(node: OnnxNode, weights: Iterable[str]) -> str:
     """Where the layer that ``node`` becomes belongs; ``weights`` are names of its operands."""
-    split = [name.rpartition(".") for name in weights]
-    bases = [base for base, _, leaf in split if base and LEAF.fullmatch(leaf)]
+    bases = [m[1] for name in weights if (m := PARAMETER.fullmatch(name))]
     if bases and (len(set(bases)) == 1 or not node.scopes):
         return bases[0]
     if len(node.scopes) > 1 and node.scopes[-2]:

@@ -80,7 +80,7 @@ class Network(nn.Module):
         for step in self.steps:
             made = self._run(step, [values[name] for name in step.takes])
             results = made if isinstance(made, tuple) else (made,)
-            values.update(zip(step.gives, results, strict=False))
+            values.update((k, v) for k, v in zip(step.gives, results, strict=False) if k)
             if any(step.gives[len(results) :]):
                 step.node.refuse(f"gives {len(results)} of the results that the network uses")
         found = tuple(self._tensor(values[name], inputs) for name in self.outputs)

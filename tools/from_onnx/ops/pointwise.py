@@ -8,9 +8,10 @@ from collections.abc import Callable
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
+from onnx import helper
 from torch import Tensor
 
-from ..definitions import Known, Made, Operand, define, is_number, onnx_op, plain
+from ..definitions import Known, Made, Operand, Value, define, is_number, onnx_op, plain
 from ..graph import OnnxNode
 
 FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -182,19 +183,19 @@ def dropout(
 @onnx_op("Cast")
 def cast(node: OnnxNode, x: Tensor) -> Made:
     """To the kind of number that the file asks for; floats of any width are float32."""
-    from onnx import helper
+    return x.to(_carried(node, np.dtype(helper.tensor_dtype_to_np_dtype(node.int("to")))))
 
-    kind = np.dtype(helper.tensor_dtype_to_np_dtype(node.int("to")))
+
+def _carried(node: OnnxNode, kind: np.dtype) -> torch.dtype:
     if not is_number(kind):
         node.refuse(f"casts to {kind}; a step takes floats of 16 bits and more, and integers of 8")
-    to = torch.from_numpy(plain(np.zeros(1, kind))).dtype
-    return x if x.dtype == to else x.to(to)
+    return torch.from_numpy(plain(np.zeros(1, kind))).dtype
 
 
 @onnx_op("CastLike")
-def cast_like(node: OnnxNode, x: Tensor, like: Tensor) -> Made:
+def cast_like(node: OnnxNode, x: Tensor, like: Value) -> Made:
     """To the kind of number of another operand."""
-    return x.to(like.dtype)
+    return x.to(like.dtype if isinstance(like, Tensor) else _carried(node, like.dtype))
 
 
 @onnx_op("IsInf")

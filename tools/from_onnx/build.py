@@ -30,9 +30,11 @@ def build(source: Source, outputs: Sequence[str], *, logits: bool) -> Network:
     graph = read_graph(source)
     if outputs:
         graph = _with_outputs(graph, outputs)
-    if logits:
-        graph = replace(graph, outputs=tuple(_ahead_of_end(graph, o) for o in graph.outputs))
-    return Builder(fold(graph)).network()
+    ends = [_end(graph, o) if logits else None for o in graph.outputs]
+    ahead = [o if end is None else end.inputs[0] for o, end in zip(graph.outputs, ends, strict=True)]
+    network = Builder(fold(replace(graph, outputs=tuple(ahead)))).network()
+    network.left_out = " and ".join(dict.fromkeys(end.op for end in ends if end is not None))
+    return network
 
 
 def _with_outputs(graph: OnnxGraph, names: Sequence[str]) -> OnnxGraph:
@@ -43,14 +45,14 @@ def _with_outputs(graph: OnnxGraph, names: Sequence[str]) -> OnnxGraph:
     return replace(graph, outputs=tuple(names))
 
 
-def _ahead_of_end(graph: OnnxGraph, output: str) -> str:
-    """What goes into the softmax or sigmoid that makes ``output``; else itself."""
+def _end(graph: OnnxGraph, output: str) -> OnnxNode | None:
+    """The softmax or sigmoid that makes ``output``, if one does."""
     made = {o: node for node in graph.nodes for o in node.outputs}
     name = output
     while name in made and (made[name].domain, made[name].op) == (STANDARD, "Identity"):
         name = made[name].inputs[0]
     end = made.get(name)
-    return end.inputs[0] if end and end.domain == STANDARD and end.op in ENDS else output
+    return end if end and end.domain == STANDARD and end.op in ENDS else None
 
 
 @dataclass(frozen=True, slots=True)

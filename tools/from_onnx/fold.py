@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from onnx import NodeProto
 from onnx.reference import ReferenceEvaluator
 
 from ...compiler.errors import UnsupportedOpError
@@ -37,6 +38,7 @@ RANDOM = (
 )
 # Statistics of a norm, which training writes and no optimizer.
 STATISTICS = {"BatchNormalization": (3, 4)}
+AXES = "axes of the node"
 MASKED = 1e4  # a table with numbers from here on is a mask, not a weight
 Use = tuple[OnnxNode, int]
 
@@ -273,6 +275,8 @@ def _check_codes(graph: OnnxGraph, nodes: Iterable[OnnxNode]) -> None:
 def evaluate(node: OnnxNode, arrays: Iterable[np.ndarray | None]) -> tuple[np.ndarray, ...]:
     """The results of a node whose operands are known, by ONNX's own reference."""
     named = {name: a for name, a in zip(node.inputs, arrays, strict=True) if a is not None}
+    if node.op in ("Squeeze", "Unsqueeze") and node.has("axes"):
+        named[AXES] = np.array(node.ints("axes"), np.int64)
     try:
         made = _evaluator(node).run(None, named)
     except Exception as error:
@@ -283,4 +287,10 @@ def evaluate(node: OnnxNode, arrays: Iterable[np.ndarray | None]) -> tuple[np.nd
 
 @lru_cache(maxsize=4096)
 def _evaluator(node: OnnxNode) -> ReferenceEvaluator:
-    return ReferenceEvaluator(node.proto, opsets={node.domain: node.version})
+    proto, version = NodeProto(), node.version
+    proto.CopyFrom(node.proto)
+    if node.op in ("Squeeze", "Unsqueeze") and node.has("axes"):  # as an operand, as of opset 13
+        del proto.attribute[:]
+        proto.input.append(AXES)
+        version = 13
+    return ReferenceEvaluator(proto, opsets={node.domain: version})

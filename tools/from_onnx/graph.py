@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 import numpy as np
+import torch
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, numpy_helper
 
 from ...compiler.errors import UnsupportedOpError
@@ -95,6 +96,16 @@ class Declared:
     name: str
     dtype: np.dtype
     shape: Shape | None
+
+    @property
+    def floats(self) -> bool:
+        """Whether it holds floats, of any width."""
+        return self.dtype.kind not in "biu"
+
+    @property
+    def carried(self) -> torch.dtype:
+        """The dtype that a step takes it in."""
+        return torch.float32 if self.floats else torch.bool if self.dtype.kind == "b" else torch.int64
 
 
 @dataclass(frozen=True, slots=True)

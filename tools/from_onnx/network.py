@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ...compiler.errors import CaptureError, InputError, QuatrainError
-from .definitions import Made, Value, plain, tensor_of
+from .definitions import Made, Value, tensor_of
 from .fold import OF_SHAPE, evaluate
 from .graph import Declared, OnnxNode
 from .table import known_ops
@@ -59,6 +59,7 @@ class Network(nn.Module):
         super().__init__()
         self.file, self.inputs, self.outputs = file, tuple(inputs), tuple(outputs)
         self.batch = batch  # examples that the file is made for, if it says so
+        self.left_out = ""  # the operator at the end that the loss takes over
         self.steps: tuple[Step, ...] = ()
         self.constants: Mapping[str, np.ndarray] = {}
         self.weights: Mapping[str, str] = {}  # by the name that steps take, their path
@@ -129,9 +130,8 @@ class Network(nn.Module):
 
     def _check_input(self, declared: Declared, given: Tensor) -> None:
         wanted, shape = declared.shape, tuple(given.shape)
-        floats = plain(np.zeros(1, declared.dtype)).dtype == np.float32
-        if given.is_floating_point() != floats:
-            kind = "floats" if floats else "integers"
+        if given.is_floating_point() != declared.floats:
+            kind = "floats" if declared.floats else "integers"
             raise InputError(f"{self.file}: the input {declared.name!r} holds {kind}")
         if wanted is None:
             return

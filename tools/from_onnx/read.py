@@ -20,6 +20,7 @@ from onnx import (
 )
 
 from ...compiler.errors import FileError, UnsupportedOpError
+from ..files import check_exists
 from .definitions import is_number
 from .graph import Declared, OnnxGraph, Shape, array_of, read_node
 from .table import known_ops
@@ -56,8 +57,7 @@ def read_graph(source: Source) -> OnnxGraph:
 
 def _load(source: str | os.PathLike[str]) -> tuple[ModelProto, str]:
     path = Path(source)
-    if not path.is_file():
-        raise FileError(f"there is no file {path} (looked for from {Path.cwd()})")
+    check_exists(path)
     try:
         return onnx.load(path), str(path)
     except DecodeError as error:

@@ -21,8 +21,14 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    *("QuatrainError", "Task", "__version__"),
-    *("compile", "from_onnx", "load", "recipes", "targets"),
+    "QuatrainError",
+    "Task",
+    "__version__",
+    "compile",
+    "from_onnx",
+    "load",
+    "recipes",
+    "targets",
 ]
 
 _HOME = {

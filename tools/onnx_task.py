@@ -104,9 +104,7 @@ def flags_text(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))
 
 
-def _target(
-    network: Network, inputs: tuple[Tensor, ...], loss: str, flags: BareFlags
-) -> Tensor:
+def _target(network: Network, inputs: tuple[Tensor, ...], loss: str, flags: BareFlags) -> Tensor:
     """Example targets of the output's shape: labels that count up, or zeros."""
     with torch.no_grad():
         output = network.eval()(*inputs)

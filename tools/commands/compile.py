@@ -112,7 +112,7 @@ def command(
     accumulate: AccumulateOption = 1,
     average: AverageOption = 0.0,
 ) -> None:
-    """Compile a quatrain.Task or a bare model that FACTORY of FILE.py returns, or an ONNX network."""
+    """Compile the quatrain.Task or the bare model that FACTORY returns, or an ONNX network."""
     check_writable(output)
     flags = BareFlags(
         *(input_, classes, loss, optimizer, lr, momentum, weight_decay, nesterov),

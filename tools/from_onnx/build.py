@@ -15,7 +15,7 @@ from .definitions import plain
 from .fold import Folded, Weight, fold
 from .graph import STANDARD, OnnxGraph, OnnxNode
 from .layers import make_layer
-from .names import layer_path, node_path, place_module, place_parameter
+from .names import is_parameter, layer_path, node_path, place_module, place_parameter
 from .network import Call, Network, Step
 from .read import Source, read_graph
 from .table import known_ops
@@ -31,7 +31,9 @@ def build(source: Source, outputs: Sequence[str], *, logits: bool) -> Network:
     if outputs:
         graph = _with_outputs(graph, outputs)
     ends = [_end(graph, o) if logits else None for o in graph.outputs]
-    ahead = [o if end is None else end.inputs[0] for o, end in zip(graph.outputs, ends, strict=True)]
+    ahead = [
+        o if end is None else end.inputs[0] for o, end in zip(graph.outputs, ends, strict=True)
+    ]
     network = Builder(fold(replace(graph, outputs=tuple(ahead)))).network()
     network.left_out = " and ".join(dict.fromkeys(end.op for end in ends if end is not None))
     return network
@@ -104,6 +106,8 @@ class Builder:
                 product, use = made.get(node.inputs[1 - at]), (node, at)
                 if product is None or use not in self._folded.owned or product in found:
                     continue
+                if self._keeps_layout(product):
+                    continue
                 weight = self._folded.owned[use]
                 array = self._as_bias(product, weight.array)
                 if array is not None and self._taken[product.outputs[0]] == 1:
@@ -113,7 +117,11 @@ class Builder:
     def _as_bias(self, product: OnnxNode, added: np.ndarray) -> np.ndarray | None:
         """``added`` as the bias of a product without one; None where it is none."""
         weight = self._folded.owned.get((product, 1))
-        if product.domain != STANDARD or weight is None or len(list(filter(None, product.inputs))) > 2:
+        if (
+            product.domain != STANDARD
+            or weight is None
+            or len(list(filter(None, product.inputs))) > 2
+        ):
             return None
         w = weight.array
         if product.op == "MatMul":
@@ -124,12 +132,25 @@ class Builder:
             fits = added.shape in ((channels, *pixels), (1, channels, *pixels))
         return added.reshape(-1) if fits else None
 
+    def _keeps_layout(self, node: OnnxNode) -> bool:
+        """Whether a product takes a parameter of torch as it is, which nn.Linear would transpose.
+
+        ``load_state_dict`` of the network that the file was made from takes it by its name.
+        """
+        weight = self._folded.owned.get((node, 1))
+        if weight is None or node.op not in ("MatMul", "Gemm") or node.int("transB", 0):
+            return False
+        file = self._folded.graph.initial.get(next(iter(weight.names), ""))
+        return file is not None and is_parameter(weight.names[0])
+
     def _known(self, node: OnnxNode) -> Step:
         """A step whose results sizes alone decide."""
         return Step(node, "", node.inputs, self._gives(node))
 
     def _layer(self, node: OnnxNode) -> Step | None:
         """A step by a module of torch; None where there is none, or a weight is not the node's."""
+        if self._keeps_layout(node):
+            return None
         definition = known_ops()[node.kind]
         arrays: dict[str, np.ndarray] = {}
         names, rest = [], []
@@ -189,5 +210,3 @@ class Builder:
 
 def _parameter(array: np.ndarray) -> nn.Parameter:
     return nn.Parameter(torch.from_numpy(plain(array).copy()))
-
-

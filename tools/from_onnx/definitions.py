@@ -1,8 +1,8 @@
 """The table of ONNX operators: each is one small function of its node and its operands.
 
 The function's signature says what an operand may be. ``Tensor`` is the network's numbers; a
-constant is made one. ``Value`` is whichever it is. ``Known`` must be known when the network is traced: a constant, or made of
-sizes. ``Operand`` is a tensor, or a plain number where a constant is one.
+constant is made one. ``Known`` must be known when the network is traced: a constant, or made of
+sizes. ``Operand`` is a tensor, or a plain number where a constant is one. ``Value`` is any.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from torch import Tensor
 
 from .graph import STANDARD, OnnxNode
 
+CPU = torch.device("cpu")
 Known = np.ndarray
 Operand = Tensor | float
-Value = Tensor | np.ndarray
+# A list is a sequence of ONNX: parts of a tensor that SplitToSequence makes.
+Value = Tensor | np.ndarray | list[Tensor]
 Made = Value | tuple[Value, ...]
 Function = Callable[..., Made]
 
@@ -50,7 +52,7 @@ class Definition:
         if given < self.required or (len(values) > len(self.names) and not self.variadic):
             node.refuse(f"has {given} operands; the operator takes {', '.join(self.names)}")
         like = next((v for v in values if isinstance(v, Tensor)), None)
-        device = torch.device("cpu") if like is None else like.device
+        device = CPU if like is None else like.device
         return self.function(
             node, *(self._operand(node, i, v, device) for i, v in enumerate(values))
         )
@@ -62,13 +64,13 @@ class Definition:
         if value is None:
             return None
         if _is_known(kind):
-            if isinstance(value, Tensor):
+            if not isinstance(value, np.ndarray):
                 node.refuse(
                     f"takes its {self.name(index)} from the numbers of the batch; a step is made "
                     "for fixed shapes, so export the network with a constant there"
                 )
             return value
-        if isinstance(value, Tensor) or kind == Value:
+        if isinstance(value, Tensor | list) or kind == Value:
             return value
         if kind in (Operand, Operand | None) and value.ndim == 0 and value.dtype != np.bool_:
             return value.item()
@@ -79,13 +81,17 @@ def _is_known(kind: object) -> bool:
     return kind in (Known, Known | None)
 
 
-def tensor_of(array: np.ndarray, device: torch.device) -> Tensor:
+def tensor_of(array: np.ndarray, device: torch.device = CPU) -> Tensor:
     """A constant as the network's numbers: floats of any width become float32."""
-    return torch.from_numpy(np.ascontiguousarray(plain(array)).reshape(array.shape)).to(device)
+    return (
+        torch.from_numpy(np.require(plain(array), requirements="CW"))
+        .reshape(array.shape)
+        .to(device)
+    )
 
 
 def is_number(kind: np.dtype) -> bool:
-    """Whether numbers of a dtype can be carried as float32, int64 or bool: none are words or codes."""
+    """Whether numbers of a dtype are carried as float32, int64 or bool: words and codes are not."""
     half = kind.name == "bfloat16" or (kind.kind == "f" and kind.itemsize > 1)
     return half or kind.kind in "biu"
 
@@ -100,7 +106,9 @@ def plain(array: np.ndarray) -> np.ndarray:
 DEFINITIONS: dict[tuple[str, str], Definition] = {}
 
 
-def onnx_op(*ops: str, domain: str = STANDARD, weights: Iterable[str] = ()) -> Callable[..., Function]:
+def onnx_op(
+    *ops: str, domain: str = STANDARD, weights: Iterable[str] = ()
+) -> Callable[..., Function]:
     """Register the function that follows as the definition of ``ops``."""
 
     def register(function: Function) -> Function:

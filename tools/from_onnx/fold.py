@@ -2,9 +2,11 @@
 
 A *root* is an array that the file carries, or that nodes compute from constants alone. Nodes that
 only move the numbers of a root are done at once where the result is the weight of one node, so
-that a layer gets it as it wants it; elsewhere they run, on the root as it is. A root that several nodes use is one parameter for all of
-them. Not so where an exporter has stored equal arrays once: all numbers of the root are equal, as
-the ones of a new norm, or an Identity of it gives it another name, as torch's exporter does.
+that a layer gets it as it wants it; elsewhere they run, on the root as it is.
+
+A root that several nodes use is one parameter for all of them. Not so where an exporter has stored
+equal arrays once: all numbers of the root are equal, as the ones of a new norm, or an Identity of
+it gives it another name, as torch's exporter does.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ CARRIES = (*MOVES, "MaxPool", "Gather", "Expand", "Tile", "DepthToSpace", "Space
 OF_SHAPE = ("Shape", "Size")
 RANDOM = (
     *("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli"),
-    *("Multinomial", "Dropout"),
+    *("Multinomial", "Dropout", "SplitToSequence"),
 )
 # Statistics of a norm, which training writes and no optimizer.
 STATISTICS = {"BatchNormalization": (3, 4)}
@@ -194,9 +196,7 @@ def _moves_ahead(use: Use, constant: Constant, held: Mapping[str, Constant]) -> 
     return coded or unmoved or definition.name(index) in definition.weights
 
 
-def _moved_codes(
-    node: OnnxNode, arrays: list[np.ndarray | None]
-) -> tuple[np.ndarray, ...] | None:
+def _moved_codes(node: OnnxNode, arrays: list[np.ndarray | None]) -> tuple[np.ndarray, ...] | None:
     """Floats that a pair would round stay as they are: a recipe rounds them."""
     first = arrays[0] if arrays else None
     if node.op in CODED and first is not None and first.dtype.kind == "f":
@@ -237,9 +237,7 @@ def _known(
     return frozenset(known)
 
 
-def _check_known(
-    graph: OnnxGraph, nodes: Iterable[OnnxNode], held: Mapping[str, Constant]
-) -> None:
+def _check_known(graph: OnnxGraph, nodes: Iterable[OnnxNode], held: Mapping[str, Constant]) -> None:
     """Raise UnsupportedOpError for all operators that nothing here defines, in one sentence."""
     nodes = list(nodes)
     known, definitions = _known(nodes, held), known_ops()

@@ -105,7 +105,9 @@ class Declared:
     @property
     def carried(self) -> torch.dtype:
         """The dtype that a step takes it in."""
-        return torch.float32 if self.floats else torch.bool if self.dtype.kind == "b" else torch.int64
+        return (
+            torch.float32 if self.floats else torch.bool if self.dtype.kind == "b" else torch.int64
+        )
 
 
 @dataclass(frozen=True, slots=True)

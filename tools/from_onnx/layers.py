@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .definitions import plain
+from .definitions import tensor_of
 from .graph import STANDARD, OnnxNode
 from .ops.recurrent import Recurrence, States, check_peepholes, flat_weights, run_recurrent
 from .window import Window, padded
@@ -57,7 +57,7 @@ def _fill(module: nn.Module, **arrays: np.ndarray | None) -> nn.Module:
     with torch.no_grad():
         for name, array in arrays.items():
             if array is not None:
-                getattr(module, name).copy_(torch.from_numpy(plain(array).copy()))
+                getattr(module, name).copy_(tensor_of(array))
     return module
 
 
@@ -224,7 +224,7 @@ class Recurrent(nn.Module):
         if of.kind == "RNN":
             options |= {"nonlinearity": of.activation}
         self.cells: nn.RNNBase = getattr(nn, of.kind)(w.shape[2], of.hidden, **options)
-        flat = [None if n not in arrays else torch.from_numpy(plain(arrays[n])) for n in "wrb"]
+        flat = [None if n not in arrays else tensor_of(arrays[n]) for n in "wrb"]
         assert flat[0] is not None and flat[1] is not None
         made = flat_weights(of.kind, flat[0], flat[1], flat[2])
         with torch.no_grad():

@@ -27,6 +27,11 @@ def layer_path(node: OnnxNode, weights: Iterable[str]) -> str:
     return node_path(node, layer=True)
 
 
+def is_parameter(name: str) -> bool:
+    """Whether an array is called as torch calls a parameter of a module."""
+    return PARAMETER.fullmatch(name) is not None
+
+
 def node_path(node: OnnxNode, *, layer: bool = False) -> str:
     """The path that the name of a node says, of a layer without the operator at its end.
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from ...compiler.errors import CaptureError, InputError, QuatrainError
-from .definitions import Made, Value, tensor_of
+from .definitions import CPU, Made, Value, tensor_of
 from .fold import OF_SHAPE, evaluate
 from .graph import Declared, OnnxNode
 from .table import known_ops
@@ -71,12 +71,14 @@ class Network(nn.Module):
         weights: Mapping[str, str],
     ) -> None:
         """Set what runs, once all modules and parameters are in their places."""
-        self.steps, self.constants, self.weights = tuple(steps), dict(constants), dict(weights)
+        self.steps, self.weights = tuple(steps), dict(weights)
+        self.constants = {name: np.require(a, requirements="W") for name, a in constants.items()}
 
     def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         """The outputs of the graph."""
         values: dict[str, Value | None] = {"": None, **self.constants}
-        values.update({name: self.get_parameter(path) for name, path in self.weights.items()})
+        # Under a trace a parameter is a tensor in its place, so that get_parameter would refuse it.
+        values.update({name: attrgetter(path)(self) for name, path in self.weights.items()})
         values.update(self._checked(inputs))
         for step in self.steps:
             made = self._run(step, [values[name] for name in step.takes])
@@ -94,29 +96,35 @@ class Network(nn.Module):
                 return self._call(step, values)
             if node.op in OF_SHAPE:
                 return known_ops()[node.kind].call(node, values)
-            return evaluate(node, [v for v in values if not isinstance(v, Tensor)])
+            return evaluate(node, [v for v in values if not isinstance(v, Tensor | list)])
         except QuatrainError:
             raise
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
-            shapes = ", ".join(str(tuple(v.shape)) for v in values if v is not None)
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            made_for = "" if self.batch is None else (
-                f"; the file is made for batches of {self.batch}, and takes others where it was "
-                "exported with a dynamic batch"
+            raise CaptureError(self._failure(node, values, error)) from error
+
+    def _failure(self, node: OnnxNode, values: list[Value | None], error: Exception) -> str:
+        """A sentence about a node that torch refuses to run."""
+        given = [v for v in values if isinstance(v, Tensor | np.ndarray)]
+        shapes = ", ".join(str(tuple(v.shape)) for v in given)
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        hint = (
+            ""
+            if self.batch is None
+            else (
+                f"; the file is made for batches of {self.batch}: where another size fails, export it "
+                "with a dynamic batch"
             )
-            raise CaptureError(
-                f"{node.place} fails on operands of shapes {shapes}: {first}{made_for}"
-            ) from error
+        )
+        return f"{node.place} fails on operands of shapes {shapes}: {first}{hint}"
 
     def _call(self, step: Step, values: list[Value | None]) -> Made:
         """A definition, or a layer of torch, which takes the network's numbers alone."""
         module = self.get_submodule(step.path)
-        if isinstance(module, Call):
-            made: Made = module(*values)
-            return made
-        like = next((v for v in values if isinstance(v, Tensor)), None)
-        device = torch.device("cpu") if like is None else like.device
-        made = module(*(tensor_of(v, device) if isinstance(v, np.ndarray) else v for v in values))
+        if not isinstance(module, Call):
+            like = next((v for v in values if isinstance(v, Tensor)), None)
+            device = CPU if like is None else like.device
+            values = [tensor_of(v, device) if isinstance(v, np.ndarray) else v for v in values]
+        made: Made = module(*values)
         return made
 
     def _checked(self, inputs: Sequence[Tensor]) -> Mapping[str, Tensor]:
@@ -145,6 +153,6 @@ class Network(nn.Module):
 
     @staticmethod
     def _tensor(value: Value | None, inputs: Sequence[Tensor]) -> Tensor:
-        device = inputs[0].device if inputs else torch.device("cpu")
-        assert value is not None, "an output without a name"
+        device = inputs[0].device if inputs else CPU
+        assert isinstance(value, Tensor | np.ndarray), "an output that is no tensor"
         return value if isinstance(value, Tensor) else tensor_of(value, device)

@@ -28,6 +28,8 @@ from .table import known_ops
 OLDEST = 7  # operators of older opsets broadcast by attributes
 # Arrays up to this many numbers stay in the graph, as shapes are inferred from them.
 SMALL = 1024
+# Defined by a loop, and known wherever a step can run it.
+LEFT = (("", "Range"),)
 # What torch's exporter says of the arrays of a file.
 KIND = "pkg.torch.export.graph_signature.InputSpec.kind"
 Source = str | os.PathLike[str] | ModelProto
@@ -134,7 +136,7 @@ def _size(tensor: TensorProto) -> int:
 
 def _written_out(model: ModelProto, file: str) -> ModelProto:
     """Functions of the file, and operators of ONNX that are defined by others, as these."""
-    own = list(known_ops())
+    own = [*known_ops(), *LEFT]
     try:
         return inliner.inline_selected_functions(
             model, own, exclude=True, inline_schema_functions=True
@@ -175,8 +177,10 @@ def _declared(value: ValueInfoProto, file: str) -> Declared:
         )
     dtype = np.dtype(helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
     if not is_number(dtype):
-        what = "words; give the numbers of a tokenizer" if dtype.kind in "OUS" else (
-            f"codes of {dtype}; a step takes floats of 16 bits and more, and integers of 8"
+        what = (
+            "words; give the numbers of a tokenizer"
+            if dtype.kind in "OUS"
+            else (f"codes of {dtype}; a step takes floats of 16 bits and more, and integers of 8")
         )
         raise UnsupportedOpError(f"{file}: the input {value.name!r} holds {what}")
     return Declared(value.name, dtype, _shape(value))

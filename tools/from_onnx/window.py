@@ -1,4 +1,4 @@
-"""Windows that slide over pixels: kernel, strides, dilations, and the padding that a node asks for."""
+"""Windows that slide over pixels: kernel, strides, dilations, padding."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor
 
 from .graph import OnnxNode

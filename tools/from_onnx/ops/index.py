@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..definitions import Known, Made, ints, onnx_op, tensor_of
@@ -43,7 +43,7 @@ def gather_nd(node: OnnxNode, x: Tensor, places: Tensor) -> Made:
         for i, a in enumerate(lead)
     ]
     found = [_counted(places[..., i], x.shape[batch + i]) for i in range(depth)]
-    return x[tuple([*shapes, *found])]
+    return x[(*shapes, *found)]
 
 
 SUMS = {"none", "add"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..definitions import Made, onnx_op
@@ -127,9 +127,10 @@ def _mask(node: OnnxNode, mask: Tensor | None, sequence: int) -> Tensor | None:
         return mask[:, None, None, :]
     if mask.dim() == 3:
         return mask[:, None]
-    if mask.dim() == 1:  # how many keys of each sample there are
-        return (torch.arange(sequence, device=mask.device) < mask[:, None])[:, None, None, :]
-    node.refuse(f"has a mask of shape {tuple(mask.shape)}; known: of keys, and of queries by keys")
+    if mask.dim() != 1:
+        node.refuse(f"has a mask of shape {tuple(mask.shape)}; known: of keys, of queries by keys")
+    # how many keys of each sample there are
+    return (torch.arange(sequence, device=mask.device) < mask[:, None])[:, None, None, :]
 
 
 @onnx_op("Attention", domain=MICROSOFT, weights=["w", "b"])

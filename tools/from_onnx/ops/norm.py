@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..definitions import Made, onnx_op
@@ -38,7 +38,7 @@ def group_normalization(node: OnnxNode, x: Tensor, scale: Tensor, bias: Tensor) 
 def layer_normalization(
     node: OnnxNode, x: Tensor, scale: Tensor, bias: Tensor | None = None
 ) -> Made:
-    """Over all dimensions from an axis on; also the mean and what the deviations were divided by."""
+    """Over all dimensions from an axis on; also the mean, and one by the deviation."""
     axis = node.int("axis", -1) % x.dim()
     sizes, eps = x.shape[axis:], node.float("epsilon", 1e-5)
     same = scale.shape == sizes and (bias is None or bias.shape == sizes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..definitions import Made, onnx_op
@@ -16,7 +16,9 @@ MAXIMA: dict[int, Callable[..., Tensor]] = {1: F.max_pool1d, 2: F.max_pool2d, 3:
 MEANS: dict[int, Callable[..., Tensor]] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
-def _pool(node: OnnxNode, window: Window, kinds: dict[int, Callable[..., Tensor]]) -> Callable[..., Tensor]:
+def _pool(
+    node: OnnxNode, window: Window, kinds: dict[int, Callable[..., Tensor]]
+) -> Callable[..., Tensor]:
     if len(window.kernel) not in kinds:
         node.refuse(f"pools in {len(window.kernel)} dimensions; known: 1, 2, 3")
     return kinds[len(window.kernel)]
@@ -47,8 +49,10 @@ def average_pool(node: OnnxNode, x: Tensor) -> Made:
     pool, sides = _pool(node, window, MEANS), window.sides(x.shape[2:])
     over = window.overhang(x.shape[2:], sides)
     both = window.symmetric
-    if both is not None and all(o == 0 for _, o in over) and all(
-        2 * p <= k for p, k in zip(both, window.kernel, strict=True)
+    if (
+        both is not None
+        and all(o == 0 for _, o in over)
+        and all(2 * p <= k for p, k in zip(both, window.kernel, strict=True))
     ):
         return pool(x, window.kernel, window.stride, both, count_include_pad=counted)
     ones = torch.ones((1, 1, *x.shape[2:]), device=x.device)

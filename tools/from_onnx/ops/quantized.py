@@ -22,9 +22,7 @@ INTEGERS = (
 
 
 @onnx_op("QuantizeLinear")
-def quantize_linear(
-    node: OnnxNode, x: Tensor, scale: Known, zero: Known | None = None
-) -> Made:
+def quantize_linear(node: OnnxNode, x: Tensor, scale: Known, zero: Known | None = None) -> Made:
     """``x`` within what the codes reach; it is not rounded."""
     codes = _codes(node) if zero is None else zero.dtype
     if codes.kind not in "iu" and "int" not in codes.name:
@@ -54,9 +52,7 @@ def _shape(node: OnnxNode, x: Tensor, each: np.ndarray) -> list[int]:
 
 
 @onnx_op("DequantizeLinear")
-def dequantize_linear(
-    node: OnnxNode, x: Tensor, scale: Known, zero: Known | None = None
-) -> Made:
+def dequantize_linear(node: OnnxNode, x: Tensor, scale: Known, zero: Known | None = None) -> Made:
     """What the codes stand for; where they are carried as such numbers, those."""
     if x.is_floating_point():
         return x

@@ -19,7 +19,11 @@ from ..graph import OnnxNode
 
 # Torch's gates by their number in ONNX: iofc becomes ifgo, zrh becomes rzn.
 GATES = {"LSTM": (0, 2, 3, 1), "GRU": (1, 0, 2), "RNN": (0,)}
-ACTIVATIONS = {"LSTM": [("sigmoid", "tanh", "tanh")], "GRU": [("sigmoid", "tanh")], "RNN": [("tanh",), ("relu",)]}
+ACTIVATIONS = {
+    "LSTM": [("sigmoid", "tanh", "tanh")],
+    "GRU": [("sigmoid", "tanh")],
+    "RNN": [("tanh",), ("relu",)],
+}
 WEIGHTS = ("w", "r", "b")
 States = tuple[Tensor, ...]
 # What runs the time steps: of x and the first states, y and the last states.
@@ -148,9 +152,7 @@ def _made(
     first: Sequence[Tensor | None],
 ) -> Made:
     flat = flat_weights(node.op, *weights)
-    return run_recurrent(
-        node, _functional(node, flat, weights[2] is not None), x, lengths, first
-    )
+    return run_recurrent(node, _functional(node, flat, weights[2] is not None), x, lengths, first)
 
 
 @onnx_op("LSTM", weights=WEIGHTS)

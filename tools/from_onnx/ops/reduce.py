@@ -42,8 +42,10 @@ def _define_reduction(name: str, reduce: Reduction) -> None:
         if not given and node.int("noop_with_empty_axes", 0):
             return reduce(x.unsqueeze(0), (0,), False)
         dims = given or tuple(range(x.dim()))
-        return reduce(x, dims, bool(node.int("keepdims", 1))) if x.dim() else reduce(
-            x.unsqueeze(0), (0,), False
+        return (
+            reduce(x, dims, bool(node.int("keepdims", 1)))
+            if x.dim()
+            else reduce(x.unsqueeze(0), (0,), False)
         )
 
     define([name], definition)

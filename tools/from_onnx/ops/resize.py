@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..definitions import Known, Made, onnx_op, tensor_of
@@ -144,9 +144,7 @@ def _rows(x: Tensor, dim: int, places: np.ndarray) -> Tensor:
     return x.index_select(dim, tensor_of(rows, x.device))
 
 
-def _taps(
-    node: OnnxNode, mode: str, at: np.ndarray, length: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _taps(node: OnnxNode, mode: str, at: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
     """For each pixel the places that it is mixed from, two or four, and their shares."""
     first, t = np.floor(at), at - np.floor(at)
     if mode == "linear":

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor
 
-from ..definitions import Known, Made, ints, onnx_op, tensor_of
+from ..definitions import Known, Made, Value, ints, onnx_op, tensor_of
 from ..graph import OnnxNode
 
 
@@ -40,8 +40,10 @@ def flatten(node: OnnxNode, x: Tensor) -> Made:
     axis = node.int("axis", 1)
     axis += x.dim() if axis < 0 else 0
     rows = int(np.prod(x.shape[:axis], dtype=np.int64))
-    return x.reshape(rows, -1) if x.numel() else x.reshape(
-        rows, int(np.prod(x.shape[axis:], dtype=np.int64))
+    return (
+        x.reshape(rows, -1)
+        if x.numel()
+        else x.reshape(rows, int(np.prod(x.shape[axis:], dtype=np.int64)))
     )
 
 
@@ -99,6 +101,23 @@ def split(node: OnnxNode, x: Tensor, sizes: Known | None = None) -> Made:
         each = -(-length // count)
         parts = tuple(min(each, length - i * each) for i in range(count))
     return tuple(torch.split(x, parts, axis))
+
+
+@onnx_op("SplitToSequence")
+def split_to_sequence(node: OnnxNode, x: Tensor, sizes: Known | None = None) -> Made:
+    """In parts as a sequence: of given sizes, of one size, or one for each place."""
+    axis = node.int("axis", 0)
+    if sizes is None:
+        parts = x.split(1, axis)
+        return list(parts if node.int("keepdims", 1) else (p.squeeze(axis) for p in parts))
+    return list(x.split(int(sizes.item()) if sizes.ndim == 0 else list(ints(sizes)), axis))
+
+
+@onnx_op("SequenceAt")
+def sequence_at(node: OnnxNode, parts: Value, place: Known) -> Made:
+    """One part of a sequence."""
+    assert isinstance(parts, list), f"{node.place} takes a sequence"
+    return parts[int(place.item())]
 
 
 @onnx_op("Slice")
@@ -176,9 +195,7 @@ def pad(
 _NUMPY_MODES = {"edge": "edge", "reflect": "reflect", "wrap": "wrap"}
 
 
-def _padded(
-    node: OnnxNode, x: Tensor, dim: int, mode: str, before: int, behind: int
-) -> Tensor:
+def _padded(node: OnnxNode, x: Tensor, dim: int, mode: str, before: int, behind: int) -> Tensor:
     """Wider along one dimension: rows of the operand, at places that NumPy says."""
     if mode not in _NUMPY_MODES:
         node.refuse(f"pads in mode {mode!r}; known: constant, {', '.join(_NUMPY_MODES)}")

@@ -10,8 +10,8 @@ class BareFlags:
     """The flags for a bare model; None where the user gave none.
 
     ``input`` is the shape of one example (``3x32x32``), ``classes`` the number of its outputs.
-    ``output`` and ``freeze`` are for ONNX networks alone: the output that the loss takes, and
-    patterns of parameters that are not trained.
+    ``network_output`` and ``freeze`` are for ONNX networks alone: the output that the loss takes,
+    and patterns of parameters that are not trained.
     """
 
     input: str | None = None
@@ -22,7 +22,7 @@ class BareFlags:
     momentum: float | None = None
     weight_decay: float | None = None
     nesterov: bool | None = None
-    output: str | None = None
+    network_output: str | None = None
     freeze: tuple[str, ...] | None = None
 
     def given(self) -> list[str]:

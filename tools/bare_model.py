@@ -66,9 +66,10 @@ def _task(model: nn.Module, spec: str, flags: BareFlags, batch: int, seed: int) 
 
     if flags.input is None:
         raise UsageError(f"{spec} returned a bare model; add --input 3x32x32, one example")
-    for flag in ("output", "freeze"):
-        if getattr(flags, flag) is not None:
-            raise UsageError(f"--{flag} is for ONNX networks, but {spec} returned a bare model")
+    if flags.network_output is not None or flags.freeze is not None:
+        raise UsageError(
+            f"--network-output and --freeze are for ONNX networks, but {spec} returned a bare model"
+        )
     loss = checked_loss(flags)
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(batch, *sizes(flags.input, "--input"), generator=generator)

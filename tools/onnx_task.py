@@ -31,11 +31,11 @@ def onnx_task(file: str, flags: BareFlags, batch: int | None, seed: int) -> Task
     from .driver import Task
 
     loss = checked_loss(flags)
-    outputs = () if flags.output is None else (flags.output,)
+    outputs = () if flags.network_output is None else (flags.network_output,)
     network = from_onnx(file, outputs=outputs, logits=loss in TAKE_LOGITS)
     if len(network.outputs) > 1:
         raise UsageError(
-            f"{file} has the outputs {', '.join(network.outputs)}; choose one by --output"
+            f"{file} has the outputs {', '.join(network.outputs)}; choose one by --network-output"
         )
     if network.left_out:
         terminal.remark(

@@ -116,7 +116,7 @@ def command(
     check_writable(output)
     flags = BareFlags(
         *(input_, classes, loss, optimizer, lr, momentum, weight_decay, nesterov),
-        output=network_output,
+        network_output=network_output,
         freeze=None if freeze is None else tuple(freeze),
     )
     with env.chosen(target=target, threads=threads, dump=dump_dir, cache=cache_dir):

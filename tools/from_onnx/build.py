@@ -127,7 +127,9 @@ class Builder:
         if product.op == "MatMul":
             fits = w.ndim == 2 and added.shape == (w.shape[1],)
         else:
-            channels = w.shape[0] if product.op == "Conv" else w.shape[1] * product.int("group", 1)
+            channels = (
+                w.shape[0] if product.op == "Conv" else w.shape[1] * product.whole("group", 1)
+            )
             pixels = (1,) * (w.ndim - 2)
             fits = added.shape in ((channels, *pixels), (1, channels, *pixels))
         return added.reshape(-1) if fits else None
@@ -138,7 +140,7 @@ class Builder:
         ``load_state_dict`` of the network that the file was made from takes it by its name.
         """
         weight = self._folded.owned.get((node, 1))
-        if weight is None or node.op not in ("MatMul", "Gemm") or node.int("transB", 0):
+        if weight is None or node.op not in ("MatMul", "Gemm") or node.whole("transB", 0):
             return False
         file = self._folded.graph.initial.get(next(iter(weight.names), ""))
         return file is not None and is_parameter(weight.names[0])
@@ -153,7 +155,8 @@ class Builder:
             return None
         definition = known_ops()[node.kind]
         arrays: dict[str, np.ndarray] = {}
-        names, rest = [], []
+        names: list[str] = []
+        rest = []
         for i, name in enumerate(node.inputs):
             owned = self._folded.owned.get((node, i))
             operand = definition.name(i)
@@ -201,7 +204,7 @@ class Builder:
         shapes, sizes = self._folded.graph.shapes, self._constants.get(name)
         before, behind = (shapes.get(v, ()) for v in (node.inputs[0], node.outputs[0]))
         whole = before and behind and all(isinstance(s, int) for s in (*before, *behind))
-        if sizes is None or not whole or before[0] != behind[0] or node.int("allowzero", 0):
+        if sizes is None or not whole or before[0] != behind[0] or node.whole("allowzero", 0):
             return name
         made = f"{node.name}[sizes]"
         self._constants[made] = np.array([0, *behind[1:]], np.int64)

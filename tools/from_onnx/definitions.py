@@ -84,7 +84,7 @@ def _is_known(kind: object) -> bool:
 def tensor_of(array: np.ndarray, device: torch.device = CPU) -> Tensor:
     """A constant as the network's numbers: floats of any width become float32."""
     return (
-        torch.from_numpy(np.require(plain(array), requirements="CW"))
+        torch.from_numpy(np.require(plain(array), requirements=["C", "W"]))
         .reshape(array.shape)
         .to(device)
     )

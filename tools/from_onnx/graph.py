@@ -55,11 +55,11 @@ class OnnxNode:
         """Whether the file gives the attribute."""
         return name in self.attributes
 
-    def int(self, name: str, default: int | None = None) -> int:
+    def whole(self, name: str, default: int | None = None) -> int:
         """An attribute that is an integer."""
         return int(self._number(name, default))
 
-    def float(self, name: str, default: float | None = None) -> float:
+    def number(self, name: str, default: float | None = None) -> float:
         """An attribute that is a number."""
         return float(self._number(name, default))
 
@@ -182,9 +182,11 @@ def _attribute(proto: AttributeProto) -> Attribute:
         return tuple(s.decode("utf-8", "replace") for s in proto.strings)
     if proto.type == AttributeProto.TENSOR:
         return array_of(proto.t)
-    return proto.SerializeToString().hex()  # sparse tensors, types: no definition reads them
+    other: str = proto.SerializeToString().hex()  # sparse tensors, types: nothing reads them
+    return other
 
 
 def array_of(proto: TensorProto) -> np.ndarray:
     """The numbers of a tensor of a file."""
-    return np.asarray(numpy_helper.to_array(proto))
+    made: np.ndarray = numpy_helper.to_array(proto)
+    return made

@@ -66,7 +66,7 @@ def _conv(node: OnnxNode, arrays: Arrays, rank: int) -> nn.Module | None:
     w = arrays.get("w")
     if w is None or w.ndim - 2 not in CONVOLUTIONS:
         return None
-    window, groups = Window.of(node, w.shape[2:]), node.int("group", 1)
+    window, groups = Window.of(node, w.shape[2:]), node.whole("group", 1)
     kind, ahead = CONVOLUTIONS[w.ndim - 2], window.symmetric
     module = kind(
         *(w.shape[1] * groups, w.shape[0]),
@@ -100,7 +100,7 @@ def _conv_transpose(node: OnnxNode, arrays: Arrays, rank: int) -> nn.Module | No
     w = arrays.get("w")
     if w is None or w.ndim - 2 not in TRANSPOSED:
         return None
-    window, groups = Window.of(node, w.shape[2:]), node.int("group", 1)
+    window, groups = Window.of(node, w.shape[2:]), node.whole("group", 1)
     asked = node.ints("output_shape") is not None or window.automatic not in ("NOTSET", "VALID")
     ahead = None if asked else window.symmetric
     if ahead is None:
@@ -134,10 +134,10 @@ def _mat_mul(node: OnnxNode, arrays: Arrays, rank: int) -> nn.Module | None:
 @_layer("Gemm")
 def _gemm(node: OnnxNode, arrays: Arrays, rank: int) -> nn.Module | None:
     b, c = arrays.get("b"), arrays.get("c")
-    scales = (node.float("alpha", 1.0), node.float("beta", 1.0))
-    if b is None or "a" in arrays or node.int("transA", 0) or scales != (1.0, 1.0):
+    scales = (node.number("alpha", 1.0), node.number("beta", 1.0))
+    if b is None or "a" in arrays or node.whole("transA", 0) or scales != (1.0, 1.0):
         return None
-    weight = b if node.int("transB", 0) else b.T
+    weight = b if node.whole("transB", 0) else b.T
     if c is not None:
         if c.size != weight.shape[0] or c.shape[-1:] != (c.size,):
             return None
@@ -149,7 +149,7 @@ def _gemm(node: OnnxNode, arrays: Arrays, rank: int) -> nn.Module | None:
 def _batch_norm(node: OnnxNode, arrays: Arrays, rank: int) -> nn.Module | None:
     if set(arrays) < {"scale", "bias", "mean", "var"} or rank not in BATCH_NORMS:
         return None
-    eps, momentum = node.float("epsilon", 1e-5), 1 - node.float("momentum", 0.9)
+    eps, momentum = node.number("epsilon", 1e-5), 1 - node.number("momentum", 0.9)
     module = BATCH_NORMS[rank](arrays["scale"].size, eps, momentum)
     statistics = {"running_mean": arrays["mean"], "running_var": arrays["var"]}
     return _fill(module, weight=arrays["scale"], bias=arrays["bias"], **statistics)
@@ -159,41 +159,41 @@ def _batch_norm(node: OnnxNode, arrays: Arrays, rank: int) -> nn.Module | None:
 def _instance_norm(node: OnnxNode, arrays: Arrays, rank: int) -> nn.Module | None:
     if set(arrays) < {"scale", "bias"} or rank not in INSTANCE_NORMS:
         return None
-    module = INSTANCE_NORMS[rank](arrays["scale"].size, node.float("epsilon", 1e-5), affine=True)
+    module = INSTANCE_NORMS[rank](arrays["scale"].size, node.number("epsilon", 1e-5), affine=True)
     return _fill(module, weight=arrays["scale"], bias=arrays["bias"])
 
 
 @_layer("LayerNormalization")
 def _layer_norm(node: OnnxNode, arrays: Arrays, rank: int) -> nn.Module | None:
-    scale, bias, axis = arrays.get("scale"), arrays.get("bias"), node.int("axis", -1)
+    scale, bias, axis = arrays.get("scale"), arrays.get("bias"), node.whole("axis", -1)
     if scale is None or (bias is not None and bias.shape != scale.shape) or any(node.outputs[1:]):
         return None
     if (axis if axis < 0 else axis - rank if rank else 0) != -scale.ndim:
         return None
-    module = nn.LayerNorm(scale.shape, node.float("epsilon", 1e-5), bias=bias is not None)
+    module = nn.LayerNorm(scale.shape, node.number("epsilon", 1e-5), bias=bias is not None)
     return _fill(module, weight=scale, bias=bias)
 
 
 @_layer("GroupNormalization")
 def _group_norm(node: OnnxNode, arrays: Arrays, rank: int) -> nn.Module | None:
-    if set(arrays) < {"scale", "bias"} or node.version < 21:
+    if set(arrays) < {"scale", "bias"}:
         return None
-    eps, scale = node.float("epsilon", 1e-5), arrays["scale"]
-    module = nn.GroupNorm(node.int("num_groups"), scale.size, eps)
+    eps, scale = node.number("epsilon", 1e-5), arrays["scale"]
+    module = nn.GroupNorm(node.whole("num_groups"), scale.size, eps)
     return _fill(module, weight=scale, bias=arrays["bias"])
 
 
 @_layer("Gather")
 def _embedding(node: OnnxNode, arrays: Arrays, rank: int) -> nn.Module | None:
     x = arrays.get("x")
-    if x is None or x.ndim != 2 or node.int("axis", 0) not in (0, -2) or "places" in arrays:
+    if x is None or x.ndim != 2 or node.whole("axis", 0) not in (0, -2) or "places" in arrays:
         return None
     return _fill(nn.Embedding(*x.shape), weight=x)
 
 
 @_layer("Dropout")
 def _dropout(node: OnnxNode, arrays: Arrays, rank: int) -> nn.Module | None:
-    rate = float(arrays["ratio"].item()) if "ratio" in arrays else node.float("ratio", 0.5)
+    rate = float(arrays["ratio"].item()) if "ratio" in arrays else node.number("ratio", 0.5)
     return Drop(min(max(rate, 0.0), 1.0))
 
 
@@ -220,10 +220,13 @@ class Recurrent(nn.Module):
         super().__init__()
         of, w = Recurrence.of(node), arrays["w"]
         self.node = node
-        options = {"bias": "b" in arrays, "bidirectional": of.directions == 2}
-        if of.kind == "RNN":
-            options |= {"nonlinearity": of.activation}
-        self.cells: nn.RNNBase = getattr(nn, of.kind)(w.shape[2], of.hidden, **options)
+        options = {"nonlinearity": of.activation} if of.kind == "RNN" else {}
+        self.cells: nn.RNNBase = getattr(nn, of.kind)(
+            *(w.shape[2], of.hidden),
+            bias="b" in arrays,
+            bidirectional=of.directions == 2,
+            **options,
+        )
         flat = [None if n not in arrays else tensor_of(arrays[n]) for n in "wrb"]
         assert flat[0] is not None and flat[1] is not None
         made = flat_weights(of.kind, flat[0], flat[1], flat[2])

@@ -111,7 +111,7 @@ class Network(nn.Module):
             ""
             if self.batch is None
             else (
-                f"; the file is made for batches of {self.batch}: where another size fails, export it "
+                f"; the file is made for batches of {self.batch}: if another size fails, export it "
                 "with a dynamic batch"
             )
         )

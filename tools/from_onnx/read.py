@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +137,7 @@ def _size(tensor: TensorProto) -> int:
 def _written_out(model: ModelProto, file: str) -> ModelProto:
     """Functions of the file, and operators of ONNX that are defined by others, as these."""
     own = [*known_ops(), *LEFT]
+    _with_defaults(model, set(own))
     try:
         return inliner.inline_selected_functions(
             model, own, exclude=True, inline_schema_functions=True
@@ -146,6 +147,20 @@ def _written_out(model: ModelProto, file: str) -> ModelProto:
             f"{file}: its functions cannot be written out: {_first_line(error)}; "
             "onnx.inliner.inline_local_functions may do it"
         ) from error
+
+
+def _with_defaults(model: ModelProto, own: Set[tuple[str, str]]) -> None:
+    """Give operators that are written out all attributes, which their functions read."""
+    opset = {o.domain: o.version for o in model.opset_import}
+    for node in model.graph.node:
+        standard = node.domain in ("", "ai.onnx") and onnx.defs.has(node.op_type)
+        if not standard or ("", node.op_type) in own:
+            continue
+        schema = onnx.defs.get_schema(node.op_type, opset.get(node.domain, OLDEST), "")
+        given = {a.name for a in node.attribute}
+        for name, attribute in schema.attributes.items():
+            if name not in given and attribute.default_value.name:
+                node.attribute.append(attribute.default_value)
 
 
 def _inferred(model: ModelProto) -> ModelProto:

@@ -42,7 +42,7 @@ class Window:
             dilation=node.ints("dilations") or (1,) * rank,
             given=tuple(zip(pads[:rank], pads[rank:], strict=True)),
             automatic=automatic,
-            ceil=bool(node.int("ceil_mode", 0)),
+            ceil=bool(node.whole("ceil_mode", 0)),
         )
 
     @property

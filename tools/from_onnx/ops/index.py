@@ -18,7 +18,7 @@ def _counted(places: Tensor, size: int) -> Tensor:
 @onnx_op("Gather", weights=["x"])
 def gather(node: OnnxNode, x: Tensor, places: Tensor) -> Made:
     """Whole rows along an axis; of a matrix along its first an embedding."""
-    axis = node.int("axis", 0) % max(x.dim(), 1)
+    axis = node.whole("axis", 0) % max(x.dim(), 1)
     places = _counted(places, x.shape[axis])
     if axis == 0 and x.dim() == 2 and x.is_floating_point():
         return F.embedding(places, x)
@@ -29,14 +29,14 @@ def gather(node: OnnxNode, x: Tensor, places: Tensor) -> Made:
 @onnx_op("GatherElements")
 def gather_elements(node: OnnxNode, x: Tensor, places: Tensor) -> Made:
     """A number for each place along an axis."""
-    axis = node.int("axis", 0)
+    axis = node.whole("axis", 0)
     return torch.gather(x, axis, _counted(places, x.shape[axis]))
 
 
 @onnx_op("GatherND")
 def gather_nd(node: OnnxNode, x: Tensor, places: Tensor) -> Made:
     """Parts of the operand, by the first places of all its dimensions behind the batch's."""
-    batch, depth = node.int("batch_dims", 0), places.shape[-1]
+    batch, depth = node.whole("batch_dims", 0), places.shape[-1]
     lead = [torch.arange(n, device=x.device) for n in x.shape[:batch]]
     shapes = [
         a.reshape([-1 if d == i else 1 for d in range(places.dim() - 1)])
@@ -60,7 +60,7 @@ def _reduction(node: OnnxNode) -> bool:
 @onnx_op("ScatterElements", "Scatter")
 def scatter_elements(node: OnnxNode, x: Tensor, places: Tensor, updates: Tensor) -> Made:
     """Numbers put at places along an axis."""
-    axis = node.int("axis", 0)
+    axis = node.whole("axis", 0)
     index = _counted(places, x.shape[axis])
     if _reduction(node):
         return x.scatter_add(axis, index, updates)
@@ -78,7 +78,7 @@ def scatter_nd(node: OnnxNode, x: Tensor, places: Tensor, updates: Tensor) -> Ma
 def one_hot(node: OnnxNode, places: Tensor, depth: Known, values: Tensor) -> Made:
     """One of two values for each class, along a new axis."""
     count = int(depth.item())
-    axis = node.int("axis", -1) % (places.dim() + 1)
+    axis = node.whole("axis", -1) % (places.dim() + 1)
     classes = torch.arange(count, device=places.device)
     classes = classes.reshape([-1 if d == axis else 1 for d in range(places.dim() + 1)])
     places = places.to(torch.int64)
@@ -89,7 +89,7 @@ def one_hot(node: OnnxNode, places: Tensor, depth: Known, values: Tensor) -> Mad
 @onnx_op("ReverseSequence")
 def reverse_sequence(node: OnnxNode, x: Tensor, lengths: Known) -> Made:
     """The first steps of each sequence in reverse, by lengths that are known."""
-    time, batch = node.int("time_axis", 0), node.int("batch_axis", 1)
+    time, batch = node.whole("time_axis", 0), node.whole("batch_axis", 1)
     rows = []
     for row, length in zip(x.unbind(batch), ints(lengths), strict=True):
         dim = time - (time > batch)
@@ -103,4 +103,4 @@ def compress(node: OnnxNode, x: Tensor, condition: Known) -> Made:
     """Rows along an axis where a known condition holds."""
     places = condition.reshape(-1).nonzero()[0]
     along = x if node.has("axis") else x.reshape(-1)
-    return along.index_select(node.int("axis", 0), tensor_of(places, x.device))
+    return along.index_select(node.whole("axis", 0), tensor_of(places, x.device))

@@ -21,7 +21,7 @@ def microsoft_gelu(node: OnnxNode, x: Tensor) -> Made:
 @onnx_op("QuickGelu", domain=MICROSOFT)
 def quick_gelu(node: OnnxNode, x: Tensor) -> Made:
     """x sigmoid(alpha x)"""
-    return x * torch.sigmoid(x * node.float("alpha", 1.702))
+    return x * torch.sigmoid(x * node.number("alpha", 1.702))
 
 
 @onnx_op("FastGelu", domain=MICROSOFT, weights=["bias"])
@@ -47,7 +47,7 @@ def skip_layer_normalization(
 ) -> Made:
     """The sum of both and a bias, normalized; the sum is the fourth result."""
     total = x + skip if bias is None else x + skip + bias
-    eps = node.float("epsilon", 1e-12)
+    eps = node.number("epsilon", 1e-12)
     y = F.layer_norm(total, gamma.shape, gamma, beta, eps)
     return _results(node, y, total)
 
@@ -59,7 +59,7 @@ def skip_simplified_layer_normalization(
     """The same by the root of the mean square."""
     total = x + skip if bias is None else x + skip + bias
     square = (total * total).mean(-1, keepdim=True)
-    y = total * torch.rsqrt(square + node.float("epsilon", 1e-5)) * gamma
+    y = total * torch.rsqrt(square + node.number("epsilon", 1e-5)) * gamma
     return _results(node, y, total)
 
 
@@ -91,7 +91,7 @@ def embed_layer_normalization(
     total = F.embedding(ids, words) + F.embedding(at, positions)
     if kinds is not None and segments is not None:
         total = total + F.embedding(kinds, segments)
-    y = F.layer_norm(total, gamma.shape, gamma, beta, node.float("epsilon", 1e-12))
+    y = F.layer_norm(total, gamma.shape, gamma, beta, node.number("epsilon", 1e-12))
     lengths = ids.new_zeros(ids.shape[0]) if mask is None else mask.sum(1)
     return (y, lengths, total) if len(node.outputs) > 1 else y
 
@@ -100,19 +100,19 @@ def _attention(
     node: OnnxNode, q: Tensor, k: Tensor, v: Tensor, allowed: Tensor | None, bias: Tensor | None
 ) -> Tensor:
     """Attention in heads, of sequences ``[batch, time, features]``."""
-    heads = node.int("num_heads")
+    heads = node.whole("num_heads")
 
     def split(x: Tensor) -> Tensor:
         return x.reshape(x.shape[0], x.shape[1], heads, -1).transpose(1, 2)
 
     q, k, v = split(q), split(k), split(v)
-    scale = node.float("scale", 0.0) or q.shape[-1] ** -0.5
+    scale = node.number("scale", 0.0) or q.shape[-1] ** -0.5
     scores = q @ k.transpose(-1, -2) * scale
     scores = scores if bias is None else scores + bias
-    least = node.float("mask_filter_value", -10000.0)
+    least = node.number("mask_filter_value", -10000.0)
     if allowed is not None:
         scores = scores + (1.0 - allowed.to(scores.dtype)) * least
-    if node.int("unidirectional", 0):
+    if node.whole("unidirectional", 0):
         past = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device)
         scores = torch.where(past.tril(k.shape[2] - q.shape[2]), scores, least)
     y = (torch.softmax(scores, -1) @ v).transpose(1, 2)

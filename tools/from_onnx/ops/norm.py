@@ -15,23 +15,19 @@ def batch_normalization(
     node: OnnxNode, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, var: Tensor
 ) -> Made:
     """By statistics that the graph computes itself."""
-    return F.batch_norm(x, mean, var, scale, bias, eps=node.float("epsilon", 1e-5))
+    return F.batch_norm(x, mean, var, scale, bias, eps=node.number("epsilon", 1e-5))
 
 
 @onnx_op("InstanceNormalization", weights=["scale", "bias"])
 def instance_normalization(node: OnnxNode, x: Tensor, scale: Tensor, bias: Tensor) -> Made:
     """Over the pixels of each channel of each sample."""
-    return F.instance_norm(x, weight=scale, bias=bias, eps=node.float("epsilon", 1e-5))
+    return F.instance_norm(x, weight=scale, bias=bias, eps=node.number("epsilon", 1e-5))
 
 
 @onnx_op("GroupNormalization", weights=["scale", "bias"])
 def group_normalization(node: OnnxNode, x: Tensor, scale: Tensor, bias: Tensor) -> Made:
-    """Over groups of channels; ahead of opset 21 a scale for each group."""
-    groups = node.int("num_groups")
-    if node.version < 21 and scale.shape[0] != x.shape[1]:
-        each = x.shape[1] // groups
-        scale, bias = scale.repeat_interleave(each), bias.repeat_interleave(each)
-    return F.group_norm(x, groups, scale, bias, node.float("epsilon", 1e-5))
+    """Over groups of channels, as of opset 21; the operator of opset 18 was withdrawn."""
+    return F.group_norm(x, node.whole("num_groups"), scale, bias, node.number("epsilon", 1e-5))
 
 
 @onnx_op("LayerNormalization", weights=["scale", "bias"])
@@ -39,8 +35,8 @@ def layer_normalization(
     node: OnnxNode, x: Tensor, scale: Tensor, bias: Tensor | None = None
 ) -> Made:
     """Over all dimensions from an axis on; also the mean, and one by the deviation."""
-    axis = node.int("axis", -1) % x.dim()
-    sizes, eps = x.shape[axis:], node.float("epsilon", 1e-5)
+    axis = node.whole("axis", -1) % x.dim()
+    sizes, eps = x.shape[axis:], node.number("epsilon", 1e-5)
     same = scale.shape == sizes and (bias is None or bias.shape == sizes)
     if same:
         y = F.layer_norm(x, sizes, scale, bias, eps)
@@ -57,9 +53,9 @@ def layer_normalization(
 @onnx_op("RMSNormalization", "SimplifiedLayerNormalization", weights=["scale"])
 def rms_normalization(node: OnnxNode, x: Tensor, scale: Tensor) -> Made:
     """By the root of the mean square from an axis on."""
-    axis = node.int("axis", -1) % x.dim()
+    axis = node.whole("axis", -1) % x.dim()
     square = (x * x).mean(tuple(range(axis, x.dim())), keepdim=True)
-    return x * torch.rsqrt(square + node.float("epsilon", 1e-5)) * scale
+    return x * torch.rsqrt(square + node.number("epsilon", 1e-5)) * scale
 
 
 @onnx_op("MeanVarianceNormalization")
@@ -73,12 +69,12 @@ def mean_variance_normalization(node: OnnxNode, x: Tensor) -> Made:
 @onnx_op("LRN")
 def lrn(node: OnnxNode, x: Tensor) -> Made:
     """By the squares of neighbouring channels."""
-    width, channels = node.int("size"), x.shape[1]
+    width, channels = node.whole("size"), x.shape[1]
     before = (width - 1) // 2
     sides = (0, 0) * (x.dim() - 2) + (before, width - 1 - before)
     squares = F.pad(x * x, sides)
     total = squares.narrow(1, 0, channels)
     for i in range(1, width):
         total = total + squares.narrow(1, i, channels)
-    scale = node.float("bias", 1.0) + total * (node.float("alpha", 1e-4) / width)
-    return x * scale.pow(-node.float("beta", 0.75))
+    scale = node.number("bias", 1.0) + total * (node.number("alpha", 1e-4) / width)
+    return x * scale.pow(-node.number("beta", 0.75))

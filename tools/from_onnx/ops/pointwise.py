@@ -47,7 +47,7 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "Tan": torch.tan,
     "Tanh": torch.tanh,
 }
-PAIRS: dict[str, Callable[[Tensor, Operand], Tensor]] = {
+PAIRS: dict[str, Callable[..., Tensor]] = {
     "Add": torch.add,
     "And": torch.logical_and,
     "BitwiseAnd": torch.bitwise_and,
@@ -75,7 +75,7 @@ def _define_function(name: str, function: Callable[[Tensor], Tensor]) -> None:
     define([name], definition)
 
 
-def _define_pair(name: str, function: Callable[[Tensor, Operand], Tensor]) -> None:
+def _define_pair(name: str, function: Callable[..., Tensor]) -> None:
     def definition(node: OnnxNode, a: Operand, b: Operand) -> Made:
         if isinstance(a, Tensor):
             return function(a, b)
@@ -106,7 +106,7 @@ def div(node: OnnxNode, a: Operand, b: Operand) -> Made:
 @onnx_op("Mod")
 def mod(node: OnnxNode, a: Tensor, b: Tensor) -> Made:
     """The remainder with the divisor's sign, as in Python; with ``fmod`` the dividend's."""
-    return torch.fmod(a, b) if node.int("fmod", 0) else torch.remainder(a, b)
+    return torch.fmod(a, b) if node.whole("fmod", 0) else torch.remainder(a, b)
 
 
 @onnx_op("Sum")
@@ -150,8 +150,8 @@ def clip(
 ) -> Made:
     """Between bounds, which were attributes ahead of opset 11."""
     if node.version < 11:
-        low = node.float("min") if node.has("min") else None
-        high = node.float("max") if node.has("max") else None
+        low = node.number("min") if node.has("min") else None
+        high = node.number("max") if node.has("max") else None
     if low is not None:
         x = torch.clamp(x, min=low)
     return x if high is None else torch.clamp(x, max=high)
@@ -183,7 +183,11 @@ def dropout(
 @onnx_op("Cast")
 def cast(node: OnnxNode, x: Tensor) -> Made:
     """To the kind of number that the file asks for; floats of any width are float32."""
-    return x.to(_carried(node, np.dtype(helper.tensor_dtype_to_np_dtype(node.int("to")))))
+    return x.to(_carried(node, np.dtype(helper.tensor_dtype_to_np_dtype(node.whole("to")))))
+
+
+def _dtype(value: Tensor | list[Tensor]) -> torch.dtype:
+    return value.dtype if isinstance(value, Tensor) else value[0].dtype
 
 
 def _carried(node: OnnxNode, kind: np.dtype) -> torch.dtype:
@@ -195,16 +199,16 @@ def _carried(node: OnnxNode, kind: np.dtype) -> torch.dtype:
 @onnx_op("CastLike")
 def cast_like(node: OnnxNode, x: Tensor, like: Value) -> Made:
     """To the kind of number of another operand."""
-    return x.to(like.dtype if isinstance(like, Tensor) else _carried(node, like.dtype))
+    return x.to(_carried(node, like.dtype) if isinstance(like, np.ndarray) else _dtype(like))
 
 
 @onnx_op("IsInf")
 def is_inf(node: OnnxNode, x: Tensor) -> Made:
     """Whether a number is infinite, on the sides that the node asks about."""
     found = torch.zeros_like(x, dtype=torch.bool)
-    if node.int("detect_positive", 1):
+    if node.whole("detect_positive", 1):
         found = found | (x == math.inf)
-    if node.int("detect_negative", 1):
+    if node.whole("detect_negative", 1):
         found = found | (x == -math.inf)
     return found
 
@@ -212,7 +216,7 @@ def is_inf(node: OnnxNode, x: Tensor) -> Made:
 @onnx_op("LeakyRelu")
 def leaky_relu(node: OnnxNode, x: Tensor) -> Made:
     """Below zero a slope."""
-    return F.leaky_relu(x, node.float("alpha", 0.01))
+    return F.leaky_relu(x, node.number("alpha", 0.01))
 
 
 @onnx_op("PRelu", weights=["slope"])
@@ -224,32 +228,32 @@ def prelu(node: OnnxNode, x: Tensor, slope: Tensor) -> Made:
 @onnx_op("Elu")
 def elu(node: OnnxNode, x: Tensor) -> Made:
     """Below zero an exponential."""
-    return F.elu(x, node.float("alpha", 1.0))
+    return F.elu(x, node.number("alpha", 1.0))
 
 
 @onnx_op("Celu")
 def celu(node: OnnxNode, x: Tensor) -> Made:
     """The same with a continuous slope."""
-    return F.celu(x, node.float("alpha", 1.0))
+    return F.celu(x, node.number("alpha", 1.0))
 
 
 @onnx_op("Selu")
 def selu(node: OnnxNode, x: Tensor) -> Made:
     """Elu with a scale of its own."""
-    alpha, gamma = node.float("alpha", 1.6732632), node.float("gamma", 1.0507010)
+    alpha, gamma = node.number("alpha", 1.6732632), node.number("gamma", 1.0507010)
     return gamma * F.elu(x, alpha)
 
 
 @onnx_op("HardSigmoid")
 def hard_sigmoid(node: OnnxNode, x: Tensor) -> Made:
     """A line between 0 and 1."""
-    return torch.clamp(x * node.float("alpha", 0.2) + node.float("beta", 0.5), 0.0, 1.0)
+    return torch.clamp(x * node.number("alpha", 0.2) + node.number("beta", 0.5), 0.0, 1.0)
 
 
 @onnx_op("ThresholdedRelu")
 def thresholded_relu(node: OnnxNode, x: Tensor) -> Made:
     """Zero up to a threshold."""
-    return torch.where(x > node.float("alpha", 1.0), x, torch.zeros_like(x))
+    return torch.where(x > node.number("alpha", 1.0), x, torch.zeros_like(x))
 
 
 @onnx_op("Gelu")
@@ -261,7 +265,7 @@ def gelu(node: OnnxNode, x: Tensor) -> Made:
 @onnx_op("Swish")
 def swish(node: OnnxNode, x: Tensor) -> Made:
     """x sigmoid(alpha x)"""
-    return x * torch.sigmoid(x * node.float("alpha", 1.0))
+    return x * torch.sigmoid(x * node.number("alpha", 1.0))
 
 
 def _rows(x: Tensor, axis: int) -> Tensor:
@@ -273,28 +277,28 @@ def _rows(x: Tensor, axis: int) -> Tensor:
 def softmax(node: OnnxNode, x: Tensor) -> Made:
     """Over one axis; ahead of opset 13 over all from it on."""
     if node.version >= 13:
-        return torch.softmax(x, node.int("axis", -1))
-    return torch.softmax(_rows(x, node.int("axis", 1)), -1).reshape(x.shape)
+        return torch.softmax(x, node.whole("axis", -1))
+    return torch.softmax(_rows(x, node.whole("axis", 1)), -1).reshape(x.shape)
 
 
 @onnx_op("LogSoftmax")
 def log_softmax(node: OnnxNode, x: Tensor) -> Made:
     """The logarithm of ``softmax``."""
     if node.version >= 13:
-        return torch.log_softmax(x, node.int("axis", -1))
-    return torch.log_softmax(_rows(x, node.int("axis", 1)), -1).reshape(x.shape)
+        return torch.log_softmax(x, node.whole("axis", -1))
+    return torch.log_softmax(_rows(x, node.whole("axis", 1)), -1).reshape(x.shape)
 
 
 @onnx_op("RandomNormalLike")
 def random_normal_like(node: OnnxNode, x: Tensor) -> Made:
     """Drawn anew at each call."""
-    return torch.randn_like(x) * node.float("scale", 1.0) + node.float("mean", 0.0)
+    return torch.randn_like(x) * node.number("scale", 1.0) + node.number("mean", 0.0)
 
 
 @onnx_op("RandomUniformLike")
 def random_uniform_like(node: OnnxNode, x: Tensor) -> Made:
     """Drawn anew at each call."""
-    low, high = node.float("low", 0.0), node.float("high", 1.0)
+    low, high = node.number("low", 0.0), node.number("high", 1.0)
     return torch.rand_like(x) * (high - low) + low
 
 

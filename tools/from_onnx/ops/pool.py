@@ -43,7 +43,7 @@ def max_pool(node: OnnxNode, x: Tensor) -> Made:
 @onnx_op("AveragePool")
 def average_pool(node: OnnxNode, x: Tensor) -> Made:
     """The mean of each window, with its padding counted or not."""
-    window, counted = Window.of(node), bool(node.int("count_include_pad", 0))
+    window, counted = Window.of(node), bool(node.whole("count_include_pad", 0))
     if set(window.dilation) != {1}:
         node.refuse(f"averages with dilations {list(window.dilation)}; a step has none there")
     pool, sides = _pool(node, window, MEANS), window.sides(x.shape[2:])
@@ -80,14 +80,14 @@ def global_max_pool(node: OnnxNode, x: Tensor) -> Made:
 @onnx_op("GlobalLpPool")
 def global_lp_pool(node: OnnxNode, x: Tensor) -> Made:
     """The norm of all pixels."""
-    p = node.int("p", 2)
+    p = node.whole("p", 2)
     return x.abs().pow(p).sum(_pixels(x), keepdim=True).pow(1 / p)
 
 
 @onnx_op("LpPool")
 def lp_pool(node: OnnxNode, x: Tensor) -> Made:
     """The norm of each window."""
-    window, p = Window.of(node), node.int("p", 2)
+    window, p = Window.of(node), node.whole("p", 2)
     if set(window.dilation) != {1}:
         node.refuse(f"pools with dilations {list(window.dilation)}; a step has none there")
     sides = window.sides(x.shape[2:])

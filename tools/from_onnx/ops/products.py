@@ -32,14 +32,14 @@ def conv(node: OnnxNode, x: Tensor, w: Tensor, b: Tensor | None = None) -> Made:
     window = Window.of(node, w.shape[2:])
     x = padded(x, window.sides(x.shape[2:]))
     found = CONVOLUTIONS[_dimensions(node, w)]
-    return found(x, w, b, window.stride, 0, window.dilation, node.int("group", 1))
+    return found(x, w, b, window.stride, 0, window.dilation, node.whole("group", 1))
 
 
 @onnx_op("ConvTranspose", weights=["w", "b"])
 def conv_transpose(node: OnnxNode, x: Tensor, w: Tensor, b: Tensor | None = None) -> Made:
     """The gradient of a convolution's input, with padding cut off its result."""
     window, found = Window.of(node, w.shape[2:]), TRANSPOSED[_dimensions(node, w)]
-    group, dilation = node.int("group", 1), window.dilation
+    group, dilation = node.whole("group", 1), window.dilation
     cut, more = _cut(node, window, x.shape[2:])
     if all(before == behind for before, behind in cut):
         both = tuple(before for before, _ in cut)
@@ -78,9 +78,9 @@ def _dimensions(node: OnnxNode, w: Tensor) -> int:
 @onnx_op("Gemm", weights=["a", "b", "c"])
 def gemm(node: OnnxNode, a: Tensor, b: Tensor, c: Operand | None = None) -> Made:
     """alpha a b + beta c, either matrix transposed."""
-    alpha, beta = node.float("alpha", 1.0), node.float("beta", 1.0)
-    left = a.t() if node.int("transA", 0) else a
-    right = b.t() if node.int("transB", 0) else b
+    alpha, beta = node.number("alpha", 1.0), node.number("beta", 1.0)
+    left = a.t() if node.whole("transA", 0) else a
+    right = b.t() if node.whole("transB", 0) else b
     y = left @ right
     y = y if alpha == 1.0 else y * alpha
     return y if c is None else y + (c if beta == 1.0 else c * beta)
@@ -127,10 +127,10 @@ def fused_gemm(node: OnnxNode, a: Tensor, b: Tensor, c: Operand | None = None) -
 @onnx_op("FusedMatMul", domain=MICROSOFT, weights=["a", "b"])
 def fused_mat_mul(node: OnnxNode, a: Tensor, b: Tensor) -> Made:
     """alpha a b, either transposed in its last two dimensions."""
-    if node.int("transBatchA", 0) or node.int("transBatchB", 0):
+    if node.whole("transBatchA", 0) or node.whole("transBatchB", 0):
         node.refuse("transposes batches of matrices; export the network without that fusion")
-    left = a.transpose(-1, -2) if node.int("transA", 0) and a.dim() > 1 else a
-    right = b.transpose(-1, -2) if node.int("transB", 0) and b.dim() > 1 else b
+    left = a.transpose(-1, -2) if node.whole("transA", 0) and a.dim() > 1 else a
+    right = b.transpose(-1, -2) if node.whole("transB", 0) and b.dim() > 1 else b
     y = torch.matmul(left, right)
-    alpha = node.float("alpha", 1.0)
+    alpha = node.number("alpha", 1.0)
     return y if alpha == 1.0 else y * alpha

@@ -9,12 +9,12 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 import torch
+from onnx import helper
 from torch import Tensor
 
 from ..definitions import Known, Made, onnx_op, tensor_of
 from ..graph import OnnxNode
 
-CODES = {2: np.dtype(np.uint8), 3: np.dtype(np.int8), 4: np.dtype(np.uint16), 5: np.dtype(np.int16)}
 INTEGERS = (
     "computes with integers; a recipe chooses formats itself, so export the float network, or one "
     "with QuantizeLinear and DequantizeLinear around float operators"
@@ -27,9 +27,9 @@ def quantize_linear(node: OnnxNode, x: Tensor, scale: Known, zero: Known | None 
     codes = _codes(node) if zero is None else zero.dtype
     if codes.kind not in "iu" and "int" not in codes.name:
         return x  # codes that are floats themselves
-    info = ml_dtypes.iinfo(codes)
+    least, most = _reach(codes)
     middle = np.zeros((), np.float32) if zero is None else zero.astype(np.float32)
-    low, high = ((np.float32(v) - middle) * scale.astype(np.float32) for v in (info.min, info.max))
+    low, high = (np.asarray((v - middle) * scale.astype(np.float32)) for v in (least, most))
     if low.ndim == 0 or low.size == 1:
         return torch.clamp(x, float(low.item()), float(high.item()))
     shape = _shape(node, x, low)
@@ -39,15 +39,22 @@ def quantize_linear(node: OnnxNode, x: Tensor, scale: Known, zero: Known | None 
 
 def _codes(node: OnnxNode) -> np.dtype:
     """The codes where no zero point says so."""
-    return CODES.get(node.int("output_dtype", 0), np.dtype(np.uint8))
+    kind = node.whole("output_dtype", 0)
+    return np.dtype(helper.tensor_dtype_to_np_dtype(kind) if kind else np.uint8)
+
+
+def _reach(codes: np.dtype) -> tuple[int, int]:
+    """The least and the largest code, of 2 and 4 bits too."""
+    info = ml_dtypes.iinfo(codes)  # type: ignore[no-untyped-call]
+    return int(info.min), int(info.max)
 
 
 def _shape(node: OnnxNode, x: Tensor, each: np.ndarray) -> list[int]:
     """The shape by which a number for each place of an axis meets ``x``."""
-    if node.int("block_size", 0) or each.ndim != 1:
+    if node.whole("block_size", 0) or each.ndim != 1:
         node.refuse("quantizes the network's numbers in blocks; export it without")
     shape = [1] * x.dim()
-    shape[node.int("axis", 1)] = -1
+    shape[node.whole("axis", 1)] = -1
     return [len(each) if s == -1 else s for s in shape]
 
 

@@ -6,7 +6,7 @@ a module of torch, or a function of weights that are computed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -19,7 +19,7 @@ from ..graph import OnnxNode
 
 # Torch's gates by their number in ONNX: iofc becomes ifgo, zrh becomes rzn.
 GATES = {"LSTM": (0, 2, 3, 1), "GRU": (1, 0, 2), "RNN": (0,)}
-ACTIVATIONS = {
+ACTIVATIONS: Mapping[str, Sequence[tuple[str, ...]]] = {
     "LSTM": [("sigmoid", "tanh", "tanh")],
     "GRU": [("sigmoid", "tanh")],
     "RNN": [("tanh",), ("relu",)],
@@ -52,16 +52,16 @@ class Recurrence:
         chosen = words or known[0] * directions
         if chosen not in [w * directions for w in known]:
             node.refuse(f"has activations {', '.join(words)}; known: {', '.join(known[0])}")
-        if node.has("clip") or node.int("input_forget", 0):
+        if node.has("clip") or node.whole("input_forget", 0):
             node.refuse("clips its cells or couples its gates; torch's networks do not")
         return cls(
             kind=node.op,
-            hidden=node.int("hidden_size"),
+            hidden=node.whole("hidden_size"),
             directions=directions,
             backwards=direction == "reverse",
-            batch_first=bool(node.int("layout", 0)),
+            batch_first=bool(node.whole("layout", 0)),
             activation=chosen[0],
-            reset_first=node.op == "GRU" and not node.int("linear_before_reset", 0),
+            reset_first=node.op == "GRU" and not node.whole("linear_before_reset", 0),
         )
 
 

@@ -39,11 +39,11 @@ def _define_reduction(name: str, reduce: Reduction) -> None:
 
     def definition(node: OnnxNode, x: Tensor, axes: Known | None = None) -> Made:
         given = node.ints("axes") if node.version < since else None if axes is None else ints(axes)
-        if not given and node.int("noop_with_empty_axes", 0):
+        if not given and node.whole("noop_with_empty_axes", 0):
             return reduce(x.unsqueeze(0), (0,), False)
         dims = given or tuple(range(x.dim()))
         return (
-            reduce(x, dims, bool(node.int("keepdims", 1)))
+            reduce(x, dims, bool(node.whole("keepdims", 1)))
             if x.dim()
             else reduce(x.unsqueeze(0), (0,), False)
         )
@@ -56,8 +56,8 @@ for _name, _reduction in REDUCTIONS.items():
 
 
 def _place(node: OnnxNode, x: Tensor, find: Callable[..., Tensor]) -> Tensor:
-    dim, keep = node.int("axis", 0), bool(node.int("keepdims", 1))
-    if not node.int("select_last_index", 0):
+    dim, keep = node.whole("axis", 0), bool(node.whole("keepdims", 1))
+    if not node.whole("select_last_index", 0):
         return find(x, dim=dim, keepdim=keep)
     last: Tensor = x.shape[dim] - 1 - find(x.flip(dim), dim=dim, keepdim=keep)
     return last
@@ -78,19 +78,19 @@ def arg_min(node: OnnxNode, x: Tensor) -> Made:
 @onnx_op("TopK")
 def top_k(node: OnnxNode, x: Tensor, k: Known | None = None) -> Made:
     """The k largest or smallest numbers, and their places."""
-    count, axis = node.int("k") if k is None else int(k.item()), node.int("axis", -1)
+    count, axis = node.whole("k") if k is None else int(k.item()), node.whole("axis", -1)
     # A stable sort and no topk: of equal numbers the first comes first.
-    made = torch.sort(x, stable=True, dim=axis, descending=bool(node.int("largest", 1)))
+    made = torch.sort(x, stable=True, dim=axis, descending=bool(node.whole("largest", 1)))
     return made.values.narrow(axis, 0, count), made.indices.narrow(axis, 0, count)
 
 
 @onnx_op("CumSum")
 def cum_sum(node: OnnxNode, x: Tensor, axis: Known) -> Made:
     """Running sums, from either end, with or without the number itself."""
-    dim, backwards = int(axis.item()), bool(node.int("reverse", 0))
+    dim, backwards = int(axis.item()), bool(node.whole("reverse", 0))
     along = x.flip(dim) if backwards else x
     made = along.cumsum(dim)
-    if node.int("exclusive", 0):
+    if node.whole("exclusive", 0):
         made = made - along
     return made.flip(dim) if backwards else made
 
@@ -98,7 +98,7 @@ def cum_sum(node: OnnxNode, x: Tensor, axis: Known) -> Made:
 @onnx_op("Hardmax")
 def hard_max(node: OnnxNode, x: Tensor) -> Made:
     """1 at the first largest number, else 0; ahead of opset 13 over all axes from one on."""
-    axis = node.int("axis", -1 if node.version >= 13 else 1)
+    axis = node.whole("axis", -1 if node.version >= 13 else 1)
     if node.version >= 13:
         places = x.argmax(axis, keepdim=True)
         return torch.zeros_like(x).scatter(axis, places, 1.0)
@@ -109,7 +109,7 @@ def hard_max(node: OnnxNode, x: Tensor) -> Made:
 @onnx_op("LpNormalization")
 def lp_normalization(node: OnnxNode, x: Tensor) -> Made:
     """Divided by the norm along an axis; zeros stay zeros."""
-    p, axis = node.int("p", 2), node.int("axis", -1)
+    p, axis = node.whole("p", 2), node.whole("axis", -1)
     square = (x * x).sum(axis, keepdim=True)
     norm = x.abs().sum(axis, keepdim=True) if p == 1 else square.sqrt()
     return x / torch.where(norm == 0, torch.ones_like(norm), norm)

@@ -52,7 +52,7 @@ def resize(
         wanted = _by_size(node, x, axes, [int(v) for v in sizes])
     else:
         wanted = _by_scale(node, x, scales, axes)
-    if node.int("antialias", 0) and any(scale < 1 for _, scale in wanted):
+    if node.whole("antialias", 0) and any(scale < 1 for _, scale in wanted):
         node.refuse("makes images smaller with antialias; export it without")
     transform = node.word("coordinate_transformation_mode", "half_pixel")
     return _resized(node, x, wanted, transform, node.word("nearest_mode", "round_prefer_floor"))
@@ -132,7 +132,7 @@ def _as_torch(
     corners = transform == "align_corners"
     if mode == "linear":
         return F.interpolate(x, to, mode=LINEAR[x.dim()], align_corners=corners)
-    plain = node.float("cubic_coeff_a", -0.75) == -0.75 and not node.int("exclude_outside", 0)
+    plain = node.number("cubic_coeff_a", -0.75) == -0.75 and not node.whole("exclude_outside", 0)
     if x.dim() != 4 or not plain:
         return None
     return F.interpolate(x, to, mode="bicubic", align_corners=corners)
@@ -151,17 +151,17 @@ def _taps(node: OnnxNode, mode: str, at: np.ndarray, length: int) -> tuple[np.nd
         return np.stack([first, first + 1]), np.stack([1 - t, t])
     if mode != "cubic":
         node.refuse(f"resizes in mode {mode!r}; known: nearest, linear, cubic")
-    a = node.float("cubic_coeff_a", -0.75)
+    a = node.number("cubic_coeff_a", -0.75)
 
     def near(d: np.ndarray) -> np.ndarray:
-        return ((a + 2) * d - (a + 3)) * d * d + 1
+        return np.asarray(((a + 2) * d - (a + 3)) * d * d + 1)
 
     def far(d: np.ndarray) -> np.ndarray:
-        return ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
+        return np.asarray(((a * d - 5 * a) * d + 8 * a) * d - 4 * a)
 
     places = np.stack([first - 1, first, first + 1, first + 2])
     shares = np.stack([far(1 + t), near(t), near(1 - t), far(2 - t)])
-    if node.int("exclude_outside", 0):
+    if node.whole("exclude_outside", 0):
         shares = np.where((places >= 0) & (places < length), shares, 0.0)
         shares = shares / shares.sum(0)
     return places, shares

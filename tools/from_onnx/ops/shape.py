@@ -15,8 +15,8 @@ from ..graph import OnnxNode
 def shape(node: OnnxNode, x: Tensor) -> Made:
     """The sizes, known whenever the network is traced."""
     sizes = np.array(tuple(map(int, x.shape)), np.int64)
-    last = node.int("end") if node.has("end") else len(sizes)
-    return sizes[node.int("start", 0) : last]
+    last = node.whole("end") if node.has("end") else len(sizes)
+    return sizes[node.whole("start", 0) : last]
 
 
 @onnx_op("Size")
@@ -29,7 +29,7 @@ def size(node: OnnxNode, x: Tensor) -> Made:
 def reshape(node: OnnxNode, x: Tensor, shape: Known) -> Made:
     """To other sizes: -1 is what is left, 0 the operand's own unless ``allowzero``."""
     sizes = list(ints(shape))
-    if not node.int("allowzero", 0):
+    if not node.whole("allowzero", 0):
         sizes = [x.shape[i] if s == 0 else s for i, s in enumerate(sizes)]
     return x.reshape(sizes)
 
@@ -37,7 +37,7 @@ def reshape(node: OnnxNode, x: Tensor, shape: Known) -> Made:
 @onnx_op("Flatten")
 def flatten(node: OnnxNode, x: Tensor) -> Made:
     """To a matrix: dimensions ahead of an axis, and from it on."""
-    axis = node.int("axis", 1)
+    axis = node.whole("axis", 1)
     axis += x.dim() if axis < 0 else 0
     rows = int(np.prod(x.shape[:axis], dtype=np.int64))
     return (
@@ -88,28 +88,28 @@ def unsqueeze(node: OnnxNode, x: Tensor, axes: Known | None = None) -> Made:
 @onnx_op("Concat")
 def concat(node: OnnxNode, *xs: Tensor) -> Made:
     """One behind the other along an axis."""
-    return torch.cat(xs, node.int("axis"))
+    return torch.cat(xs, node.whole("axis"))
 
 
 @onnx_op("Split")
 def split(node: OnnxNode, x: Tensor, sizes: Known | None = None) -> Made:
     """In parts along an axis: of given sizes, or as equal as can be."""
-    axis = node.int("axis", 0)
+    axis = node.whole("axis", 0)
     parts = node.ints("split") if node.version < 13 else None if sizes is None else ints(sizes)
     if parts is None:
-        count, length = node.int("num_outputs", len(node.outputs)), x.shape[axis]
+        count, length = node.whole("num_outputs", len(node.outputs)), x.shape[axis]
         each = -(-length // count)
         parts = tuple(min(each, length - i * each) for i in range(count))
-    return tuple(torch.split(x, parts, axis))
+    return torch.split(x, list(parts), axis)
 
 
 @onnx_op("SplitToSequence")
 def split_to_sequence(node: OnnxNode, x: Tensor, sizes: Known | None = None) -> Made:
     """In parts as a sequence: of given sizes, of one size, or one for each place."""
-    axis = node.int("axis", 0)
+    axis = node.whole("axis", 0)
     if sizes is None:
         parts = x.split(1, axis)
-        return list(parts if node.int("keepdims", 1) else (p.squeeze(axis) for p in parts))
+        return list(parts if node.whole("keepdims", 1) else (p.squeeze(axis) for p in parts))
     return list(x.split(int(sizes.item()) if sizes.ndim == 0 else list(ints(sizes)), axis))
 
 
@@ -177,7 +177,7 @@ def pad(
 ) -> Made:
     """Wider, or narrower, by a number, an edge, or what lies inside; attributes ahead of 11."""
     if node.version < 11:
-        widths, number = node.ints("pads") or (), node.float("value", 0.0)
+        widths, number = node.ints("pads") or (), node.number("value", 0.0)
     else:
         widths = () if pads is None else ints(pads)
         number = 0.0 if value is None else value.item()
@@ -210,22 +210,23 @@ def _padded(node: OnnxNode, x: Tensor, dim: int, mode: str, before: int, behind:
 @onnx_op("EyeLike")
 def eye_like(node: OnnxNode, x: Tensor) -> Made:
     """Ones on a diagonal; of the operand only its sizes count."""
-    made = np.eye(*map(int, x.shape), k=node.int("k", 0))
-    return made.astype(np.float32 if x.is_floating_point() else np.int64)
+    rows, columns = map(int, x.shape)
+    kind = np.float32 if x.is_floating_point() else np.int64
+    return np.eye(rows, columns, k=node.whole("k", 0)).astype(kind)
 
 
 @onnx_op("Trilu")
 def trilu(node: OnnxNode, x: Tensor, k: Known | None = None) -> Made:
     """The part above a diagonal, or below it."""
     diagonal = 0 if k is None else int(k.item())
-    return torch.triu(x, diagonal) if node.int("upper", 1) else torch.tril(x, diagonal)
+    return torch.triu(x, diagonal) if node.whole("upper", 1) else torch.tril(x, diagonal)
 
 
 @onnx_op("DepthToSpace")
 def depth_to_space(node: OnnxNode, x: Tensor) -> Made:
     """Channels become pixels, in one of two orders."""
     n, c, h, w = x.shape
-    b = node.int("blocksize")
+    b = node.whole("blocksize")
     if node.word("mode", "DCR") == "CRD":
         return F.pixel_shuffle(x, b)
     y = x.reshape(n, b, b, c // b**2, h, w).permute(0, 3, 4, 1, 5, 2)
@@ -236,7 +237,7 @@ def depth_to_space(node: OnnxNode, x: Tensor) -> Made:
 def space_to_depth(node: OnnxNode, x: Tensor) -> Made:
     """Pixels become channels."""
     n, c, h, w = x.shape
-    b = node.int("blocksize")
+    b = node.whole("blocksize")
     if node.word("mode", "DCR") == "CRD":
         return F.pixel_unshuffle(x, b)
     y = x.reshape(n, c, h // b, b, w // b, b).permute(0, 3, 5, 1, 2, 4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 
@@ -23,7 +24,7 @@ class BareFlags:
     weight_decay: float | None = None
     nesterov: bool | None = None
     network_output: str | None = None
-    freeze: tuple[str, ...] | None = None
+    freeze: Sequence[str] | None = None
 
     def given(self) -> list[str]:
         """The flags that the user gave, as typed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
@@ -48,7 +49,7 @@ def onnx_task(file: str, flags: BareFlags, batch: int | None, seed: int) -> Task
     return Task(network, LOSSES[loss], optimizer_of(network, flags, file), (*inputs, target))
 
 
-def _freeze(network: nn.Module, patterns: tuple[str, ...]) -> None:
+def _freeze(network: nn.Module, patterns: Sequence[str]) -> None:
     names = dict(network.named_parameters())
     for pattern in patterns:
         found = [name for name in names if fnmatchcase(name, pattern)]

@@ -61,11 +61,11 @@ TORCH_WEIGHTS = weights(
     **{"body__0__bn__weight": (4,), "body__0__bn__bias": (4,), "body__0__bn__running_mean": (4,)},
     **{"head__weight": (5, 196), "head__bias": (5,)},
 ) | {"body.0.bn.running_var": np.array([0.5, 1, 1.5, 2], np.float32)}
-KERAS_WEIGHTS = weights(
+KERAS_WEIGHTS: dict[str, np.ndarray] = weights(
     conv_kernel=(6, 2, 3, 3), conv_bias=(1, 6, 1, 1), dense_kernel=(54, 4), dense_bias=(4,)
 ) | {
-    "low": np.float32(0),
-    "high": np.float32(6),
+    "low": np.array(0, np.float32),
+    "high": np.array(6, np.float32),
     "sizes": np.array([1, 54], np.int64),
 }
 

@@ -27,8 +27,11 @@ from ..cases.onnx_networks import (  # noqa: E402
 )
 
 pytestmark = pytest.mark.torch
-# Sums of some hundred products in another order.
-CLOSE = {"rtol": 1e-4, "atol": 1e-5}
+
+
+def close(made: np.ndarray, wanted: np.ndarray) -> None:
+    """Equal but for sums of some hundred products in another order."""
+    np.testing.assert_allclose(made, wanted, rtol=1e-4, atol=1e-5)
 
 
 def by_onnxruntime(model: ModelProto, *inputs: np.ndarray) -> list[np.ndarray]:
@@ -105,7 +108,7 @@ def test_operators_mean_what_onnxruntime_says(opset: int, inputs: str, body: str
     model = network(f"{domains} {graph}", arrays)
     x = numbers(2, 3, 6, 5)
     for made, wanted in zip(outputs(model, x), by_onnxruntime(model, x), strict=True):
-        np.testing.assert_allclose(made, wanted, **CLOSE)
+        close(made, wanted)
 
 
 class Written(nn.Module):
@@ -150,7 +153,7 @@ SHAPES = {"torch": (3, 7, 7), "keras": (9, 9, 2)}
 def test_a_file_made_for_one_batch_takes_another(exporter: str) -> None:
     model, x = MAKERS[exporter](), numbers(3, *SHAPES[exporter])
     rows = [by_onnxruntime(model, x[i : i + 1])[0] for i in range(3)]
-    np.testing.assert_allclose(outputs(model, x)[0], np.concatenate(rows), **CLOSE)
+    close(outputs(model, x)[0], np.concatenate(rows))
 
 
 def test_a_product_takes_the_bias_that_follows_it() -> None:
@@ -165,7 +168,7 @@ def test_a_softmax_at_the_end_is_left_out_for_losses_of_logits() -> None:
     read = from_onnx(keras_network(), logits=True).eval()
     x = numbers(1, 9, 9, 2)
     probabilities = torch.softmax(read(torch.from_numpy(x)), -1).detach().numpy()
-    np.testing.assert_allclose(probabilities, by_onnxruntime(keras_network(), x)[0], **CLOSE)
+    close(probabilities, by_onnxruntime(keras_network(), x)[0])
     assert read.left_out == "Softmax"
 
 

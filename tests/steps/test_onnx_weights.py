@@ -17,7 +17,7 @@ from quatrain.compiler.errors import FileError, QuatrainError, UnsupportedOpErro
 from quatrain.tools.from_onnx import from_onnx  # noqa: E402
 
 from ..cases.onnx_networks import KERAS, network, torch_network, weights  # noqa: E402
-from .test_from_onnx import CLOSE, by_onnxruntime, numbers, outputs  # noqa: E402
+from .test_from_onnx import by_onnxruntime, close, numbers, outputs  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -43,7 +43,7 @@ def test_recurrent_networks(kind: str, gates: int, direction: str, more: str) ->
     model = network(RECURRENT.format(kind=kind, direction=direction, more=more), arrays)
     x = numbers(6, 2, 3)
     for made, wanted in zip(outputs(model, x), by_onnxruntime(model, x), strict=True):
-        np.testing.assert_allclose(made, wanted, **CLOSE)
+        close(made, wanted)
     count = sum(p.numel() for p in from_onnx(model).parameters())
     assert count == sum(a.size for a in arrays.values())
 
@@ -59,7 +59,7 @@ net (float[batch,6] x) => (float[batch,3] y) {
 }"""
 WIDTHS = np.array([0.01, 0.02, 0.005], np.float32)
 CODES = np.random.default_rng(2).integers(-127, 128, (6, 3), np.int8)
-QUANTIZED_ARRAYS = {
+QUANTIZED_ARRAYS: dict[str, np.ndarray] = {
     "sx": np.array(0.04, np.float32),
     "zx": np.array(0, np.int8),
     "qw": CODES,
@@ -73,7 +73,7 @@ QUANTIZED_ARRAYS = {
 def test_codes_of_weights_are_decoded_and_a_pair_keeps_its_range_alone() -> None:
     model, x = network(QUANTIZED, QUANTIZED_ARRAYS), numbers(5, 6)
     weight = from_onnx(model).get_parameter("fc.weight").detach().numpy()
-    np.testing.assert_allclose(weight, (CODES * WIDTHS).T, rtol=1e-6)
+    close(weight, (CODES * WIDTHS).T)
     made, wanted = outputs(model, x)[0], by_onnxruntime(model, x)[0]
     # Codes from 0 on are a ReLU. onnxruntime rounds x by up to 0.02, times a weight, and y by 0.01.
     assert made.min() == 0 == wanted.min() and made.max() > 0
@@ -125,7 +125,7 @@ net (float[2,5,8] x) => (float[2,5,8] y) {
 def test_operators_that_onnxruntime_fuses() -> None:
     arrays = weights(bias=(8,), gamma=(8,), beta=(8,), w=(8, 24), b=(24,), m=(8, 8))
     model, x = network(FUSED, arrays), numbers(2, 5, 8)
-    np.testing.assert_allclose(outputs(model, x)[0], by_onnxruntime(model, x)[0], **CLOSE)
+    np.testing.assert_allclose(outputs(model, x)[0], by_onnxruntime(model, x)[0])
 
 
 def test_functions_of_a_file_are_written_out() -> None:
@@ -133,7 +133,7 @@ def test_functions_of_a_file_are_written_out() -> None:
     net (float[2,3] x) => (float[2,3] y) { t = own.twice(x) y = Shrink<lambd=0.5>(t) }
     <domain: "own", opset_import: ["":18]> twice (a) => (b) { b = Add(a, a) }"""
     model, x = onnx.parser.parse_model(text), numbers(2, 3)
-    np.testing.assert_allclose(outputs(model, x)[0], by_onnxruntime(model, x)[0], **CLOSE)
+    close(outputs(model, x)[0], by_onnxruntime(model, x)[0])
 
 
 REFUSED = [
@@ -149,7 +149,10 @@ REFUSED = [
 def test_what_is_refused_names_its_node(body: str, words: str) -> None:
     text = f"""<ir_version: 8, opset_import: ["":17]>
     net (float[2,3,4] x, int64[3] n, int8[3,3] n8) => (float[a,b,c] y) {{ {body} }}"""
-    arrays = {"one": np.array(1, np.float32), "k": np.array([0, 0, 1, 0, 0, 1], np.int64)}
+    arrays: dict[str, np.ndarray] = {
+        "one": np.array(1, np.float32),
+        "k": np.array([0, 0, 1, 0, 0, 1], np.int64),
+    }
     used = {name: a for name, a in arrays.items() if f" {name})" in body}
     n8 = torch.ones(3, 3, dtype=torch.int64)
     with pytest.raises(UnsupportedOpError) as error:

@@ -114,21 +114,23 @@ def command(
 ) -> None:
     """Compile the quatrain.Task or the bare model that FACTORY returns, or an ONNX network."""
     check_writable(output)
-    flags = BareFlags(
-        *(input_, classes, loss, optimizer, lr, momentum, weight_decay, nesterov),
-        network_output=network_output,
-        freeze=None if freeze is None else tuple(freeze),
-    )
+    trained = (lr, momentum, weight_decay, nesterov, network_output, freeze)
+    flags = BareFlags(input_, classes, loss, optimizer, *trained)
     with env.chosen(target=target, threads=threads, dump=dump_dir, cache=cache_dir):
         update = Update(clip_norm, clip_value, accumulate, average)
         chosen = _recipe(recipe, pairs(settings or (), "--set"), update, print_after)
         step = _compile(spec, flags, batch, chosen, seed, tuple(allow or ()))
-        texts = {FIRST: show(step.source.train)} | {n: step.ir(after=n) for n in step.passes}
-        dump.remark_idle(texts.items(), but=TIDY)
-        if print_after is not None:
-            print_ir(texts, print_after)
+        _show(step, print_after)
         step.save(output)
     terminal.remark(f"{output}: {step.program.name}, {recipe}, for {step.source.target}")
+
+
+def _show(step: Step, print_after: str | None) -> None:
+    """Remark on passes that changed nothing, and print the text after those that are asked for."""
+    texts = {FIRST: show(step.source.train)} | {n: step.ir(after=n) for n in step.passes}
+    dump.remark_idle(texts.items(), but=TIDY)
+    if print_after is not None:
+        print_ir(texts, print_after)
 
 
 def _recipe(

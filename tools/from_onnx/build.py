@@ -16,8 +16,8 @@ from .fold import Folded, Weight, fold
 from .graph import STANDARD, OnnxGraph, OnnxNode
 from .layers import make_layer
 from .names import is_parameter, layer_path, node_path, place_module, place_parameter
-from .network import Call, Network, Step
-from .read import Source, read_graph
+from .network import Network, NodeCall, NodeStep
+from .read import OnnxSource, read_graph
 from .table import known_ops
 
 # What stands at the end of a network whose loss takes what is ahead of it.
@@ -25,7 +25,7 @@ ENDS = ("Softmax", "LogSoftmax", "Sigmoid")
 BIASED = ("MatMul", "Conv", "ConvTranspose")
 
 
-def build(source: Source, outputs: Sequence[str], *, logits: bool) -> Network:
+def build(source: OnnxSource, outputs: Sequence[str], *, logits: bool) -> Network:
     """The network of a file or a model in memory; see ``from_onnx``."""
     graph = read_graph(source)
     if outputs:
@@ -34,7 +34,7 @@ def build(source: Source, outputs: Sequence[str], *, logits: bool) -> Network:
     ahead = [
         o if end is None else end.inputs[0] for o, end in zip(graph.outputs, ends, strict=True)
     ]
-    network = Builder(fold(replace(graph, outputs=tuple(ahead)))).network()
+    network = NetworkBuilder(fold(replace(graph, outputs=tuple(ahead)))).network()
     network.left_out = " and ".join(dict.fromkeys(end.op for end in ends if end is not None))
     return network
 
@@ -66,7 +66,7 @@ class Bias:
     node: OnnxNode
 
 
-class Builder:
+class NetworkBuilder:
     """Makes the network of a graph, node by node."""
 
     def __init__(self, folded: Folded) -> None:
@@ -145,11 +145,11 @@ class Builder:
         file = self._folded.graph.initial.get(next(iter(weight.names), ""))
         return file is not None and is_parameter(weight.names[0])
 
-    def _known(self, node: OnnxNode) -> Step:
+    def _known(self, node: OnnxNode) -> NodeStep:
         """A step whose results sizes alone decide."""
-        return Step(node, "", node.inputs, self._gives(node))
+        return NodeStep(node, "", node.inputs, self._gives(node))
 
-    def _layer(self, node: OnnxNode) -> Step | None:
+    def _layer(self, node: OnnxNode) -> NodeStep | None:
         """A step by a module of torch; None where there is none, or a weight is not the node's."""
         if self._keeps_layout(node):
             return None
@@ -179,9 +179,9 @@ class Builder:
             assert bias is None, f"{node.place} has a bias and is no layer"
             return None
         path = place_module(self._network, layer_path(node, names), module)
-        return Step(node, path, tuple(rest), self._gives(bias.node if bias else node))
+        return NodeStep(node, path, tuple(rest), self._gives(bias.node if bias else node))
 
-    def _call(self, node: OnnxNode) -> Step:
+    def _call(self, node: OnnxNode) -> NodeStep:
         """A step by the node's definition, whose weights are parameters of the network."""
         takes = list(node.inputs)
         for i in range(len(takes)):
@@ -192,8 +192,8 @@ class Builder:
                 self._weights[takes[i]] = path
         if node.kind == (STANDARD, "Reshape"):
             takes[1] = self._free_batch(node, takes[1])
-        path = place_module(self._network, node_path(node), Call(node))
-        return Step(node, path, tuple(takes), self._gives(node))
+        path = place_module(self._network, node_path(node), NodeCall(node))
+        return NodeStep(node, path, tuple(takes), self._gives(node))
 
     def _gives(self, node: OnnxNode) -> tuple[str, ...]:
         """The node's results by name, those that nothing takes without one."""

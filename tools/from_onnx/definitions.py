@@ -2,7 +2,8 @@
 
 The function's signature says what an operand may be. ``Tensor`` is the network's numbers; a
 constant is made one. ``Known`` must be known when the network is traced: a constant, or made of
-sizes. ``Operand`` is a tensor, or a plain number where a constant is one. ``Value`` is any.
+sizes. ``TensorOrNumber`` is a tensor, or a plain number where a constant is one. ``NodeValue`` is
+any of these.
 """
 
 from __future__ import annotations
@@ -20,18 +21,18 @@ from .graph import STANDARD, OnnxNode
 
 CPU = torch.device("cpu")
 Known = np.ndarray
-Operand = Tensor | float
+TensorOrNumber = Tensor | float
 # A list is a sequence of ONNX: parts of a tensor that SplitToSequence makes.
-Value = Tensor | np.ndarray | list[Tensor]
-Made = Value | tuple[Value, ...]
-Function = Callable[..., Made]
+NodeValue = Tensor | np.ndarray | list[Tensor]
+NodeResults = NodeValue | tuple[NodeValue, ...]
+OnnxFunction = Callable[..., NodeResults]
 
 
 @dataclass(frozen=True, slots=True)
 class Definition:
     """What an operator computes, and which of its operands are weights wherever they come from."""
 
-    function: Function
+    function: OnnxFunction
     names: tuple[str, ...]
     kinds: tuple[object, ...]
     required: int
@@ -46,7 +47,7 @@ class Definition:
         """Whether an operand is a known one, which is nothing to train."""
         return bool(self.kinds) and _is_known(self.kinds[min(index, len(self.kinds) - 1)])
 
-    def call(self, node: OnnxNode, values: Sequence[Value | None]) -> Made:
+    def call(self, node: OnnxNode, values: Sequence[NodeValue | None]) -> NodeResults:
         """The results of ``node``; UnsupportedOpError where an operand is not what it must be."""
         given = sum(v is not None for v in values)
         if given < self.required or (len(values) > len(self.names) and not self.variadic):
@@ -58,7 +59,7 @@ class Definition:
         )
 
     def _operand(
-        self, node: OnnxNode, index: int, value: Value | None, device: torch.device
+        self, node: OnnxNode, index: int, value: NodeValue | None, device: torch.device
     ) -> object:
         kind = self.kinds[min(index, len(self.kinds) - 1)]
         if value is None:
@@ -70,9 +71,13 @@ class Definition:
                     "for fixed shapes, so export the network with a constant there"
                 )
             return value
-        if isinstance(value, Tensor | list) or kind == Value:
+        if isinstance(value, Tensor | list) or kind == NodeValue:
             return value
-        if kind in (Operand, Operand | None) and value.ndim == 0 and value.dtype != np.bool_:
+        if (
+            kind in (TensorOrNumber, TensorOrNumber | None)
+            and value.ndim == 0
+            and value.dtype != np.bool_
+        ):
             return value.item()
         return tensor_of(value, device)
 
@@ -108,10 +113,10 @@ DEFINITIONS: dict[tuple[str, str], Definition] = {}
 
 def onnx_op(
     *ops: str, domain: str = STANDARD, weights: Iterable[str] = ()
-) -> Callable[..., Function]:
+) -> Callable[..., OnnxFunction]:
     """Register the function that follows as the definition of ``ops``."""
 
-    def register(function: Function) -> Function:
+    def register(function: OnnxFunction) -> OnnxFunction:
         define(ops, function, domain, weights)
         return function
 
@@ -119,7 +124,7 @@ def onnx_op(
 
 
 def define(
-    ops: Iterable[str], function: Function, domain: str = STANDARD, weights: Iterable[str] = ()
+    ops: Iterable[str], function: OnnxFunction, domain: str = STANDARD, weights: Iterable[str] = ()
 ) -> None:
     """Put a definition into the table, under each of the names of ``ops``."""
     hints = get_type_hints(function)

@@ -46,7 +46,7 @@ Use = tuple[OnnxNode, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Constant:
+class HeldConstant:
     """Numbers that depend on no input, and the roots that they were moved from.
 
     ``carried`` says whether one of these is an array of the file.
@@ -123,9 +123,9 @@ def fold(graph: OnnxGraph) -> Folded:
     )
 
 
-def _constants(graph: OnnxGraph) -> tuple[dict[str, Constant], list[OnnxNode]]:
+def _constants(graph: OnnxGraph) -> tuple[dict[str, HeldConstant], list[OnnxNode]]:
     """All values that are constants, and the nodes that are left to run."""
-    held = {name: Constant(a, frozenset([name]), True) for name, a in graph.initial.items()}
+    held = {name: HeldConstant(a, frozenset([name]), True) for name, a in graph.initial.items()}
     live = []
     for node in graph.nodes:
         operands = [held.get(name) for name in node.inputs if name]
@@ -141,7 +141,7 @@ def _constants(graph: OnnxGraph) -> tuple[dict[str, Constant], list[OnnxNode]]:
         renamed = node.kind == (STANDARD, "Identity") and node.inputs[0] in graph.initial
         for name, array in zip(node.outputs, made, strict=False):
             own = renamed or not roots
-            held[name] = Constant(array, frozenset([name]) if own else roots, carried)
+            held[name] = HeldConstant(array, frozenset([name]) if own else roots, carried)
     return held, live
 
 
@@ -149,7 +149,7 @@ def _moves(node: OnnxNode) -> bool:
     return node.domain == STANDARD and node.op in MOVES
 
 
-def _can_fold(graph: OnnxGraph, node: OnnxNode, constants: Iterable[Constant]) -> bool:
+def _can_fold(graph: OnnxGraph, node: OnnxNode, constants: Iterable[HeldConstant]) -> bool:
     """Whether a node of constants is one: it draws nothing, and computes with no weight."""
     if node.domain != STANDARD or node.op in RANDOM:
         return False
@@ -158,7 +158,7 @@ def _can_fold(graph: OnnxGraph, node: OnnxNode, constants: Iterable[Constant]) -
     return not any(_may_train(graph, c) for c in constants)
 
 
-def _may_train(graph: OnnxGraph, constant: Constant) -> bool:
+def _may_train(graph: OnnxGraph, constant: HeldConstant) -> bool:
     """Whether an array that the file carries reads like a parameter.
 
     What torch's exporter says counts; else floats, more than one, of moderate size.
@@ -172,7 +172,7 @@ def _may_train(graph: OnnxGraph, constant: Constant) -> bool:
     return array.size > 1 and bool((np.abs(array) < MASKED).all())
 
 
-def _is_trained(graph: OnnxGraph, use: Use, constant: Constant) -> bool:
+def _is_trained(graph: OnnxGraph, use: Use, constant: HeldConstant) -> bool:
     """Whether a constant operand is a weight."""
     node, index = use
     definition = known_ops().get(node.kind)
@@ -186,7 +186,7 @@ def _is_trained(graph: OnnxGraph, use: Use, constant: Constant) -> bool:
     return plain(constant.array).dtype == np.float32 and not buffers
 
 
-def _moves_ahead(use: Use, constant: Constant, held: Mapping[str, Constant]) -> bool:
+def _moves_ahead(use: Use, constant: HeldConstant, held: Mapping[str, HeldConstant]) -> bool:
     """Whether an operand takes its root as nodes have moved it, and not as the file carries it."""
     node, index = use
     definition = known_ops()[node.kind]
@@ -216,7 +216,7 @@ def _needed(
     return kept[::-1]
 
 
-def _uses(nodes: Iterable[OnnxNode], held: Mapping[str, Constant]) -> dict[Use, str]:
+def _uses(nodes: Iterable[OnnxNode], held: Mapping[str, HeldConstant]) -> dict[Use, str]:
     """All constant operands."""
     return {(n, i): name for n in nodes for i, name in enumerate(n.inputs) if name in held}
 
@@ -237,7 +237,9 @@ def _known(
     return frozenset(known)
 
 
-def _check_known(graph: OnnxGraph, nodes: Iterable[OnnxNode], held: Mapping[str, Constant]) -> None:
+def _check_known(
+    graph: OnnxGraph, nodes: Iterable[OnnxNode], held: Mapping[str, HeldConstant]
+) -> None:
     """Raise UnsupportedOpError for all operators that nothing here defines, in one sentence."""
     nodes = list(nodes)
     known, definitions = _known(nodes, held), known_ops()

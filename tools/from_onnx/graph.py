@@ -14,9 +14,11 @@ from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, numpy_helpe
 from ...compiler.errors import UnsupportedOpError
 
 STANDARD, MICROSOFT = "", "com.microsoft"
-Attribute = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...] | np.ndarray
+NodeAttribute = (
+    int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...] | np.ndarray
+)
 # Sizes of a value; words and None are those that a file leaves open.
-Shape = tuple[int | str | None, ...]
+DeclaredShape = tuple[int | str | None, ...]
 # What torch's exporter says of a node: the modules that it was written in, from the outermost on.
 SCOPES = "pkg.torch.onnx.name_scopes"
 
@@ -31,7 +33,7 @@ class OnnxNode:
     version: int
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    attributes: Mapping[str, Attribute]
+    attributes: Mapping[str, NodeAttribute]
     scopes: tuple[str, ...]
     file: str
     proto: NodeProto = field(repr=False)
@@ -95,7 +97,7 @@ class Declared:
 
     name: str
     dtype: np.dtype
-    shape: Shape | None
+    shape: DeclaredShape | None
 
     @property
     def floats(self) -> bool:
@@ -124,7 +126,7 @@ class OnnxGraph:
     nodes: tuple[OnnxNode, ...]
     initial: Mapping[str, np.ndarray]
     said: Mapping[str, str]
-    shapes: Mapping[str, Shape]
+    shapes: Mapping[str, DeclaredShape]
 
 
 def read_node(proto: NodeProto, index: int, versions: Mapping[str, int], file: str) -> OnnxNode:
@@ -166,7 +168,7 @@ def _is_graph(proto: AttributeProto) -> bool:
     )
 
 
-def _attribute(proto: AttributeProto) -> Attribute:
+def _attribute(proto: AttributeProto) -> NodeAttribute:
     """The value of an attribute as Python has it."""
     if proto.type == AttributeProto.FLOAT:
         return float(proto.f)

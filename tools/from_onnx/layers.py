@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .definitions import tensor_of
 from .graph import STANDARD, OnnxNode
 from .ops.recurrent import Recurrence, States, check_peepholes, flat_weights, run_recurrent
-from .window import Window, padded
+from .window import NodeWindow, padded
 
 CONVOLUTIONS: dict[int, type[nn.Conv1d | nn.Conv2d | nn.Conv3d]] = {
     1: nn.Conv1d,
@@ -66,7 +66,7 @@ def _conv(node: OnnxNode, arrays: Arrays, rank: int) -> nn.Module | None:
     w = arrays.get("w")
     if w is None or w.ndim - 2 not in CONVOLUTIONS:
         return None
-    window, groups = Window.of(node, w.shape[2:]), node.whole("group", 1)
+    window, groups = NodeWindow.of(node, w.shape[2:]), node.whole("group", 1)
     kind, ahead = CONVOLUTIONS[w.ndim - 2], window.symmetric
     module = kind(
         *(w.shape[1] * groups, w.shape[0]),
@@ -86,7 +86,7 @@ def _conv(node: OnnxNode, arrays: Arrays, rank: int) -> nn.Module | None:
 class Widen:
     """A hook that pads what a layer gets, where the two sides differ or sizes decide."""
 
-    def __init__(self, window: Window) -> None:
+    def __init__(self, window: NodeWindow) -> None:
         self.window = window
 
     def __call__(self, module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -100,7 +100,7 @@ def _conv_transpose(node: OnnxNode, arrays: Arrays, rank: int) -> nn.Module | No
     w = arrays.get("w")
     if w is None or w.ndim - 2 not in TRANSPOSED:
         return None
-    window, groups = Window.of(node, w.shape[2:]), node.whole("group", 1)
+    window, groups = NodeWindow.of(node, w.shape[2:]), node.whole("group", 1)
     asked = node.ints("output_shape") is not None or window.automatic not in ("NOTSET", "VALID")
     ahead = None if asked else window.symmetric
     if ahead is None:

@@ -13,21 +13,21 @@ from operator import attrgetter
 import numpy as np
 from torch import Tensor, nn
 
-from ...compiler.errors import CaptureError, InputError, QuatrainError
-from .definitions import CPU, Made, Value, tensor_of
+from ...compiler.errors import CaptureError, InputError, QuatrainError, UnsupportedOpError
+from .definitions import CPU, NodeResults, NodeValue, tensor_of
 from .fold import OF_SHAPE, evaluate
 from .graph import Declared, OnnxNode
 from .table import known_ops
 
 
-class Call(nn.Module):
+class NodeCall(nn.Module):
     """One node as its definition computes it."""
 
     def __init__(self, node: OnnxNode) -> None:
         super().__init__()
         self.node = node
 
-    def forward(self, *values: Value | None) -> Made:
+    def forward(self, *values: NodeValue | None) -> NodeResults:
         """The node's results."""
         return known_ops()[self.node.kind].call(self.node, values)
 
@@ -38,7 +38,7 @@ class Call(nn.Module):
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class NodeStep:
     """A node of a network: the module that runs it, what it takes and gives.
 
     A node whose results are known from sizes has no module: ``path`` is empty.
@@ -60,13 +60,13 @@ class Network(nn.Module):
         self.file, self.inputs, self.outputs = file, tuple(inputs), tuple(outputs)
         self.batch = batch  # examples that the file is made for, if it says so
         self.left_out = ""  # the operator at the end that the loss takes over
-        self.steps: tuple[Step, ...] = ()
+        self.steps: tuple[NodeStep, ...] = ()
         self.constants: Mapping[str, np.ndarray] = {}
         self.weights: Mapping[str, str] = {}  # by the name that steps take, their path
 
     def complete(
         self,
-        steps: Sequence[Step],
+        steps: Sequence[NodeStep],
         constants: Mapping[str, np.ndarray],
         weights: Mapping[str, str],
     ) -> None:
@@ -76,7 +76,7 @@ class Network(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         """The outputs of the graph."""
-        values: dict[str, Value | None] = {"": None, **self.constants}
+        values: dict[str, NodeValue | None] = {"": None, **self.constants}
         # Under a trace a parameter is a tensor in its place, so that get_parameter would refuse it.
         values.update({name: attrgetter(path)(self) for name, path in self.weights.items()})
         values.update(self._checked(inputs))
@@ -86,10 +86,10 @@ class Network(nn.Module):
             values.update((k, v) for k, v in zip(step.gives, results, strict=False) if k)
             if any(step.gives[len(results) :]):
                 step.node.refuse(f"gives {len(results)} of the results that the network uses")
-        found = tuple(self._tensor(values[name], inputs) for name in self.outputs)
+        found = tuple(self._output(name, values[name], inputs) for name in self.outputs)
         return found[0] if len(found) == 1 else found
 
-    def _run(self, step: Step, values: list[Value | None]) -> Made:
+    def _run(self, step: NodeStep, values: list[NodeValue | None]) -> NodeResults:
         node = step.node
         try:
             if step.path:
@@ -102,7 +102,7 @@ class Network(nn.Module):
         except (RuntimeError, ValueError, IndexError, TypeError) as error:
             raise CaptureError(self._failure(node, values, error)) from error
 
-    def _failure(self, node: OnnxNode, values: list[Value | None], error: Exception) -> str:
+    def _failure(self, node: OnnxNode, values: list[NodeValue | None], error: Exception) -> str:
         """A sentence about a node that torch refuses to run."""
         given = [v for v in values if isinstance(v, Tensor | np.ndarray)]
         shapes = ", ".join(str(tuple(v.shape)) for v in given)
@@ -117,14 +117,14 @@ class Network(nn.Module):
         )
         return f"{node.place} fails on operands of shapes {shapes}: {first}{hint}"
 
-    def _call(self, step: Step, values: list[Value | None]) -> Made:
+    def _call(self, step: NodeStep, values: list[NodeValue | None]) -> NodeResults:
         """A definition, or a layer of torch, which takes the network's numbers alone."""
         module = self.get_submodule(step.path)
-        if not isinstance(module, Call):
+        if not isinstance(module, NodeCall):
             like = next((v for v in values if isinstance(v, Tensor)), None)
             device = CPU if like is None else like.device
             values = [tensor_of(v, device) if isinstance(v, np.ndarray) else v for v in values]
-        made: Made = module(*values)
+        made: NodeResults = module(*values)
         return made
 
     def _checked(self, inputs: Sequence[Tensor]) -> Mapping[str, Tensor]:
@@ -151,8 +151,10 @@ class Network(nn.Module):
                 f"{'x'.join(map(str, shape))}"
             )
 
-    @staticmethod
-    def _tensor(value: Value | None, inputs: Sequence[Tensor]) -> Tensor:
+    def _output(self, name: str, value: NodeValue | None, inputs: Sequence[Tensor]) -> Tensor:
+        if not isinstance(value, Tensor | np.ndarray):
+            raise UnsupportedOpError(
+                f"{self.file}: the output {name!r} is no tensor; a step gives tensors alone"
+            )
         device = inputs[0].device if inputs else CPU
-        assert isinstance(value, Tensor | np.ndarray), "an output that is no tensor"
         return value if isinstance(value, Tensor) else tensor_of(value, device)

@@ -22,7 +22,7 @@ from onnx import (
 from ...compiler.errors import FileError, UnsupportedOpError
 from ..files import check_exists
 from .definitions import is_number
-from .graph import Declared, OnnxGraph, Shape, array_of, read_node
+from .graph import Declared, DeclaredShape, OnnxGraph, array_of, read_node
 from .table import known_ops
 
 OLDEST = 7  # operators of older opsets broadcast by attributes
@@ -32,10 +32,10 @@ SMALL = 1024
 LEFT = (("", "Range"),)
 # What torch's exporter says of the arrays of a file.
 KIND = "pkg.torch.export.graph_signature.InputSpec.kind"
-Source = str | os.PathLike[str] | ModelProto
+OnnxSource = str | os.PathLike[str] | ModelProto
 
 
-def read_graph(source: Source) -> OnnxGraph:
+def read_graph(source: OnnxSource) -> OnnxGraph:
     """The graph of a file or of a model in memory; FileError where it is no network to read."""
     model, file = (source, "the model") if isinstance(source, ModelProto) else _load(source)
     model = _of_known_opset(model, file)
@@ -171,7 +171,7 @@ def _inferred(model: ModelProto) -> ModelProto:
         return model
 
 
-def _shape(value: ValueInfoProto) -> Shape | None:
+def _shape(value: ValueInfoProto) -> DeclaredShape | None:
     kind = value.type.tensor_type
     if not value.type.HasField("tensor_type") or not kind.HasField("shape"):
         return None
@@ -180,7 +180,7 @@ def _shape(value: ValueInfoProto) -> Shape | None:
     )
 
 
-def _shapes(values: Iterable[ValueInfoProto]) -> Mapping[str, Shape]:
+def _shapes(values: Iterable[ValueInfoProto]) -> Mapping[str, DeclaredShape]:
     found = {v.name: _shape(v) for v in values}
     return {name: shape for name, shape in found.items() if shape is not None}
 

@@ -17,7 +17,7 @@ Sides = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class NodeWindow:
     """A node's window; ``given`` are its pads, ahead and behind for each dimension."""
 
     kernel: tuple[int, ...]

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..definitions import Known, Made, ints, onnx_op, tensor_of
+from ..definitions import Known, NodeResults, ints, onnx_op, tensor_of
 from ..graph import OnnxNode
 
 
@@ -16,7 +16,7 @@ def _counted(places: Tensor, size: int) -> Tensor:
 
 
 @onnx_op("Gather", weights=["x"])
-def gather(node: OnnxNode, x: Tensor, places: Tensor) -> Made:
+def gather(node: OnnxNode, x: Tensor, places: Tensor) -> NodeResults:
     """Whole rows along an axis; of a matrix along its first an embedding."""
     axis = node.whole("axis", 0) % max(x.dim(), 1)
     places = _counted(places, x.shape[axis])
@@ -27,14 +27,14 @@ def gather(node: OnnxNode, x: Tensor, places: Tensor) -> Made:
 
 
 @onnx_op("GatherElements")
-def gather_elements(node: OnnxNode, x: Tensor, places: Tensor) -> Made:
+def gather_elements(node: OnnxNode, x: Tensor, places: Tensor) -> NodeResults:
     """A number for each place along an axis."""
     axis = node.whole("axis", 0)
     return torch.gather(x, axis, _counted(places, x.shape[axis]))
 
 
 @onnx_op("GatherND")
-def gather_nd(node: OnnxNode, x: Tensor, places: Tensor) -> Made:
+def gather_nd(node: OnnxNode, x: Tensor, places: Tensor) -> NodeResults:
     """Parts of the operand, by the first places of all its dimensions behind the batch's."""
     batch, depth = node.whole("batch_dims", 0), places.shape[-1]
     lead = [torch.arange(n, device=x.device) for n in x.shape[:batch]]
@@ -58,7 +58,7 @@ def _reduction(node: OnnxNode) -> bool:
 
 
 @onnx_op("ScatterElements", "Scatter")
-def scatter_elements(node: OnnxNode, x: Tensor, places: Tensor, updates: Tensor) -> Made:
+def scatter_elements(node: OnnxNode, x: Tensor, places: Tensor, updates: Tensor) -> NodeResults:
     """Numbers put at places along an axis."""
     axis = node.whole("axis", 0)
     index = _counted(places, x.shape[axis])
@@ -68,14 +68,14 @@ def scatter_elements(node: OnnxNode, x: Tensor, places: Tensor, updates: Tensor)
 
 
 @onnx_op("ScatterND")
-def scatter_nd(node: OnnxNode, x: Tensor, places: Tensor, updates: Tensor) -> Made:
+def scatter_nd(node: OnnxNode, x: Tensor, places: Tensor, updates: Tensor) -> NodeResults:
     """Parts put at the first places of the dimensions."""
     index = tuple(_counted(places[..., i], x.shape[i]) for i in range(places.shape[-1]))
     return x.index_put(index, updates, accumulate=_reduction(node))
 
 
 @onnx_op("OneHot")
-def one_hot(node: OnnxNode, places: Tensor, depth: Known, values: Tensor) -> Made:
+def one_hot(node: OnnxNode, places: Tensor, depth: Known, values: Tensor) -> NodeResults:
     """One of two values for each class, along a new axis."""
     count = int(depth.item())
     axis = node.whole("axis", -1) % (places.dim() + 1)
@@ -87,7 +87,7 @@ def one_hot(node: OnnxNode, places: Tensor, depth: Known, values: Tensor) -> Mad
 
 
 @onnx_op("ReverseSequence")
-def reverse_sequence(node: OnnxNode, x: Tensor, lengths: Known) -> Made:
+def reverse_sequence(node: OnnxNode, x: Tensor, lengths: Known) -> NodeResults:
     """The first steps of each sequence in reverse, by lengths that are known."""
     time, batch = node.whole("time_axis", 0), node.whole("batch_axis", 1)
     rows = []
@@ -99,7 +99,7 @@ def reverse_sequence(node: OnnxNode, x: Tensor, lengths: Known) -> Made:
 
 
 @onnx_op("Compress")
-def compress(node: OnnxNode, x: Tensor, condition: Known) -> Made:
+def compress(node: OnnxNode, x: Tensor, condition: Known) -> NodeResults:
     """Rows along an axis where a known condition holds."""
     places = condition.reshape(-1).nonzero()[0]
     along = x if node.has("axis") else x.reshape(-1)

@@ -6,32 +6,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..definitions import Made, onnx_op
+from ..definitions import NodeResults, onnx_op
 from ..graph import MICROSOFT, OnnxNode
 
 SHARED = "shares keys and values with other calls; export the network without a cache of them"
 
 
 @onnx_op("Gelu", domain=MICROSOFT)
-def microsoft_gelu(node: OnnxNode, x: Tensor) -> Made:
+def microsoft_gelu(node: OnnxNode, x: Tensor) -> NodeResults:
     """By erf."""
     return F.gelu(x)
 
 
 @onnx_op("QuickGelu", domain=MICROSOFT)
-def quick_gelu(node: OnnxNode, x: Tensor) -> Made:
+def quick_gelu(node: OnnxNode, x: Tensor) -> NodeResults:
     """x sigmoid(alpha x)"""
     return x * torch.sigmoid(x * node.number("alpha", 1.702))
 
 
 @onnx_op("FastGelu", domain=MICROSOFT, weights=["bias"])
-def fast_gelu(node: OnnxNode, x: Tensor, bias: Tensor | None = None) -> Made:
+def fast_gelu(node: OnnxNode, x: Tensor, bias: Tensor | None = None) -> NodeResults:
     """By tanh, with a bias ahead of it."""
     return F.gelu(x if bias is None else x + bias, approximate="tanh")
 
 
 @onnx_op("BiasGelu", domain=MICROSOFT, weights=["bias"])
-def bias_gelu(node: OnnxNode, x: Tensor, bias: Tensor) -> Made:
+def bias_gelu(node: OnnxNode, x: Tensor, bias: Tensor) -> NodeResults:
     """By erf, with a bias ahead of it."""
     return F.gelu(x + bias)
 
@@ -44,7 +44,7 @@ def skip_layer_normalization(
     gamma: Tensor,
     beta: Tensor | None = None,
     bias: Tensor | None = None,
-) -> Made:
+) -> NodeResults:
     """The sum of both and a bias, normalized; the sum is the fourth result."""
     total = x + skip if bias is None else x + skip + bias
     eps = node.number("epsilon", 1e-12)
@@ -55,7 +55,7 @@ def skip_layer_normalization(
 @onnx_op("SkipSimplifiedLayerNormalization", domain=MICROSOFT, weights=["gamma", "bias"])
 def skip_simplified_layer_normalization(
     node: OnnxNode, x: Tensor, skip: Tensor, gamma: Tensor, bias: Tensor | None = None
-) -> Made:
+) -> NodeResults:
     """The same by the root of the mean square."""
     total = x + skip if bias is None else x + skip + bias
     square = (total * total).mean(-1, keepdim=True)
@@ -63,7 +63,7 @@ def skip_simplified_layer_normalization(
     return _results(node, y, total)
 
 
-def _results(node: OnnxNode, y: Tensor, total: Tensor) -> Made:
+def _results(node: OnnxNode, y: Tensor, total: Tensor) -> NodeResults:
     if any(node.outputs[1:3]):
         node.refuse("gives mean and deviation; a step has neither here")
     return (y, y, y, total) if len(node.outputs) > 3 else y
@@ -85,7 +85,7 @@ def embed_layer_normalization(
     beta: Tensor,
     mask: Tensor | None = None,
     places: Tensor | None = None,
-) -> Made:
+) -> NodeResults:
     """Embeddings of words, positions and segments, normalized; also how long each row is."""
     at = torch.arange(ids.shape[1], device=ids.device) if places is None else places
     total = F.embedding(ids, words) + F.embedding(at, positions)
@@ -142,7 +142,7 @@ def microsoft_attention(
     mask: Tensor | None = None,
     past: Tensor | None = None,
     bias: Tensor | None = None,
-) -> Made:
+) -> NodeResults:
     """Queries, keys and values by one product, then attention."""
     if past is not None or any(node.outputs[1:]):
         node.refuse(SHARED)
@@ -162,7 +162,7 @@ def multi_head_attention(
     mask: Tensor | None = None,
     bias: Tensor | None = None,
     *past: Tensor,
-) -> Made:
+) -> NodeResults:
     """Attention of three sequences."""
     if any(p is not None for p in past) or any(node.outputs[1:]):
         node.refuse(SHARED)

@@ -6,26 +6,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..definitions import Made, onnx_op
+from ..definitions import NodeResults, onnx_op
 from ..graph import OnnxNode
 
 
 @onnx_op("BatchNormalization", weights=["scale", "bias"])
 def batch_normalization(
     node: OnnxNode, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, var: Tensor
-) -> Made:
+) -> NodeResults:
     """By statistics that the graph computes itself."""
     return F.batch_norm(x, mean, var, scale, bias, eps=node.number("epsilon", 1e-5))
 
 
 @onnx_op("InstanceNormalization", weights=["scale", "bias"])
-def instance_normalization(node: OnnxNode, x: Tensor, scale: Tensor, bias: Tensor) -> Made:
+def instance_normalization(node: OnnxNode, x: Tensor, scale: Tensor, bias: Tensor) -> NodeResults:
     """Over the pixels of each channel of each sample."""
     return F.instance_norm(x, weight=scale, bias=bias, eps=node.number("epsilon", 1e-5))
 
 
 @onnx_op("GroupNormalization", weights=["scale", "bias"])
-def group_normalization(node: OnnxNode, x: Tensor, scale: Tensor, bias: Tensor) -> Made:
+def group_normalization(node: OnnxNode, x: Tensor, scale: Tensor, bias: Tensor) -> NodeResults:
     """Over groups of channels, as of opset 21; the operator of opset 18 was withdrawn."""
     return F.group_norm(x, node.whole("num_groups"), scale, bias, node.number("epsilon", 1e-5))
 
@@ -33,7 +33,7 @@ def group_normalization(node: OnnxNode, x: Tensor, scale: Tensor, bias: Tensor) 
 @onnx_op("LayerNormalization", weights=["scale", "bias"])
 def layer_normalization(
     node: OnnxNode, x: Tensor, scale: Tensor, bias: Tensor | None = None
-) -> Made:
+) -> NodeResults:
     """Over all dimensions from an axis on; also the mean, and one by the deviation."""
     axis = node.whole("axis", -1) % x.dim()
     sizes, eps = x.shape[axis:], node.number("epsilon", 1e-5)
@@ -51,7 +51,7 @@ def layer_normalization(
 
 
 @onnx_op("RMSNormalization", "SimplifiedLayerNormalization", weights=["scale"])
-def rms_normalization(node: OnnxNode, x: Tensor, scale: Tensor) -> Made:
+def rms_normalization(node: OnnxNode, x: Tensor, scale: Tensor) -> NodeResults:
     """By the root of the mean square from an axis on."""
     axis = node.whole("axis", -1) % x.dim()
     square = (x * x).mean(tuple(range(axis, x.dim())), keepdim=True)
@@ -59,7 +59,7 @@ def rms_normalization(node: OnnxNode, x: Tensor, scale: Tensor) -> Made:
 
 
 @onnx_op("MeanVarianceNormalization")
-def mean_variance_normalization(node: OnnxNode, x: Tensor) -> Made:
+def mean_variance_normalization(node: OnnxNode, x: Tensor) -> NodeResults:
     """To mean 0 and variance 1 over some axes."""
     axes = node.ints("axes") or (0, 2, 3)
     centred = x - x.mean(axes, keepdim=True)
@@ -67,7 +67,7 @@ def mean_variance_normalization(node: OnnxNode, x: Tensor) -> Made:
 
 
 @onnx_op("LRN")
-def lrn(node: OnnxNode, x: Tensor) -> Made:
+def lrn(node: OnnxNode, x: Tensor) -> NodeResults:
     """By the squares of neighbouring channels."""
     width, channels = node.whole("size"), x.shape[1]
     before = (width - 1) // 2

@@ -8,16 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..definitions import Made, onnx_op
+from ..definitions import NodeResults, onnx_op
 from ..graph import OnnxNode
-from ..window import Window, padded
+from ..window import NodeWindow, padded
 
 MAXIMA: dict[int, Callable[..., Tensor]] = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 MEANS: dict[int, Callable[..., Tensor]] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
 def _pool(
-    node: OnnxNode, window: Window, kinds: dict[int, Callable[..., Tensor]]
+    node: OnnxNode, window: NodeWindow, kinds: dict[int, Callable[..., Tensor]]
 ) -> Callable[..., Tensor]:
     if len(window.kernel) not in kinds:
         node.refuse(f"pools in {len(window.kernel)} dimensions; known: 1, 2, 3")
@@ -25,9 +25,9 @@ def _pool(
 
 
 @onnx_op("MaxPool")
-def max_pool(node: OnnxNode, x: Tensor) -> Made:
+def max_pool(node: OnnxNode, x: Tensor) -> NodeResults:
     """The largest number of each window."""
-    window = Window.of(node)
+    window = NodeWindow.of(node)
     if len([name for name in node.outputs if name]) > 1:
         node.refuse("gives the places of its maxima; a step has no unpooling")
     pool, sides = _pool(node, window, MAXIMA), window.sides(x.shape[2:])
@@ -41,9 +41,9 @@ def max_pool(node: OnnxNode, x: Tensor) -> Made:
 
 
 @onnx_op("AveragePool")
-def average_pool(node: OnnxNode, x: Tensor) -> Made:
+def average_pool(node: OnnxNode, x: Tensor) -> NodeResults:
     """The mean of each window, with its padding counted or not."""
-    window, counted = Window.of(node), bool(node.whole("count_include_pad", 0))
+    window, counted = NodeWindow.of(node), bool(node.whole("count_include_pad", 0))
     if set(window.dilation) != {1}:
         node.refuse(f"averages with dilations {list(window.dilation)}; a step has none there")
     pool, sides = _pool(node, window, MEANS), window.sides(x.shape[2:])
@@ -66,28 +66,28 @@ def _pixels(x: Tensor) -> tuple[int, ...]:
 
 
 @onnx_op("GlobalAveragePool")
-def global_average_pool(node: OnnxNode, x: Tensor) -> Made:
+def global_average_pool(node: OnnxNode, x: Tensor) -> NodeResults:
     """The mean of all pixels."""
     return x.mean(_pixels(x), keepdim=True)
 
 
 @onnx_op("GlobalMaxPool")
-def global_max_pool(node: OnnxNode, x: Tensor) -> Made:
+def global_max_pool(node: OnnxNode, x: Tensor) -> NodeResults:
     """The largest of all pixels."""
     return torch.amax(x, _pixels(x), keepdim=True)
 
 
 @onnx_op("GlobalLpPool")
-def global_lp_pool(node: OnnxNode, x: Tensor) -> Made:
+def global_lp_pool(node: OnnxNode, x: Tensor) -> NodeResults:
     """The norm of all pixels."""
     p = node.whole("p", 2)
     return x.abs().pow(p).sum(_pixels(x), keepdim=True).pow(1 / p)
 
 
 @onnx_op("LpPool")
-def lp_pool(node: OnnxNode, x: Tensor) -> Made:
+def lp_pool(node: OnnxNode, x: Tensor) -> NodeResults:
     """The norm of each window."""
-    window, p = Window.of(node), node.whole("p", 2)
+    window, p = NodeWindow.of(node), node.whole("p", 2)
     if set(window.dilation) != {1}:
         node.refuse(f"pools with dilations {list(window.dilation)}; a step has none there")
     sides = window.sides(x.shape[2:])

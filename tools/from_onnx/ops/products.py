@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..definitions import Made, Operand, onnx_op
+from ..definitions import NodeResults, TensorOrNumber, onnx_op
 from ..graph import MICROSOFT, OnnxNode
-from ..window import SAME, Sides, Window, padded
+from ..window import SAME, NodeWindow, Sides, padded
 
 CONVOLUTIONS: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 TRANSPOSED: dict[int, Callable[..., Tensor]] = {
@@ -27,18 +27,18 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 @onnx_op("Conv", weights=["w", "b"])
-def conv(node: OnnxNode, x: Tensor, w: Tensor, b: Tensor | None = None) -> Made:
+def conv(node: OnnxNode, x: Tensor, w: Tensor, b: Tensor | None = None) -> NodeResults:
     """A convolution in one, two or three dimensions."""
-    window = Window.of(node, w.shape[2:])
+    window = NodeWindow.of(node, w.shape[2:])
     x = padded(x, window.sides(x.shape[2:]))
     found = CONVOLUTIONS[_dimensions(node, w)]
     return found(x, w, b, window.stride, 0, window.dilation, node.whole("group", 1))
 
 
 @onnx_op("ConvTranspose", weights=["w", "b"])
-def conv_transpose(node: OnnxNode, x: Tensor, w: Tensor, b: Tensor | None = None) -> Made:
+def conv_transpose(node: OnnxNode, x: Tensor, w: Tensor, b: Tensor | None = None) -> NodeResults:
     """The gradient of a convolution's input, with padding cut off its result."""
-    window, found = Window.of(node, w.shape[2:]), TRANSPOSED[_dimensions(node, w)]
+    window, found = NodeWindow.of(node, w.shape[2:]), TRANSPOSED[_dimensions(node, w)]
     group, dilation = node.whole("group", 1), window.dilation
     cut, more = _cut(node, window, x.shape[2:])
     if all(before == behind for before, behind in cut):
@@ -48,7 +48,7 @@ def conv_transpose(node: OnnxNode, x: Tensor, w: Tensor, b: Tensor | None = None
     return padded(y, tuple((-before, -behind) for before, behind in cut))
 
 
-def _cut(node: OnnxNode, window: Window, sizes: Sequence[int]) -> tuple[Sides, tuple[int, ...]]:
+def _cut(node: OnnxNode, window: NodeWindow, sizes: Sequence[int]) -> tuple[Sides, tuple[int, ...]]:
     """What is cut off the result ahead and behind, and added behind it.
 
     By pads, or by the size that is asked for.
@@ -76,7 +76,7 @@ def _dimensions(node: OnnxNode, w: Tensor) -> int:
 
 
 @onnx_op("Gemm", weights=["a", "b", "c"])
-def gemm(node: OnnxNode, a: Tensor, b: Tensor, c: Operand | None = None) -> Made:
+def gemm(node: OnnxNode, a: Tensor, b: Tensor, c: TensorOrNumber | None = None) -> NodeResults:
     """alpha a b + beta c, either matrix transposed."""
     alpha, beta = node.number("alpha", 1.0), node.number("beta", 1.0)
     left = a.t() if node.whole("transA", 0) else a
@@ -87,13 +87,13 @@ def gemm(node: OnnxNode, a: Tensor, b: Tensor, c: Operand | None = None) -> Made
 
 
 @onnx_op("MatMul", weights=["a", "b"])
-def mat_mul(node: OnnxNode, a: Tensor, b: Tensor) -> Made:
+def mat_mul(node: OnnxNode, a: Tensor, b: Tensor) -> NodeResults:
     """Of matrices, vectors, and stacks of matrices."""
     return torch.matmul(a, b)
 
 
 @onnx_op("Einsum", weights=["xs"])
-def einsum(node: OnnxNode, *xs: Tensor) -> Made:
+def einsum(node: OnnxNode, *xs: Tensor) -> NodeResults:
     """By an equation."""
     return torch.einsum(node.word("equation", ""), *xs)
 
@@ -109,7 +109,7 @@ def activated(node: OnnxNode, y: Tensor) -> Tensor:
 @onnx_op("FusedConv", domain=MICROSOFT, weights=["w", "b"])
 def fused_conv(
     node: OnnxNode, x: Tensor, w: Tensor, b: Tensor | None = None, z: Tensor | None = None
-) -> Made:
+) -> NodeResults:
     """A convolution, another tensor added, an activation."""
     y = conv(node, x, w, b)
     assert isinstance(y, Tensor)
@@ -117,7 +117,9 @@ def fused_conv(
 
 
 @onnx_op("FusedGemm", domain=MICROSOFT, weights=["a", "b", "c"])
-def fused_gemm(node: OnnxNode, a: Tensor, b: Tensor, c: Operand | None = None) -> Made:
+def fused_gemm(
+    node: OnnxNode, a: Tensor, b: Tensor, c: TensorOrNumber | None = None
+) -> NodeResults:
     """A Gemm and an activation."""
     y = gemm(node, a, b, c)
     assert isinstance(y, Tensor)
@@ -125,7 +127,7 @@ def fused_gemm(node: OnnxNode, a: Tensor, b: Tensor, c: Operand | None = None) -
 
 
 @onnx_op("FusedMatMul", domain=MICROSOFT, weights=["a", "b"])
-def fused_mat_mul(node: OnnxNode, a: Tensor, b: Tensor) -> Made:
+def fused_mat_mul(node: OnnxNode, a: Tensor, b: Tensor) -> NodeResults:
     """alpha a b, either transposed in its last two dimensions."""
     if node.whole("transBatchA", 0) or node.whole("transBatchB", 0):
         node.refuse("transposes batches of matrices; export the network without that fusion")

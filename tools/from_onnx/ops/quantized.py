@@ -12,7 +12,7 @@ import torch
 from onnx import helper
 from torch import Tensor
 
-from ..definitions import Known, Made, onnx_op, tensor_of
+from ..definitions import Known, NodeResults, onnx_op, tensor_of
 from ..graph import OnnxNode
 
 INTEGERS = (
@@ -22,7 +22,9 @@ INTEGERS = (
 
 
 @onnx_op("QuantizeLinear")
-def quantize_linear(node: OnnxNode, x: Tensor, scale: Known, zero: Known | None = None) -> Made:
+def quantize_linear(
+    node: OnnxNode, x: Tensor, scale: Known, zero: Known | None = None
+) -> NodeResults:
     """``x`` within what the codes reach; it is not rounded."""
     codes = _codes(node) if zero is None else zero.dtype
     if codes.kind not in "iu" and "int" not in codes.name:
@@ -59,7 +61,9 @@ def _shape(node: OnnxNode, x: Tensor, each: np.ndarray) -> list[int]:
 
 
 @onnx_op("DequantizeLinear")
-def dequantize_linear(node: OnnxNode, x: Tensor, scale: Known, zero: Known | None = None) -> Made:
+def dequantize_linear(
+    node: OnnxNode, x: Tensor, scale: Known, zero: Known | None = None
+) -> NodeResults:
     """What the codes stand for; where they are carried as such numbers, those."""
     if x.is_floating_point():
         return x
@@ -71,7 +75,7 @@ def dequantize_linear(node: OnnxNode, x: Tensor, scale: Known, zero: Known | Non
 
 def _define_refused(name: str, domain: str) -> None:
     @onnx_op(name, domain=domain)
-    def refused(node: OnnxNode, *operands: Tensor) -> Made:
+    def refused(node: OnnxNode, *operands: Tensor) -> NodeResults:
         node.refuse(INTEGERS)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..definitions import Known, Made, ints, onnx_op
+from ..definitions import Known, NodeResults, ints, onnx_op
 from ..graph import OnnxNode
 
 # Torch's gates by their number in ONNX: iofc becomes ifgo, zrh becomes rzn.
@@ -27,7 +27,7 @@ ACTIVATIONS: Mapping[str, Sequence[tuple[str, ...]]] = {
 WEIGHTS = ("w", "r", "b")
 States = tuple[Tensor, ...]
 # What runs the time steps: of x and the first states, y and the last states.
-Run = Callable[[Tensor, States], tuple[Tensor, States]]
+TimeSteps = Callable[[Tensor, States], tuple[Tensor, States]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,11 @@ def flat_weights(kind: str, w: Tensor, r: Tensor, b: Tensor | None) -> list[Tens
 
 
 def run_recurrent(
-    node: OnnxNode, run: Run, x: Tensor, lengths: np.ndarray | None, first: Sequence[Tensor | None]
+    node: OnnxNode,
+    run: TimeSteps,
+    x: Tensor,
+    lengths: np.ndarray | None,
+    first: Sequence[Tensor | None],
 ) -> tuple[Tensor, ...]:
     """ONNX's results: all hidden states, the last ones, of an LSTM also the last cells."""
     of = Recurrence.of(node)
@@ -103,7 +107,7 @@ def run_recurrent(
     return y.permute(2, 0, 1, 3), *(s.transpose(0, 1) for s in last)
 
 
-def _functional(node: OnnxNode, weights: list[Tensor], biased: bool) -> Run:
+def _functional(node: OnnxNode, weights: list[Tensor], biased: bool) -> TimeSteps:
     """Time steps by weights that are tensors."""
     of = Recurrence.of(node)
     rest = (biased, 1, 0.0, False, of.directions == 2, False)
@@ -133,10 +137,10 @@ def _reset_first(
         wr, wz, wn = w.chunk(3)
         rr, rz, rn = r.chunk(3)
         h, steps = first[d], []
-        for now in (x.flip(0) if d else x).unbind(0):
-            reset = torch.sigmoid(now @ wr.t() + bi[0] + h @ rr.t() + bh[0])
-            keep = torch.sigmoid(now @ wz.t() + bi[1] + h @ rz.t() + bh[1])
-            new = torch.tanh(now @ wn.t() + bi[2] + (reset * h) @ rn.t() + bh[2])
+        for at in (x.flip(0) if d else x).unbind(0):
+            reset = torch.sigmoid(at @ wr.t() + bi[0] + h @ rr.t() + bh[0])
+            keep = torch.sigmoid(at @ wz.t() + bi[1] + h @ rz.t() + bh[1])
+            new = torch.tanh(at @ wn.t() + bi[2] + (reset * h) @ rn.t() + bh[2])
             h = (1.0 - keep) * new + keep * h
             steps.append(h)
         found.append(torch.stack(steps[::-1] if d else steps))
@@ -150,7 +154,7 @@ def _made(
     weights: tuple[Tensor, Tensor, Tensor | None],
     lengths: np.ndarray | None,
     first: Sequence[Tensor | None],
-) -> Made:
+) -> NodeResults:
     flat = flat_weights(node.op, *weights)
     return run_recurrent(node, _functional(node, flat, weights[2] is not None), x, lengths, first)
 
@@ -166,7 +170,7 @@ def lstm(
     h: Tensor | None = None,
     c: Tensor | None = None,
     p: Tensor | None = None,
-) -> Made:
+) -> NodeResults:
     """A long short-term memory, without peepholes."""
     check_peepholes(node, p)
     return _made(node, x, (w, r, b), lengths, (h, c))
@@ -187,6 +191,6 @@ def gru(
     b: Tensor | None = None,
     lengths: Known | None = None,
     h: Tensor | None = None,
-) -> Made:
+) -> NodeResults:
     """Gated recurrent units, or a plain recurrence."""
     return _made(node, x, (w, r, b), lengths, (h,))

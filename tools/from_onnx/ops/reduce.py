@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..definitions import Known, Made, define, ints, onnx_op
+from ..definitions import Known, NodeResults, define, ints, onnx_op
 from ..graph import OnnxNode
 
 Reduction = Callable[[Tensor, tuple[int, ...], bool], Tensor]
@@ -37,7 +37,7 @@ def _product(x: Tensor, dims: tuple[int, ...], keep: bool) -> Tensor:
 def _define_reduction(name: str, reduce: Reduction) -> None:
     since = AXES_ARE_AN_OPERAND.get(name, SINCE)
 
-    def definition(node: OnnxNode, x: Tensor, axes: Known | None = None) -> Made:
+    def definition(node: OnnxNode, x: Tensor, axes: Known | None = None) -> NodeResults:
         given = node.ints("axes") if node.version < since else None if axes is None else ints(axes)
         if not given and node.whole("noop_with_empty_axes", 0):
             return reduce(x.unsqueeze(0), (0,), False)
@@ -64,19 +64,19 @@ def _place(node: OnnxNode, x: Tensor, find: Callable[..., Tensor]) -> Tensor:
 
 
 @onnx_op("ArgMax")
-def arg_max(node: OnnxNode, x: Tensor) -> Made:
+def arg_max(node: OnnxNode, x: Tensor) -> NodeResults:
     """The place of the largest number, of equal ones the first or the last."""
     return _place(node, x, torch.argmax)
 
 
 @onnx_op("ArgMin")
-def arg_min(node: OnnxNode, x: Tensor) -> Made:
+def arg_min(node: OnnxNode, x: Tensor) -> NodeResults:
     """The place of the smallest number, of equal ones the first or the last."""
     return _place(node, x, torch.argmin)
 
 
 @onnx_op("TopK")
-def top_k(node: OnnxNode, x: Tensor, k: Known | None = None) -> Made:
+def top_k(node: OnnxNode, x: Tensor, k: Known | None = None) -> NodeResults:
     """The k largest or smallest numbers, and their places."""
     count, axis = node.whole("k") if k is None else int(k.item()), node.whole("axis", -1)
     # A stable sort and no topk: of equal numbers the first comes first.
@@ -85,7 +85,7 @@ def top_k(node: OnnxNode, x: Tensor, k: Known | None = None) -> Made:
 
 
 @onnx_op("CumSum")
-def cum_sum(node: OnnxNode, x: Tensor, axis: Known) -> Made:
+def cum_sum(node: OnnxNode, x: Tensor, axis: Known) -> NodeResults:
     """Running sums, from either end, with or without the number itself."""
     dim, backwards = int(axis.item()), bool(node.whole("reverse", 0))
     along = x.flip(dim) if backwards else x
@@ -96,7 +96,7 @@ def cum_sum(node: OnnxNode, x: Tensor, axis: Known) -> Made:
 
 
 @onnx_op("Hardmax")
-def hard_max(node: OnnxNode, x: Tensor) -> Made:
+def hard_max(node: OnnxNode, x: Tensor) -> NodeResults:
     """1 at the first largest number, else 0; ahead of opset 13 over all axes from one on."""
     axis = node.whole("axis", -1 if node.version >= 13 else 1)
     if node.version >= 13:
@@ -107,7 +107,7 @@ def hard_max(node: OnnxNode, x: Tensor) -> Made:
 
 
 @onnx_op("LpNormalization")
-def lp_normalization(node: OnnxNode, x: Tensor) -> Made:
+def lp_normalization(node: OnnxNode, x: Tensor) -> NodeResults:
     """Divided by the norm along an axis; zeros stay zeros."""
     p, axis = node.whole("p", 2), node.whole("axis", -1)
     square = (x * x).sum(axis, keepdim=True)

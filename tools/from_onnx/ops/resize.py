@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..definitions import Known, Made, onnx_op, tensor_of
+from ..definitions import Known, NodeResults, onnx_op, tensor_of
 from ..graph import OnnxNode
 
 # Where a pixel of the result lies in the operand: of its number, the scale, and both lengths, of
@@ -42,7 +42,7 @@ def resize(
     roi: Known | None = None,
     scales: Known | None = None,
     sizes: Known | None = None,
-) -> Made:
+) -> NodeResults:
     """To sizes or by scales."""
     if node.version < 11:  # the second operand was the scales
         roi, scales = None, roi
@@ -59,7 +59,7 @@ def resize(
 
 
 @onnx_op("Upsample")
-def upsample(node: OnnxNode, x: Tensor, scales: Known | None = None) -> Made:
+def upsample(node: OnnxNode, x: Tensor, scales: Known | None = None) -> NodeResults:
     """Resize as it was called up to opset 9."""
     given = node.attributes.get("scales", ()) if scales is None else scales
     wanted = _by_scale(node, x, np.asarray(given, np.float32))

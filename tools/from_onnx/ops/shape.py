@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..definitions import Known, Made, Value, ints, onnx_op, tensor_of
+from ..definitions import Known, NodeResults, NodeValue, ints, onnx_op, tensor_of
 from ..graph import OnnxNode
 
 
 @onnx_op("Shape")
-def shape(node: OnnxNode, x: Tensor) -> Made:
+def shape(node: OnnxNode, x: Tensor) -> NodeResults:
     """The sizes, known whenever the network is traced."""
     sizes = np.array(tuple(map(int, x.shape)), np.int64)
     last = node.whole("end") if node.has("end") else len(sizes)
@@ -20,13 +20,13 @@ def shape(node: OnnxNode, x: Tensor) -> Made:
 
 
 @onnx_op("Size")
-def size(node: OnnxNode, x: Tensor) -> Made:
+def size(node: OnnxNode, x: Tensor) -> NodeResults:
     """How many numbers there are."""
     return np.array(x.numel(), np.int64)
 
 
 @onnx_op("Reshape")
-def reshape(node: OnnxNode, x: Tensor, shape: Known) -> Made:
+def reshape(node: OnnxNode, x: Tensor, shape: Known) -> NodeResults:
     """To other sizes: -1 is what is left, 0 the operand's own unless ``allowzero``."""
     sizes = list(ints(shape))
     if not node.whole("allowzero", 0):
@@ -35,7 +35,7 @@ def reshape(node: OnnxNode, x: Tensor, shape: Known) -> Made:
 
 
 @onnx_op("Flatten")
-def flatten(node: OnnxNode, x: Tensor) -> Made:
+def flatten(node: OnnxNode, x: Tensor) -> NodeResults:
     """To a matrix: dimensions ahead of an axis, and from it on."""
     axis = node.whole("axis", 1)
     axis += x.dim() if axis < 0 else 0
@@ -48,7 +48,7 @@ def flatten(node: OnnxNode, x: Tensor) -> Made:
 
 
 @onnx_op("Transpose")
-def transpose(node: OnnxNode, x: Tensor) -> Made:
+def transpose(node: OnnxNode, x: Tensor) -> NodeResults:
     """Dimensions in another order; without one, in reverse."""
     order = node.ints("perm")
     return x.permute(tuple(reversed(range(x.dim()))) if order is None else order)
@@ -62,7 +62,7 @@ def _axes(node: OnnxNode, axes: np.ndarray | None) -> tuple[int, ...] | None:
 
 
 @onnx_op("Squeeze")
-def squeeze(node: OnnxNode, x: Tensor, axes: Known | None = None) -> Made:
+def squeeze(node: OnnxNode, x: Tensor, axes: Known | None = None) -> NodeResults:
     """Without some dimensions of size 1, or without all."""
     dims = _axes(node, axes)
     if dims is None:
@@ -74,7 +74,7 @@ def squeeze(node: OnnxNode, x: Tensor, axes: Known | None = None) -> Made:
 
 
 @onnx_op("Unsqueeze")
-def unsqueeze(node: OnnxNode, x: Tensor, axes: Known | None = None) -> Made:
+def unsqueeze(node: OnnxNode, x: Tensor, axes: Known | None = None) -> NodeResults:
     """With dimensions of size 1 at places of the result."""
     dims = _axes(node, axes)
     if dims is None:
@@ -86,13 +86,13 @@ def unsqueeze(node: OnnxNode, x: Tensor, axes: Known | None = None) -> Made:
 
 
 @onnx_op("Concat")
-def concat(node: OnnxNode, *xs: Tensor) -> Made:
+def concat(node: OnnxNode, *xs: Tensor) -> NodeResults:
     """One behind the other along an axis."""
     return torch.cat(xs, node.whole("axis"))
 
 
 @onnx_op("Split")
-def split(node: OnnxNode, x: Tensor, sizes: Known | None = None) -> Made:
+def split(node: OnnxNode, x: Tensor, sizes: Known | None = None) -> NodeResults:
     """In parts along an axis: of given sizes, or as equal as can be."""
     axis = node.whole("axis", 0)
     parts = node.ints("split") if node.version < 13 else None if sizes is None else ints(sizes)
@@ -104,7 +104,7 @@ def split(node: OnnxNode, x: Tensor, sizes: Known | None = None) -> Made:
 
 
 @onnx_op("SplitToSequence")
-def split_to_sequence(node: OnnxNode, x: Tensor, sizes: Known | None = None) -> Made:
+def split_to_sequence(node: OnnxNode, x: Tensor, sizes: Known | None = None) -> NodeResults:
     """In parts as a sequence: of given sizes, of one size, or one for each place."""
     axis = node.whole("axis", 0)
     if sizes is None:
@@ -114,7 +114,7 @@ def split_to_sequence(node: OnnxNode, x: Tensor, sizes: Known | None = None) -> 
 
 
 @onnx_op("SequenceAt")
-def sequence_at(node: OnnxNode, parts: Value, place: Known) -> Made:
+def sequence_at(node: OnnxNode, parts: NodeValue, place: Known) -> NodeResults:
     """One part of a sequence."""
     assert isinstance(parts, list), f"{node.place} takes a sequence"
     return parts[int(place.item())]
@@ -128,7 +128,7 @@ def slice_(
     ends: Known | None = None,
     axes: Known | None = None,
     steps: Known | None = None,
-) -> Made:
+) -> NodeResults:
     """Every so many places between two, along some axes; attributes ahead of opset 10."""
     if node.version < 10:
         first, last = node.ints("starts") or (), node.ints("ends") or ()
@@ -156,13 +156,13 @@ def _slice(x: Tensor, dim: int, along: slice) -> Tensor:
 
 
 @onnx_op("Expand")
-def expand(node: OnnxNode, x: Tensor, shape: Known) -> Made:
+def expand(node: OnnxNode, x: Tensor, shape: Known) -> NodeResults:
     """Repeated to the sizes that it broadcasts to with others."""
     return x.expand(np.broadcast_shapes(tuple(x.shape), ints(shape)))
 
 
 @onnx_op("Tile")
-def tile(node: OnnxNode, x: Tensor, repeats: Known) -> Made:
+def tile(node: OnnxNode, x: Tensor, repeats: Known) -> NodeResults:
     """Repeated so many times along each dimension."""
     return x.repeat(ints(repeats))
 
@@ -174,7 +174,7 @@ def pad(
     pads: Known | None = None,
     value: Known | None = None,
     axes: Known | None = None,
-) -> Made:
+) -> NodeResults:
     """Wider, or narrower, by a number, an edge, or what lies inside; attributes ahead of 11."""
     if node.version < 11:
         widths, number = node.ints("pads") or (), node.number("value", 0.0)
@@ -208,7 +208,7 @@ def _padded(node: OnnxNode, x: Tensor, dim: int, mode: str, before: int, behind:
 
 
 @onnx_op("EyeLike")
-def eye_like(node: OnnxNode, x: Tensor) -> Made:
+def eye_like(node: OnnxNode, x: Tensor) -> NodeResults:
     """Ones on a diagonal; of the operand only its sizes count."""
     rows, columns = map(int, x.shape)
     kind = np.float32 if x.is_floating_point() else np.int64
@@ -216,14 +216,14 @@ def eye_like(node: OnnxNode, x: Tensor) -> Made:
 
 
 @onnx_op("Trilu")
-def trilu(node: OnnxNode, x: Tensor, k: Known | None = None) -> Made:
+def trilu(node: OnnxNode, x: Tensor, k: Known | None = None) -> NodeResults:
     """The part above a diagonal, or below it."""
     diagonal = 0 if k is None else int(k.item())
     return torch.triu(x, diagonal) if node.whole("upper", 1) else torch.tril(x, diagonal)
 
 
 @onnx_op("DepthToSpace")
-def depth_to_space(node: OnnxNode, x: Tensor) -> Made:
+def depth_to_space(node: OnnxNode, x: Tensor) -> NodeResults:
     """Channels become pixels, in one of two orders."""
     n, c, h, w = x.shape
     b = node.whole("blocksize")
@@ -234,7 +234,7 @@ def depth_to_space(node: OnnxNode, x: Tensor) -> Made:
 
 
 @onnx_op("SpaceToDepth")
-def space_to_depth(node: OnnxNode, x: Tensor) -> Made:
+def space_to_depth(node: OnnxNode, x: Tensor) -> NodeResults:
     """Pixels become channels."""
     n, c, h, w = x.shape
     b = node.whole("blocksize")

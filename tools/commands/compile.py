@@ -73,7 +73,7 @@ LossOption = Annotated[
 ]
 OnnxOutputOption = Annotated[str | None, _onnx("The output that the loss takes.", "NAME")]
 FreezeOption = Annotated[list[str] | None, _onnx("Parameters that are not trained.", "PATTERN")]
-OptimizerOption = Annotated[str | None, _bare("sgd (default), adam, adamw or rmsprop.")]
+OptimizerOption = Annotated[str | None, _bare("sgd (default), adam, adamw, nadam, rmsprop ...")]
 RateOption = Annotated[float | None, _bare("Learning rate (0.1).")]
 MomentumOption = Annotated[float | None, _bare("Momentum (0.9).")]
 DecayOption = Annotated[float | None, _bare("Weight decay (0).")]

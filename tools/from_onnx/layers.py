@@ -210,10 +210,10 @@ def _recurrent(node: OnnxNode, arrays: Arrays, rank: int) -> nn.Module | None:
     if "w" not in arrays or "r" not in arrays or Recurrence.of(node).reset_first:
         return None
     check_peepholes(node, arrays.get("p"))
-    return Recurrent(node, arrays)
+    return RecurrentLayer(node, arrays)
 
 
-class Recurrent(nn.Module):
+class RecurrentLayer(nn.Module):
     """A recurrent network of torch with the operands and results of ONNX."""
 
     def __init__(self, node: OnnxNode, arrays: Arrays) -> None:

@@ -22,7 +22,7 @@ TEXTS = {"ptb": ("ptb",), "shakespeare": ("tinyshakespeare", "shakespeare")}
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class DataKind:
     """A kind of data that lies at a path: what it has for options, and what reads it."""
 
     finds: Callable[[Path], bool]
@@ -30,19 +30,20 @@ class Source:
     load: Callable[[Path, Reading], Dataset | Text]
 
 
-CIFAR10 = Source(
+CIFAR10 = DataKind(
     lambda path: find_cifar10(path) is not None, (), lambda path, reading: load_cifar10(path)
 )
-TEXT = Source(data_text.is_text, data_text.KEYS, data_text.load_text)
-SPLIT = Source(data_images.is_split, data_images.KEYS, data_images.load_images)
-# The first that finds itself; a folder of anything else is one of images by class.
-SOURCES = (
-    Source(lambda path: path.suffix == ".npz", data_npz.KEYS, data_npz.load_npz),
+TEXT = DataKind(data_text.is_text, data_text.KEYS, data_text.load_text)
+IMAGES = data_images.KEYS + data_images.SPLIT
+# The first that finds itself; a folder of nothing known should be one of images by class.
+KINDS = (
+    DataKind(lambda path: path.suffix == ".npz", data_npz.KEYS, data_npz.load_npz),
     CIFAR10,
-    Source(lambda path: data_idx.idx_folder(path) is not None, data_idx.KEYS, data_idx.load_idx),
+    DataKind(lambda path: data_idx.idx_folder(path) is not None, data_idx.KEYS, data_idx.load_idx),
+    DataKind(data_images.is_split, data_images.KEYS, data_images.load_images),
+    DataKind(data_images.has_classes, IMAGES, data_images.load_images),
     TEXT,
-    SPLIT,
-    Source(Path.is_dir, data_images.KEYS + data_images.SPLIT, data_images.load_images),
+    DataKind(Path.is_dir, IMAGES, data_images.load_images),
 )
 
 
@@ -56,10 +57,10 @@ def load_any(word: str, data_dir: str | os.PathLike[str] | None = None) -> Datas
     if place == "digits":
         read_options(place, given, ())
         return _digits()
-    path, source = _found(place, data_dir)
-    reading = read_options(place, given, source.options)
+    path, kind = _found(place, data_dir)
+    reading = read_options(place, given, kind.options)
     try:
-        return source.load(path, reading)
+        return kind.load(path, reading)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
     except MemoryError as error:
@@ -76,7 +77,7 @@ def load_data(word: str, data_dir: str | os.PathLike[str] | None = None) -> Data
     return found
 
 
-def _found(place: str, data_dir: str | os.PathLike[str] | None) -> tuple[Path, Source]:
+def _found(place: str, data_dir: str | os.PathLike[str] | None) -> tuple[Path, DataKind]:
     """Where a data set lies, and its kind."""
     if place == "cifar10":
         return data_folder(data_dir), CIFAR10
@@ -89,12 +90,12 @@ def _found(place: str, data_dir: str | os.PathLike[str] | None) -> tuple[Path, S
             )
         return paths[0], TEXT
     path = Path(place).expanduser()
-    source = next((s for s in SOURCES if s.finds(path)), None)
-    if source is None:
+    kind = next((k for k in KINDS if k.finds(path)), None)
+    if kind is None:
         known = f"known: {', '.join(NAMES)}, or the path of an .npz, a .txt or a folder"
         what = f"{path} is no data set" if path.exists() else f"unknown data set {place!r}"
         raise DataError(f"{what}; {known}")
-    return path, source
+    return path, kind
 
 
 def data_folder(data_dir: str | os.PathLike[str] | None = None) -> Path:

@@ -24,12 +24,19 @@ SPLIT = ("held_out", "seed")
 PLAIN = {"1": "L", "L": "L", "P": "RGB", "RGB": "RGB"}
 MODES, CHANNELS = {1: "L", 3: "RGB"}, {"L": 1, "RGB": 3}
 
-Labelled = list[tuple[Path, int]]
+LabelledFiles = list[tuple[Path, int]]
+
+
+def has_classes(path: Path) -> bool:
+    """Whether there are images in folders of the folder."""
+    folders = [p for p in path.iterdir() if p.is_dir()] if path.is_dir() else []
+    return any(_is_image(p) for folder in folders for p in folder.rglob("*"))
 
 
 def is_split(path: Path) -> bool:
-    """Whether the folder has a training part beside others."""
-    return (path / "train").is_dir() and not _images(path / "train", deep=False)
+    """Whether the folder has a training part that is no class itself."""
+    train = path / "train"
+    return has_classes(path) and train.is_dir() and not any(map(_is_image, train.iterdir()))
 
 
 def load_images(path: Path, reading: Reading) -> Dataset:
@@ -69,22 +76,21 @@ def _classes(folder: Path) -> list[str]:
     return found
 
 
-def _images(folder: Path, *, deep: bool = True) -> list[Path]:
-    files = folder.rglob("*") if deep else folder.glob("*")
-    return sorted(p for p in files if p.suffix.lower() in ENDINGS and p.is_file())
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in ENDINGS and path.is_file()
 
 
-def _labelled(folder: Path, names: Sequence[str]) -> Labelled:
-    found: Labelled = []
+def _labelled(folder: Path, names: Sequence[str]) -> LabelledFiles:
+    found: LabelledFiles = []
     for label, name in enumerate(names):
-        files = _images(folder / name)
+        files = sorted(filter(_is_image, (folder / name).rglob("*")))
         if not files:
             raise DataError(f"{folder / name} holds no image ({', '.join(ENDINGS)})")
         found += [(file, label) for file in files]
     return found
 
 
-def _arrays(parts: Sequence[Labelled], reading: Reading) -> list[tuple[Array, Array]]:
+def _arrays(parts: Sequence[LabelledFiles], reading: Reading) -> list[tuple[Array, Array]]:
     """The images of all parts, alike in size and channels, with their labels."""
     first = parts[0][0][0]
     shape = _pixels(first, reading).shape

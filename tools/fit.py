@@ -14,11 +14,10 @@ from ..compiler.errors import DataError
 from ..compiler.ir import Program, Value
 from ..compiler.ir.ops import Trait, has
 from ..compiler.ir.samples import apart_along
+from ..compiler.types import Shape
 from ..runtime.taken import Labels, Taken, find_checks
 from .batches import class_axis
 from .dataset import Array, Dataset, Text, windows
-
-Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)

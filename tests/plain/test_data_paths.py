@@ -49,7 +49,8 @@ def write_classes(folder: Path, classes: Mapping[str, int], *shape: int) -> list
 def test_a_folder_with_its_parts(tmp_path: Path) -> None:
     train = write_classes(tmp_path / "train", {"cat": 3, "ant": 2}, 4, 5, 3)
     test = write_classes(tmp_path / "val", {"ant": 1, "cat": 1}, 4, 5, 3)
-    (tmp_path / "train" / "cat" / "notes.md").write_text("no image")
+    for place in (tmp_path, tmp_path / "train", tmp_path / "train" / "cat"):
+        (place / "notes.txt").write_text("no image, and no text to train on")
     data = load_data(str(tmp_path))
     assert np.array_equal(data.x_train, np.stack(train).transpose(0, 3, 1, 2))
     assert np.array_equal(data.x_test, np.stack(test).transpose(0, 3, 1, 2))

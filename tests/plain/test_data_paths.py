@@ -38,7 +38,7 @@ def pixels(seed: int, *shape: int) -> np.ndarray:
 
 def write_classes(folder: Path, classes: Mapping[str, int], *shape: int) -> list[np.ndarray]:
     """So many images for each class; they come back in the order of classes and names."""
-    found = []
+    found: list[np.ndarray] = []
     for name, count in sorted(classes.items()):
         for i in range(count):
             found.append(pixels(len(found), *shape))

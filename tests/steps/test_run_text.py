@@ -10,13 +10,14 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from safetensors.torch import save_file  # noqa: E402
+from torch import nn  # noqa: E402
 
 from quatrain.compiler.errors import QuatrainError  # noqa: E402
 from quatrain.runtime.bundle import read  # noqa: E402
 from quatrain.tools import driver, train  # noqa: E402
 from quatrain.tools.data import load_any  # noqa: E402
 from quatrain.tools.dataset import Dataset  # noqa: E402
-from quatrain.tools.fit import fit, is_cross_entropy, takes  # noqa: E402
+from quatrain.tools.fit import fit, is_cross_entropy, takes, takes_built  # noqa: E402
 from quatrain.tools.schedule import constant, schedule  # noqa: E402
 from quatrain.tools.weights import load_weights  # noqa: E402
 
@@ -157,6 +158,16 @@ def test_a_network_that_does_not_tell_asks(
     quatrain(*words, f"{data},time_first=true")
 
 
+def test_a_build_tells_that_samples_are_rows_or_nothing(network: Path, data: str) -> None:
+    bundle = read(network)
+    hyper = driver.load(network).compiled_hyper
+    parts = bundle.train, takes(bundle.train, bundle.evaluation, hyper).checks, bundle.evaluation
+    fitted, _ = fit(load_any(data), takes_built(*parts, True, hyper))
+    assert fitted.axis == 0
+    with pytest.raises(QuatrainError, match="say which with --data NAME:time_first"):
+        fit(load_any(data), takes_built(*parts, False, hyper))
+
+
 def test_data_that_do_not_fit(
     quatrain: Quatrain, source: Path, network: Path, data: str, tmp_path: Path
 ) -> None:
@@ -215,10 +226,10 @@ def test_shapes_decide_and_dimensions_of_one_do_not(
     assert len([*train.train(step, fitted, run, 2, lambda: False)]) == 1
 
 
-class Tied(torch.nn.Module):
+class Tied(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.a, self.b = torch.nn.Linear(3, 3), torch.nn.Linear(3, 3)
+        self.a, self.b = nn.Linear(3, 3), nn.Linear(3, 3)
         self.b.weight = self.a.weight
 
 

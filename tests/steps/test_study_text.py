@@ -11,7 +11,6 @@ from quatrain.tools.study import run as study_run
 from ..cases.commands import Quatrain
 from ..cases.in_process import InProcess
 
-
 SOURCE = """
 import quatrain, torch
 from torch import nn

@@ -1,6 +1,6 @@
 """Language models for the command line: words by an LSTM, characters by a small transformer.
 
-quatrain compile examples/words.py:ptb --recipe ultra_low_4bit -o ptb.qtn
+WIDTH=650 DROPOUT=0.5 quatrain compile examples/words.py:ptb --recipe ultra_low_4bit -o ptb.qtn
 quatrain run ptb.qtn --data ptb --data-dir DATA --epochs 5 --schedule cosine
 quatrain study recipes --network examples/words.py:shakespeare --data shakespeare --steps 1000
 """
@@ -16,6 +16,7 @@ import quatrain
 # Penn Treebank: 10,000 words, windows of 35 in 20 streams, as is usual; 650 units are "medium".
 WORDS, STEPS, STREAMS, LAYERS = 10_000, 35, 20, 2
 WIDTH = int(os.environ.get("WIDTH", "200"))
+TIED, DROPOUT = os.environ.get("TIED") == "1", float(os.environ.get("DROPOUT", "0"))
 # tinyshakespeare: 65 characters.
 CHARACTERS, CONTEXT, BATCH = 65, 64, 32
 DEPTH, HEADS, CHANNELS = 3, 4, 96
@@ -91,8 +92,8 @@ def next_token(scores: Tensor, tokens: Tensor) -> Tensor:
 
 
 def ptb() -> quatrain.Task:
-    """Two layers of LSTM, of ``WIDTH`` units, for Penn Treebank."""
-    model = Recurrent(WIDTH)
+    """Two layers of LSTM for Penn Treebank; WIDTH, TIED and DROPOUT are of the environment."""
+    model = Recurrent(WIDTH, TIED, DROPOUT)
     for parameter in model.parameters():
         nn.init.uniform_(parameter, -0.1, 0.1)
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)

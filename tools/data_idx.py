@@ -10,7 +10,7 @@ import numpy as np
 
 from ..compiler.errors import DataError
 from .data_word import Reading
-from .dataset import Array, Augmentation, Dataset
+from .dataset import Array, Dataset
 from .pixels import mean_and_std
 
 KEYS = ("pad", "mirror")
@@ -34,10 +34,8 @@ def load_idx(path: Path, reading: Reading) -> Dataset:
     if train[0].shape[1:] != test[0].shape[1:]:
         shapes = " and ".join("x".join(map(str, x.shape[2:])) for x, _ in (train, test))
         raise DataError(f"{folder}: training and test images are {shapes}; they must be alike")
-    augmentation = Augmentation(reading.pad, reading.mirror)
     name = folder.parent.name if folder.name == "raw" else folder.name
-    own = augmentation if reading.pad or reading.mirror else None
-    return Dataset(name, *train, *test, *mean_and_std(train[0]), own)
+    return Dataset(name, *train, *test, *mean_and_std(train[0]), reading.augmentation)
 
 
 def _part(folder: Path, patterns: tuple[str, ...]) -> tuple[Array, Array]:

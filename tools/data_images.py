@@ -10,7 +10,7 @@ import numpy as np
 
 from ..compiler.errors import DataError
 from .data_word import Reading
-from .dataset import Array, Augmentation, Dataset, held_out_rows
+from .dataset import Array, Dataset, held_out_rows
 from .pixels import mean_and_std
 
 if TYPE_CHECKING:
@@ -49,14 +49,14 @@ def load_images(path: Path, reading: Reading) -> Dataset:
             raise DataError(f"{path}: class {odd[0]} is in one of {parts[0].name}, {parts[1].name}")
         train, test = (_labelled(p, n) for p, n in zip(parts, names, strict=True))
     else:
-        every = _labelled(path, _classes(path))
+        classes = _classes(path)
+        every = _labelled(path, classes)
         labels = np.array([label for _, label in every])
-        out = held_out_rows(labels, reading.held_out, reading.seed, str(path))
+        out = held_out_rows(labels, reading.held_out, reading.seed, str(path), classes)
         train = [e for e, held in zip(every, out, strict=True) if not held]
         test = [e for e, held in zip(every, out, strict=True) if held]
     (x, y), (x_test, y_test) = _arrays([train, test], reading)
-    own = Augmentation(reading.pad, reading.mirror) if reading.pad or reading.mirror else None
-    return Dataset(path.name, x, y, x_test, y_test, *mean_and_std(x), own)
+    return Dataset(path.name, x, y, x_test, y_test, *mean_and_std(x), reading.augmentation)
 
 
 def _held_out(path: Path) -> Path:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..compiler.errors import UsageError, closest
 from .arguments import pairs, sizes
-from .dataset import CHARACTERS, WORDS
+from .dataset import CHARACTERS, WORDS, Augmentation
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,11 @@ class Reading:
     channels: int | None = None
     pad: int = 0
     mirror: bool = False
+
+    @property
+    def augmentation(self) -> Augmentation | None:
+        """What is done to training images, if anything."""
+        return Augmentation(self.pad, self.mirror) if self.pad or self.mirror else None
 
 
 def split_word(word: str) -> tuple[str, dict[str, str]]:

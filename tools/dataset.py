@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,17 +97,21 @@ def windows(text: Text, length: int, batch: int, *, time_first: bool = False) ->
     return Dataset(text.name, *parts, in_order=True, axis=int(time_first), tokens=text.tokens)
 
 
-def held_out_rows(y: Array, share: float, seed: int, name: str) -> NDArray[np.bool_]:
+def held_out_rows(
+    y: Array, share: float, seed: int, name: str, names: Sequence[str] = ()
+) -> NDArray[np.bool_]:
     """Which rows are for testing: ``share`` of each class, drawn by ``seed``, at least one.
 
-    Raises DataError for a class of one row, which cannot be in both parts.
+    Raises DataError for a class of one row, which cannot be in both parts; ``names`` are those of
+    the classes.
     """
     classes = np.unique(y) if y.dtype == np.int64 else np.zeros(1)
     held_out = np.zeros(len(y), bool)
     for number, label in enumerate(classes):
         rows = np.flatnonzero(y == label) if y.dtype == np.int64 else np.arange(len(y))
         if len(rows) < 2:
-            where = f"class {int(label)} of {name}" if y.dtype == np.int64 else name
+            said = names[int(label)] if names else int(label)
+            where = f"class {said} of {name}" if y.dtype == np.int64 else name
             raise DataError(f"{where} has one example; it takes two, one of them for testing")
         count = min(max(round(share * len(rows)), 1), len(rows) - 1)
         order = np.random.default_rng((seed, number)).permutation(len(rows))

@@ -104,12 +104,20 @@ def fit(data: Dataset | Text, step: Takes) -> tuple[Dataset, int]:
     if y.format.is_index != data.has_labels:
         kind = "labels" if y.format.is_index else "float targets"
         raise DataError(f"the network's loss takes {kind}; {data.name} has {data.y_train.dtype}")
-    if step.classes is not None and data.classes > step.classes:
-        raise DataError(
-            f"{data.name} has the label {data.classes - 1}; the network's labels are "
-            f"0 .. {step.classes - 1}"
-        )
+    for check in step.checks:
+        if isinstance(check, Labels) and check.value is step.y:
+            _check_labels(data, check)
     return fitted, x.shape[0]
+
+
+def _check_labels(data: Dataset, check: Labels) -> None:
+    for labels in (data.y_train, data.y_test):
+        top = int(labels.max(where=labels != check.ignore, initial=0))
+        if top >= check.classes:
+            raise DataError(
+                f"{data.name} has the label {top}; the network's labels are "
+                f"0 .. {check.classes - 1}"
+            )
 
 
 def _text(data: Text, step: Takes) -> tuple[Dataset, int]:

@@ -47,9 +47,12 @@ def words(run: Run, at: Progress) -> str:
     return f"epoch {epoch}/{last}  loss {at.loss:.4f}{right}{stands}  {at.speed:.0f} samples/s"
 
 
-def perplexity(loss: float) -> float:
-    """Of a mean cross entropy in nats: as many tokens that are equally likely would have it."""
-    return math.exp(loss) if loss < LARGEST else math.inf
+def perplexity(loss: float | None) -> float:
+    """Of a mean cross entropy in nats: as many tokens that are equally likely would have it.
+
+    Infinity for one that is no number, None in files.
+    """
+    return math.exp(loss) if loss is not None and loss < LARGEST else math.inf
 
 
 def _of_loss(run: Run, loss: float) -> str:

@@ -101,7 +101,7 @@ def test_folders_that_are_refused(tmp_path: Path) -> None:
     refused(tmp_path / "absent", "unknown data set .*absent'; known: digits")
     write_classes(tmp_path / "one" / "train", {"a": 1}, 3, 3)
     refused(tmp_path / "one", "train and no test, val, valid beside it")
-    refused(tmp_path / "one" / "train", "class 0 of .* has one example; it takes two")
+    refused(tmp_path / "one" / "train", "class a of .* has one example; it takes two")
     write_classes(tmp_path / "one" / "test", {"a": 1, "b": 1}, 3, 3)
     refused(tmp_path / "one", "class b is in one of train, test")
     (tmp_path / "one" / "train" / "b").mkdir()

@@ -24,6 +24,7 @@ from ..data import load_any
 from ..dataset import Array, Dataset, Text
 from ..driver import Task
 from ..fit import fit, takes
+from ..progress import finite
 from ..schedule import schedule
 from ..train import MAX_SKIPPED, give_length, precision, take
 from .plan import TIME, WIDTHS, Script
@@ -173,7 +174,7 @@ class Training:
         found: dict[str, object] = {"accuracy": test.accuracy, "loss": loss}
         found["curve"] = curve(self._losses)
         if trainee.data.tokens:
-            found["test_loss"] = test.loss
+            found["test_loss"] = finite(test.loss)
         found["skipped"] = self._done - len(self._losses)
         found["precision"] = precision(step)
         mean = step.state.get(SPENT)

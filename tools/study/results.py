@@ -8,7 +8,7 @@ from statistics import mean
 from typing import Any
 
 from ..bench.stats import Spread, ratio, spread
-from ..progress import perplexity
+from ..progress import finite, perplexity
 from .folder import Result
 from .plan import Entry, Script
 
@@ -105,7 +105,7 @@ class RecipeRow:
             "accuracy_low": min(found, default=None),
             "accuracy_high": max(found, default=None),
             "loss": mean(t["loss"] for t in self.trained if not t.get("error")) if found else None,
-            "perplexities": self.perplexities,
+            "perplexities": [finite(p) for p in self.perplexities],
             "curves": self.curves,
             "skipped_steps": [t.get("skipped", 0) for t in self.trained if not t.get("error")],
             "gbitops": self.giga(script),

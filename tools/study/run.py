@@ -118,8 +118,8 @@ def _train(
 def _words(facts: dict[str, Any]) -> str:
     """What a training came to."""
     right = f"test accuracy {100 * facts['accuracy']:.1f} %"
-    loss = facts.get("test_loss")
-    return right if loss is None else f"{right}, perplexity {perplexity(loss):.4g}"
+    text = "test_loss" in facts
+    return f"{right}, perplexity {perplexity(facts['test_loss']):.4g}" if text else right
 
 
 def _steps(pace: float) -> int:

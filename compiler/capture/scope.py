@@ -38,6 +38,9 @@ LIBRARIES = tuple(
 )
 
 
+Instead = Callable[[Any, tuple[Any, ...], CallMark], "Callable[..., Any] | None"]
+
+
 class Scope(TorchFunctionMode):
     """Knows which module runs and on which line; active while the model's forward is traced."""
 
@@ -47,6 +50,8 @@ class Scope(TorchFunctionMode):
         self.thread = threading.get_ident()
         self.weights, self.repeated = Weights(), Repeated()
         self.function = ""
+        # What to call in the place of a function on some arguments; None: itself.
+        self.instead: Instead = _itself
         self.reset()
 
     def reset(self) -> None:
@@ -147,13 +152,17 @@ class Scope(TorchFunctionMode):
         self.repeated.add(mark, (args, kwargs))
         with marked(mark):
             try:
-                made = func(*args, **(kwargs or {}))
+                made = (self.instead(func, args, mark) or func)(*args, **(kwargs or {}))
             except Exception:
                 self.failed = mark
                 raise
         if self.layer_calls.total() == before:
             self.weights.follow((args, kwargs), made)
         return made
+
+
+def _itself(function: object, args: tuple[Any, ...], mark: CallMark) -> None:
+    """Nothing is called in the place of a function."""
 
 
 def _nth(name: str, n: int) -> str:

@@ -28,6 +28,7 @@ import networkx as nx
 from ...compiler.errors import RecipeError, closest
 from ...compiler.ir import Op, Program
 from ...compiler.ir.analysis import graph
+from ...compiler.ir.loops import loops
 from ...compiler.ir.ops import GEMMS
 
 EXEMPT = "first,last,shortcut"
@@ -145,7 +146,14 @@ ANSWERS = {"first": first, "last": last, "depthwise": depthwise, "shortcut": sho
 
 
 def _forward(program: Program) -> nx.DiGraph[Op]:
-    return graph(program).subgraph(program.region("forward").ops)
+    """The ops of forward; in a loop what a step leaves stands ahead of the next one."""
+    ops, made = program.region("forward").ops, program.producers()
+    flow = graph(program).subgraph(ops)
+    again = {made[x]: made[feed.inputs[1]] for x, feed in loops(program).feeds.items()}
+    if again:
+        flow = nx.DiGraph(flow)
+        flow.add_edges_from((maker, x) for x, maker in again.items() if x in flow)
+    return flow
 
 
 def _gemms(ops: set[Op]) -> list[Op]:

@@ -29,6 +29,7 @@ from math import prod
 from ...compiler.formats import F32
 from ...compiler.ir import Program, Value
 from ...compiler.ir.analysis import macs, saved, without_dead
+from ...compiler.ir.loops import loops
 from ...compiler.ir.ops import PRODUCTS, WEIGHT_GRADS, Trait, has
 from ...targets.plan.fuse import Group, fuse
 
@@ -66,7 +67,9 @@ def torch_roofline(program: Program) -> TorchRoofline:
     """The kernels of PyTorch's bf16 step for a captured program, before any pass."""
     program = without_dead(program)
     wide = _wide(program)
-    kept = sum(_bytes(v, wide) for v in saved(program) if v not in program.inputs)
+    steps = loops(program)
+    held = (v for v in saved(program) if v not in program.inputs)
+    kept = sum(_bytes(v, wide) * steps.kept(v) for v in held)
     return TorchRoofline(tuple(_kernels(program, wide)), kept)
 
 
@@ -112,4 +115,5 @@ def _kernel(group: Group, wide: set[Value]) -> TorchKernel:
     layers = dict.fromkeys(op.origin for op in group.ops if op.origin)
     kinds = tuple(op.kind for op in group.ops)
     products = sum(macs(op) for op in group.ops if op.kind in PRODUCTS)
-    return TorchKernel(group.region, ", ".join(layers), kinds, moved, products)
+    times = group.loop.count if group.loop else 1
+    return TorchKernel(group.region, ", ".join(layers), kinds, times * moved, times * products)

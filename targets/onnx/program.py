@@ -16,6 +16,7 @@ from ...compiler.errors import ExportError
 from ...compiler.formats import F32
 from ...compiler.ir import Op, Program, Value
 from ...compiler.ir.analysis import gemms, without_dead
+from ...compiler.ir.loops import COUNTER
 from ...compiler.ir.ops import OPS, Trait, having
 from ...compiler.ir.samples import sample_axes
 from ...compiler.types import Scale
@@ -74,6 +75,7 @@ def write_graph(
     """
     spoken, live = find_dialect(dialect), without_dead(program)
     _check_draws(live)
+    _check_loops(live)
     axes = _axes(live)
     moving = _moving(live)
     builder = OnnxBuilder({v.name for v in (*live.inputs, *live.outputs, *moving)})
@@ -104,6 +106,15 @@ def _check_draws(program: Program) -> None:
         raise ExportError(
             sentence(drawn, "draws random numbers, anew at each predict, which ONNX does not; "
                      "make it depend on the model's training mode")
+        )  # fmt: skip
+
+
+def _check_loops(program: Program) -> None:
+    loop = next((op for _, op in program.ops() if op.kind == COUNTER), None)
+    if loop is not None:
+        raise ExportError(
+            sentence(loop, "starts a loop over time steps, which no graph here has; "
+                     "call a cell, such as LSTMCell, for each step")
         )  # fmt: skip
 
 

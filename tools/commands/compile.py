@@ -61,7 +61,7 @@ InputOption = Annotated[
 ]
 ClassesOption = Annotated[int | None, _bare("Labels: the outputs of an example.", 1)]
 LossOption = Annotated[str | None, _bare("cross_entropy (default) or mse.")]
-OptimizerOption = Annotated[str | None, _bare("sgd (default), adam, adamw or rmsprop.")]
+OptimizerOption = Annotated[str | None, _bare("sgd (default), adam, adamw, nadam, rmsprop ...")]
 RateOption = Annotated[float | None, _bare("Learning rate (0.1).")]
 MomentumOption = Annotated[float | None, _bare("Momentum (0.9).")]
 DecayOption = Annotated[float | None, _bare("Weight decay (0).")]

@@ -15,6 +15,7 @@ from .definition import Direction, OpDef
 from .gather import GATHER
 from .gemm import GEMM, PRODUCT
 from .index import INDEX
+from .loop import LOOP
 from .loss import LOSS
 from .norm import NORM
 from .pointwise import ELEMENTS, FUNCTIONS
@@ -38,6 +39,7 @@ FAMILIES: Mapping[str, tuple[OpDef, ...]] = {
     "integers": WHOLE,
     "pooling": POOL,
     "shape": SHAPE,
+    "loops": LOOP,
     "losses": LOSS,
     "update": UPDATE,
 }

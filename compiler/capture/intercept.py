@@ -20,7 +20,7 @@ from .adapter import override
 from .attached import without_saved_tensor_hooks
 from .functions import Functions
 from .packed import Packed
-from .products import WeightProducts
+from .products import TensorProducts
 from .recurrent_layers import Recurrent
 from .scope import Scope
 
@@ -53,7 +53,7 @@ class Layers:
             aten.conv_transpose1d.default: self.conv_transpose1d,
             aten.conv_transpose2d.input: self.conv_transpose2d,
             **Functions(self.scope).table(),
-            **WeightProducts(self.scope).table(),
+            **TensorProducts(self.scope).table(),
             **Recurrent(self.scope).table(),
         }
 

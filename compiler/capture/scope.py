@@ -52,6 +52,7 @@ class Scope(TorchFunctionMode):
         self.function = ""
         # What to call in the place of a function on some arguments; None: itself.
         self.instead: Instead = _itself
+        self.outside = False  # of the model, in its loss
         self.reset()
 
     def reset(self) -> None:
@@ -87,10 +88,12 @@ class Scope(TorchFunctionMode):
     def inside(self, name: str) -> Iterator[None]:
         """Attribute the calls of the context to ``name``, which is no module of the model."""
         self.stack.append((name, ""))
+        self.outside = True
         try:
             yield
         finally:
             self.stack.pop()
+            self.outside = False
 
     @contextmanager
     def following(self) -> Iterator[None]:
@@ -119,6 +122,13 @@ class Scope(TorchFunctionMode):
         base = self.stack[-1][0].partition("#")[0]
         self.layer_calls[kind, base] += 1
         return _nth(base, self.layer_calls[kind, base])
+
+    def product(self) -> str:
+        """Name for the next product of activations: the module's path, ``#product``, a number."""
+        base = self.stack[-1][0].partition("#")[0]
+        self.layer_calls["product", base] += 1
+        n = self.layer_calls["product", base]
+        return f"{base}#product{n if n > 1 else ''}"
 
     def __torch_function__(
         self,

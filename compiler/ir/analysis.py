@@ -9,7 +9,7 @@ import networkx as nx
 
 from ..types import Scale, TensorType
 from .loops import COUNTER, loops
-from .ops import OPS, PRODUCTS, TRANSPOSED
+from .ops import BETWEEN_ACTIVATIONS, OPS, PRODUCTS, TRANSPOSED
 from .program import Op, Program, Region, Value
 
 
@@ -132,8 +132,8 @@ def macs(op: Op) -> int:
     """
     role = direction(op.kind)
     first, second, made = (v.type.shape for v in (*op.inputs, op.result))
-    if op.kind == "matmul":
-        return prod(first) * second[2]
+    if op.kind == "matmul" or op.kind in BETWEEN_ACTIVATIONS:
+        return prod(first) * (second[1] if role == "dX" else second[2])
     small = made if role == "forward" else first
     if op.kind in TRANSPOSED:
         small = {"forward": first, "dX": made, "dW": second}[role]

@@ -280,5 +280,5 @@ RULES: Mapping[str, AxisRule] = {
     **dict.fromkeys(("sum", "mean", "max"), _reduced),
     **dict.fromkeys(("slice", "cat", "resample"), _along),
     "pad": _padded,
-    "matmul": _product,
+    **dict.fromkeys(("matmul", "product"), _product),
 }

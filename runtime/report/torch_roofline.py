@@ -30,7 +30,7 @@ from ...compiler.formats import F32
 from ...compiler.ir import Program, Value
 from ...compiler.ir.analysis import macs, saved, without_dead
 from ...compiler.ir.loops import loops
-from ...compiler.ir.ops import PRODUCTS, WEIGHT_GRADS, Trait, has
+from ...compiler.ir.ops import DATA_GRADS, GRADIENT_PRODUCTS, PRODUCTS, Trait, has
 from ...targets.plan.fuse import Group, fuse
 
 BF16_BYTES, F32_BYTES = 2, 4
@@ -77,7 +77,7 @@ def _wide(program: Program) -> set[Value]:
     """What PyTorch keeps in f32."""
     found = set(program.state)
     for region, op in program.ops():
-        if region.name == "update" or op.kind in WEIGHT_GRADS:
+        if region.name == "update" or op.kind in GRADIENT_PRODUCTS - DATA_GRADS:
             found.update(op.results)
     return found
 

@@ -15,7 +15,7 @@ import networkx as nx
 
 from ...compiler.ir import Op, Program, Value
 from ...compiler.ir.loops import Loop, ProgramLoops, loops
-from ...compiler.ir.ops import GEMMS, Trait, has
+from ...compiler.ir.ops import BETWEEN_ACTIVATIONS, GEMMS, Trait, has
 from ...compiler.types import Shape
 
 
@@ -118,6 +118,7 @@ class _Fuser:
             return False
         if group.ops[0].kind in GEMMS:
             alone = len(self.readers[through]) == 1 and len(group.ops) == 1
-            return op.kind == "add_bias" and alone and op.inputs[0] is through
+            whole = group.ops[0].kind not in BETWEEN_ACTIVATIONS
+            return op.kind == "add_bias" and alone and op.inputs[0] is through and whole
         others = {self.home[v] for v in op.inputs if v in self.home} - {group}
         return not any(nx.has_path(self.graph, group, other) for other in others)

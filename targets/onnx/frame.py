@@ -21,6 +21,8 @@ from ...compiler.types import Shape
 from .builder import OnnxBuilder
 from .graph import Array
 
+LEAST = float(np.finfo(np.float32).min)
+
 
 @dataclass(frozen=True, slots=True)
 class InGraph:
@@ -169,6 +171,10 @@ class Context:
         if array is None:
             return self.g.op("Slice", name, *map(self.g.ints, (0, 1, at)))
         return self.g.constant(np.take(array, [0], axis=at))
+
+    def fenced(self, x: str) -> str:
+        """Behind a Max that changes nothing, which keeps onnxruntime from merging its neighbours."""
+        return self.g.op("Max", x, self.g.f32(LEAST))
 
     def whole(self, op: Op, i: int, like: Value) -> str:
         """Operand ``i``, of all samples also where it is shared."""

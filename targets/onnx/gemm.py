@@ -67,10 +67,15 @@ def linear(c: Context, op: Op) -> str:
 
 
 def matmul(c: Context, op: Op) -> str:
-    """Of each pair of matrices; those that all samples share are one."""
-    axis = c.axes.get(op.result)
-    a, b = (c.beside(op, i) if axis == 0 else c.real(v) for i, v in enumerate(op.inputs))
-    return c.g.op("MatMul", a, b)
+    """Of each pair of matrices; those that all samples share are one.
+
+    Codes of the second operand are fenced: see ``_beyond_kernels`` of weights.
+    """
+    a, b, factor = _operands(c, op, 0)
+    if c.axes.get(op.result) == 0 and not all(v in c.axes for v in op.inputs):
+        (a, b), factor = (c.beside(op, i) for i in range(2)), None
+    b = c.fenced(b) if op.inputs[1].type.format.is_coded else b
+    return _scaled(c, c.g.op("MatMul", a, b), factor)
 
 
 GEMM: dict[str, Lower] = {
@@ -78,4 +83,5 @@ GEMM: dict[str, Lower] = {
     "conv2d_transpose": conv2d_transpose,
     "linear": linear,
     "matmul": matmul,
+    "product": matmul,
 }

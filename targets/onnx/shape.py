@@ -11,7 +11,7 @@ from .elements import ElementType
 from .frame import Context, InGraph, Lower
 from .pointwise import relation
 
-LAST, LEAST = np.iinfo(np.int64).max, float(np.finfo(np.float32).min)
+LAST = np.iinfo(np.int64).max
 
 
 def view(c: Context, op: Op) -> InGraph:
@@ -20,7 +20,7 @@ def view(c: Context, op: Op) -> InGraph:
     onnxruntime moves DequantizeLinear over a Reshape next to it, and fails for INT8.
     """
     held, coded = c.held(op.inputs[0]), op.inputs[0].type.format.is_coded
-    numbers = c.g.op("Max", held.numbers, c.g.f32(LEAST)) if coded else held.numbers
+    numbers = c.fenced(held.numbers) if coded else held.numbers
     return replace(held, numbers=c.g.op("Reshape", numbers, c.target(op.result)))
 
 

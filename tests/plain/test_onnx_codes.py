@@ -171,6 +171,21 @@ def test_products_of_codes(kind: str, weight: str, exact: bool) -> None:
             np.testing.assert_array_equal(made_[0], wanted[0])
 
 
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("name", ["int4", "uint8", "int8"])
+def test_products_of_two_activations(name: str, exact: bool) -> None:
+    program = text(
+        "input x : f32[2x5x13]\ninput z : f32[2x13x3]\nstate clip : f32[] = 0.9",
+        f"a = quantize(x, clip) : {name}*t[2x5x13]",
+        f"b = quantize(z, clip) : {name}*t[2x13x3]",
+        "y = product(a, b) : f32[2x5x3]",
+    )
+    generator = np.random.default_rng(8)
+    feed = {v.name: (generator.standard_normal(v.type.shape) + 1).astype(np.float32)
+            for v in program.inputs}  # fmt: skip
+    agree(program, feed, exact=exact, close=not exact)
+
+
 # -- what is refused
 
 

@@ -23,7 +23,7 @@ from ..cases.onnx_case import agree, text
 from ..cases.op_examples import example
 
 SUMS = {
-    *("conv2d", "conv2d_transpose", "linear", "matmul", "sum", "mean", "sum_channels"),
+    *("conv2d", "conv2d_transpose", "linear", "matmul", "product", "sum", "mean", "sum_channels"),
     *("batch_stats", "sawb_clip", "log_softmax", "squeeze", "avg_pool2d", "adaptive_avg_pool2d"),
 }
 # Their operands are codes, which no input of a program is: below.

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cross_entropy": nn.functional.cross_entropy,
+    "bce": nn.functional.binary_cross_entropy_with_logits,
     "mse": nn.functional.mse_loss,
+    "l1": nn.functional.l1_loss,
+    "smooth_l1": nn.functional.smooth_l1_loss,
+    "huber": nn.functional.huber_loss,
 }
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     kind.__name__.lower(): kind
@@ -66,24 +70,34 @@ def task_of(made: object, spec: str, flags: BareFlags, batch: int | None, seed: 
     return Task(made.model, made.loss, made.optimizer, example)
 
 
-def _task(model: nn.Module, spec: str, flags: BareFlags, batch: int, seed: int) -> Task:
-    from .driver import Task
-
-    if flags.input is None:
-        raise UsageError(f"{spec} returned a bare model; add --input 3x32x32, one example")
+def checked_loss(flags: BareFlags) -> str:
+    """The loss that the flags name; UsageError where it, or the optimizer, is unknown."""
     loss = flags.loss or "cross_entropy"
     if loss not in LOSSES:
         raise UsageError(f"no loss is called {loss!r}; {closest(loss, LOSSES)}")
     if (name := flags.optimizer or SGD) not in OPTIMIZERS:
         raise UsageError(f"no optimizer is called {name!r}; {closest(name, OPTIMIZERS)}")
+    return loss
+
+
+def _task(model: nn.Module, spec: str, flags: BareFlags, batch: int, seed: int) -> Task:
+    from .driver import Task
+
+    if flags.input is None:
+        raise UsageError(f"{spec} returned a bare model; add --input 3x32x32, one example")
+    if flags.network_output is not None or flags.freeze is not None:
+        raise UsageError(
+            f"--network-output and --freeze are for ONNX networks, but {spec} returned a bare model"
+        )
+    loss = checked_loss(flags)
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(batch, *sizes(flags.input, "--input"), generator=generator)
     y = _targets(model, x, loss, flags, spec)
-    return Task(model, LOSSES[loss], _optimizer(model, flags, spec), (x, y))
+    return Task(model, LOSSES[loss], optimizer_of(model, flags, spec), (x, y))
 
 
 def _targets(model: nn.Module, x: Tensor, loss: str, flags: BareFlags, spec: str) -> Tensor:
-    """Example targets: labels that count up, or zeros of the output's shape for ``mse``."""
+    """Example targets: labels that count up, or zeros of the output's shape."""
     if loss == "cross_entropy":
         if flags.classes is None:
             raise UsageError(f"{spec} returned a bare model; add --classes N, the number of labels")
@@ -93,10 +107,11 @@ def _targets(model: nn.Module, x: Tensor, loss: str, flags: BareFlags, spec: str
     return torch.zeros(len(x), flags.classes)
 
 
-def _optimizer(model: nn.Module, flags: BareFlags, spec: str) -> torch.optim.Optimizer:
+def optimizer_of(model: nn.Module, flags: BareFlags, spec: str) -> torch.optim.Optimizer:
+    """The optimizer that the flags name, of all parameters that are trained."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
-        raise UsageError(f"{spec} returned a model without parameters to train")
+        raise UsageError(f"{spec} has no parameters to train")
     kind = flags.optimizer or SGD
     rate = RATES.get(kind) if flags.lr is None else flags.lr
     given: dict[str, float | None] = {"lr": rate, **OWN.get(kind, {})}

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...compiler.ir import unused
 from .elements import ElementType
-from .graph import NUMPY, ONNX, Array, Initializer, OnnxAttribute, OnnxNode
+from .graph import NUMPY, ONNX, Array, Initializer, OnnxAttribute, WrittenNode
 
 # Arithmetic of f32 constants, rounded as a node would round it.
 FOLDS: Mapping[str, Callable[..., Array]] = {
@@ -28,7 +28,7 @@ class OnnxBuilder:
     def __init__(self, taken: set[str]) -> None:
         """``taken`` are names that no tensor in between may have."""
         self.layer = ""
-        self.nodes: list[OnnxNode] = []
+        self.nodes: list[WrittenNode] = []
         self._constants: dict[str, Initializer] = {}
         self._shared: dict[tuple[ElementType, tuple[int, ...], bytes], str] = {}
         self._taken, self._node_names = taken, set[str]()
@@ -55,7 +55,9 @@ class OnnxBuilder:
         title = "/".join(filter(None, (self.layer, kind)))
         made = tuple(self.fresh(title) for _ in range(outputs))
         label = unused(title, self._node_names)
-        self.nodes.append(OnnxNode(label, kind, tuple(inputs), made, _frozen(attributes), domain))
+        self.nodes.append(
+            WrittenNode(label, kind, tuple(inputs), made, _frozen(attributes), domain)
+        )
         return made
 
     def fresh(self, wish: str) -> str:

@@ -173,7 +173,7 @@ class Context:
         return self.g.constant(np.take(array, [0], axis=at))
 
     def fenced(self, x: str) -> str:
-        """Behind a Max that changes nothing, which keeps onnxruntime from merging its neighbours."""
+        """Behind a Max that changes nothing, which keeps onnxruntime from merging neighbours."""
         return self.g.op("Max", x, self.g.f32(LEAST))
 
     def whole(self, op: Op, i: int, like: Value) -> str:

@@ -67,14 +67,10 @@ def linear(c: Context, op: Op) -> str:
 
 
 def matmul(c: Context, op: Op) -> str:
-    """Of each pair of matrices; those that all samples share are one.
-
-    Codes of the second operand are fenced: see ``_beyond_kernels`` of weights.
-    """
+    """Of each pair of matrices; those that all samples share are one."""
     a, b, factor = _operands(c, op, 0)
     if c.axes.get(op.result) == 0 and not all(v in c.axes for v in op.inputs):
         (a, b), factor = (c.beside(op, i) for i in range(2)), None
-    b = c.fenced(b) if op.inputs[1].type.format.is_coded else b
     return _scaled(c, c.g.op("MatMul", a, b), factor)
 
 

@@ -21,7 +21,7 @@ VERSIONS = {ONNX: 21, QONNX: 1, PICTURE: 1}
 
 
 @dataclass(frozen=True, slots=True)
-class OnnxNode:
+class WrittenNode:
     """One operation; an input called "" is left out."""
 
     name: str
@@ -57,13 +57,13 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class OnnxGraph:
+class WrittenGraph:
     """A whole graph; ``facts`` stand beside it in the file."""
 
     name: str
     inputs: tuple[Endpoint, ...]
     outputs: tuple[Endpoint, ...]
-    nodes: tuple[OnnxNode, ...]
+    nodes: tuple[WrittenNode, ...]
     constants: tuple[Initializer, ...] = ()
     values: tuple[Endpoint, ...] = ()
     facts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))

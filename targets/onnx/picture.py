@@ -8,10 +8,10 @@ from types import MappingProxyType
 from ...compiler.ir import Attr, Op, Program, Region, Value, unused
 from ...compiler.types import TensorType
 from .elements import INTEGERS, ElementType, element_of
-from .graph import PICTURE, Endpoint, OnnxAttribute, OnnxGraph, OnnxNode
+from .graph import PICTURE, Endpoint, OnnxAttribute, WrittenGraph, WrittenNode
 
 
-def picture(program: Program) -> OnnxGraph:
+def picture(program: Program) -> WrittenGraph:
     """Each op a node of the domain ``quatrain``; state is an input, and its next value an output.
 
     What ONNX's types do not say (formats without one, scales) stands in the descriptions of values
@@ -24,7 +24,7 @@ def picture(program: Program) -> OnnxGraph:
     between = (v for _, op in program.ops() for v in op.results if v.name not in ends)
     facts = {"after": ", ".join(program.history)}
     facts |= {f"next {s.name}": v.name for s, v in program.next}
-    return OnnxGraph(
+    return WrittenGraph(
         program.name,
         tuple(given.values()),
         tuple(ends.values()),
@@ -34,9 +34,9 @@ def picture(program: Program) -> OnnxGraph:
     )
 
 
-def _node(region: Region, op: Op, taken: set[str]) -> OnnxNode:
+def _node(region: Region, op: Op, taken: set[str]) -> WrittenNode:
     name = unused("/".join(filter(None, (region.name, op.origin, op.kind))), taken)
-    return OnnxNode(
+    return WrittenNode(
         name,
         op.kind,
         tuple(v.name for v in op.inputs),

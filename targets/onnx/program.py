@@ -27,7 +27,7 @@ from .dialects import find_dialect
 from .elements import PLAIN, ElementType
 from .frame import Context, InGraph, Lower, sentence
 from .gemm import GEMM
-from .graph import Array, Endpoint, OnnxGraph
+from .graph import Array, Endpoint, WrittenGraph
 from .norm import NORM
 from .pointwise import POINTWISE
 from .pool import POOL
@@ -58,7 +58,7 @@ BATCH = "batch"
 class Written:
     """A graph, and what a person should know of it, a sentence each."""
 
-    graph: OnnxGraph
+    graph: WrittenGraph
     remarks: tuple[str, ...]
 
 
@@ -86,7 +86,7 @@ def write_graph(
             _lower(context, op)
     outputs = tuple(_output(context, v, v in live.outputs[:i]) for i, v in enumerate(live.outputs))
     inputs = tuple(_port(v, axes) for v in live.inputs)
-    graph = OnnxGraph(live.name, inputs, outputs, tuple(builder.nodes), builder.used())
+    graph = WrittenGraph(live.name, inputs, outputs, tuple(builder.nodes), builder.used())
     if graph.bytes >= LARGEST:
         raise ExportError(
             f"the constants of {live.name} take {graph.bytes:,} bytes; a file of ONNX holds less "

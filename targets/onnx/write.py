@@ -8,12 +8,12 @@ import numpy as np
 
 from ...compiler.errors import ExportError
 from .elements import ElementType
-from .graph import ONNX, VERSIONS, Array, Endpoint, Initializer, OnnxGraph, OnnxNode
+from .graph import ONNX, VERSIONS, Array, Endpoint, Initializer, WrittenGraph, WrittenNode
 
 IR_VERSION = 10  # the first one with types of 4 bits; opset 21 came with it
 
 
-def encoded(graph: OnnxGraph) -> bytes:
+def encoded(graph: WrittenGraph) -> bytes:
     """The file, checked by onnx."""
     onnx = _onnx()
     h = onnx.helper
@@ -54,7 +54,7 @@ def _onnx() -> Any:
     return onnx
 
 
-def _node(h: Any, n: OnnxNode) -> Any:
+def _node(h: Any, n: WrittenNode) -> Any:
     made = h.make_node(n.op, n.inputs, n.outputs, name=n.name, domain=n.domain)
     # Without helper.make_node's rule that drops what is empty: a list without elements has a type.
     for key, value in sorted(n.attributes.items()):

@@ -172,12 +172,14 @@ def test_products_of_codes(kind: str, weight: str, exact: bool) -> None:
 
 
 @pytest.mark.parametrize("exact", [False, True])
-@pytest.mark.parametrize("name", ["int4", "uint8", "int8"])
-def test_products_of_two_activations(name: str, exact: bool) -> None:
+@pytest.mark.parametrize(
+    ("name", "other"), [("int4", "uint4"), ("uint8", "int8"), ("int8", "int8")]
+)
+def test_products_of_two_activations(name: str, other: str, exact: bool) -> None:
     program = text(
         "input x : f32[2x5x13]\ninput z : f32[2x13x3]\nstate clip : f32[] = 0.9",
         f"a = quantize(x, clip) : {name}*t[2x5x13]",
-        f"b = quantize(z, clip) : {name}*t[2x13x3]",
+        f"b = quantize(z, clip) : {other}*t[2x13x3]",
         "y = product(a, b) : f32[2x5x3]",
     )
     generator = np.random.default_rng(8)

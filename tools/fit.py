@@ -104,10 +104,23 @@ def fit(data: Dataset | Text, step: Takes) -> tuple[Dataset, int]:
     if y.format.is_index != data.has_labels:
         kind = "labels" if y.format.is_index else "float targets"
         raise DataError(f"the network's loss takes {kind}; {data.name} has {data.y_train.dtype}")
+    if data.has_labels:
+        _check_scores(step)
     for check in step.checks:
         if isinstance(check, Labels) and check.value is step.y:
             _check_labels(data, check)
     return fitted, x.shape[0]
+
+
+def _check_scores(step: Takes) -> None:
+    """What the accuracy is measured by."""
+    labels = step.y.type.shape
+    if len(step.scores) != 1 or class_axis(step.scores[0], labels) is None:
+        shapes = ", ".join(map(_shape, step.scores))
+        raise DataError(
+            f"predict of the network gives {shapes} for labels {_shape(labels)}, which are no "
+            "scores of the classes for each label; train it with step(...) from Python"
+        )
 
 
 def _check_labels(data: Dataset, check: Labels) -> None:
@@ -133,12 +146,7 @@ def _text(data: Text, step: Takes) -> tuple[Dataset, int]:
             raise DataError(
                 f"{data.name} has {size} different {data.tokens}; the network's {what} has {count}"
             )
-    if len(step.scores) != 1 or class_axis(step.scores[0], y.shape) is None:
-        shapes = ", ".join(map(_shape, step.scores))
-        raise DataError(
-            f"predict of the network gives {shapes} for labels {_shape(y.shape)}; text needs "
-            "scores of each token for each label, so train it with step(...) from Python"
-        )
+    _check_scores(step)
     first = step.time_first if data.time_first is None else data.time_first
     if first is None:
         raise DataError(

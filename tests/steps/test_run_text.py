@@ -185,6 +185,20 @@ def test_data_that_do_not_fit(
     refused(rows, data, "letters has 7 different characters; the network's table has 6")
 
 
+def test_scores_that_are_none_are_refused_ahead(data: str) -> None:
+    model = nn.Sequential(nn.Embedding(7, 5), nn.Linear(5, 8), nn.Flatten(0))
+    x = torch.zeros(3, 4, dtype=torch.int64)
+    step = driver.compile(
+        model, lambda made, y: nn.functional.cross_entropy(made.view(12, 8), y.flatten()), (x, x),
+        torch.optim.SGD(model.parameters(), 0.1), recipe="fp32", target="reference",
+    )  # fmt: skip
+    what = takes(step.source.train, step.source.evaluation, step.compiled_hyper)
+    with pytest.raises(
+        QuatrainError, match="predict of the network gives 96 for labels 3x4, which"
+    ):
+        fit(load_any(data), what)
+
+
 def dense(shape: tuple[int, ...], classes: int = 3) -> driver.Task:
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(math.prod(shape), classes))
     example = torch.zeros(2, *shape), torch.zeros(2, dtype=torch.int64)

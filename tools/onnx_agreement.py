@@ -11,7 +11,7 @@ import numpy as np
 
 from ..compiler.errors import DataError, ExportError
 from ..compiler.ir import Program
-from .batches import Floats, eval_batches
+from .batches import eval_batches
 from .dataset import Array, Dataset
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def agreements(path: Path, step: Step, data: Dataset, threads: int | None) -> li
     return [_compared(word, found, classes=classes) for word, found in pairs.items()]
 
 
-def _predicted(step: Step, data: Dataset, batch: int) -> Iterator[tuple[Floats, list[Array]]]:
+def _predicted(step: Step, data: Dataset, batch: int) -> Iterator[tuple[Array, list[Array]]]:
     """Whole batches, and what is predicted of the rows that are no repetition."""
     import torch
 

@@ -124,7 +124,6 @@ def command(
     with env.chosen(target=target, threads=threads, dump=dump_dir, cache=cache_dir):
         update = Update(clip_norm, clip_value, accumulate, average)
         chosen = _recipe(recipe, pairs(settings or (), "--set"), update, print_after)
-        _check_weights(weights)
         step = _compile(spec, flags, batch, chosen, seed, tuple(allow or ()), weights)
         _show(step, print_after)
         step.save(output)
@@ -177,6 +176,7 @@ def _compile(
     allow: tuple[str, ...],
     weights: Path | None,
 ) -> Step:
+    _check_weights(weights)
     task = _task(spec, flags, batch, seed)
     from .. import driver
     from ..weights import load_weights

@@ -70,7 +70,8 @@ class Port:
     """What a placeholder or an output is.
 
     ``role``: parameter, buffer, batch, tangent; of outputs result, gradient, mutation, nothing.
-    ``name`` is a qualified name where there is one, ``index`` a position among batch or results.
+    ``name`` is a qualified name where there is one, ``index`` a position among batch or results;
+    of a tangent that of its result, of the gradient of an input that of the input.
     """
 
     role: str
@@ -114,12 +115,13 @@ def _port(d: Any) -> Port:
             return Port("buffer", name)
         case described.PlainAOTInput(idx=index):
             return Port("batch", index=index)
-        case described.TangentAOTInput():
-            return Port("tangent")
+        case described.TangentAOTInput(output=made):
+            return Port("tangent", index=_port(made).index)
         case described.PlainAOTOutput(idx=index):
             return Port("result", index=index)
         case described.GradAOTOutput(grad_of=source):
-            return Port("gradient", _port(source).name)
+            inner = _port(source)
+            return Port("gradient", inner.name, inner.index)
         case described.InputMutationAOTOutput(mutated_input=source):
             inner = _port(source)
             return Port("mutation", inner.name, inner.index)

@@ -79,9 +79,9 @@ class Scope(TorchFunctionMode):
             self.stack.pop()
 
     @contextmanager
-    def inside(self, name: str) -> Iterator[None]:
-        """Attribute the calls of the context to ``name``, which is no module of the model."""
-        self.stack.append((name, ""))
+    def inside(self, name: str, line: str = "") -> Iterator[None]:
+        """Attribute the calls of the context to ``name``, which no module tells, and ``line``."""
+        self.stack.append((name, line))
         try:
             yield
         finally:

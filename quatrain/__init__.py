@@ -16,15 +16,29 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .compiler.errors import QuatrainError
+    from .runtime.compiled.held import attach
+    from .runtime.compiled.record import compiled
     from .tools.driver import Task, compile, load, recipes, targets
 
 __version__ = "0.1.0"
-__all__ = ["QuatrainError", "Task", "__version__", "compile", "load", "recipes", "targets"]
+__all__ = [
+    "QuatrainError",
+    "Task",
+    "__version__",
+    "attach",
+    "compile",
+    "compiled",
+    "load",
+    "recipes",
+    "targets",
+]
 
 _HOME = {
     "QuatrainError": ".compiler.errors",
     "Task": ".tools.driver",
+    "attach": ".runtime.compiled.held",
     "compile": ".tools.driver",
+    "compiled": ".runtime.compiled.record",
     "load": ".tools.driver",
     "recipes": ".tools.driver",
 }
@@ -64,6 +78,7 @@ class _Face(ModuleType):
 
 
 sys.modules[__name__].__class__ = _Face
+import_module(".tools.announced", __name__).announce()
 
 if not TYPE_CHECKING:
 

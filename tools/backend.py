@@ -128,16 +128,17 @@ def quatrain(graph: GraphModule, example: Sequence[object], **settings: object) 
 
     What is wrong is told when that is called: torch wraps what a backend raises.
     """
+    made = handed(graph)  # first, so that torch counts what it compiles for each module apart
     try:
-        return _compiled(graph, settings)
+        return _compiled(made, settings)
     except QuatrainError as error:
         return _Refused(error)
 
 
-def _compiled(graph: GraphModule, settings: Mapping[str, object]) -> CompiledGraph:
+def _compiled(made: HandedGraph, settings: Mapping[str, object]) -> CompiledGraph:
     if settings.get("mode"):
         raise UsageError("backend quatrain has no mode; say what you want by options={...}")
-    options, made = BackendOptions.read(settings.get("options")), handed(graph)
+    options = BackendOptions.read(settings.get("options"))
     if not made.roots:
         raise CaptureError(
             "a graph of torch.compile has no parameter of a module; compile a model, or a function "

@@ -94,7 +94,7 @@ def handed(graph: GraphModule) -> HandedGraph:
     names = _names([source.name for source, _ in sources.values()])
     for source, _ in sources.values():
         guards = TracingContext.get().guards_context.dynamo_guards
-        guards.add(source.make_guard(GuardBuilder.ID_MATCH))
+        guards.add(_variable(source).make_guard(GuardBuilder.ID_MATCH))
     return HandedGraph(
         graph,
         tuple(
@@ -120,6 +120,13 @@ def _holder(
     if found is None or _name_in(found[1], tensor) is None:
         return None, tensor
     return sources.setdefault(id(found[1]), found)[1], tensor
+
+
+def _variable(source: Any) -> Any:
+    """A source without wrappings of the same name: of variables torch counts compiles apart."""
+    while getattr(source, "base", None) is not None and source.base.name == source.name:
+        source = source.base
+    return source
 
 
 def _held(place: int, root: nn.Module, tensor: torch.Tensor) -> HeldTensor:

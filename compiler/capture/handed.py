@@ -139,7 +139,8 @@ class HandedCapture:
 
     ``batch``, ``tangents`` and ``hyper`` are the program's inputs by name: for each of the batch
     the place of its argument, for each tangent the output that it belongs to. ``held`` says which
-    argument each state is, ``stored`` holds constants. ``returned`` has for each result of the
+    argument each state is, ``trained`` which states have a gradient, ``stored`` holds constants.
+    ``returned`` has for each result of the
     graph the number of its output with a dtype, or in a tuple what is no tensor;
     ``input_gradients`` are the arguments whose gradients are outputs behind those.
     """
@@ -149,6 +150,7 @@ class HandedCapture:
     tangents: Mapping[str, int]
     hyper: tuple[str, ...]
     held: Mapping[str, int]
+    trained: frozenset[str]
     stored: Mapping[str, np.ndarray]
     returned: tuple[int | tuple[object], ...]
     dtypes: tuple[torch.dtype, ...]
@@ -190,6 +192,7 @@ def capture_handed(
         dict(zip(tangents, joint.tangent_of, strict=False)),
         tuple(behind[len(tangents) :]),
         {lowered.names[n]: i for n, i in places.items() if n in lowered.names},
+        frozenset(lowered.names[name] for name, _ in joint.gradients),
         lowered.stored,
         made.returned,
         made.dtypes,
@@ -204,4 +207,4 @@ def _check_arguments(graph: HandedGraph, arguments: Sequence[object]) -> None:
     for i, (held, given) in enumerate(zip(graph.arguments, arguments, strict=True)):
         if isinstance(given, torch.Tensor):
             what = graph.name_of(held) if held else f"input {i} of the graph"
-            check_tensor(what, given, (*FORMAT_WITHIN, *INTEGERS))
+            check_tensor(what, given, dict.fromkeys((*FORMAT_WITHIN, *INTEGERS)))

@@ -67,7 +67,7 @@ class BoundGraph:
         program = self.stages[-1][1]
         names = {*captured.tangents, *captured.hyper}
         outside = frozenset(v for v in program.inputs if v.name in names)
-        self.opened: Opened = opened(program, frozenset(captured.held), outside)
+        self.opened: Opened = opened(program, captured.trained, outside)
         self._start = {v.name: _start(v, program, chosen.seed) for v in program.state}
         self._checks = find_checks(self.opened.program)
         self._draws, self._runs = draws(captured.program), 0

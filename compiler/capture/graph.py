@@ -318,9 +318,9 @@ def _trace(
             raise needs_value(scope.failed, _place(error, scope)) from error
         if any(words in str(error) for words in adapter.FOREIGN_TENSOR):
             raise CaptureError(
-                f"the forward or the loss{_at(error, scope)} uses a tensor that is no parameter, no "
-                "buffer and no input; register it as a buffer of the model, or layers that stand "
-                "in a list as nn.ModuleList"
+                f"the forward or the loss{_at(error, scope)} uses a tensor that is no parameter, "
+                "no buffer and no input; register it as a buffer of the model, or layers that "
+                "stand in a list as nn.ModuleList"
             ) from error
         first = TRACED.sub("Tensor", str(error).strip().partition("\n")[0])
         raise CaptureError(

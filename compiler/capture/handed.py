@@ -112,9 +112,7 @@ class _Marking(Interpreter):
             return super().run_node(n)
 
 
-def trace_handed(
-    graph: HandedGraph, arguments: Sequence[object], *, backward: bool
-) -> HandedJoint:
+def trace_handed(graph: HandedGraph, arguments: Sequence[object], *, backward: bool) -> HandedJoint:
     """The graph for arguments of such shapes; with ``backward`` the gradients that they ask for."""
     with torch.inference_mode(False), untraced(None):
         model = GivenGraph(graph, arguments)

@@ -176,9 +176,7 @@ def _type(tensor: JointTensor) -> TensorType:
     return TensorType(tensor.shape, FORMAT_WITHIN[tensor.dtype])
 
 
-def _lower_calls(
-    b: Builder, joint: Joint, outputs: tuple[str, ...] = ("float32",)
-) -> None:
+def _lower_calls(b: Builder, joint: Joint, outputs: tuple[str, ...] = ("float32",)) -> None:
     for call in joint.calls:
         _check(b, call)
         named = call.args[-1] if call.op.startswith("qtr.") else None

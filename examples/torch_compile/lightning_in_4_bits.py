@@ -13,7 +13,11 @@ class Digits(pl.LightningModule):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.net = nn.Sequential(
-            nn.Linear(64, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 10)
+            nn.Linear(64, width),
+            nn.ReLU(),
+            nn.Linear(width, width),
+            nn.ReLU(),
+            nn.Linear(width, 10),
         )
         self.net.compile(backend="quatrain", options={"recipe": "ultra_low_4bit"})
 
@@ -32,6 +36,7 @@ class Digits(pl.LightningModule):
 
 
 def main(epochs: int, samples: int, width: int) -> pl.Trainer:
+    """Train and evaluate."""
     pl.seed_everything(0)
     digits = load_digits()
     x = torch.tensor(digits.data[:samples], dtype=torch.float32) / 16

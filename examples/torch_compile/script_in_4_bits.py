@@ -25,6 +25,7 @@ class Net(nn.Module):
 
 
 def data(samples: int) -> tuple[DataLoader[tuple[Tensor, ...]], DataLoader[tuple[Tensor, ...]]]:
+    """Digits to train with, and others."""
     digits = load_digits()
     x = torch.tensor(digits.images[:samples], dtype=torch.float32).unsqueeze(1) / 16
     y = torch.tensor(digits.target[:samples])
@@ -33,6 +34,7 @@ def data(samples: int) -> tuple[DataLoader[tuple[Tensor, ...]], DataLoader[tuple
 
 
 def accuracy(model: nn.Module, loader: DataLoader[tuple[Tensor, ...]]) -> float:
+    """The share that is told right."""
     model.eval()
     with torch.no_grad():
         right = [model(x).argmax(1) == y for x, y in loader]
@@ -40,6 +42,7 @@ def accuracy(model: nn.Module, loader: DataLoader[tuple[Tensor, ...]]) -> float:
 
 
 def main(epochs: int, samples: int, width: int, checkpoint: Path) -> float:
+    """Train and evaluate."""
     torch.manual_seed(0)
     model = Net(width)
     model.compile(backend="quatrain", options={"recipe": "ultra_low_4bit"})

@@ -26,6 +26,7 @@ class Sequences(Dataset[dict[str, Tensor]]):
 
 
 def main(epochs: float, samples: int, width: int, layers: int, folder: str) -> Trainer:
+    """Train and evaluate."""
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=WORDS,

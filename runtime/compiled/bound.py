@@ -24,7 +24,7 @@ from ...targets.registry import BindOptions, Executable, HalvedExecutable, find_
 from ..fresh import draws
 from ..inputs import DTYPES, to_torch
 from ..state import stored_seed
-from ..taken import Taken, find_checks
+from ..taken import find_checks
 from .held import ModuleState
 from .opened import Opened, opened
 
@@ -217,9 +217,7 @@ class BoundGraph:
         pairs += [(self.captured.held[name], v) for name, v in self.opened.gradients.items()]
         return {i: to_torch(values[v], v).clone() for i, v in pairs if v in values}
 
-    def _skips(
-        self, values: Mapping[Value, np.ndarray], state: Mapping[str, torch.Tensor]
-    ) -> bool:
+    def _skips(self, values: Mapping[Value, np.ndarray], state: Mapping[str, torch.Tensor]) -> bool:
         count = self.opened.count
         return bool(count) and int(values[self.opened.written[count]]) > int(state[count])
 

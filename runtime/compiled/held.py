@@ -84,7 +84,7 @@ class ModuleState:
                 "the model in float32"
             )
         if held.device.type != "cpu":
-            raise InputError(f"the buffer {name} of {state} is on {held.device}; move it to the CPU")
+            raise InputError(f"the buffer {name} is on {held.device}; move the model to the CPU")
         return held
 
     def _place(self, state: str) -> tuple[ReferenceType[nn.Module], str]:

@@ -1,10 +1,10 @@
 """A training program opened: the optimizer is the user's, and all state comes from outside.
 
-    parameters     inputs; their gradients are outputs, and their updates are gone
-    other state    inputs, and outputs for what becomes of it
-    at forward     what becomes of state without a gradient: running statistics, counters
-    at backward    the rest: learned clips, scales of gradients; made of the state of that moment,
-                   which other backwards may have changed since the forward
+parameters     inputs; their gradients are outputs, and their updates are gone
+other state    inputs, and outputs for what becomes of it
+at forward     what becomes of state without a gradient: running statistics, counters
+at backward    the rest: learned clips, scales of gradients; made of the state of that moment,
+               which other backwards may have changed since the forward
 """
 
 from __future__ import annotations
@@ -69,9 +69,7 @@ def opened(program: Program, parameters: frozenset[str], outside: frozenset[Valu
     )
 
 
-def _handed_over(
-    program: Program, parameters: frozenset[str]
-) -> tuple[dict[str, Value], Pairs]:
+def _handed_over(program: Program, parameters: frozenset[str]) -> tuple[dict[str, Value], Pairs]:
     """The gradient of each parameter, and the pairs of state that are left."""
     makers, gradients, gone = program.producers(), dict[str, Value](), set[Op]()
     for s, v in program.next:

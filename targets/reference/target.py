@@ -84,8 +84,6 @@ def bind(
     return Interpreter(program, state)
 
 
-def bind_halves(
-    program: Program, options: BindOptions, memory: TargetMemory
-) -> HalvedInterpreter:
+def bind_halves(program: Program, options: BindOptions, memory: TargetMemory) -> HalvedInterpreter:
     """The interpreter that waits behind the forward."""
     return HalvedInterpreter(program)

@@ -1,0 +1,363 @@
+"""``torch.compile(model, backend="quatrain")``: beside eager, beside ``quatrain.compile``, refusals."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import Tensor, nn  # noqa: E402
+from torch.nn.functional import cross_entropy  # noqa: E402
+
+import quatrain  # noqa: E402
+from quatrain.compiler.errors import CaptureError, InputError, QuatrainError  # noqa: E402
+
+pytestmark = pytest.mark.torch
+FLOATS = {"rtol": 1e-5, "atol": 1e-6}  # sums of f32 in another order
+
+
+@pytest.fixture(autouse=True)
+def anew() -> Iterator[None]:
+    """What torch keeps of models that are gone counts against its limit of recompiles."""
+    torch._dynamo.reset()
+    yield
+
+
+def chosen(recipe: str = "fp32", target: str = "reference", **more: object) -> dict[str, object]:
+    return {"recipe": recipe, "target": target, **more}
+
+
+def by_quatrain(model: nn.Module, **options: Any) -> nn.Module:
+    made = torch.compile(model, backend="quatrain", options=chosen(**options))
+    assert isinstance(made, nn.Module)
+    return made
+
+
+class Images(nn.Module):
+    """Convolutions, batch norm and dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.stem, self.norm = nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3)
+        self.deep, self.head = nn.Conv2d(3, 7, 3), nn.Linear(7, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.relu(self.norm(self.stem(x)))
+        h = torch.relu(self.deep(h))
+        y: Tensor = self.head(h.mean((2, 3)))
+        return y
+
+
+def perceptron() -> nn.Sequential:
+    torch.manual_seed(2)
+    layers = (nn.Linear(7, 13), nn.Dropout(0.3), nn.Linear(13, 13), nn.ReLU(), nn.Linear(13, 3))
+    return nn.Sequential(*layers)
+
+
+def train(
+    model: nn.Module, optimizer: torch.optim.Optimizer, seeds: range, shape: tuple[int, ...]
+) -> list[float]:
+    """Losses of a loop as anybody writes it; the last batch is smaller."""
+    losses = []
+    for seed in seeds:
+        draw = torch.Generator().manual_seed(seed)
+        count = shape[0] - (seed == seeds[-1])
+        x = torch.randn((count, *shape[1:]), generator=draw)
+        y = torch.randint(3, (count,), generator=draw)
+        optimizer.zero_grad()
+        loss = cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def sgd(model: nn.Module) -> torch.optim.SGD:
+    return torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
+
+
+@pytest.mark.tvm
+def test_kernels_give_what_the_interpreter_gives() -> None:
+    pytest.importorskip("tvm")
+    models = [perceptron() for _ in range(2)]
+    made = [
+        by_quatrain(m, recipe="ultra_low_4bit", target=target)
+        for m, target in zip(models, ("cpu", "reference"), strict=True)
+    ]
+    losses = [train(m, sgd(m), range(2), (4, 7)) for m in made]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+    for name, wanted in models[1].state_dict().items():
+        torch.testing.assert_close(models[0].state_dict()[name], wanted, **FLOATS)
+
+
+def test_fp32_follows_eager_in_training_and_evaluation() -> None:
+    ours, eager = Images(), Images()
+    made = by_quatrain(ours)
+    losses = [train(m, sgd(m), range(2), (3, 1, 7, 7)) for m in (made, eager)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    for name, wanted in eager.named_buffers():
+        torch.testing.assert_close(ours.get_buffer(name), wanted, **FLOATS)
+    for wanted, found in zip(eager.parameters(), ours.parameters(), strict=True):
+        torch.testing.assert_close(found, wanted, **FLOATS)
+    made.eval(), eager.eval()
+    x = torch.randn(2, 1, 7, 7)
+    with torch.no_grad():
+        torch.testing.assert_close(made(x), eager(x), **FLOATS)
+
+
+def test_a_forward_without_gradients_writes_running_statistics() -> None:
+    ours, eager, x = Images(), Images(), torch.randn(3, 1, 7, 7)
+    with torch.no_grad():
+        torch.testing.assert_close(by_quatrain(ours)(x), eager(x), **FLOATS)
+    torch.testing.assert_close(ours.norm.running_var, eager.norm.running_var, **FLOATS)
+    assert int(ours.norm.num_batches_tracked) == 1  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("recipe", ["ultra_low_4bit", "fp16_amp"])
+def test_a_recipe_is_that_of_quatrain_compile(recipe: str) -> None:
+    ours, whole = Images(), Images()
+    optimizers = sgd(ours), sgd(whole)
+    x, y = torch.randn(3, 1, 7, 7), torch.tensor([0, 2, 1])
+    step = quatrain.compile(
+        whole, cross_entropy, (x, y), optimizers[1], recipe=recipe, target="reference"
+    )
+    made = by_quatrain(ours, recipe=recipe, optimizer=lambda: optimizers[0])
+    for _ in range(3):
+        optimizers[0].zero_grad()
+        loss = cross_entropy(made(x), y)
+        loss.backward()
+        optimizers[0].step()
+        # The loss is torch's here, so that the gradients differ in their last digit.
+        assert loss.item() == pytest.approx(float(step(x, y)), rel=1e-5)
+    for name, wanted in step.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[name], wanted, **FLOATS, msg=name)
+    if recipe == "ultra_low_4bit":
+        for kept in ("clip", "clip.momentum", "grad_scale"):
+            held = ours.state_dict()[f"deep.quatrain_{kept.replace('.', '_')}"]
+            torch.testing.assert_close(held, step.state[f"deep.{kept}"], **FLOATS, msg=kept)
+
+
+def test_a_run_goes_on_from_state_dicts_to_the_byte() -> None:
+    def begun() -> tuple[nn.Module, nn.Module, torch.optim.SGD]:
+        model = perceptron()
+        optimizer = sgd(model)
+        options = {"recipe": "ultra_low_4bit", "optimizer": optimizer, "seed": 3}
+        return model, by_quatrain(model, **options), optimizer
+
+    model, made, optimizer = begun()
+    train(made, optimizer, range(2), (4, 7))
+    kept = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
+    train(made, optimizer, range(2, 4), (4, 7))
+    again, remade, resumed = begun()
+    quatrain.attach(again).load_state_dict(kept[0])
+    resumed.load_state_dict(kept[1])
+    train(remade, resumed, range(2, 4), (4, 7))
+    found = again.state_dict()
+    assert found.keys() == model.state_dict().keys()
+    assert {"2.quatrain_clip", "quatrain_step", "quatrain_generator_seed"} < found.keys()
+    assert all(torch.equal(found[name], wanted) for name, wanted in model.state_dict().items())
+
+
+def test_a_copy_has_scales_of_its_own() -> None:
+    model = perceptron()
+    train(by_quatrain(model, recipe="ultra_low_4bit"), sgd(model), range(1), (4, 7))
+    before = copy.deepcopy(model.state_dict())
+    other = copy.deepcopy(model)
+    train(by_quatrain(other, recipe="ultra_low_4bit"), sgd(other), range(1, 3), (4, 7))
+    assert all(torch.equal(before[name], t) for name, t in model.state_dict().items())
+    assert int(other.quatrain_step) == 3  # type: ignore[arg-type]
+    assert len(quatrain.compiled(model).graphs) == 1
+
+
+class Forms(nn.Module):
+    """Several inputs, a keyword among them; a frozen layer; outputs of all kinds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.a, self.b = nn.Linear(3, 5), nn.Linear(5, 3)
+        self.a.weight.requires_grad_(False)
+
+    def forward(self, x: Tensor, y: Tensor, *, scale: float = 2.0) -> dict[str, Any]:
+        h = self.a(x) * scale + y
+        z = self.b(torch.tanh(h))
+        return {"z": z, "pair": (h, [h.argmax(-1), z > 0]), "n": 3, "x": x}
+
+
+def test_inputs_outputs_and_gradients_of_any_form() -> None:
+    ours, eager = Forms(), Forms()
+    x, y = torch.randn(7, 3), torch.randn(5)
+    given = [x.clone().requires_grad_() for _ in range(2)]
+    made = [m(t, y, scale=3.0) for m, t in zip((by_quatrain(ours), eager), given, strict=True)]
+    assert made[0]["n"] == 3 and made[0]["x"] is given[0]
+    for i in range(2):
+        found, wanted = (m["pair"][1][i] for m in made)
+        assert found.dtype == wanted.dtype and torch.equal(found, wanted)
+        assert not found.requires_grad
+    for m in made:
+        (m["z"].sum() + m["pair"][0].square().sum()).backward()
+    torch.testing.assert_close(given[0].grad, given[1].grad, **FLOATS)
+    torch.testing.assert_close(ours.b.weight.grad, eager.b.weight.grad, **FLOATS)
+    assert ours.a.weight.grad is None
+
+
+def test_forwards_ahead_of_their_backwards() -> None:
+    """Each draws its own dropout, and no backward forgets what another one made of the clips."""
+    model = perceptron()
+    made, x = by_quatrain(model, recipe="ultra_low_4bit", exempt="none"), torch.randn(4, 7)
+    model(x)
+    losses = [made(x).square().sum() for _ in range(2)]
+    assert losses[0].item() != losses[1].item()
+    clip = model.get_buffer("2.quatrain_clip")
+    found = [clip.item()]
+    for loss in losses:
+        loss.backward()
+        found.append(clip.item())
+    assert found[0] > found[1] > found[2]
+    assert int(model.get_buffer("quatrain_step")) == 2
+
+
+def test_a_backward_of_no_finite_gradients_gives_none() -> None:
+    model = perceptron()
+    made, x = by_quatrain(model, recipe="fp32"), torch.randn(4, 7)
+    (made(x).sum() * float("inf")).backward()
+    assert all(p.grad is None for p in model.parameters())
+    made(x).sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+    assert quatrain.compiled(made).skipped == 1
+
+
+def test_backward_runs_once() -> None:
+    model = perceptron()
+    loss = by_quatrain(model)(torch.randn(4, 7)).sum()
+    loss.backward(retain_graph=True)
+    with pytest.raises(InputError, match="a second time through one forward"):
+        loss.backward()
+
+
+def test_a_weight_that_is_changed_ahead_of_its_backward_is_told() -> None:
+    model = perceptron()
+    loss = by_quatrain(model)(torch.randn(4, 7)).sum()
+    with torch.no_grad():
+        model.get_parameter("2.weight").add_(1.0)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+class Broken(nn.Module):
+    """A forward that prints."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(4)
+        self.a, self.b = nn.Linear(3, 5), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.relu(self.a(x))
+        torch._dynamo.graph_break()
+        y: Tensor = self.b(h)
+        return y
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch's
+def test_a_graph_break_is_told_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    ours, eager, x = Broken(), Broken(), torch.randn(5, 3)
+    with caplog.at_level(logging.WARNING, "quatrain"):
+        by_quatrain(ours)(x).sum().backward()
+    eager(x).sum().backward()
+    torch.testing.assert_close(ours.a.weight.grad, eager.a.weight.grad, **FLOATS)
+    said = quatrain.compiled(ours)
+    assert said.graph_breaks == 1 and "test_torch_compile.py" in said.breaks[0]
+    assert said.breaks[0] in caplog.text
+    assert str(said).startswith("2 graphs, 2 programs, 1 graph breaks")
+    with pytest.raises(CaptureError, match=r"no single graph: .* at tests/steps/test_torch_comp"):
+        by_quatrain(Broken(), strict=True)(x)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"recipe": "nope"}, "no recipe is called 'nope'"),
+        ({"exemt": "none"}, "recipe fp32 has no option 'exemt'"),
+        ({"target": "cpx"}, "did you mean 'cpu'"),
+        ({"strict": 1}, "strict is 1; it is True or False"),
+        ({"optimizer": 3}, "the option optimizer is 3; learned clips follow"),
+        ({"seed": "x"}, "seed is 'x'"),
+        ({"recipe": "pfq"}, "watches the loss from step to step"),
+        (
+            {"recipe": "wageubn", "optimizer": torch.optim.SGD([torch.zeros(1)], lr=0.1)},
+            r"the recipe makes the weights of layer '\w+' itself",
+        ),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(options: dict[str, object], said: str) -> None:
+    made = torch.compile(perceptron(), backend="quatrain", options=chosen() | options)
+    with pytest.raises(QuatrainError, match=said) as raised:
+        made(torch.randn(4, 7))
+    assert "\n" not in str(raised.value)
+
+
+class Writing(nn.Linear):
+    """Changes what it is given."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.add_(1))
+
+
+class Special(nn.Linear):
+    """Calls what has no counterpart."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.special.bessel_j0(super().forward(x))
+
+
+@pytest.mark.parametrize(
+    ("model", "x", "said"),
+    [
+        (Writing(3, 5), torch.ones(2, 3), "writes into its input 0"),
+        (Special(3, 5), torch.ones(2, 3), r"special_bessel_j0 in layer 'model' at tests/steps/tes"),
+        (nn.Embedding(5, 3), torch.tensor([1, 7]), "x holds the row 7; rows are 0 .. 4"),
+        (nn.Linear(3, 5).double(), torch.ones(2, 3).double(), "weight is float64"),
+    ],
+)
+def test_what_no_program_takes_is_refused(model: nn.Module, x: Tensor, said: str) -> None:
+    with pytest.raises(QuatrainError, match=said):
+        by_quatrain(model)(x)
+
+
+def test_a_state_of_another_recipe_is_refused() -> None:
+    model = quatrain.attach(perceptron())
+    model.load_state_dict({**model.state_dict(), "2.quatrain_clip": torch.ones(3)})
+    with pytest.raises(InputError, match=r"2.clip is torch.float32\[\] by this recipe, and the"):
+        by_quatrain(model, recipe="ultra_low_4bit")(torch.randn(4, 7))
+
+
+def test_a_model_is_not_kept_alive() -> None:
+    import gc
+    import weakref
+
+    model = perceptron()
+    by_quatrain(model)(torch.randn(4, 7)).sum().backward()
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    assert gone() is None
+
+
+def test_programs_and_bills_can_be_read() -> None:
+    model = perceptron()
+    made = by_quatrain(model, recipe="ultra_low_4bit")
+    made(torch.randn(4, 7)).sum().backward()
+    made.eval()
+    with torch.no_grad():
+        made(torch.randn(4, 7))
+    said = quatrain.compiled(made)
+    assert len(said.programs) == 2
+    assert "conv" not in str(said.programs[0]) and "int4*t[13x13]" in str(said.programs[0])
+    assert [r.name for r in said.programs[1].regions] == ["forward"]

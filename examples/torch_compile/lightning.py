@@ -9,16 +9,21 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 
+class Net(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.stem, self.deep = nn.Linear(64, width), nn.Linear(width, width)
+        self.head = nn.Linear(width, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = torch.relu(self.deep(torch.relu(self.stem(x))))
+        return self.head(h)
+
+
 class Digits(pl.LightningModule):
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.net = nn.Sequential(
-            nn.Linear(64, width),
-            nn.ReLU(),
-            nn.Linear(width, width),
-            nn.ReLU(),
-            nn.Linear(width, 10),
-        )
+        self.net = Net(width)
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         x, y = batch

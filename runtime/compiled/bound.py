@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from threading import RLock
 
 import numpy as np
@@ -69,6 +70,7 @@ class BoundGraph:
         outside = frozenset(v for v in program.inputs if v.name in names)
         self.opened: Opened = opened(program, captured.trained, outside)
         self._start = {v.name: _start(v, program, chosen.seed) for v in program.state}
+        self._now = {v.name: name for name, v in self.opened.now.items()}
         self._checks = find_checks(self.opened.program)
         self._draws, self._runs = draws(captured.program), 0
         self._lock, self._none = RLock(), memory.block(ALIGNMENT)
@@ -89,14 +91,7 @@ class BoundGraph:
 
     def states(self, state: ModuleState) -> dict[str, torch.Tensor]:
         """The buffers of quantization that the program reads or writes."""
-        known = {*self.captured.held, *self.captured.stored}
-        read = {v.name for p in self.programs for v in p.inputs}
-        read |= {name for name, n in self.opened.now.items() if n.name in read}
-        return {
-            name: state.buffer(name, start)
-            for name, start in self._start.items()
-            if name not in known and (name in read or name in self.opened.written)
-        }
+        return {name: state.buffer(name, start) for name, start in self._kept_states.items()}
 
     def forward(
         self, arguments: Sequence[object], state: Mapping[str, torch.Tensor]
@@ -145,12 +140,21 @@ class BoundGraph:
         self._write(values, (), state, skipped=skipped)
         return None if skipped else self._gradients(values)
 
-    def saved(self) -> list[int]:
+    @cached_property
+    def saved(self) -> tuple[int, ...]:
         """Places of the arguments that backward reads where they lie."""
         written = {self.captured.held[name] for name in self.captured.written}
         places = {**self.captured.batch, **self.captured.held}
-        read = {v.name for v in self.programs[-1].inputs} if self.halves else set()
-        return sorted({i for name, i in places.items() if name in read} - written)
+        read = {v.name for v in self.halves.second.inputs} if self.halves else set()
+        return tuple(sorted({i for name, i in places.items() if name in read} - written))
+
+    @cached_property
+    def _kept_states(self) -> dict[str, np.ndarray]:
+        """States of quantization that the program reads or writes, with what each begins with."""
+        known = {*self.captured.held, *self.captured.stored}
+        read = {self._now.get(v.name, v.name) for p in self.programs for v in p.inputs}
+        read |= {*self.opened.written}
+        return {k: start for k, start in self._start.items() if k in read and k not in known}
 
     def _early(
         self, value: Value, arguments: Sequence[object], state: Mapping[str, torch.Tensor]
@@ -204,8 +208,7 @@ class BoundGraph:
             return _number(numbers[name])
         if name in waiting.tensors:
             return waiting.tensors[name]
-        now = next((s for s, v in self.opened.now.items() if v.name == name), name)
-        return self._early(value, (), state) if now == name else _ready(state[now], value)
+        return _ready(state[self._now[name]], value)
 
     def _result(self, values: Mapping[Value, np.ndarray], i: int) -> torch.Tensor:
         value = self.opened.results[i]

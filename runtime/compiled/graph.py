@@ -68,7 +68,7 @@ class HalvedFunction(torch.autograd.Function):
         ctx.bound, ctx.states = bound, bound.states(state)
         made, ctx.waiting = bound.forward(arguments, ctx.states)
         # So that autograd tells where one is written into ahead of the backward.
-        ctx.save_for_backward(*(arguments[i] for i in bound.saved()))
+        ctx.save_for_backward(*(arguments[i] for i in bound.saved))
         followed = set(bound.captured.tangents.values())
         ctx.mark_non_differentiable(*(t for i, t in enumerate(made) if i not in followed))
         return tuple(made)

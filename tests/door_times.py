@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -34,7 +35,7 @@ def step_of(contender: str, network: str, recipe: str, batch: int) -> Callable[[
         whole = quatrain.compile(model, cross_entropy, (x, y), optimizer, recipe=recipe)
         return lambda: whole(x, y)
     if contender == "torch.compile":
-        options = {"recipe": recipe, "optimizer": optimizer}
+        options: dict[str, Any] = {"recipe": recipe, "optimizer": optimizer}
         model = torch.compile(model, backend="quatrain", options=options)
 
     def step() -> object:

@@ -47,7 +47,7 @@ class AnnouncedFinder:
 def announce() -> None:
     """Let torch.compile find the backend, whether it has looked for such already or not."""
     if not any(type(finder).__name__ == AnnouncedFinder.__name__ for finder in sys.meta_path):
-        sys.meta_path.append(AnnouncedFinder())  # type: ignore[arg-type]
+        sys.meta_path.append(AnnouncedFinder())
     registry = sys.modules.get(REGISTRY)
     if registry is not None and NAME not in getattr(registry, "_BACKENDS", {}):
         registry.register_backend(compiler_fn=_quatrain, name=NAME)

@@ -110,14 +110,14 @@ def _holder(
     node: Node, scope: dict[str, Any], sources: dict[int, tuple[Any, nn.Module]]
 ) -> tuple[nn.Module | None, Any]:
     """The outermost module that a placeholder's tensor comes from, and the tensor."""
-    argument = node.meta.get("grapharg")
+    argument: Any = node.meta.get("grapharg")
     source, found = getattr(argument, "source", None), None
-    tensor = argument.example if source is not None else None
+    tensor = None if source is None else argument.example
     while source is not None and isinstance(tensor, torch.Tensor):
         value = source.get_value(scope, {}, {})
         found = (source, value) if isinstance(value, nn.Module) else found
         source = getattr(source, "base", None)
-    if found is None or _name_in(found[1], tensor) is None:
+    if found is None or tensor is None or _name_in(found[1], tensor) is None:
         return None, tensor
     return sources.setdefault(id(found[1]), found)[1], tensor
 

@@ -27,9 +27,9 @@ from ..inputs import DTYPES, to_torch
 from ..state import stored_seed
 from ..taken import find_checks
 from .held import ModuleState
-from .opened import Opened, opened
+from .opened import OpenProgram, opened
 
-Numbers = Mapping[str, float]
+HyperNumbers = Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class BoundGraph:
         chosen: Chosen,
         options: BindOptions,
         memory: TargetMemory,
-        numbers: Callable[[], Numbers],
+        numbers: Callable[[], HyperNumbers],
     ) -> None:
         self.captured, self.chosen, self._numbers = captured, chosen, numbers
         self.stages = chosen.recipe.apply(captured.program)
@@ -68,7 +68,7 @@ class BoundGraph:
         program = self.stages[-1][1]
         names = {*captured.tangents, *captured.hyper}
         outside = frozenset(v for v in program.inputs if v.name in names)
-        self.opened: Opened = opened(program, captured.trained, outside)
+        self.opened: OpenProgram = opened(program, captured.trained, outside)
         self._start = {v.name: _start(v, program, chosen.seed) for v in program.state}
         self._now = {v.name: name for name, v in self.opened.now.items()}
         self._checks = find_checks(self.opened.program)
@@ -78,7 +78,7 @@ class BoundGraph:
         self.whole: Executable | None = None
         if outside:
             self.halves = target.bind_halves(self.opened.program, options, memory)
-            self.programs = (self.halves.first, self.halves.second)
+            self.programs: tuple[Program, ...] = (self.halves.first, self.halves.second)
         else:
             layout = state_layout(self.opened.program)
             self.whole = target.bind(self.opened.program, layout, options, memory)
@@ -199,7 +199,7 @@ class BoundGraph:
         waiting: Waiting,
         tangents: Sequence[torch.Tensor],
         state: Mapping[str, torch.Tensor],
-        numbers: Numbers,
+        numbers: HyperNumbers,
     ) -> torch.Tensor | np.ndarray:
         name, captured = value.name, self.captured
         if name in captured.tangents:

@@ -15,7 +15,7 @@ from .bound import BoundGraph, Waiting
 from .held import ModuleState
 
 Bind = Callable[[HandedGraph, Sequence[object], bool], BoundGraph]
-Key = tuple[object, ...]
+ShapeKey = tuple[object, ...]
 
 
 @dataclass(eq=False, slots=True)
@@ -24,7 +24,7 @@ class CompiledGraph:
 
     handed: HandedGraph
     bind: Bind
-    bound: dict[Key, BoundGraph] = field(default_factory=dict)
+    bound: dict[ShapeKey, BoundGraph] = field(default_factory=dict)
     _state: ModuleState | None = None
     _lock: RLock = field(default_factory=RLock)
 
@@ -74,7 +74,7 @@ class HalvedFunction(torch.autograd.Function):
         return tuple(made)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, *tangents: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """The gradients of the arguments; none at all where one of them is infinite or NaN."""
         waiting: Waiting = ctx.waiting

@@ -20,11 +20,11 @@ from ...compiler.ir.verify import verify
 from ...passes.parts.optimized import gradient
 from ...passes.skip_nonfinite import reacting, skip_counter
 
-Pairs = tuple[tuple[Value, Value], ...]
+StatePairs = tuple[tuple[Value, Value], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class OpenProgram:
     """The program without state, and by the name of the state what its values are.
 
     ``results`` are the outputs that it had. ``gradients`` are those of parameters, ``written`` what
@@ -41,7 +41,7 @@ class Opened:
     reacting: frozenset[str] = frozenset()
 
 
-def opened(program: Program, parameters: frozenset[str], outside: frozenset[Value]) -> Opened:
+def opened(program: Program, parameters: frozenset[str], outside: frozenset[Value]) -> OpenProgram:
     """``program`` with the states called ``parameters`` left to the user's optimizer.
 
     ``outside`` are the inputs that come at backward. RecipeError for a recipe that makes the
@@ -58,7 +58,7 @@ def opened(program: Program, parameters: frozenset[str], outside: frozenset[Valu
     program = _early(program, late)
     program, now = _at_backward(program, late)
     written = {s.name: v for s, v in program.next}
-    return Opened(
+    return OpenProgram(
         verify(_without_state(program, now)),
         results,
         gradients,
@@ -69,7 +69,9 @@ def opened(program: Program, parameters: frozenset[str], outside: frozenset[Valu
     )
 
 
-def _handed_over(program: Program, parameters: frozenset[str]) -> tuple[dict[str, Value], Pairs]:
+def _handed_over(
+    program: Program, parameters: frozenset[str]
+) -> tuple[dict[str, Value], StatePairs]:
     """The gradient of each parameter, and the pairs of state that are left."""
     makers, gradients, gone = program.producers(), dict[str, Value](), set[Op]()
     for s, v in program.next:

@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch")
 
 from torch import Tensor, nn  # noqa: E402
 from torch.nn.functional import cross_entropy  # noqa: E402
+from torch.optim import SGD, Optimizer  # noqa: E402
 
 import quatrain  # noqa: E402
 from quatrain.compiler.errors import CaptureError, InputError, QuatrainError  # noqa: E402
@@ -61,7 +62,7 @@ def perceptron() -> nn.Sequential:
 
 
 def train(
-    model: nn.Module, optimizer: torch.optim.Optimizer, seeds: range, shape: tuple[int, ...]
+    model: nn.Module, optimizer: Optimizer, seeds: range, shape: tuple[int, ...]
 ) -> list[float]:
     """Losses of a loop as anybody writes it; the last batch is smaller."""
     losses = []
@@ -78,8 +79,8 @@ def train(
     return losses
 
 
-def sgd(model: nn.Module) -> torch.optim.SGD:
-    return torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
+def sgd(model: nn.Module) -> SGD:
+    return SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
 
 
 @pytest.mark.tvm
@@ -144,7 +145,7 @@ def test_a_recipe_is_that_of_quatrain_compile(recipe: str) -> None:
 
 
 def test_a_run_goes_on_from_state_dicts_to_the_byte() -> None:
-    def begun() -> tuple[nn.Module, nn.Module, torch.optim.SGD]:
+    def begun() -> tuple[nn.Module, nn.Module, SGD]:
         model = perceptron()
         optimizer = sgd(model)
         options = {"recipe": "ultra_low_4bit", "optimizer": optimizer, "seed": 3}
@@ -291,7 +292,7 @@ def test_a_graph_break_is_told_and_counted(caplog: pytest.LogCaptureFixture) -> 
         ({"seed": "x"}, "seed is 'x'"),
         ({"recipe": "pfq"}, "watches the loss from step to step"),
         (
-            {"recipe": "wageubn", "optimizer": torch.optim.SGD([torch.zeros(1)], lr=0.1)},
+            {"recipe": "wageubn", "optimizer": SGD([torch.zeros(1)], lr=0.1)},
             r"the recipe makes the weights of layer '\w+' itself",
         ),
     ],
@@ -314,7 +315,8 @@ class Special(nn.Linear):
     """Calls what has no counterpart."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.special.bessel_j0(super().forward(x))
+        y: Tensor = torch.special.bessel_j0(super().forward(x))
+        return y
 
 
 @pytest.mark.parametrize(

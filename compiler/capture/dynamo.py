@@ -40,13 +40,15 @@ class HandedGraph:
     """A graph of torch's functions, and what each of its arguments is: None one of the caller's.
 
     ``roots`` are the modules that were called, by the name that layers below them begin with;
-    ``broken`` is empty, or says why and where the graph ends ahead of its function.
+    ``numbers`` are the places of Python's numbers, which torch gives as tensors and the graph takes
+    ``item()`` of. ``broken`` is empty, or says why and where the graph ends ahead of its function.
     """
 
     graph: GraphModule
     arguments: tuple[HeldTensor | None, ...]
     roots: tuple[tuple[str, ReferenceType[nn.Module]], ...]
     stacks: tuple[str, ...]
+    numbers: frozenset[int]
     broken: str = ""
 
     def modules(self) -> list[tuple[str, nn.Module]]:
@@ -102,6 +104,7 @@ def handed(graph: GraphModule) -> HandedGraph:
         ),
         tuple((name, ref(root)) for name, (_, root) in zip(names, sources.values(), strict=True)),
         tuple(source.name for source, _ in sources.values()),
+        frozenset(i for i, node in enumerate(nodes) if _is_number(node)),
         _break(output.compile_subgraph_reason),
     )
 
@@ -120,6 +123,10 @@ def _holder(
     if found is None or tensor is None or _name_in(found[1], tensor) is None:
         return None, tensor
     return sources.setdefault(id(found[1]), found)[1], tensor
+
+
+def _is_number(node: Node) -> bool:
+    return bool(getattr(node.meta.get("grapharg"), "pass_arg_as_tensor", False))
 
 
 def _variable(source: Any) -> Any:

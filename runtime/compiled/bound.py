@@ -5,7 +5,7 @@ A tensor is read where it lies at each call, so that nobody's update is missed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from threading import RLock
@@ -110,10 +110,7 @@ class BoundGraph:
         values = dict(zip(first.outputs, made, strict=True))
         kept = self._kept(given, arguments, state)
         self._write(values, arguments, state)
-        # Several results may be one value.
-        return [self._result(values, i) for i in range(len(self.captured.dtypes))], Waiting(
-            held, kept
-        )
+        return self._results(values), Waiting(held, kept)
 
     def backward(
         self,
@@ -210,15 +207,18 @@ class BoundGraph:
             return waiting.tensors[name]
         return _ready(state[self._now[name]], value)
 
-    def _result(self, values: Mapping[Value, np.ndarray], i: int) -> torch.Tensor:
-        value = self.opened.results[i]
-        return to_torch(values[value], value).to(self.captured.dtypes[i], copy=True)
+    def _results(self, values: Mapping[Value, np.ndarray]) -> list[torch.Tensor]:
+        found = self.opened.results[: len(self.captured.dtypes)]
+        pairs = zip(_tensors(found, values), self.captured.dtypes, strict=True)
+        return [made.to(dtype) for made, dtype in pairs]
 
     def _gradients(self, values: Mapping[Value, np.ndarray]) -> dict[int, torch.Tensor]:
         behind = self.opened.results[len(self.captured.dtypes) :]
-        pairs = [*zip(self.captured.input_gradients, behind, strict=True)]
-        pairs += [(self.captured.held[name], v) for name, v in self.opened.gradients.items()]
-        return {i: to_torch(values[v], v).clone() for i, v in pairs if v in values}
+        found = [*zip(self.captured.input_gradients, behind, strict=True)]
+        found += [(self.captured.held[name], v) for name, v in self.opened.gradients.items()]
+        return dict(
+            zip((i for i, _ in found), _tensors([v for _, v in found], values), strict=True)
+        )
 
     def _skips(self, values: Mapping[Value, np.ndarray], state: Mapping[str, torch.Tensor]) -> bool:
         count = self.opened.count
@@ -253,6 +253,15 @@ def _start(value: Value, program: Program, seed: int) -> np.ndarray:
         return stored_seed(seed)
     number = program.initial.get(value.name, 0.0)
     return np.full(value.type.shape, number, STORED[value.type.format.name])
+
+
+def _tensors(found: Sequence[Value], values: Mapping[Value, np.ndarray]) -> Iterator[torch.Tensor]:
+    """A tensor of its own memory for each; several may be one value."""
+    seen = set[Value]()
+    for v in found:
+        made = to_torch(values[v], v)
+        yield made.clone() if v in seen else made
+        seen.add(v)
 
 
 def _number(number: float) -> np.ndarray:

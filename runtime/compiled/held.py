@@ -74,7 +74,8 @@ class ModuleState:
         owner = module()
         assert owner is not None, "a graph runs with its model"
         if name not in owner._buffers:
-            owner.register_buffer(name, torch.from_numpy(start.copy()))
+            with torch.inference_mode(False):  # else no training could write into it
+                owner.register_buffer(name, torch.from_numpy(start.copy()))
         held, wanted = owner._buffers[name], torch.from_numpy(start)
         if held is None or held.shape != wanted.shape or held.dtype != wanted.dtype:
             found = "nothing" if held is None else f"{held.dtype}{list(held.shape)}"

@@ -90,39 +90,59 @@ def handed(graph: GraphModule) -> HandedGraph:
     output = InstructionTranslator.current_tx().output
     scope = {"L": output.local_scope, "G": output.global_scope}
     nodes = [n for n in graph.graph.nodes if n.op == "placeholder"]
-    sources: dict[int, tuple[Any, nn.Module]] = {}
-    held = [_holder(node, scope, sources) for node in nodes]
-    places = {key: i for i, key in enumerate(sources)}
-    names = _names([source.name for source, _ in sources.values()])
-    for source, _ in sources.values():
+    roots: dict[int, _Root] = {}
+    held = [_held(node, scope, roots) for node in nodes]
+    sources, modules = [r.source for r in roots.values()], [r.module for r in roots.values()]
+    names = _names([source.name for source in sources])
+    for source in sources:
         guards = TracingContext.get().guards_context.dynamo_guards
         guards.add(_variable(source).make_guard(GuardBuilder.ID_MATCH))
     return HandedGraph(
         graph,
-        tuple(
-            None if root is None else _held(places[id(root)], root, tensor) for root, tensor in held
-        ),
-        tuple((name, ref(root)) for name, (_, root) in zip(names, sources.values(), strict=True)),
-        tuple(source.name for source, _ in sources.values()),
+        tuple(held),
+        tuple((name, ref(module)) for name, module in zip(names, modules, strict=True)),
+        tuple(source.name for source in sources),
         frozenset(i for i, node in enumerate(nodes) if _is_number(node)),
         _break(output.compile_subgraph_reason),
     )
 
 
-def _holder(
-    node: Node, scope: dict[str, Any], sources: dict[int, tuple[Any, nn.Module]]
-) -> tuple[nn.Module | None, Any]:
-    """The outermost module that a placeholder's tensor comes from, and the tensor."""
+class _Root:
+    """A module that was called: where torch has it from, and the names of its tensors."""
+
+    def __init__(self, place: int, source: Any, module: nn.Module) -> None:
+        self.place, self.source, self.module = place, source, module
+        every = (*module.named_parameters(), *module.named_buffers())
+        self.names = {id(tensor): name for name, tensor in reversed(every)}
+
+    def held(self, tensor: torch.Tensor) -> HeldTensor | None:
+        """What a tensor is in the module; None for one that it does not hold."""
+        name = self.names.get(id(tensor))
+        if name is None:
+            return None
+        path, _, last = name.rpartition(".")
+        kept = last not in self.module.get_submodule(path)._non_persistent_buffers_set
+        return HeldTensor(self.place, name, isinstance(tensor, nn.Parameter), kept)
+
+
+def _held(node: Node, scope: dict[str, Any], roots: dict[int, _Root]) -> HeldTensor | None:
+    """What a placeholder's tensor is in the outermost module that it comes from."""
     argument: Any = node.meta.get("grapharg")
     source, found = getattr(argument, "source", None), None
     tensor = None if source is None else argument.example
-    while source is not None and isinstance(tensor, torch.Tensor):
+    if not isinstance(tensor, torch.Tensor):
+        return None
+    while source is not None:
         value = source.get_value(scope, {}, {})
         found = (source, value) if isinstance(value, nn.Module) else found
         source = getattr(source, "base", None)
-    if found is None or tensor is None or _name_in(found[1], tensor) is None:
-        return None, tensor
-    return sources.setdefault(id(found[1]), found)[1], tensor
+    if found is None:
+        return None
+    root = roots.get(id(found[1])) or _Root(len(roots), *found)
+    held = root.held(tensor)
+    if held is not None:
+        roots[id(root.module)] = root
+    return held
 
 
 def _is_number(node: Node) -> bool:
@@ -134,19 +154,6 @@ def _variable(source: Any) -> Any:
     while getattr(source, "base", None) is not None and source.base.name == source.name:
         source = source.base
     return source
-
-
-def _held(place: int, root: nn.Module, tensor: torch.Tensor) -> HeldTensor:
-    name = _name_in(root, tensor)
-    assert name is not None
-    owner = root.get_submodule(name.rpartition(".")[0])
-    kept = name.rpartition(".")[2] not in owner._non_persistent_buffers_set
-    return HeldTensor(place, name, isinstance(tensor, nn.Parameter), kept)
-
-
-def _name_in(root: nn.Module, tensor: torch.Tensor) -> str | None:
-    every = (*root.named_parameters(), *root.named_buffers())
-    return next((name for name, t in every if t is tensor), None)
 
 
 def _names(sources: Sequence[str]) -> list[str]:

@@ -108,7 +108,7 @@ class _Marking(Interpreter):
         """One node."""
         if n.op not in ("call_function", "call_method"):
             return super().run_node(n)
-        if n.target == "item" and isinstance(given := self.env[n.all_input_nodes[0]], float):
+        if n.target == "item" and isinstance(given := self.env[n.all_input_nodes[0]], (int, float)):
             return given
         with self.scope.inside(self.handed.layer(n), line_of(n)):
             return super().run_node(n)

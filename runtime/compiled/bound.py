@@ -224,6 +224,7 @@ class BoundGraph:
         count = self.opened.count
         return bool(count) and int(values[self.opened.written[count]]) > int(state[count])
 
+    @torch.no_grad()
     def _write(
         self,
         values: Mapping[Value, np.ndarray],
@@ -243,8 +244,7 @@ class BoundGraph:
             made = to_torch(values[value], value)
             if skipped and name != self.opened.count:  # a scale that no step has set stays
                 made = torch.where(target != 0, made, target)
-            with torch.no_grad():
-                target.copy_(made)
+            target.copy_(made)
 
 
 def _start(value: Value, program: Program, seed: int) -> np.ndarray:

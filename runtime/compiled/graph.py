@@ -31,7 +31,7 @@ class CompiledGraph:
     def __call__(self, *arguments: object) -> list[object]:
         """The graph's results."""
         arguments = tuple(
-            float(a) if i in self.handed.numbers else a  # type: ignore[arg-type]
+            a.item() if i in self.handed.numbers and isinstance(a, torch.Tensor) else a
             for i, a in enumerate(arguments)
         )
         bound, state = self._for(arguments), self._state or ModuleState(self.handed.modules())

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .runtime.compiled.held import attach
     from .runtime.compiled.record import compiled
     from .tools.driver import Task, compile, load, recipes, targets
+    from .tools.from_onnx import from_onnx
 
 __version__ = "0.1.0"
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "attach",
     "compile",
     "compiled",
+    "from_onnx",
     "load",
     "recipes",
     "targets",
@@ -39,6 +41,7 @@ _HOME = {
     "attach": ".runtime.compiled.held",
     "compile": ".tools.driver",
     "compiled": ".runtime.compiled.record",
+    "from_onnx": ".tools.from_onnx",
     "load": ".tools.driver",
     "recipes": ".tools.driver",
 }

@@ -54,14 +54,14 @@ class Step:
         state: Mapping[str, np.ndarray],
         options: BindOptions,
         *,
-        optimizer: HasGroups | None = None,
+        optimizers: Sequence[HasGroups] = (),
         recapture: Recapture | None = None,
         reevaluate: Reevaluate | None = None,
     ) -> None:
         self.source, self.options = source, options
         self.hyper: dict[str, float] = source.optimizer.initial()
         self._read = dict(self.hyper)  # as the optimizer last had them
-        self._optimizer, self._recapture, self._reevaluate = optimizer, recapture, reevaluate
+        self._optimizers, self._recapture, self._reevaluate = optimizers, recapture, reevaluate
         # A thread at a time: programs share their memory, and a step reads what the last one wrote.
         self._lock, self._memory = RLock(), find_target(source.target).memory(options)
         self._main = _Bound(source, options, self._memory)
@@ -248,12 +248,13 @@ class Step:
             bound.edge.look(wait=True)
 
     def _read_hyper(self, bound: _Bound) -> None:
-        if self._optimizer is not None:
+        if self._optimizers:
             remark_ignored(self.hyper, self._read)
-            self._read = self.source.optimizer.read(self._optimizer)
+            self._read = self.source.optimizer.read(*self._optimizers)
             self.hyper = dict(self._read)
             # The step is the optimizer's; torch's schedulers warn unless they see it step.
-            self._optimizer._opt_called = True  # type: ignore[attr-defined]
+            for optimizer in self._optimizers:
+                optimizer._opt_called = True  # type: ignore[attr-defined]
         numbers = check_hyper(self.hyper, bound.hyper_names, self.source.optimizer.inputs())
         for array, number in zip(bound.hyper, numbers, strict=True):
             array[...] = number

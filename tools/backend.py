@@ -11,9 +11,16 @@ from torch.fx import GraphModule
 
 from ..compiler.capture.dynamo import HandedGraph, handed
 from ..compiler.capture.handed import capture_handed
-from ..compiler.capture.optimizer import OPTIMIZERS
+from ..compiler.capture.optimizer import optimizer_kind
 from ..compiler.errors import CaptureError, QuatrainError, UsageError, shown
-from ..compiler.ir.optimizers import KINDS, OptimizerSpec, ParameterGroup, hyper_input, read_numbers
+from ..compiler.ir.optimizers import (
+    OptimizerSpec,
+    ParameterGroup,
+    hyper_input,
+    kind_of,
+    read_numbers,
+)
+from ..compiler.ir.updates import KINDS
 from ..passes.recipe import load_recipe
 from ..runtime.compiled.bound import BoundGraph, Chosen
 from ..runtime.compiled.graph import CompiledGraph
@@ -72,21 +79,20 @@ class BackendOptions:
             return "adam", ADAM
         while not isinstance(found, Optimizer) and hasattr(found, "optimizer"):
             found = found.optimizer  # as frameworks wrap one
-        kind = OPTIMIZERS.get(type(found))
-        if kind is None or not isinstance(found, Optimizer):
-            known = ", ".join(c.__name__ for c in OPTIMIZERS)
+        if not isinstance(found, Optimizer):
             raise UsageError(
-                f"the option optimizer is {shown(found)}; learned clips follow an instance of "
-                f"{known} of torch.optim, or a function that gives it; without one they have Adam"
+                f"the option optimizer is {shown(found)}; learned clips follow an optimizer of "
+                "torch.optim, or a function that gives it; without one they have Adam"
             )
-        return kind, found.param_groups[0]
+        group = found.param_groups[0]
+        return kind_of(optimizer_kind(found), group), group
 
     def spec(self, trained: Sequence[str]) -> OptimizerSpec:
         """The update of trained parameters, as far as a program has one: for what passes add."""
         kind, group = self.group()
-        flags = {flag: bool(group.get(flag)) for flag in KINDS[kind].flags}
         numbers = read_numbers(KINDS[kind], 0, group)
-        return OptimizerSpec(kind, (ParameterGroup(tuple(trained), numbers, flags),))
+        flags = KINDS[kind].fixed(group)
+        return OptimizerSpec((ParameterGroup(tuple(trained), numbers, flags, kind),))
 
     def numbers(self) -> dict[str, float]:
         """The hyper-parameters as they are now, by the names of a program's inputs."""

@@ -32,6 +32,7 @@ PACKAGES = {
     "tvm": "apache-tvm",
     "sklearn": "scikit-learn",
     "networkx": "networkx",
+    "onnx": "onnx",
     "safetensors": "safetensors",
 }
 # Every mistake in the arguments is one of these, whichever library typer stands on.

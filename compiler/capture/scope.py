@@ -38,6 +38,9 @@ LIBRARIES = tuple(
 )
 
 
+Instead = Callable[[Any, tuple[Any, ...], CallMark], "Callable[..., Any] | None"]
+
+
 class Scope(TorchFunctionMode):
     """Knows which module runs and on which line; active while the model's forward is traced."""
 
@@ -47,6 +50,9 @@ class Scope(TorchFunctionMode):
         self.thread = threading.get_ident()
         self.weights, self.repeated = Weights(), Repeated()
         self.function = ""
+        # What to call in the place of a function on some arguments; None: itself.
+        self.instead: Instead = _itself
+        self.outside = False  # of the model, in its loss
         self.reset()
 
     def reset(self) -> None:
@@ -79,13 +85,18 @@ class Scope(TorchFunctionMode):
             self.stack.pop()
 
     @contextmanager
-    def inside(self, name: str, line: str = "") -> Iterator[None]:
-        """Attribute the calls of the context to ``name``, which no module tells, and ``line``."""
-        self.stack.append((name, line))
+    def inside(self, name: str, line: str | None = None) -> Iterator[None]:
+        """Attribute the calls of the context to ``name``, which no module tells.
+
+        With a ``line`` they are of the model, at that line; else outside of it.
+        """
+        self.stack.append((name, line or ""))
+        self.outside = line is None
         try:
             yield
         finally:
             self.stack.pop()
+            self.outside = False
 
     @contextmanager
     def following(self) -> Iterator[None]:
@@ -114,6 +125,13 @@ class Scope(TorchFunctionMode):
         base = self.stack[-1][0].partition("#")[0]
         self.layer_calls[kind, base] += 1
         return _nth(base, self.layer_calls[kind, base])
+
+    def product(self) -> str:
+        """Name for the next product of activations: the module's path, ``#product``, a number."""
+        base = self.stack[-1][0].partition("#")[0]
+        self.layer_calls["product", base] += 1
+        n = self.layer_calls["product", base]
+        return f"{base}#product{n if n > 1 else ''}"
 
     def __torch_function__(
         self,
@@ -147,13 +165,17 @@ class Scope(TorchFunctionMode):
         self.repeated.add(mark, (args, kwargs))
         with marked(mark):
             try:
-                made = func(*args, **(kwargs or {}))
+                made = (self.instead(func, args, mark) or func)(*args, **(kwargs or {}))
             except Exception:
                 self.failed = mark
                 raise
         if self.layer_calls.total() == before:
             self.weights.follow((args, kwargs), made)
         return made
+
+
+def _itself(function: object, args: tuple[Any, ...], mark: CallMark) -> None:
+    """Nothing is called in the place of a function."""
 
 
 def _nth(name: str, n: int) -> str:

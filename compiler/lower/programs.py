@@ -35,6 +35,7 @@ from .places import PLACES
 from .pointwise import POINTWISE
 from .pool import POOL
 from .random import RANDOM
+from .recurrent import RECURRENT
 from .shape import SHAPE
 from .update import declare_hyper, update
 from .whole import WHOLE, is_whole, on_numbers
@@ -52,6 +53,7 @@ LOWERINGS: dict[str, CallLowering] = {
     **PLACES,
     **WRITE,
     **RANDOM,
+    **RECURRENT,
     **LOSS,
 }
 # What moves tensors of any kind, and what reads labels and indices.

@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 
 from ...compiler.ir import Program, Value
-from ...compiler.ir.analysis import saved
 from ...compiler.types import TensorType
 from ..numbers.tensor import Tensor
 from ..plan.halves import halves
@@ -36,23 +35,21 @@ class Interpreter:
 
 
 class HalvedInterpreter:
-    """See ``HalvedExecutable``; what a forward leaves are its values by name."""
+    """See ``HalvedExecutable``; a forward leaves copies of its inputs, and backward repeats it."""
 
     def __init__(self, program: Program) -> None:
         self.plan, (self.first, self.second) = None, halves(program)
-        self._saved = [v for v in saved(program) if v not in program.inputs]
-        self._first = replace(self.first, outputs=(*self.first.outputs, *self._saved))
-        self._second = replace(self.second, inputs=(*self.second.inputs, *self._saved))
+        self._whole = replace(program, outputs=self.second.outputs)
 
     def forward(self, inputs: Sequence[object]) -> tuple[tuple[np.ndarray, ...], Block]:
         """See ``HalvedExecutable``."""
-        made = evaluate(self._first, _given(self.first, inputs), keep=False)
-        return _taken(self.first, made), {v.name: made[v] for v in self._saved}
+        values = _given(self.first, [np.asarray(x).copy() for x in inputs])
+        return _taken(self.first, evaluate(self.first, values, keep=False)), values
 
     def backward(self, inputs: Sequence[object], held: Block) -> tuple[np.ndarray, ...]:
         """See ``HalvedExecutable``."""
         values = {**held, **_given(self.second, inputs)}
-        return _taken(self.second, evaluate(self._second, values, keep=False))
+        return _taken(self.second, evaluate(self._whole, values, keep=False))
 
 
 def _given(program: Program, inputs: Sequence[object]) -> dict[str, Tensor]:

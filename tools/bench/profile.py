@@ -80,8 +80,8 @@ def typical(call: Callable[[], object]) -> float:
 
 def _distinct(plan: Plan) -> dict[KernelSpec, list[tuple[Kernel, str]]]:
     found: dict[KernelSpec, list[tuple[Kernel, str]]] = {}
-    for planned in plan.kernels:
-        found.setdefault(planned.kernel.spec, []).append((planned.kernel, planned.region))
+    for call in plan.calls():
+        found.setdefault(call.kernel.spec, []).append((call.kernel, call.region))
     return found
 
 

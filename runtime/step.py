@@ -24,6 +24,7 @@ from ..targets.registry import BindOptions, Executable, find_target
 from .bundle import Bundle, pack, read, unpack, write
 from .edge import Edge
 from .evaluation import Predictor, Reevaluate
+from .export import check_export, export
 from .files import path_of
 from .hyper import check_hyper, remark_ignored
 from .initial import initial_state, kept_of
@@ -32,7 +33,7 @@ from .report.bill import Bill, make_bill, with_spent
 from .source import Source, mapping, source_of
 from .state import State
 from .taken import find_checks
-from .telling import told
+from .telling import LOG, told
 
 # For a batch, or with none for that of the example; with outputs or without.
 Recapture = Callable[[Sequence[torch.Tensor], bool], Source]
@@ -214,6 +215,17 @@ class Step:
     def save(self, path: str | Path) -> None:
         """Write the step and all its state to a ``.qtn`` file, whole or not at all."""
         write(self._bundle(), path_of(path))
+
+    def export(self, path: str | Path, *, dialect: str = "qdq", exact: bool = False) -> None:
+        """Write what ``predict`` computes to an ONNX file; see ``runtime/export.py``."""
+        for remark in export(
+            self.source, self._snapshot(), path, dialect=dialect, exact=exact
+        ).remarks:
+            LOG.info("%s", remark)
+
+    def check_export(self, *, dialect: str = "qdq") -> None:
+        """Raise the ExportError that ``export`` would; in a moment, without the package onnx."""
+        check_export(self.source, dialect=dialect)
 
     def __reduce__(self) -> tuple[Callable[..., Step], tuple[bytes, BindOptions]]:
         """A copy, or what is pickled, is the step as saved and loaded: with all its state.

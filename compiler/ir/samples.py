@@ -36,17 +36,36 @@ Flowing = PerSample | Shared | None  # None: samples have met
 
 def samples_apart(program: Program, samples: int) -> bool:
     """Whether row i of each output is of sample i alone, for a batch of more than one sample."""
+    return _flow_apart(program, samples) is not None
+
+
+def sample_axes(program: Program, samples: int) -> Mapping[Value, int] | None:
+    """The dimension that grows with the number of samples, of each value that has a part of them.
+
+    None where samples are not apart, or where a value has no such dimension.
+    """
+    flow = _flow_apart(program, samples)
+    if flow is None:
+        return None
+    found = {v: flow.axis(v) for v, kind in flow.kinds.items() if isinstance(kind, PerSample)}
+    axes = {v: axis for v, axis in found.items() if axis is not None}
+    met = any(kind is None for kind in flow.kinds.values())
+    return None if met or len(axes) < len(found) else axes
+
+
+def _flow_apart(program: Program, samples: int) -> _Flow | None:
     if samples < 2 or any(v.type.shape[:1] != (samples,) for v in program.inputs):
-        return False
+        return None
     flow = _Flow(samples)
     for v in program.inputs:
         flow.kinds[v] = PerSample(v.type.elements // samples)
     for _, op in program.ops():
         flow.follow(op)
-    return flow.loops_apart and all(
+    apart = flow.loops_apart and all(
         v.type.shape[:1] == (samples,) and flow.of(v) == PerSample(v.type.elements // samples)
         for v in program.outputs
     )
+    return flow if apart else None
 
 
 class _Flow:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ...compiler.errors import UsageError, closest
+from ...compiler.errors import ExportError, UsageError, closest
 from ...compiler.ir.text import show
 from ...passes.recipe import Recipe, load_recipe
 from ...targets.registry import find_target
@@ -123,6 +123,16 @@ def command(
         _show(step, print_after)
         step.save(output)
     terminal.remark(f"{output}: {step.program.name}, {recipe}, for {step.source.target}")
+    terminal.remark(exports(step))
+
+
+def exports(step: Step) -> str:
+    """Whether ``quatrain export`` will do, said ahead of the training."""
+    try:
+        step.check_export()
+    except ExportError as reason:
+        return f"cannot be exported to ONNX: {reason}"
+    return "can be exported to ONNX"
 
 
 def _show(step: Step, print_after: str | None) -> None:

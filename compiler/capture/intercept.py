@@ -21,6 +21,7 @@ from .attached import without_saved_tensor_hooks
 from .functions import Functions
 from .products import WeightProducts
 from .scope import Scope
+from .volumes import Volumes
 
 aten = torch.ops.aten
 qtr = layers.qtr
@@ -51,6 +52,7 @@ class Layers:
             aten.conv_transpose1d.default: self.conv_transpose1d,
             aten.conv_transpose2d.input: self.conv_transpose2d,
             **Functions(self.scope).table(),
+            **Volumes(self.conv2d, self.conv_transpose2d).table(),
             **WeightProducts(self.scope).table(),
         }
 

@@ -91,6 +91,8 @@ class Builder:
         self.drawn: dict[str, int] = {}  # calls that draw, by layer and function
         self.given: set[Value] = set()  # parts of the batch as they are
         self.unread: dict[JointTensor, Call] = {}  # results without a value
+        self.late: dict[JointTensor, Callable[[], Value]] = {}  # results made where one is read
+        self.winners: dict[JointTensor, Value] = {}  # of pooling's places, what backward reads
         self.constants: dict[Value, float] = {}  # tensors that hold one number everywhere
         self._origin = ""
         self.region = "forward"
@@ -117,6 +119,8 @@ class Builder:
                 "has a second result that is needed; only the first has a counterpart (of max and "
                 "min take amax and amin)",
             )
+        if tensor in self.late and tensor not in self.values:
+            self.values[tensor] = self.late[tensor]()
         if tensor in self.fixed and tensor not in self.values:
             self.values[tensor] = emitted(self, self.fixed[tensor])
         return self.values[tensor]

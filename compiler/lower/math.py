@@ -221,6 +221,17 @@ def clamp(*, low: int | None = None, high: int | None = None) -> CallLowering:
     return lower
 
 
+def clamp_between(b: Builder, call: Call) -> None:
+    """min(max(x, low), high) with limits that are tensors, or none."""
+    x, low, high = call.args
+    v, shape = b.of(x), result_shape(call)
+    for kind, limit in (("maximum", low), ("minimum", high)):
+        if limit is not None:
+            pair = broadcast(b, v, shape), operand(b, limit, shape)
+            v = b.one(kind, pair, "clamp", shape)
+    b.bind(call, v)
+
+
 def hardtanh_backward(b: Builder, call: Call) -> None:
     """g strictly between the limits, else 0."""
     g, x, low, high = call.args
@@ -356,6 +367,7 @@ MATH: dict[str, CallLowering] = {
     "aten.masked_fill.Scalar": masked_fill,
     "aten.masked_fill.Tensor": masked_fill,
     "aten.clamp.default": clamp(low=1, high=2),
+    "aten.clamp.Tensor": clamp_between,
     "aten.clamp_min.default": clamp(low=1),
     "aten.clamp_max.default": clamp(high=1),
     "aten.hardtanh.default": clamp(low=1, high=2),

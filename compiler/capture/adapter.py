@@ -62,7 +62,7 @@ COMPOSITES = """
     huber_loss_backward binary_cross_entropy binary_cross_entropy_backward
     binary_cross_entropy_with_logits
     norm celu diag_embed index_fill index_copy linalg_cross logaddexp dist addr threshold
-    im2col col2im
+    im2col col2im std_mean heaviside
 """
 DECOMPOSED = tuple(getattr(aten, name) for name in COMPOSITES.split())
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CaptureError
-from . import distances, gathered, losses, running, sampling
+from . import curves, distances, gathered, losses, ranked, running, sampling
 from .maps import Map, antialiased, cubic, interpolated, nearest, padded, qtr
 from .scope import Scope
 
@@ -95,6 +95,8 @@ class Functions:
             **sampling.table(),
             **gathered.table(),
             **distances.table(),
+            **curves.table(),
+            **ranked.table(),
         }
 
     def pad(

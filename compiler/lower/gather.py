@@ -17,6 +17,8 @@ from .pointwise import broadcast, scaled
 from .shape import permuted, sliced, viewed
 from .whole import checked_rows, made_whole, repeated, uniform, whole_of
 
+DIGIT = 22  # bits of an integer that are sorted at once
+
 
 def around(shape: Shape, dim: int) -> tuple[int, int, int]:
     """The sizes ahead of a dimension, along it and behind."""
@@ -174,8 +176,25 @@ def cumsum(b: Builder, call: Call) -> None:
 
 
 def _order(b: Builder, x: Value, dim: int, *, descending: bool) -> Value:
+    """Places in their order; of integers digit by digit from the last, as numbers have 24 bits."""
     thin = viewed(b, x, around(shape_of(x), dim))
-    return made_whole(b, "order", (thin,), "order", shape_of(thin), descending=descending)
+    shape = shape_of(thin)
+    if not x.type.format.is_index:
+        return made_whole(b, "order", (thin,), "order", shape, descending=descending)
+    order: Value | None = None
+    for place in range(0, 64, DIGIT):
+        digit = thin
+        for by, rest in ((1 << place, False), (1 << DIGIT, True)):
+            if by > 1 and not (rest and place + DIGIT >= 64):
+                parts = {"by": by, "rest": rest}
+                digit = made_whole(b, "whole_divided", (digit,), "digit", shape, **parts)
+        number = b.one("to_number", (digit,), "number", shape)
+        if order is not None:
+            number = b.one("gather", (number, order), "next", shape)
+        found = made_whole(b, "order", (number,), "order", shape, descending=descending)
+        order = found if order is None else b.one("gather", (order, found), "order", shape)
+    assert order is not None
+    return order
 
 
 def _found(b: Builder, call: Call, x: Value, order: Value, dim: int) -> None:
@@ -266,9 +285,10 @@ def index_put(b: Builder, call: Call) -> None:
     moved, rows, dim = _indexed(b, call, base, listed)
     size = (*shape_of(moved)[:dim], *shape_of(rows), *shape_of(moved)[dim + 1 :])
     source = b.of(values)
-    if source.type.format.is_index:
-        raise refuse(call, "writes integers by index; write them by scatter along a dimension")
-    source = broadcast(b, source, size)
+    whole = source.type.format.is_index
+    if whole and adds:
+        raise refuse(call, "adds integers by index; float() makes numbers of them")
+    source = repeated(b, source, size) if whole else broadcast(b, source, size)
     if adds:
         made = take_grad(b, source, rows, shape_of(moved), dim, wraps=_one(listed))
     else:

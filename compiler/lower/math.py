@@ -37,49 +37,6 @@ def function(kind: str) -> CallLowering:
     return lower
 
 
-def raised(b: Builder, x: Value, exponent: float) -> Value:
-    """x^exponent"""
-    shape = shape_of(x)
-    if exponent == 0.0:
-        return b.constant(shape, 1.0)
-    if exponent == 1.0:
-        return x
-    if exponent == 2.0:
-        return b.one("mul", (x, x), "square", shape)
-    if exponent == 0.5:
-        return b.one("sqrt", (x,), "sqrt", shape)
-    return b.one("power", (x,), "power", shape, exponent=exponent)
-
-
-def power_of(exponent: float) -> CallLowering:
-    """Lowering of a function that is a fixed power."""
-
-    def lower(b: Builder, call: Call) -> None:
-        b.bind(call, raised(b, b.of(call.args[0]), exponent))
-
-    return lower
-
-
-def power(b: Builder, call: Call) -> None:
-    """x^y with a number on one side at least."""
-    x, y = call.args[:2]
-    exponent = plain(b, y)
-    if exponent is not None:
-        b.bind(call, raised(b, operand(b, x, result_shape(call)), exponent))
-        return
-    base = plain(b, x)
-    if base is None or base <= 0.0:
-        raise refuse(call, "raises a tensor to a tensor; one of them must be a (positive) number")
-    rate = scaled(b, operand(b, y, result_shape(call)), log(base))
-    b.bind(call, b.one("exp", (rate,), "exp", result_shape(call)))
-
-
-def exp2(b: Builder, call: Call) -> None:
-    """2^x"""
-    rate = scaled(b, b.of(call.args[0]), log(2.0))
-    b.bind(call, b.one("exp", (rate,), "exp", result_shape(call)))
-
-
 def ceil(b: Builder, call: Call) -> None:
     """-floor(-x)"""
     v = scaled(b, b.of(call.args[0]), -1.0)
@@ -337,13 +294,6 @@ def triangle(*, upper: bool) -> CallLowering:
 MATH: dict[str, CallLowering] = {
     **{f"aten.{kind}.default": function(kind) for kind in FUNCTIONS},
     "aten.sgn.default": function("sign"),
-    "aten.rsqrt.default": power_of(-0.5),
-    "prims.rsqrt.default": power_of(-0.5),
-    "aten.reciprocal.default": power_of(-1.0),
-    "aten.square.default": power_of(2.0),
-    "aten.pow.Tensor_Scalar": power,
-    "aten.pow.Scalar": power,
-    "aten.pow.Tensor_Tensor": power,
     "aten.log2.default": logarithm(2.0),
     "aten.log10.default": logarithm(10.0),
     **{f"aten.{r}.{o}": comparison(r) for r in RELATIONS for o in ("Scalar", "Tensor")},
@@ -358,7 +308,6 @@ MATH: dict[str, CallLowering] = {
     "aten.all.default": every(),
     "aten.all.dim": every(dims=1, keepdim=2),
     "aten.all.dims": every(dims=1, keepdim=2),
-    "aten.exp2.default": exp2,
     "aten.ceil.default": ceil,
     "aten.trunc.default": trunc,
     "aten.logical_not.default": inverted,

@@ -43,9 +43,7 @@ def loss(made: Any, labels: Tensor) -> Tensor:
     return lost
 
 
-def given(
-    model: Any, options: Mapping[str, Any], batch: Mapping[str, Tensor], **more: Any
-) -> Given:
+def given(model: str, options: Mapping[str, Any], batch: Mapping[str, Tensor], head: str) -> Given:
     """A model of a configuration, without dropout."""
     import transformers
 
@@ -54,6 +52,8 @@ def given(
         if isinstance(getattr(config, name, None), float):
             setattr(config, name, 0.0)
     made = getattr(transformers, f"{model}{head}")(config)
+    if torch.get_default_dtype() == torch.float64 and hasattr(made, "set_experts_implementation"):
+        made.set_experts_implementation("batched_mm")  # torch's grouped product has no float64
     labels = batch["labels"]
     return Given(Called(made, tuple(batch)), loss, (*batch.values(), labels))
 

@@ -27,16 +27,18 @@ from .verdict import Verdict
 
 # Targets that a step is planned for where none is built.
 PLANNED = ("cpu", "cuda:sm_90")
-# Larger steps are not built, or not interpreted, so that the whole table stays affordable.
-BUILT_UP_TO, RUN_UP_TO, RUN_MACS = 700, 4000, 3e8
+# Larger steps are not interpreted, so that the whole table stays affordable.
+RUN_UP_TO, RUN_MACS = 4000, 3e8
 DRAWING = ("random_uniform", "random_mask", "initialize")
 ROUNDS = 5
 # A parameter whose gradient is a smaller part of all has only rounding in it.
 NOTHING = 1e-3
 
 
-def judge(group: str, name: str, make: Make, recipes: tuple[str, ...]) -> Iterator[Verdict]:
-    """A verdict for each recipe, the first of which captures."""
+def judge(
+    group: str, name: str, make: Make, recipes: tuple[str, ...], build: int
+) -> Iterator[Verdict]:
+    """A verdict for each recipe; ``fp32`` of up to ``build`` ops is built and timed."""
     start = Verdict(group, name, recipes[0])
     try:
         given = made(make)
@@ -50,7 +52,7 @@ def judge(group: str, name: str, make: Make, recipes: tuple[str, ...]) -> Iterat
     truth, near = gradients(make, given, torch.float64), gradients(make, given, torch.float32)
     for recipe in recipes:
         case = replace(start, recipe=recipe, own=distance(near, truth))
-        yield judged(case, captured, given, truth, spent)
+        yield judged(case, captured, given, truth, spent, build)
 
 
 def made(make: Make) -> Given:
@@ -97,11 +99,16 @@ def distance(of: Mapping[str, Tensor], truth: Mapping[str, Tensor]) -> float:
 
 
 def judged(
-    case: Verdict, captured: Capture, given: Given, truth: Mapping[str, Tensor], spent: float
+    case: Verdict,
+    captured: Capture,
+    given: Given,
+    truth: Mapping[str, Tensor],
+    spent: float,
+    up_to: int,
 ) -> Verdict:
     """One recipe."""
     ops = sum(1 for _ in captured.train.ops())
-    build = case.recipe == "fp32" and ops <= BUILT_UP_TO
+    build = case.recipe == "fp32" and ops <= up_to
     began = time.perf_counter()
     sgd = torch.optim.SGD(given.model.parameters(), lr=0.1, momentum=0.9)
     try:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 aten = torch.ops.aten
-Number = Tensor | float
+TensorOrNumber = Tensor | float
 # The arc tangent up to tan(pi / 8), odd powers from the seventh down (Cephes, atanf).
 ARC = (8.05374449538e-2, -1.38776856032e-1, 1.99777106478e-1, -3.33329491539e-1)
 TWO = log(2.0)
@@ -105,18 +105,18 @@ def logit(x: Tensor, eps: float | None = None) -> Tensor:
     return (x / (1 - x)).log()
 
 
-def _whole(x: Number, y: Number) -> bool:
+def _whole(x: TensorOrNumber, y: TensorOrNumber) -> bool:
     return all(not isinstance(a, Tensor) or not a.dtype.is_floating_point for a in (x, y))
 
 
-def remainder(x: Tensor, y: Number) -> Tensor:
+def remainder(x: Tensor, y: TensorOrNumber) -> Tensor:
     """What is left of x, of the sign of y."""
     if _whole(x, y) and not isinstance(y, float):
         return x - y * torch.div(x, y, rounding_mode="floor")
     return x - y * (x / y).floor()
 
 
-def toward_zero(x: Tensor, y: Number) -> Tensor:
+def toward_zero(x: Tensor, y: TensorOrNumber) -> Tensor:
     """What is left of x, of the sign of x."""
     return x - y * (x / y).trunc()
 

@@ -26,7 +26,7 @@ library.define("dropout(Tensor x, float p, str layer) -> Tensor")
 qtr = torch.ops.qtr
 
 Term = tuple[int, float]
-Number = TypeVar("Number", float, Tensor)
+Distance = TypeVar("Distance", float, Tensor)
 CUBIC, SMOOTH = -0.75, -0.5  # the shapes of torch's cubic filters, the second one of antialiasing
 
 
@@ -123,12 +123,12 @@ def _cubic(away: float, a: float = CUBIC) -> float:
     return near(away, a) if away <= 1 else far(away, a) if away < 2 else 0.0
 
 
-def near(away: Number, a: float = CUBIC) -> Number:
+def near(away: Distance, a: float = CUBIC) -> Distance:
     """Keys' convolution of images up to a distance of 1; torch has a = -3/4."""
     return ((a + 2) * away - (a + 3)) * away * away + 1
 
 
-def far(away: Number, a: float = CUBIC) -> Number:
+def far(away: Distance, a: float = CUBIC) -> Distance:
     """From 1 to 2."""
     return ((a * away - 5 * a) * away + 8 * a) * away - 4 * a
 

@@ -98,3 +98,8 @@ def tokens(vocabulary: int, *shape: int) -> Tensor:
 def each(scores: Tensor, target: Tensor) -> Tensor:
     """Cross entropy of each place of each sequence."""
     return nn.functional.cross_entropy(scores.flatten(0, -2), target.flatten())
+
+
+def rows(count: int, *, classes: int = CLASSES) -> tuple[Tensor, Tensor]:
+    """Seven rows of numbers, and a class for each."""
+    return torch.randn(7, count), torch.randint(classes, (7,))

@@ -18,10 +18,12 @@ def table() -> dict[Any, Callable[..., Tensor]]:
 
 def between(a: Tensor, b: Tensor, p: float = 2.0, compute_mode: int | None = None) -> Tensor:
     """From each row of ``a`` to each of ``b``; one of 0 has no gradient, as in torch."""
-    return torch.linalg.vector_norm(a.unsqueeze(-2) - b.unsqueeze(-3), p, -1)
+    away: Tensor = torch.linalg.vector_norm(a.unsqueeze(-2) - b.unsqueeze(-3), p, -1)
+    return away
 
 
 def among(x: Tensor, p: float = 2.0) -> Tensor:
     """Of the rows of one matrix, each pair once."""
     first, second = torch.triu_indices(len(x), len(x), 1).unbind()
-    return torch.linalg.vector_norm(x[first] - x[second], p, -1)
+    away: Tensor = torch.linalg.vector_norm(x[first] - x[second], p, -1)
+    return away

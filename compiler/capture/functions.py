@@ -35,15 +35,17 @@ def weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
 
 def channel_shuffle(x: Tensor, groups: int) -> Tensor:
     """One channel of each group after the other."""
-    return x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
+    parts: Tensor = x.unflatten(1, (groups, -1))
+    return parts.transpose(1, 2).flatten(1, 2)
 
 
 def unpooled(x: Tensor, indices: Tensor, size: list[int], *how: object) -> Tensor:
     """Zeros, but for the places that pooling took its maxima from."""
     outer = x.shape[: x.dim() - len(size)]
     plane = x.new_zeros((*outer, prod(size)))
-    made = plane.scatter(-1, indices.flatten(len(outer)), x.flatten(len(outer)))
-    return made.unflatten(-1, size)
+    flat = plane.scatter(-1, indices.flatten(len(outer)), x.flatten(len(outer)))
+    made: Tensor = flat.unflatten(-1, size)
+    return made
 
 
 def rrelu(

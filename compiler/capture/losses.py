@@ -74,8 +74,9 @@ def gaussian_nll(
     elif var.shape != input.shape and var.shape == input.shape[:-1]:
         var = var.unsqueeze(-1)
     fixed = var.detach()
-    var = var + (qtr.within(fixed, 0.0, LARGEST).clamp(min=eps) - fixed)
-    lost = 0.5 * (var.log() + (input - target).square() / var)
+    # torch takes the bound for no part of the gradient.
+    spread: Tensor = var + (qtr.within(fixed, 0.0, LARGEST).clamp(min=eps) - fixed)
+    lost = 0.5 * (spread.log() + (input - target).square() / spread)
     return reduced(lost + 0.5 * log(2 * pi) if full else lost, REDUCTIONS.index(reduction))
 
 

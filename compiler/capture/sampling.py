@@ -83,5 +83,6 @@ def affine_grid(theta: Tensor, size: list[int], align_corners: bool) -> Tensor:
         lines.append(torch.linspace(-ends, ends, n) if n > 1 else torch.zeros(1))
     every = torch.meshgrid(*lines, indexing="ij")
     places = torch.stack([*reversed(every), torch.ones(size[2:])], -1)
-    made = places.flatten(0, -2) @ theta.transpose(1, 2)
-    return made.unflatten(1, size[2:])
+    flat = places.flatten(0, -2) @ theta.transpose(1, 2)
+    made: Tensor = flat.unflatten(1, size[2:])
+    return made

@@ -18,7 +18,7 @@ from .maps import Map, places
 
 aten = torch.ops.aten
 Three = int | list[int]
-Layer = Callable[..., Tensor]
+Images = Callable[..., Tensor]
 
 
 def three(value: Three, default: Sequence[int] = ()) -> list[int]:
@@ -30,7 +30,7 @@ def three(value: Three, default: Sequence[int] = ()) -> list[int]:
 class Volumes:
     """What calls on volumes become, made of ``conv2d`` and ``conv_transpose2d`` as layers."""
 
-    def __init__(self, conv2d: Layer, conv_transpose2d: Layer) -> None:
+    def __init__(self, conv2d: Images, conv_transpose2d: Images) -> None:
         self.conv2d, self.conv_transpose2d = conv2d, conv_transpose2d
 
     def table(self) -> dict[Any, Callable[..., Any]]:
@@ -65,7 +65,8 @@ class Volumes:
         stacked = Map(x.shape[2], rows).along(x, 2).unflatten(2, (count, w.shape[2]))
         images = stacked.permute(0, 2, 1, 3, 4, 5).flatten(0, 1).flatten(1, 2)
         y = self.conv2d(images, w.flatten(1, 2), b, steps[1:], flat, apart[1:], groups)
-        return y.unflatten(0, (x.shape[0], count)).transpose(1, 2)
+        made: Tensor = y.unflatten(0, (x.shape[0], count))
+        return made.transpose(1, 2)
 
     def conv_transpose3d(
         self,
@@ -155,7 +156,8 @@ def max_pool(
         known = [j for j in every if 0 <= j < depth]
         index += [*known, *known[-1:] * (size[0] - len(known))]  # padding wins nowhere
     rows = places(depth, index).along(y, 1).unflatten(1, (made, size[0]))
-    return rows.max(2).values.transpose(1, 2)
+    best: Tensor = rows.max(2).values
+    return best.transpose(1, 2)
 
 
 def average_pool(

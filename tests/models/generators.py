@@ -109,8 +109,9 @@ def experts() -> Given:
 
     def run(router: nn.Module, *parts: nn.Module | Tensor) -> Tensor:
         *nets, x = parts
+        assert isinstance(x, Tensor)
         best, which = router(x).topk(2, -1)
-        shares = torch.zeros(x.shape[0], 4).scatter(1, which, best.softmax(-1))  # type: ignore[union-attr]
+        shares = torch.zeros(x.shape[0], 4).scatter(1, which, best.softmax(-1))
         every = torch.stack([net(x) for net in nets], 1)  # type: ignore[operator]
         return (every * shares[..., None]).sum(1)
 

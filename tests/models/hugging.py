@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -45,8 +46,7 @@ def loss(made: Any, labels: Tensor) -> Tensor:
 
 def given(model: str, options: Mapping[str, Any], batch: Mapping[str, Tensor], head: str) -> Given:
     """A model of a configuration, without dropout."""
-    import transformers
-
+    transformers = importlib.import_module("transformers")
     config = getattr(transformers, f"{model}Config")(**options)
     for name in NO_DROPOUT:
         if isinstance(getattr(config, name, None), float):

@@ -120,7 +120,7 @@ def unet() -> Given:
 def segnet() -> Given:
     def run(enc: nn.Module, dec: nn.Module, x: Tensor) -> Tensor:
         small, places = F.max_pool2d(enc(x), 2, return_indices=True)
-        made: Tensor = dec(F.max_unpool2d(small, places, 2))
+        made: Tensor = dec(F.max_unpool2d(small, places, [2, 2]))
         return made
 
     model = Do(run, unit(3, 8), nn.Conv2d(8, CLASSES, 3, padding=1))
@@ -192,7 +192,8 @@ def style() -> Given:
     def run(conv: nn.Module, by: nn.Module, x: Tensor) -> Tensor:
         gain, shift = by(x.mean((2, 3))).chunk(2, 1)
         y = F.instance_norm(conv(x))
-        return y * (1 + gain[:, :, None, None]) + shift[:, :, None, None]
+        made: Tensor = y * (1 + gain[:, :, None, None]) + shift[:, :, None, None]
+        return made
 
     return classified(Do(run, nn.Conv2d(3, 8, 3), nn.Linear(3, 16)), head(8))
 
@@ -324,7 +325,8 @@ def capsules() -> Given:
                 shares = logits.softmax(2).unsqueeze(-1)
                 made = squash((shares * votes).sum(1))
                 logits = logits + (votes * made.unsqueeze(1)).sum(-1)
-            return made.norm(dim=-1)
+            lengths: Tensor = made.norm(dim=-1)
+            return lengths
 
     return Given(Routed(), nn.CrossEntropyLoss(), (torch.randn(3, 48), torch.randint(5, (3,))))
 

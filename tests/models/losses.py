@@ -221,13 +221,13 @@ LOSSES: dict[str, Make] = {
         lambda o, y: F.gaussian_nll_loss(o[0], y, o[1].exp()), torch.randn(8, 4)
     ),
     "CosineEmbeddingLoss": lambda: halves(
-        lambda o, y: F.cosine_embedding_loss(*o, y, margin=0.1), signs(8)
+        lambda o, y: F.cosine_embedding_loss(o[0], o[1], y, margin=0.1), signs(8)
     ),
     "MarginRankingLoss": lambda: halves(
-        lambda o, y: F.margin_ranking_loss(*o, y, margin=0.2), signs(8, 4)
+        lambda o, y: F.margin_ranking_loss(o[0], o[1], y, margin=0.2), signs(8, 4)
     ),
     "TripletMarginLoss": lambda: halves(
-        lambda o, y: F.triplet_margin_loss(*o, y, swap=True), torch.randn(8, 4)
+        lambda o, y: F.triplet_margin_loss(o[0], o[1], y, swap=True), torch.randn(8, 4)
     ),
     "TripletMarginWithDistanceLoss": lambda: halves(
         lambda o, y: nn.TripletMarginWithDistanceLoss(distance_function=nn.PairwiseDistance())(

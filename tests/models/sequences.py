@@ -47,7 +47,8 @@ def bags_by_offsets() -> Given:
 def skip_grams() -> Given:
     def run(one: nn.Module, two: nn.Module, x: Tensor) -> Tensor:
         word, around = one(x[:, :1]), two(x[:, 1:])
-        return (word * around).sum(-1)
+        made: Tensor = (word * around).sum(-1)
+        return made
 
     model, x = Do(run, nn.Embedding(V, 8), nn.Embedding(V, 8)), tokens(V, 3, 6)
     return Given(model, nn.BCEWithLogitsLoss(), (x, torch.randint(2, (3, 5)).float()))
@@ -164,7 +165,8 @@ def decoder_layers() -> Given:
 def attention_with_its_weights() -> Given:
     def run(attend: nn.Module, x: Tensor) -> Tensor:
         made, weights = attend(x, x, x, key_padding_mask=padding(), average_attn_weights=False)
-        return made + weights.mean((1, 3))[..., None]
+        both: Tensor = made + weights.mean((1, 3))[..., None]
+        return both
 
     x = torch.randn(3, 7, 8)
     model = Do(run, nn.MultiheadAttention(8, 2, batch_first=True))

@@ -155,7 +155,8 @@ def factorization_machine() -> Given:
     def run(first: nn.Module, table: nn.Module, c: Tensor) -> Tensor:
         v = table(c)
         pairs = (v.sum(1).square() - v.square().sum(1)).sum(1) / 2
-        return pairs + first(c).sum((1, 2))
+        made: Tensor = pairs + first(c).sum((1, 2))
+        return made
 
     model = Do(run, nn.Embedding(11, 1), nn.Embedding(11, 4))
     return Given(model, nn.BCEWithLogitsLoss(), (tokens(11, 7, 3), torch.randint(2, (7,)).float()))

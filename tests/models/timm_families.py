@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -175,8 +176,7 @@ def loss(made: Any, target: Tensor) -> Tensor:
 
 def given(name: str, size: int, options: Mapping[str, Any]) -> Given:
     """A model without dropout and with all of its layers, as draws are another generator's."""
-    import timm
-
+    timm = importlib.import_module("timm")
     model = timm.create_model(name, num_classes=CLASSES, drop_rate=0.0, **options)
     for module in model.modules():
         if isinstance(module, timm.layers.DropPath):

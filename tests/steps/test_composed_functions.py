@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -62,6 +63,8 @@ def logs(h: Tensor) -> Tensor:
     return h[:, None].expand(3, 2, 5).log_softmax(-1)
 
 
+ENDS: Any = (3, 1)
+COUNTS: Any = (2, 1)
 INDEX = torch.tensor([[0, 1, 0, 2, 1], [0, 0, 0, 1, 1], [2, 0, 0, 1, 1]])
 BOUNDS = torch.tensor([-0.5, 0.0, 0.5])
 # Some functions a case: a capture takes longer than a function.
@@ -102,10 +105,10 @@ FUNCTIONS: dict[str, Use] = {
     ),
     "affine": lambda h: F.affine_grid(h[None, :2, :3], [1, 1, 3, 2], align_corners=True),
     "unpooled": lambda h: F.max_unpool2d(
-        *F.max_pool2d(h[None, None], 2, 1, 1, return_indices=True), 1, output_size=(4, 6)
+        *F.max_pool2d(h[None, None], 2, 1, 1, return_indices=True), [1, 1], output_size=(4, 6)
     ),
     "shuffled": lambda h: F.channel_shuffle(h[None, :, :4].transpose(1, 2).unsqueeze(-1), 2),
-    "ctc": lambda h: F.ctc_loss(logs(h), torch.tensor([[1, 2], [3, 0]]), (3, 1), (2, 1)) + h,
+    "ctc": lambda h: F.ctc_loss(logs(h), torch.tensor([[1, 2], [3, 0]]), ENDS, COUNTS) + h,
     "ctc in a line": lambda h: (
         F.ctc_loss(
             logs(h),
@@ -155,7 +158,8 @@ class Bags(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         places, starts = torch.tensor([0, 1, 2, 2, 6]), torch.tensor([0, 3, 3])
-        return h * sum(bag(places, starts) for bag in self.bags)
+        made: Tensor = h * sum(bag(places, starts) for bag in self.bags)
+        return made
 
 
 @pytest.mark.parametrize("name", LAYERS)

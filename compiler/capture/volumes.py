@@ -18,7 +18,7 @@ from .maps import Map, places
 
 aten = torch.ops.aten
 Three = int | list[int]
-Images = Callable[..., Tensor]
+LayerOfImages = Callable[..., Tensor]
 
 
 def three(value: Three, default: Sequence[int] = ()) -> list[int]:
@@ -30,7 +30,7 @@ def three(value: Three, default: Sequence[int] = ()) -> list[int]:
 class Volumes:
     """What calls on volumes become, made of ``conv2d`` and ``conv_transpose2d`` as layers."""
 
-    def __init__(self, conv2d: Images, conv_transpose2d: Images) -> None:
+    def __init__(self, conv2d: LayerOfImages, conv_transpose2d: LayerOfImages) -> None:
         self.conv2d, self.conv_transpose2d = conv2d, conv_transpose2d
 
     def table(self) -> dict[Any, Callable[..., Any]]:

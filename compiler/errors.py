@@ -62,6 +62,10 @@ class DataError(QuatrainError):
     """A data set is missing, damaged or does not fit the program."""
 
 
+class ExportError(QuatrainError):
+    """A program, or this machine, cannot make the file of another system."""
+
+
 class UsageError(QuatrainError):
     """A command was called with arguments that do not fit together."""
 

@@ -15,6 +15,7 @@ behind and ahead of, and a recipe file that has it otherwise is refused. In shor
     the update              average_weights reads what the optimizer makes, accumulate_gradients
                             decides when that becomes the next state, clip_gradients bounds the sums
                             that the optimizer reads, skip_nonfinite looks at all that is left
+    loops over time steps   over_steps says what their values mean outside of them
 """
 
 from .accumulate_gradients import accumulate_gradients
@@ -44,6 +45,7 @@ from .integer_update import integer_update
 from .loss_scale import loss_scale
 from .luq_gradients import luq_gradients
 from .narrow_update import narrow_update
+from .over_steps import over_steps
 from .pact_activations import pact_activations
 from .parts.options import Pass
 from .progressive_precision import progressive_precision
@@ -88,6 +90,7 @@ PASSES: dict[str, Pass] = {
         loss_scale,
         luq_gradients,
         narrow_update,
+        over_steps,
         pact_activations,
         progressive_precision,
         progressive_target,

@@ -23,11 +23,12 @@ from typing import Literal
 
 from ..compiler.ir import Op, Program, Region
 from ..compiler.ir.analysis import is_training
-from ..compiler.ir.ops import FORWARD_GEMMS, WEIGHT_GRADS
+from ..compiler.ir.ops import FORWARD_GEMMS, GEMMS
 from .parts.affine import Quantizers, Ranges, check_momentum
+from .parts.data import data_read, named
 from .parts.draws import seed_and_step, with_seed
 from .parts.order import Makes, placed
-from .parts.select import quantized
+from .parts.select import Attention, quantized
 
 
 @placed(makes=Makes.CODES)
@@ -39,35 +40,34 @@ def affine_activations(
     sbm_act_rounding: Literal["nearest", "stochastic"] = "nearest",
     range_momentum: float = 0.9,
     exempt: str = "none",
+    attention: Attention = "keep",
 ) -> Program:
-    """Let the forward and the dW product of each layer read its data in ``bits`` bits.
+    """Let the products of each layer read its data in ``bits`` bits.
 
     A tensor that several layers read is quantized once. ``LAYER.range.low`` and ``.high``, named
     after the first of them, are the running range; a step's range has weight ``range_momentum`` in
     it, and the first one weight 1. Stochastic rounding is for training alone.
     """
     check_momentum(range_momentum)
-    chosen, per_sample = quantized(program, exempt), sbm_act_range == "sample_mean"
+    chosen, per_sample = quantized(program, exempt, attention), sbm_act_range == "sample_mean"
     stochastic = sbm_act_rounding == "stochastic"
     drawn = seed_and_step(program, "sbm_act_rounding=stochastic") if stochastic else ()
     quantizers = Quantizers(program, "activations", bits, drawn)
     ranges = Ranges(quantizers, is_training(program), per_sample, range_momentum)
 
     def rule(region: Region, op: Op) -> tuple[Op, ...] | None:
-        if op.origin not in chosen:
+        if op.origin not in chosen or op.kind not in GEMMS:
             return None
-        if op.kind in WEIGHT_GRADS:
-            codes = quantizers.codes.get(op.inputs[1])
-            return (replace(op, inputs=(op.inputs[0], codes)),) if codes else None
         forward = op.kind in FORWARD_GEMMS and region.name == "forward"
-        x = op.inputs[0] if forward else None
-        if x is None or not x.type.format.is_carrier:
-            return None
-        ahead: tuple[Op, ...] = ()
-        if x not in quantizers.codes:
-            found, low, high = ranges.of(x, op.origin)
-            ahead = (*found, *quantizers.quantize(x, "xq", op.origin, low, high))
-        return (*ahead, replace(op, inputs=(quantizers.codes[x], op.inputs[1])))
+        ahead, inputs = list[Op](), list(op.inputs)
+        for place in data_read(op):
+            x = inputs[place]
+            if forward and x.type.format.is_carrier and x not in quantizers.codes:
+                found, low, high = ranges.of(x, op.origin, named(op, place, ""))
+                name = named(op, place, "xq")
+                ahead += [*found, *quantizers.quantize(x, name, op.origin, low, high)]
+            inputs[place] = quantizers.codes.get(x, x)
+        return (*ahead, replace(op, inputs=tuple(inputs)))
 
     out = ranges.carried(program.rewrite(rule, by="affine_activations"))
     return with_seed(out, drawn, bool(quantizers.codes))

@@ -18,12 +18,12 @@ from typing import Literal
 
 from ..compiler.formats import BF16, F32
 from ..compiler.ir import Op, Program, Region, Value
-from ..compiler.ir.ops import INPUT_GRADS, WEIGHT_GRADS
+from ..compiler.ir.ops import DATA_GRADS, GRADIENT_PRODUCTS
 from ..compiler.types import Scale, TensorType
 from .parts.affine import Quantizers
 from .parts.draws import seed_and_step, with_seed
 from .parts.order import Makes, placed
-from .parts.select import quantized
+from .parts.select import Attention, quantized
 
 
 @placed(makes=Makes.CODES)
@@ -34,21 +34,22 @@ def affine_gradients(
     bifurcation: bool = True,
     bifurcation_dw_bits: Literal[16, 32] = 16,
     exempt: str = "none",
+    attention: Attention = "keep",
 ) -> Program:
     """Quantize the output gradient of each layer for dX and, without ``bifurcation``, for dW.
 
-    Codes of more than 8 bits are stored in 16. A gradient that several layers read, such as that of
-    a residual sum, is quantized once.
+    Both gradients of a product of activations count as dX. Codes of more than 8 bits are stored in
+    16. A gradient that several layers read, such as that of a residual sum, is quantized once.
     """
-    chosen, both = quantized(program, exempt), INPUT_GRADS | WEIGHT_GRADS
-    wanted = INPUT_GRADS if bifurcation else both
+    chosen = quantized(program, exempt, attention)
+    wanted = DATA_GRADS if bifurcation else GRADIENT_PRODUCTS
     work = any(op.kind in wanted and op.origin in chosen for _, op in program.ops())
     drawn = seed_and_step(program, "the rounding of gradients") if work else ()
     quantizers = Quantizers(program, "gradients", gradient_bits, drawn)
     copies: dict[Value, Value] = {}
 
     def rule(region: Region, op: Op) -> tuple[Op, ...] | None:
-        if op.kind not in both or op.origin not in chosen:
+        if op.kind not in GRADIENT_PRODUCTS or op.origin not in chosen:
             return None
         g, other = op.inputs
         if not g.type.format.is_carrier or g.type.scale is not Scale.NONE:

@@ -19,11 +19,13 @@ from typing import Literal
 
 from ..compiler.formats import F32, FORMATS, Format
 from ..compiler.ir import Op, Program, Region, Value, unused
+from ..compiler.ir.loops import CARRIED, FEED
 from ..compiler.ir.ops import OPS, PRODUCTS, Trait, has
 from .parts.layer_arithmetic import inner_values
 from .parts.order import Makes, placed
 
 LOSS = "loss"
+BORDERS = (CARRIED, FEED)
 
 
 @placed(after=(Makes.CODES, "grad_scale"))
@@ -71,6 +73,8 @@ class _Carrier:
     def wanted(self, region: Region, op: Op, i: int) -> Format | None:
         """The format to cast operand ``i`` to; None to leave it."""
         v = op.inputs[i]
+        if op.kind in BORDERS:  # what goes from step to step of a loop stays in f32
+            return F32 if v.type.format is self.format else None
         if region.name == "update":
             return F32 if has(op, Trait.UPDATE) and v.type.format is self.format else None
         takes = OPS[op.kind].operand(i).format_class

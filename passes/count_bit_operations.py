@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from ..compiler.formats import F32
 from ..compiler.ir import STEP, Attr, Op, Program, Value, attrs, unused
 from ..compiler.ir.analysis import is_training, macs
+from ..compiler.ir.loops import loops
 from ..compiler.ir.ops import PRODUCTS, Trait, has
 from ..compiler.types import SCALAR, TensorType
 from .canonicalize import canonicalize
@@ -65,10 +66,11 @@ def _groups(program: Program) -> dict[tuple[Bits, Bits], int]:
         return read
 
     groups: dict[tuple[Bits, Bits], int] = {}
+    found = loops(program)
     for _, op in program.ops():
         if op.kind in PRODUCTS:
             pair = bits(op.inputs[0]), bits(op.inputs[1])
-            groups[pair] = groups.get(pair, 0) + macs(op)
+            groups[pair] = groups.get(pair, 0) + macs(op) * found.times(op)
     return groups
 
 

@@ -18,11 +18,12 @@ from typing import Literal
 from ..compiler.errors import RecipeError
 from ..compiler.formats import INTS, UINT2, UINTS
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
-from ..compiler.ir.ops import FORWARD_GEMMS, INPUT_GRADS, WEIGHT_GRADS
+from ..compiler.ir.ops import FORWARD_GEMMS, GEMMS
 from ..compiler.types import SCALAR, Scale, TensorType
+from .parts.data import data_of, gradient_made, named, with_codes
 from .parts.names import part
 from .parts.order import Makes, placed
-from .parts.select import EXEMPT, float_layers, quantized
+from .parts.select import EXEMPT, Attention, float_layers, quantized
 from .parts.sign import never_negative
 
 UNTOUCHED = 32
@@ -46,37 +47,38 @@ def dorefa_activations(
     *,
     a_bits: Literal[1, 2, 3, 4, 5, 6, 7, 8, 32] = 8,
     exempt: str = EXEMPT,
+    attention: Attention = "keep",
 ) -> Program:
-    """Quantize the data operand of each layer to ``a_bits`` bits; 32 leaves data as they are."""
+    """Quantize the data of each layer to ``a_bits`` bits; 32 leaves data as they are."""
     if a_bits == UNTOUCHED:
         return program.done("dorefa_activations")
-    chosen, taken = quantized(program, exempt), program.names()
-    data = {name: op.inputs[0] for name, op in float_layers(program, chosen).items()}
-    plan = _plan(program, data, a_bits, taken)
-    done: set[Value] = set()
+    taken, gemms = program.names(), float_layers(program, quantized(program, exempt, attention))
+    plan = _plan(program, gemms, a_bits, taken)
+    codes, done = {x: it.codes for x, it in plan.items()}, set[Value]()
 
     def rule(region: Region, op: Op) -> tuple[Op, ...] | None:
-        if op.origin not in data:
+        gemm, forward = gemms.get(op.origin), op.kind in FORWARD_GEMMS
+        if gemm is None or op.kind not in GEMMS or (forward and region.name != "forward"):
             return None
-        it = plan[data[op.origin]]
-        if op.kind in INPUT_GRADS:
-            return _input_gradient(op, it, taken)
-        if op.kind in WEIGHT_GRADS:
-            return (replace(op, inputs=(op.inputs[0], it.codes)),)
-        if op.kind not in FORWARD_GEMMS or region.name != "forward":
-            return None
-        ahead = _quantize(it) if it.x not in done else ()
-        done.add(it.x)
-        return (*ahead, replace(op, inputs=(it.codes, op.inputs[1])))
+        ahead: list[Op] = []
+        for x in data_of(gemm) if forward else ():
+            ahead += _quantize(plan[x]) if x not in done else ()
+            done.add(x)
+        op, place = replace(op, inputs=with_codes(op, gemm, codes)), gradient_made(op)
+        if place is None:
+            return (*ahead, op)
+        return _gradient(op, plan[gemm.inputs[place]], named(gemm, place, "dclip"), taken)
 
     return program.rewrite(rule, by="dorefa_activations")
 
 
 def _plan(
-    program: Program, data: dict[str, Value], bits: int, taken: set[str]
+    program: Program, gemms: dict[str, Op], bits: int, taken: set[str]
 ) -> dict[Value, DorefaActivation]:
     positive, plan = never_negative(program), dict[Value, DorefaActivation]()
-    for layer, x in data.items():
+    read = ((op, place, x) for op in gemms.values() for place, x in enumerate(data_of(op)))
+    for op, place, x in read:
+        layer = op.origin
         if x in plan:
             continue
         signed = x not in positive
@@ -87,7 +89,7 @@ def _plan(
             )
         codes = TensorType(x.type.shape, (INTS if signed else UINTS)[bits], Scale.TENSOR)
         one, xq, mask = (
-            Value(unused(part(layer, name), taken), type_)
+            Value(unused(part(layer, named(op, place, name)), taken), type_)
             for name, type_ in (
                 ("clip", SCALAR),
                 ("xq", codes),
@@ -106,11 +108,11 @@ def _quantize(it: DorefaActivation) -> tuple[Op, ...]:
     )
 
 
-def _input_gradient(op: Op, it: DorefaActivation, taken: set[str]) -> tuple[Op, Op]:
+def _gradient(op: Op, it: DorefaActivation, name: str, taken: set[str]) -> tuple[Op, Op]:
     """The masked gradient takes the old name, and with it the readers."""
     raw = Value(unused(f"{op.result.name}q", taken), op.result.type)
     # The clip is fixed: nothing reads its gradient.
-    unread = Value(unused(part(op.origin, "dclip"), taken), SCALAR)
+    unread = Value(unused(part(op.origin, name), taken), SCALAR)
     results = (Value(op.result.name, op.result.type), unread)
     masked = Op("pact_grad", (raw, it.region), results, attrs(signed=it.signed), op.origin)
     return replace(op, results=(raw,)), masked

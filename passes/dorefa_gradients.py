@@ -21,7 +21,7 @@ from .parts.draws import seed_and_step, with_seed
 from .parts.gradients import plain_gradient
 from .parts.names import part, salt_of
 from .parts.order import Makes, placed
-from .parts.select import EXEMPT, quantized
+from .parts.select import EXEMPT, Attention, quantized
 
 UNTOUCHED = 32
 
@@ -33,15 +33,17 @@ def dorefa_gradients(
     g_bits: Literal[1, 2, 3, 4, 5, 6, 7, 8, 32] = 8,
     g_rounding: Literal["noise", "nearest"] = "noise",
     exempt: str = EXEMPT,
+    attention: Attention = "keep",
 ) -> Program:
     """Let both gradient products of each layer read dY in ``g_bits`` bits; 32 leaves it as it is.
 
-    Dimension 0 of dY is that of the samples. ``nearest`` leaves the noise out.
+    Dimension 0 of dY is that of the samples, or of the matrices of a product of activations.
+    ``nearest`` leaves the noise out.
     """
     if g_bits == UNTOUCHED:
         return program.done("dorefa_gradients")
     draws = seed_and_step(program, "g_rounding=noise") if g_rounding == "noise" else ()
-    chosen, taken = quantized(program, exempt), program.names()
+    chosen, taken = quantized(program, exempt, attention), program.names()
     codes: dict[str, Value] = {}
 
     def rule(region: Region, op: Op) -> tuple[Op, ...] | None:

@@ -17,23 +17,22 @@ from typing import Literal
 
 from ..compiler.formats import INT16, INTS
 from ..compiler.ir import Op, Program, Region, Value
-from ..compiler.ir.ops import FORWARD_GEMMS, GEMMS, INPUT_GRADS
+from ..compiler.ir.ops import GEMMS
 from ..compiler.types import Scale
+from .parts.data import roles_of
 from .parts.largest import LargestMagnitudes
 from .parts.order import Makes, placed
-from .parts.select import quantized
+from .parts.select import Attention, quantized
 from .parts.shift import Shifts, below
-
-# Names of the operands of a product.
-NAMES = {
-    **dict.fromkeys(FORWARD_GEMMS, ("x", "w")),
-    **{kind: ("dy", "w" if kind in INPUT_GRADS else "x") for kind in GEMMS - FORWARD_GEMMS},
-}
 
 
 @placed(makes=Makes.CODES)
 def dynamic_fixed_point(
-    program: Program, *, bits: Literal[4, 5, 6, 7, 8, 16] = 16, exempt: str = "none"
+    program: Program,
+    *,
+    bits: Literal[4, 5, 6, 7, 8, 16] = 16,
+    exempt: str = "none",
+    attention: Attention = "keep",
 ) -> Program:
     """Let all three products of each layer read integers of ``bits`` bits and shared exponents.
 
@@ -41,7 +40,7 @@ def dynamic_fixed_point(
     """
     format_ = INT16 if bits == 16 else INTS[bits]
     top = below(2.0 ** (bits - 1))
-    chosen, shifts = quantized(program, exempt), Shifts(program.names())
+    chosen, shifts = quantized(program, exempt, attention), Shifts(program.names())
     largest, data = LargestMagnitudes(program, shifts.taken), _of_inputs(program)
     codes: dict[Value, Value] = {}
 
@@ -49,7 +48,7 @@ def dynamic_fixed_point(
         if op.kind not in GEMMS or op.origin not in chosen:
             return None
         ahead: list[Op] = []
-        for v, name in zip(op.inputs, NAMES[op.kind], strict=True):
+        for v, name in zip(op.inputs, roles_of(op), strict=True):
             plain = v.type.format.is_carrier and v.type.scale is Scale.NONE
             if plain and v not in codes:
                 limit: Value | None = None

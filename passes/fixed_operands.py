@@ -19,11 +19,12 @@ from typing import Literal
 
 from ..compiler.formats import F32, INT8, INT16, UINT8, Format
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
-from ..compiler.ir.ops import FORWARD_GEMMS, GEMMS, WEIGHT_GRADS
+from ..compiler.ir.ops import GEMMS
 from ..compiler.types import Scale, TensorType
+from .parts.data import roles_of
 from .parts.names import part
 from .parts.order import Makes, placed
-from .parts.select import quantized
+from .parts.select import Attention, quantized
 from .parts.sign import never_negative
 
 STEP = 2.0**-7
@@ -35,17 +36,18 @@ def fixed_operands(
     *,
     activations: Literal["clipped", "wide"] = "clipped",
     exempt: str = "first,last",
+    attention: Attention = "keep",
 ) -> Program:
     """Let the products of each layer read weights and activations as multiples of 1/128."""
-    chosen, taken = quantized(program, exempt), program.names()
+    chosen, taken = quantized(program, exempt, attention), program.names()
     positive = {v.name for v in never_negative(program)}
     codes: dict[Value, Value] = {}
     clips: dict[Format, Value] = {}
 
     def format_of(v: Value, name: str) -> Format:
-        if name == "x" and activations == "wide":
+        if name != "w" and activations == "wide":
             return INT16
-        return UINT8 if name == "x" and v.name in positive else INT8
+        return UINT8 if name != "w" and v.name in positive else INT8
 
     def quantize(v: Value, name: str, layer: str) -> list[Op]:
         ops, format_ = list[Op](), format_of(v, name)
@@ -61,17 +63,9 @@ def fixed_operands(
         if op.kind not in GEMMS or op.origin not in chosen:
             return None
         ahead: list[Op] = []
-        for v, name in _operands(op):
-            if v not in codes and v.type.format.is_carrier:
+        for v, name in zip(op.inputs, roles_of(op), strict=True):
+            if name != "dy" and v not in codes and v.type.format.is_carrier:
                 ahead += quantize(v, name, op.origin)
         return (*ahead, replace(op, inputs=tuple(codes.get(v, v) for v in op.inputs)))
 
     return program.rewrite(rule, by="fixed_operands")
-
-
-def _operands(op: Op) -> tuple[tuple[Value, str], ...]:
-    """The weight and the activation that a product reads."""
-    first, second = op.inputs
-    if op.kind in FORWARD_GEMMS:
-        return ((first, "x"), (second, "w"))
-    return ((second, "x" if op.kind in WEIGHT_GRADS else "w"),)

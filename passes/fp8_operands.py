@@ -21,11 +21,12 @@ from typing import Literal
 
 from ..compiler.formats import FORMATS, FP8_152, FP8_152_IBM, Format
 from ..compiler.ir import Op, Program, Region, Value, unused
-from ..compiler.ir.ops import GEMMS, GRADIENT_PRODUCTS, WEIGHT_GRADS
+from ..compiler.ir.ops import GEMMS, GRADIENT_PRODUCTS
 from ..compiler.types import Scale, TensorType
+from .parts.data import roles_of
 from .parts.names import part
 from .parts.order import Makes, placed
-from .parts.select import quantized
+from .parts.select import Attention, quantized
 
 
 @placed(makes=Makes.CODES)
@@ -37,6 +38,7 @@ def fp8_operands(
     hfp8_fwd_max: Literal[30, 28] = 30,
     fp8_subnormals: bool = False,
     exempt: str = "first,last",
+    attention: Attention = "quantize",
 ) -> Program:
     """Cast what the products of all layers but the exempt ones read.
 
@@ -47,7 +49,7 @@ def fp8_operands(
     forward = backward
     if fwd_format == "143":
         forward = _forward(hfp8_fwd_bias, hfp8_fwd_max == 28, fp8_subnormals)
-    chosen, taken = quantized(program, exempt), program.names()
+    chosen, taken = quantized(program, exempt, attention), program.names()
     codes: dict[tuple[Value, Format], Value] = {}
 
     def rule(region: Region, op: Op) -> tuple[Op, ...] | None:
@@ -60,7 +62,7 @@ def fp8_operands(
             format_ = backward if is_gradient else forward
             plain = v.type.format.is_carrier and v.type.scale is Scale.NONE
             if plain and (v, format_) not in codes:
-                name = unused(part(op.origin, _role(op, i)), taken)
+                name = unused(part(op.origin, f"{roles_of(op)[i]}.fp8"), taken)
                 codes[v, format_] = Value(name, TensorType(v.type.shape, format_, Scale.POW2))
                 ahead.append(Op("cast", (v,), (codes[v, format_],), origin=op.origin))
             inputs.append(codes[v, format_] if plain else v)
@@ -77,10 +79,3 @@ def _forward(bias: int, has_nan: bool, subnormals: bool) -> Format:
         for f in FORMATS.values()
         if f.bits == 8 and (f.exp, f.man, f.bias, bool(f.specials), f.subnormals) == wanted
     )
-
-
-def _role(op: Op, i: int) -> str:
-    if op.kind in GRADIENT_PRODUCTS and i == 0:
-        return "dy.fp8"
-    weight = i == 1 and op.kind not in WEIGHT_GRADS
-    return "w.fp8" if weight else "x.fp8"

@@ -23,7 +23,7 @@ from .parts.channel_scales import ChannelScales
 from .parts.gradients import plain_gradient
 from .parts.names import part
 from .parts.options import require
-from .parts.select import EXEMPT, quantized
+from .parts.select import EXEMPT, Attention, quantized
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -45,6 +45,7 @@ def grad_scale(
     top: float = FP4_EVEN.max,
     per: Literal["layer", "channel"] = "layer",
     exempt: str = EXEMPT,
+    attention: Attention = "keep",
 ) -> Program:
     """Let both gradient products of each layer read dY times the layer's scale.
 
@@ -53,7 +54,7 @@ def grad_scale(
     follows.
     """
     require(top > 0, f"top={top:g} must be positive")
-    chosen, taken = quantized(program, exempt), program.names()
+    chosen, taken = quantized(program, exempt, attention), program.names()
     instant = gradscale == "instant"
     if per == "channel":
         work = ChannelScales(chosen, top, instant, taken)

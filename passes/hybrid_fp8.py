@@ -22,7 +22,7 @@ from typing import Literal
 
 from ..compiler.formats import FORMATS
 from ..compiler.ir import Op, Program, Region, Value, unused
-from ..compiler.ir.ops import GRADIENT_PRODUCTS, WEIGHT_GRADS
+from ..compiler.ir.ops import DATA_GRADS, GRADIENT_PRODUCTS
 from ..compiler.types import Scale, TensorType
 from .parts.names import part
 from .parts.order import Makes, placed
@@ -48,13 +48,14 @@ def hybrid_fp8(
     """
     chosen, taken = selected(program, fp8_on), program.names()
     format_ = FORMATS[fp8_format]
-    products = GRADIENT_PRODUCTS if fp8_products == "both" else WEIGHT_GRADS
+    whole = fp8_products == "both"
+    products = GRADIENT_PRODUCTS if whole else GRADIENT_PRODUCTS - DATA_GRADS
     rounded: dict[Value, Value] = {}
 
     def rule(region: Region, op: Op) -> tuple[Op, ...] | None:
         if op.origin not in chosen:
             return None
-        if op.kind in SCALES and fp8_products == "both":
+        if op.kind in SCALES and whole:
             return (replace(op, attrs=MappingProxyType({**op.attrs, "top": format_.max})),)
         if op.kind not in products or not is_scaled(op.inputs[0]):
             return None

@@ -19,7 +19,7 @@ from .parts.draws import seed_and_step, with_seed
 from .parts.gradients import plain_gradient
 from .parts.names import part, salt_of
 from .parts.order import Makes, placed
-from .parts.select import EXEMPT, quantized
+from .parts.select import EXEMPT, Attention, quantized
 
 
 @placed(makes=Makes.CODES)
@@ -29,11 +29,13 @@ def integer_gradients(
     gradient_bits: Literal[2, 3, 4, 5, 6, 7, 8] = 4,
     gradient_rounding: Literal["stochastic", "nearest"] = "stochastic",
     exempt: str = EXEMPT,
+    attention: Attention = "keep",
 ) -> Program:
     """Let both gradient products of each layer read dY in ``gradient_bits`` bits."""
     stochastic = gradient_rounding == "stochastic"
     draws = seed_and_step(program, "gradient_rounding=stochastic") if stochastic else ()
-    format_, chosen, taken = INTS[gradient_bits], quantized(program, exempt), program.names()
+    chosen, taken = quantized(program, exempt, attention), program.names()
+    format_ = INTS[gradient_bits]
     codes: dict[str, Value] = {}
 
     def rule(region: Region, op: Op) -> tuple[Op, ...] | None:

@@ -27,14 +27,14 @@ from typing import Literal
 from ..compiler.errors import RecipeError
 from ..compiler.formats import F32, LUQ, Format
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
-from ..compiler.ir.ops import WEIGHT_GRADS
+from ..compiler.ir.ops import DATA_GRADS
 from ..compiler.types import SCALAR, Scale, TensorType
 from .parts.draws import seed_and_step, with_seed
 from .parts.gradients import plain_gradient
 from .parts.names import part, salt_of
 from .parts.options import require
 from .parts.order import Makes, placed
-from .parts.select import EXEMPT, quantized
+from .parts.select import EXEMPT, Attention, quantized
 
 # RDNP, equation 13: 2^floor(log2(4x/3)), which turns at 1.5 times the lower level.
 NEAREST = attrs(up=4 / 3, tie="up", underflow="uniform")
@@ -62,6 +62,7 @@ def luq_gradients(
     eta: float = 0.1,
     luq_max: Literal["size", "signed"] = "size",
     exempt: str = EXEMPT,
+    attention: Attention = "keep",
 ) -> Program:
     """Let both gradient products of each layer read dY in logarithmic codes.
 
@@ -77,7 +78,7 @@ def luq_gradients(
         seed_and_step(program, "luq_rounding=stochastic") if luq_rounding == "stochastic" else ()
     )
     work = _Luq(program, LUQ[luq_levels], draws, smp, hindsight, luq_max == "signed")
-    chosen = quantized(program, exempt)
+    chosen = quantized(program, exempt, attention)
 
     def rule(region: Region, op: Op) -> tuple[Op, ...] | None:
         g = plain_gradient(op, chosen)
@@ -85,7 +86,7 @@ def luq_gradients(
             return None
         ahead = work.sample(op.origin, g) if op.origin not in work.made else ()
         samples = work.made[op.origin].samples
-        averaged = smp_scope == "both" or op.kind in WEIGHT_GRADS
+        averaged = smp_scope == "both" or op.kind not in DATA_GRADS
         return (*ahead, *_products(op, samples if averaged else samples[:1], work.taken))
 
     out = with_seed(program.rewrite(rule, by="luq_gradients"), draws, bool(work.made))

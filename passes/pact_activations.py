@@ -8,23 +8,27 @@ section 3; ``pact_plus`` is the gradient of IBM's fms-model-optimizer (``PACTplu
     other             symmetric     |x| <= clip      x > clip, minus that over x < -clip
     pact_plus         the same      the same         also g (rint(z) - z) / n inside, z = x n / clip
 
-The clip starts at 8 and is trained like the optimizer's first group, but with its own weight decay.
+The clip starts at 8, or where a tensor ends if that is known to be below, as of softmax at 1. It is
+trained like the optimizer's first group, but with its own weight decay.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from math import inf
 from typing import Literal
 
 from ..compiler.formats import INTS, UINT2, UINTS
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
-from ..compiler.ir.ops import FORWARD_GEMMS, INPUT_GRADS, WEIGHT_GRADS
+from ..compiler.ir.ops import FORWARD_GEMMS, GEMMS
 from ..compiler.types import SCALAR, Scale, TensorType
+from .parts.bounds import upper_bounds
 from .parts.clip_update import clip_update
+from .parts.data import data_of, gradient_made, named, with_codes
 from .parts.names import part
 from .parts.options import require
 from .parts.order import Makes, placed
-from .parts.select import EXEMPT, float_layers, quantized
+from .parts.select import EXEMPT, Attention, float_layers, quantized
 from .parts.sign import never_negative
 
 
@@ -38,6 +42,7 @@ class PactActivation:
     codes: Value
     regions: Value
     signed: bool
+    start: float
     gradients: list[Value] = field(default_factory=list)
 
 
@@ -51,21 +56,23 @@ def pact_activations(
     pact_plus: bool = False,
     clip_floor: float = 1e-3,
     exempt: str = EXEMPT,
+    attention: Attention = "keep",
 ) -> Program:
-    """Quantize the data operand of each layer to ``bits`` bits; readers of a tensor share its clip.
+    """Quantize the data of each layer to ``bits`` bits; readers of a tensor share its clip.
 
-    A clip is the state ``LAYER.clip``, named after the first layer that reads the tensor. It starts
-    at ``clip_init``, decays by ``pact_decay`` and is kept at ``clip_floor`` or above. A tensor that
-    needs no gradient (the program's input) keeps its first clip.
+    A clip is the state ``LAYER.clip``, named after the first layer that reads the tensor; those of
+    a product of activations are ``LAYER.a.clip`` and ``LAYER.b.clip``. It starts at ``clip_init``,
+    or at 1 for shares, decays by ``pact_decay`` and is kept at ``clip_floor`` or above. A tensor
+    that needs no gradient (the program's input) keeps its first clip.
     """
     require(clip_init > 0, f"clip_init={clip_init:g} must be positive")
     require(clip_floor > 0, f"clip_floor={clip_floor:g} must be positive")
     require(pact_decay >= 0, f"pact_decay={pact_decay:g} must not be negative")
-    chosen, taken = quantized(program, exempt), program.names()
-    plan = _plan(program, chosen, bits, taken)
+    chosen, taken = quantized(program, exempt, attention), program.names()
+    plan = _plan(program, chosen, bits, clip_init, taken)
     work = _Pact(program, plan, chosen, pact_plus, taken)
     out = program.rewrite(work.rule, by="pact_activations")
-    out = out.with_state({it.clip: clip_init for it in plan.values()})
+    out = out.with_state({it.clip: it.start for it in plan.values()})
     for it in plan.values():
         out = clip_update(out, it.layer, it.clip, it.gradients, pact_decay, clip_floor)
     return out
@@ -82,51 +89,54 @@ class _Pact:
         plus: bool,
         taken: set[str],
     ) -> None:
-        floats = float_layers(program, chosen)
-        self.of_layer = {name: plan[op.inputs[0]] for name, op in floats.items()}
+        self.gemms, self.plan = float_layers(program, chosen), plan
+        self.codes = {x: it.codes for x, it in plan.items()}
         self.plus, self.taken = plus, taken
-        readers = (op.origin for _, op in program.ops() if op.kind in INPUT_GRADS)
-        self.has_gradient = {self.of_layer[n].x for n in readers if n in self.of_layer}
+        self.has_gradient = {x for _, op in program.ops() if (x := self.source(op))}
         self.done: set[Value] = set()
 
+    def source(self, op: Op) -> Value | None:
+        """The data whose gradient a product of a layer makes."""
+        place, gemm = gradient_made(op), self.gemms.get(op.origin)
+        return None if place is None or gemm is None else gemm.inputs[place]
+
     def rule(self, region: Region, op: Op) -> tuple[Op, ...] | None:
-        if op.origin not in self.of_layer:
+        gemm = self.gemms.get(op.origin)
+        if gemm is None or op.kind not in GEMMS:
             return None
-        it = self.of_layer[op.origin]
-        if op.kind in INPUT_GRADS:
-            return _input_gradient(op, it, self.plus, self.taken)
-        if op.kind in WEIGHT_GRADS:
-            return (replace(op, inputs=(op.inputs[0], it.codes)),)
-        if op.kind not in FORWARD_GEMMS or region.name != "forward":
+        if op.kind in FORWARD_GEMMS and region.name != "forward":
             return None
         ahead: tuple[Op, ...] = ()
-        if it.x not in self.done:
-            self.done.add(it.x)
-            ahead = _quantize(it, masked=it.x in self.has_gradient and not self.plus)
-        return (*ahead, replace(op, inputs=(it.codes, op.inputs[1])))
+        for x in data_of(gemm) if op.kind in FORWARD_GEMMS else ():
+            if x not in self.done:
+                self.done.add(x)
+                masked = x in self.has_gradient and not self.plus
+                ahead = (*ahead, *_quantize(self.plan[x], masked))
+        op, place = replace(op, inputs=with_codes(op, gemm, self.codes)), gradient_made(op)
+        if place is None:
+            return (*ahead, op)
+        it, dclip = self.plan[gemm.inputs[place]], named(gemm, place, "dclip")
+        return _gradient(op, it, dclip, self.plus, self.taken)
 
 
 def _plan(
-    program: Program, chosen: frozenset[str], bits: int, taken: set[str]
+    program: Program, chosen: frozenset[str], bits: int, clip_init: float, taken: set[str]
 ) -> dict[Value, PactActivation]:
-    positive = never_negative(program)
+    positive, bounds = never_negative(program), upper_bounds(program)
     plan: dict[Value, PactActivation] = {}
     for layer, op in float_layers(program, chosen).items():
-        x = op.inputs[0]
-        if x in plan:
-            continue
-        signed = x not in positive
-        format_ = INTS[bits] if signed else UINTS[bits]
-        plan[x] = PactActivation(
-            layer,
-            x,
-            Value(unused(part(layer, "clip"), taken), SCALAR),
-            Value(
-                unused(part(layer, "xq"), taken), TensorType(x.type.shape, format_, Scale.TENSOR)
-            ),
-            Value(unused(part(layer, "region"), taken), TensorType(x.type.shape, UINT2)),
-            signed,
-        )
+        for place, x in enumerate(data_of(op)):
+            if x in plan:
+                continue
+            signed = x not in positive
+            codes = TensorType(x.type.shape, (INTS if signed else UINTS)[bits], Scale.TENSOR)
+            types = {"clip": SCALAR, "xq": codes, "region": TensorType(x.type.shape, UINT2)}
+            clip, xq, mask = (
+                Value(unused(part(layer, named(op, place, name)), taken), type_)
+                for name, type_ in types.items()
+            )
+            start = min(clip_init, bounds.get(x, inf))
+            plan[x] = PactActivation(layer, x, clip, xq, mask, signed, start)
     return plan
 
 
@@ -138,10 +148,10 @@ def _quantize(it: PactActivation, masked: bool) -> tuple[Op, ...]:
     return (quantize, Op("clip_region", (it.x, it.clip), (it.regions,), signed, it.layer))
 
 
-def _input_gradient(op: Op, it: PactActivation, plus: bool, taken: set[str]) -> tuple[Op, Op]:
+def _gradient(op: Op, it: PactActivation, name: str, plus: bool, taken: set[str]) -> tuple[Op, Op]:
     # The masked gradient takes the old name, and with it the readers.
     raw = Value(unused(f"{op.result.name}q", taken), op.result.type)
-    dclip = Value(unused(part(op.origin, "dclip"), taken), SCALAR)
+    dclip = Value(unused(part(op.origin, name), taken), SCALAR)
     it.gradients.append(dclip)
     results = (Value(op.result.name, op.result.type), dclip)
     if plus:

@@ -21,11 +21,19 @@ from typing import Literal
 
 from ..compiler.formats import FP8_152
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
-from ..compiler.ir.ops import GEMMS, PRODUCTS, WEIGHT_GRADS
+from ..compiler.ir.ops import (
+    BETWEEN_ACTIVATIONS,
+    DATA_GRADS,
+    GEMMS,
+    GRADIENT_PRODUCTS,
+    PRODUCTS,
+    WEIGHT_GRADS,
+)
 from ..compiler.types import SCALAR, Scale, TensorType
+from .parts.data import roles_of
 from .parts.names import part
 from .parts.order import Makes, placed
-from .parts.select import selected
+from .parts.select import Attention, layers, quantized
 
 
 @placed(makes=Makes.CODES)
@@ -35,6 +43,7 @@ def s2fp8(
     s2fp8_results: Literal["all", "weight_gradients"] = "all",
     s2fp8_degenerate: Literal["center", "identity"] = "center",
     exempt: str = "none",
+    attention: Attention = "quantize",
 ) -> Program:
     """Squeeze the operands of all products, and their results or the weight gradients alone.
 
@@ -42,21 +51,20 @@ def s2fp8(
     or beta = 0. States ``LAYER.x.alpha`` and so on keep constants of forward for prediction; before
     any training step they are 1 and 0.
     """
-    out_of_it = selected(program, exempt)
+    out_of_it = frozenset(layers(program)) - quantized(program, exempt, attention)
     work = _Squeeze(program, s2fp8_degenerate)
 
     def rule(region: Region, op: Op) -> tuple[Op, ...] | None:
         if op.kind not in PRODUCTS or op.origin in out_of_it:
             return None
         ahead: list[Op] = []
-        roles = ("a", "b") if op.kind == "matmul" else ("x", "w")
-        names = ("dy", "") if region.name == "backward" and op.kind in GEMMS else roles
+        names = roles_of(op) if op.kind in GEMMS else ("a", "b")
         inputs = tuple(
             work.operand(region, op, v, name, ahead)
             for v, name in zip(op.inputs, names, strict=True)
         )
         op = replace(op, inputs=inputs)
-        if s2fp8_results == "all" or op.kind in WEIGHT_GRADS:
+        if s2fp8_results == "all" or op.kind in GRADIENT_PRODUCTS - DATA_GRADS:
             return (*ahead, *work.result(region, op))
         return (*ahead, op)
 
@@ -81,7 +89,7 @@ class _Squeeze:
         return Value(unused(part(layer, name), self.taken), type_)
 
     def operand(self, region: Region, op: Op, v: Value, name: str, ahead: list[Op]) -> Value:
-        """The codes of ``v``; for a product of activations the numbers that they stand for."""
+        """The codes of ``v``; for a product of no layer the numbers that they stand for."""
         if not v.type.format.is_carrier:
             return v
         if v not in self.codes:
@@ -117,8 +125,9 @@ class _Squeeze:
         """``op``, and its result through the format and back under the old name."""
         made = op.result
         raw = Value(unused(f"{made.name}.raw", self.taken), made.type)
-        names = {"forward": "y", "backward": "dw" if op.kind in WEIGHT_GRADS else "dx"}
-        ops = self.squeeze(region, op.origin, raw, names[region.name])
+        operands = "ab" if op.kind in BETWEEN_ACTIVATIONS else "xw"
+        name = f"d{operands[op.kind in WEIGHT_GRADS]}" if region.name == "backward" else "y"
+        ops = self.squeeze(region, op.origin, raw, name)
         back = Value(made.name, made.type)
         # Whoever multiplies it next reads these codes.
         self.codes[back] = self.codes[raw]

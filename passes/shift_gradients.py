@@ -19,11 +19,12 @@ from typing import Literal
 
 from ..compiler.formats import INT8, INT15, INT16
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
-from ..compiler.ir.ops import GRADIENT_PRODUCTS, INPUT_GRADS
+from ..compiler.ir.ops import GRADIENT_PRODUCTS
 from ..compiler.types import Scale, TensorType
+from .parts.data import data_of, gradient_made
 from .parts.names import part
 from .parts.order import Makes, placed
-from .parts.select import layers, quantized
+from .parts.select import Attention, layers, quantized
 from .parts.shift import Shifts, around
 
 BITS = 8
@@ -37,13 +38,14 @@ def shift_gradients(
     output_gradient: Literal["flag", "int8", "int16"] = "flag",
     activation_gradient: bool = True,
     exempt: str = "first,last",
+    attention: Attention = "keep",
 ) -> Program:
     """Round dY of each layer for both its products, and the gradient of each layer's data.
 
     The latter is rounded where the ReLU that made the data takes it, with all readers' shares
     added; where no ReLU made it, as each layer returns it. ``activation_gradient=false`` leaves it.
     """
-    chosen = quantized(program, exempt)
+    chosen = quantized(program, exempt, attention)
     work = _Shifted(program, chosen, output_gradient, activation_gradient)
     return program.rewrite(work.rule, by="shift_gradients")
 
@@ -60,7 +62,7 @@ class _Shifted:
             op.inputs[1].name for _, op in program.ops() if op.kind == "relu_grad"
         } & set(sources.values())
         self.masks = taken_by_relu
-        self.alone = {layer for layer, x in sources.items() if x not in taken_by_relu}
+        self.alone = {at for at, x in sources.items() if x not in taken_by_relu}
 
     def rule(self, region: Region, op: Op) -> tuple[Op, ...] | None:
         if op.kind == "relu_grad" and op.inputs[1].name in self.masks:
@@ -73,7 +75,7 @@ class _Shifted:
         if g not in self.codes and g.type.format.is_carrier and g.type.scale is Scale.NONE:
             ahead, self.codes[g] = self.output(op.origin, g)
         op = replace(op, inputs=(self.codes.get(g, g), other))
-        if op.kind not in INPUT_GRADS or op.origin not in self.alone:
+        if (op.origin, gradient_made(op)) not in self.alone:
             return (*ahead, op)
         # The rounded gradient takes the old name, and with it the readers.
         made = op.result
@@ -100,14 +102,13 @@ class _Shifted:
         return [*ops, Op("dequantize", (codes,), (made,), origin=layer)], made
 
 
-def _sources(program: Program, chosen: frozenset[str]) -> dict[str, str]:
-    """The name of each layer's data, ahead of its quantizer where it has one."""
+def _sources(program: Program, chosen: frozenset[str]) -> dict[tuple[str, int | None], str]:
+    """The names of each layer's data by their places, ahead of quantizers where they have some."""
     makers = program.producers()
-    found = {}
+    found: dict[tuple[str, int | None], str] = {}
     for layer, op in layers(program).items():
-        x = op.inputs[0]
-        while x.type.format.is_coded and x in makers:
-            x = makers[x].inputs[0]
-        if layer in chosen:
-            found[layer] = x.name
+        for place, x in enumerate(data_of(op) if layer in chosen else ()):
+            while x.type.format.is_coded and x in makers:
+                x = makers[x].inputs[0]
+            found[layer, place] = x.name
     return found

@@ -17,14 +17,25 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .compiler.errors import QuatrainError
     from .tools.driver import Task, compile, load, recipes, targets
+    from .tools.from_onnx import from_onnx
 
 __version__ = "0.1.0"
-__all__ = ["QuatrainError", "Task", "__version__", "compile", "load", "recipes", "targets"]
+__all__ = [
+    "QuatrainError",
+    "Task",
+    "__version__",
+    "compile",
+    "from_onnx",
+    "load",
+    "recipes",
+    "targets",
+]
 
 _HOME = {
     "QuatrainError": ".compiler.errors",
     "Task": ".tools.driver",
     "compile": ".tools.driver",
+    "from_onnx": ".tools.from_onnx",
     "load": ".tools.driver",
     "recipes": ".tools.driver",
 }

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..compiler.ir import Program
+from ..compiler.ir import Attr, Program
 from ..compiler.ir.optimizers import OptimizerSpec, ParameterGroup
 from ..compiler.saved import Kept
 from ..passes.recipe import Recipe
@@ -54,7 +54,8 @@ def source_of(bundle: Bundle) -> Source:
         ParameterGroup(
             tuple(map(str, g["parameters"])),
             {k: float(v) for k, v in mapping(g["numbers"]).items()},
-            {k: bool(v) for k, v in mapping(g["flags"]).items()},
+            {k: _attribute(v) for k, v in mapping(g["flags"]).items()},
+            str(g["kind"] if "kind" in g else optimizer["kind"]),
         )
         for g in map(mapping, optimizer["groups"])
     )
@@ -62,7 +63,7 @@ def source_of(bundle: Bundle) -> Source:
         bundle.train,
         bundle.evaluation,
         bundle.recipe,
-        OptimizerSpec(str(optimizer["kind"]), groups),
+        OptimizerSpec(groups),
         {str(k): str(v) for k, v in mapping(facts["model_state"]).items()},
         str(facts["target"]),
         int(facts["seed"]),  # type: ignore[call-overload]
@@ -82,6 +83,15 @@ def torch_saved_of(bundle: Bundle) -> tuple[Kept, ...] | None:
         Kept(str(k["layer"]), str(k["function"]), tuple(map(int, k["shape"])), int(k["bytes"]))
         for k in map(mapping, kept)
     )
+
+
+def _attribute(data: object) -> Attr:
+    """A setting of an optimizer, as an attribute of its op."""
+    if isinstance(data, list):
+        return tuple(map(float, data))
+    if not isinstance(data, bool | int | float | str):
+        raise TypeError(f"a setting where {type(data).__name__} stands")
+    return data
 
 
 def mapping(data: object) -> dict[str, Any]:

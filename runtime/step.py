@@ -24,6 +24,7 @@ from ..targets.registry import BindOptions, Executable, find_target
 from .bundle import Bundle, pack, read, unpack, write
 from .edge import Edge
 from .evaluation import Predictor, Reevaluate
+from .export import check_export, export
 from .files import path_of
 from .hyper import check_hyper, remark_ignored
 from .initial import initial_state, kept_of
@@ -32,7 +33,7 @@ from .report.bill import Bill, make_bill, with_spent
 from .source import Source, mapping, source_of
 from .state import State
 from .taken import find_checks
-from .telling import told
+from .telling import LOG, told
 
 # For a batch, or with none for that of the example; with outputs or without.
 Recapture = Callable[[Sequence[torch.Tensor], bool], Source]
@@ -54,14 +55,14 @@ class Step:
         state: Mapping[str, np.ndarray],
         options: BindOptions,
         *,
-        optimizer: HasGroups | None = None,
+        optimizers: Sequence[HasGroups] = (),
         recapture: Recapture | None = None,
         reevaluate: Reevaluate | None = None,
     ) -> None:
         self.source, self.options = source, options
         self.hyper: dict[str, float] = source.optimizer.initial()
         self._read = dict(self.hyper)  # as the optimizer last had them
-        self._optimizer, self._recapture, self._reevaluate = optimizer, recapture, reevaluate
+        self._optimizers, self._recapture, self._reevaluate = optimizers, recapture, reevaluate
         # A thread at a time: programs share their memory, and a step reads what the last one wrote.
         self._lock, self._memory = RLock(), find_target(source.target).memory(options)
         self._main = _Bound(source, options, self._memory)
@@ -215,6 +216,17 @@ class Step:
         """Write the step and all its state to a ``.qtn`` file, whole or not at all."""
         write(self._bundle(), path_of(path))
 
+    def export(self, path: str | Path, *, dialect: str = "qdq", exact: bool = False) -> None:
+        """Write what ``predict`` computes to an ONNX file; see ``runtime/export.py``."""
+        for remark in export(
+            self.source, self._snapshot(), path, dialect=dialect, exact=exact
+        ).remarks:
+            LOG.info("%s", remark)
+
+    def check_export(self, *, dialect: str = "qdq") -> None:
+        """Raise the ExportError that ``export`` would; in a moment, without the package onnx."""
+        check_export(self.source, dialect=dialect)
+
     def __reduce__(self) -> tuple[Callable[..., Step], tuple[bytes, BindOptions]]:
         """A copy, or what is pickled, is the step as saved and loaded: with all its state.
 
@@ -248,12 +260,13 @@ class Step:
             bound.edge.look(wait=True)
 
     def _read_hyper(self, bound: _Bound) -> None:
-        if self._optimizer is not None:
+        if self._optimizers:
             remark_ignored(self.hyper, self._read)
-            self._read = self.source.optimizer.read(self._optimizer)
+            self._read = self.source.optimizer.read(*self._optimizers)
             self.hyper = dict(self._read)
             # The step is the optimizer's; torch's schedulers warn unless they see it step.
-            self._optimizer._opt_called = True  # type: ignore[attr-defined]
+            for optimizer in self._optimizers:
+                optimizer._opt_called = True  # type: ignore[attr-defined]
         numbers = check_hyper(self.hyper, bound.hyper_names, self.source.optimizer.inputs())
         for array, number in zip(bound.hyper, numbers, strict=True):
             array[...] = number

@@ -56,11 +56,11 @@ def eager_state(
     """Eager's parameters, buffers and what its optimizer keeps, as the step names them."""
     names = step.source.model_state
     state = {names[k]: v.detach().clone() for k, v in model.state_dict().items() if k in names}
-    kept = step.source.optimizer.of.kept
+    kept = step.source.optimizer.groups[0].of.kept
     for key, parameter in model.named_parameters():
-        for theirs, ours in kept.items():
-            tensor = optimizer.state.get(parameter, {}).get(theirs)
-            name = kept_name(names[key], ours)
+        for one in kept:
+            tensor = optimizer.state.get(parameter, {}).get(one.theirs)
+            name = kept_name(names[key], one.ours)
             if tensor is not None and name in step.state:
                 state[name] = tensor.detach().clone()
     return state

@@ -1,7 +1,8 @@
-"""The command line's flags that complete a bare model."""
+"""The command line's flags that complete a bare model or an ONNX network."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 
@@ -10,6 +11,8 @@ class BareFlags:
     """The flags for a bare model; None where the user gave none.
 
     ``input`` is the shape of one example (``3x32x32``), ``classes`` the number of its outputs.
+    ``network_output`` and ``freeze`` are for ONNX networks alone: the output that the loss takes,
+    and patterns of parameters that are not trained.
     """
 
     input: str | None = None
@@ -20,6 +23,8 @@ class BareFlags:
     momentum: float | None = None
     weight_decay: float | None = None
     nesterov: bool | None = None
+    network_output: str | None = None
+    freeze: Sequence[str] | None = None
 
     def given(self) -> list[str]:
         """The flags that the user gave, as typed."""

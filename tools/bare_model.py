@@ -17,11 +17,35 @@ if TYPE_CHECKING:
 
 LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cross_entropy": nn.functional.cross_entropy,
+    "bce": nn.functional.binary_cross_entropy_with_logits,
     "mse": nn.functional.mse_loss,
+    "l1": nn.functional.l1_loss,
+    "smooth_l1": nn.functional.smooth_l1_loss,
+    "huber": nn.functional.huber_loss,
 }
-OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
-BATCH, RATE, MOMENTUM = 128, 0.1, 0.9
-ADAM_RATE = 1e-3
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    kind.__name__.lower(): kind
+    for kind in (
+        torch.optim.SGD,
+        torch.optim.Adam,
+        torch.optim.AdamW,
+        torch.optim.NAdam,
+        torch.optim.RAdam,
+        torch.optim.Adamax,
+        torch.optim.RMSprop,
+        torch.optim.Adagrad,
+        torch.optim.Adadelta,
+        torch.optim.ASGD,
+    )
+}
+SGD, RMSPROP = "sgd", "rmsprop"
+BATCH = 128
+# Others start at torch's own rate, and have no settings of these.
+RATES = {SGD: 0.1, RMSPROP: 1e-3}
+OWN: dict[str, dict[str, float]] = {
+    SGD: {"momentum": 0.9, "nesterov": False},
+    RMSPROP: {"momentum": 0.0},
+}
 
 
 def task_of(made: object, spec: str, flags: BareFlags, batch: int | None, seed: int) -> Task:
@@ -46,25 +70,34 @@ def task_of(made: object, spec: str, flags: BareFlags, batch: int | None, seed: 
     return Task(made.model, made.loss, made.optimizer, example)
 
 
+def checked_loss(flags: BareFlags) -> str:
+    """The loss that the flags name; UsageError where it, or the optimizer, is unknown."""
+    loss = flags.loss or "cross_entropy"
+    if loss not in LOSSES:
+        raise UsageError(f"no loss is called {loss!r}; {closest(loss, LOSSES)}")
+    if (name := flags.optimizer or SGD) not in OPTIMIZERS:
+        raise UsageError(f"no optimizer is called {name!r}; {closest(name, OPTIMIZERS)}")
+    return loss
+
+
 def _task(model: nn.Module, spec: str, flags: BareFlags, batch: int, seed: int) -> Task:
     from .driver import Task
 
     if flags.input is None:
         raise UsageError(f"{spec} returned a bare model; add --input 3x32x32, one example")
-    loss = flags.loss or "cross_entropy"
-    if loss not in LOSSES:
-        raise UsageError(f"no loss is called {loss!r}; {closest(loss, LOSSES)}")
-    if (flags.optimizer or OPTIMIZERS[0]) not in OPTIMIZERS:
-        name = str(flags.optimizer)
-        raise UsageError(f"no optimizer is called {name!r}; {closest(name, OPTIMIZERS)}")
+    if flags.network_output is not None or flags.freeze is not None:
+        raise UsageError(
+            f"--network-output and --freeze are for ONNX networks, but {spec} returned a bare model"
+        )
+    loss = checked_loss(flags)
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(batch, *sizes(flags.input, "--input"), generator=generator)
     y = _targets(model, x, loss, flags, spec)
-    return Task(model, LOSSES[loss], _optimizer(model, flags, spec), (x, y))
+    return Task(model, LOSSES[loss], optimizer_of(model, flags, spec), (x, y))
 
 
 def _targets(model: nn.Module, x: Tensor, loss: str, flags: BareFlags, spec: str) -> Tensor:
-    """Example targets: labels that count up, or zeros of the output's shape for ``mse``."""
+    """Example targets: labels that count up, or zeros of the output's shape."""
     if loss == "cross_entropy":
         if flags.classes is None:
             raise UsageError(f"{spec} returned a bare model; add --classes N, the number of labels")
@@ -74,28 +107,21 @@ def _targets(model: nn.Module, x: Tensor, loss: str, flags: BareFlags, spec: str
     return torch.zeros(len(x), flags.classes)
 
 
-def _optimizer(model: nn.Module, flags: BareFlags, spec: str) -> torch.optim.Optimizer:
+def optimizer_of(model: nn.Module, flags: BareFlags, spec: str) -> torch.optim.Optimizer:
+    """The optimizer that the flags name, of all parameters that are trained."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
-        raise UsageError(f"{spec} returned a model without parameters to train")
-    kind, decay = flags.optimizer or OPTIMIZERS[0], flags.weight_decay or 0.0
+        raise UsageError(f"{spec} has no parameters to train")
+    kind = flags.optimizer or SGD
+    rate = RATES.get(kind) if flags.lr is None else flags.lr
+    given: dict[str, float | None] = {"lr": rate, **OWN.get(kind, {})}
+    wanted = {"momentum": flags.momentum, "nesterov": flags.nesterov or None}
+    asked = {name: value for name, value in wanted.items() if value is not None}
     try:
-        if kind == "sgd":
-            return torch.optim.SGD(
-                parameters,
-                lr=RATE if flags.lr is None else flags.lr,
-                momentum=MOMENTUM if flags.momentum is None else flags.momentum,
-                weight_decay=decay,
-                nesterov=bool(flags.nesterov),
-            )
-        rate = ADAM_RATE if flags.lr is None else flags.lr
-        if flags.nesterov or (kind != "rmsprop" and flags.momentum is not None):
-            raise ValueError(f"{kind} has no momentum or nesterov of its own")
-        if kind == "rmsprop":
-            momentum = flags.momentum or 0.0
-            return torch.optim.RMSprop(parameters, rate, weight_decay=decay, momentum=momentum)
-        make = torch.optim.Adam if kind == "adam" else torch.optim.AdamW
-        return make(parameters, rate, weight_decay=decay)
+        if odd := [name for name in asked if name not in given]:
+            raise ValueError(f"{kind} has no {odd[0]} of its own")
+        settings = {name: x for name, x in {**given, **asked}.items() if x is not None}
+        return OPTIMIZERS[kind](parameters, weight_decay=flags.weight_decay or 0.0, **settings)
     except ValueError as error:
         raise UsageError(f"the optimizer's flags do not fit together: {error}") from error
 

@@ -23,8 +23,8 @@ from .stages import shown
 FAILED, INTERRUPTED = 2, 130
 # The order in which --help lists the commands; those that are not named follow.
 ORDER = (
-    *("demo", "compile", "run", "build", "inspect", "opt", "report", "recipes", "targets"),
-    *("study", "doctor"),
+    *("demo", "compile", "run", "build", "export", "inspect", "opt", "report", "recipes"),
+    *("targets", "study", "doctor"),
 )
 # Packages that some commands do without, and the name to install each by.
 PACKAGES = {
@@ -32,6 +32,7 @@ PACKAGES = {
     "tvm": "apache-tvm",
     "sklearn": "scikit-learn",
     "networkx": "networkx",
+    "onnx": "onnx",
     "safetensors": "safetensors",
 }
 # Every mistake in the arguments is one of these, whichever library typer stands on.

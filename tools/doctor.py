@@ -23,7 +23,12 @@ from . import env
 TVM_TRIED = ("0.27",)
 PYTHON_TRIED = ((3, 11), (3, 12), (3, 13))
 NEEDED = ("numpy", "ml_dtypes", "networkx", "safetensors", "rich", "typer")
-OPTIONAL = {"scikit-learn": "the data set digits", "matplotlib": "pictures (--plot)"}
+OPTIONAL = {
+    "scikit-learn": "the data set digits",
+    "matplotlib": "pictures (--plot)",
+    "onnx": "quatrain export",
+    "onnxruntime": "quatrain export --verify",
+}
 SHOWN_FEATURES = (
     *("avx2", "fma", "avx512f", "avx512bw", "avx512vl", "avx512vnni", "avxvnni", "avx512bf16"),
     *("amx-tile", "amx-int8", "amx-bf16"),

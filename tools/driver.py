@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from ..compiler.capture.again import Again
 from ..compiler.capture.graph import Loss
+from ..compiler.capture.optimizer import Optimizers, several
 from ..compiler.capture.program import Capture, capture
 from ..compiler.errors import closest, shown
 from ..compiler.ir import Program
@@ -38,8 +40,13 @@ class Task:
 
     model: nn.Module
     loss: Loss
-    optimizer: torch.optim.Optimizer
+    optimizer: Optimizers
     example: tuple[torch.Tensor, ...]
+
+    @property
+    def groups(self) -> list[dict[str, Any]]:
+        """The parameter groups of its optimizer, or of all of them in order."""
+        return [group for one in several(self.optimizer) for group in one.param_groups]
 
 
 @put_off()
@@ -47,7 +54,7 @@ def compile(
     model: nn.Module,
     loss: Loss,
     example: Sequence[torch.Tensor],
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizers,
     *,
     recipe: str | os.PathLike[str] | Recipe = "ultra_low_4bit",
     options: Mapping[str, object] | None = None,
@@ -62,12 +69,13 @@ def compile(
     """Compile one training step of ``model`` in the formats that ``recipe`` asks for.
 
     ``loss(output, target)`` returns a scalar tensor; ``example`` is a batch ``(x, y)`` whose
-    shapes the step is made for; ``optimizer`` is a ``torch.optim`` instance whose hyper-parameters
-    are read at every call. ``recipe`` is a name (see ``recipes()``) or a TOML file, ``options``
-    change its passes (``{"carrier": "f32"}``), ``target`` is a name of ``targets()`` (default:
-    QUATRAIN_TARGET or cpu), ``seed`` starts the generator of stochastic choices, ``allow`` lists
-    patterns of layers that may run in float where no kernel of the asked formats exists. Whatever
-    takes layers also takes a function ``(module, name) -> bool``, asked once for each of them.
+    shapes the step is made for; ``optimizer`` is a ``torch.optim`` instance, or a list of some
+    that share the parameters out, whose hyper-parameters are read at every call. ``recipe`` is
+    a name (see ``recipes()``) or a TOML file, ``options`` change its passes (``{"carrier":
+    "f32"}``), ``target`` is a name of ``targets()`` (default: QUATRAIN_TARGET or cpu), ``seed``
+    starts the generator of stochastic choices, ``allow`` lists patterns of layers that may run
+    in float where no kernel of the asked formats exists. Whatever takes layers also takes a
+    function ``(module, name) -> bool``, asked once for each of them.
 
     ``clip_norm`` and ``clip_value`` bound the gradients as torch.nn.utils does (0: no bound); the
     optimizer runs once in ``accumulate`` steps, on the mean of their gradients; ``average`` keeps
@@ -88,14 +96,14 @@ def compile(
             captured = capture(model, loss, example, optimizer)
             again = Again(captured, model, loss, example, optimizer)
         granted, allowed = wishes.granted(model, loss, captured.train)
-        chosen = update.after(granted)
+        chosen = update.after(granted, captured.train)
         source = partial(_source, recipe=chosen, target=name, seed=seed, allow=tuple(allowed))
         made = source(captured)
         _dump(made, folder)
         with stage("passes and kernels"):
             step = Step(
                 *(made, captured.state, how),
-                optimizer=optimizer,
+                optimizers=several(optimizer),
                 recapture=put_off()(lambda b, o: source(again.capture(b, outputs=o))),
                 reevaluate=again.evaluation,
             )

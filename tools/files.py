@@ -44,12 +44,17 @@ def check_writable(path: Path) -> None:
         raise FileError(f"cannot write {path}: {folder} is not writable; name another folder")
 
 
+def check_exists(path: Path) -> None:
+    """Raise ``FileError`` unless there is a file ``path``."""
+    if not path.is_file():
+        raise FileError(f"there is no file {path} (looked for from {Path.cwd()})")
+
+
 def factory_file(spec: str) -> tuple[Path, str]:
     """File and function of ``FILE.py:FACTORY``; an error where it reads otherwise, or no file."""
     file, colon, name = spec.rpartition(":")
     if not colon or not file.endswith(".py") or not name.isidentifier():
         raise UsageError(f"{spec!r} is no FILE.py:FACTORY, for example examples/digits.py:digits")
     path = Path(file)
-    if not path.is_file():
-        raise FileError(f"there is no file {path} (looked for from {Path.cwd()})")
+    check_exists(path)
     return path, name

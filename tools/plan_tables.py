@@ -115,7 +115,12 @@ def _words(k: KernelRow, alike: int) -> str:
     made = [f"{_name(b)} {b.format} {_place(b)}" for b in results]
     if len(made) > MANY:
         made = [*made[:FEW], f"and {len(made) - FEW} more"]
-    return f"{ops} -> {', '.join(made)}"
+    return f"{_often(k)}{ops} -> {', '.join(made)}"
+
+
+def _often(k: KernelRow) -> str:
+    """How often a kernel of a loop runs."""
+    return f"in {k.steps} steps: " if k.steps > 1 else ""
 
 
 def _ops(k: KernelRow) -> str:
@@ -146,7 +151,7 @@ def _kernel(row: KernelRow) -> tuple[Text, Padding]:
     title = Text("\n").append(f"{row.index:3}  ", "dim").append(row.kernel, "bold")
     title.append(f"  {row.layer or '-'}  ({row.region})", "cyan")
     unit = "" if row.unit == NO_UNIT else f"; multiplied in {row.unit}"
-    title.append(f"\n     {' + '.join(row.ops)}{unit}{_predicted(row)}")
+    title.append(f"\n     {_often(row)}{' + '.join(row.ops)}{unit}{_predicted(row)}")
     return title, Padding(_buffers(row.inputs, row.outputs), (0, 0, 0, 5))
 
 

@@ -46,7 +46,7 @@ class PredictedTime:
 class KernelRow:
     """One kernel: its place in the order, the ops it covers, what multiplies, its buffers.
 
-    ``predicted`` is None where no peaks are published.
+    ``predicted`` is None where no peaks are published; ``steps`` are those of the loop it runs in.
     """
 
     index: int
@@ -58,6 +58,7 @@ class KernelRow:
     inputs: tuple[BufferRow, ...]
     outputs: tuple[BufferRow, ...]
     predicted: PredictedTime | None = None
+    steps: int = 1
 
     @property
     def layers(self) -> list[str]:
@@ -112,6 +113,7 @@ def view_plan(plan: Plan, target: str, prediction: Prediction | None = None) -> 
                 tuple(_row(plan, slot, kept) for slot in kernel.inputs),
                 tuple(_row(plan, slot, kept) for slot in kernel.outputs),
                 None if time is None else PredictedTime.of(time),
+                planned.loop.count if planned.loop else 1,
             )
         )
     name, saved = plan.program.name, plan.saved_bytes()

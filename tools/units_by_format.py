@@ -31,6 +31,9 @@ SHAPES = {
     "linear": ((3, 13), (7, 13), (3, 7)),
     "linear_input_grad": ((3, 7), (7, 13), (3, 13)),
     "linear_weight_grad": ((3, 7), (3, 13), (7, 13)),
+    "product": ((2, 3, 13), (2, 13, 7), (2, 3, 7)),
+    "product_input_grad": ((2, 3, 7), (2, 13, 7), (2, 3, 13)),
+    "product_weight_grad": ((2, 3, 7), (2, 3, 13), (2, 13, 7)),
 }
 Pairs = list[tuple[str, str]]
 

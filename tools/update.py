@@ -8,7 +8,8 @@ from math import isfinite
 from typing import TYPE_CHECKING, cast
 
 from ..compiler.errors import UsageError, shown
-from ..compiler.ir import OPTIMIZER_STEP
+from ..compiler.ir import OPTIMIZER_STEP, Program
+from ..compiler.ir.loops import loops
 from ..passes.average_weights import AVERAGE
 from ..passes.recipe import Recipe
 
@@ -47,8 +48,11 @@ class Update:
         )
         _demand("average", self.average, "a number of at least 0 and below 1", lambda v: 0 <= v < 1)
 
-    def after(self, recipe: Recipe) -> Recipe:
-        """The recipe with the passes that are asked for, and behind them what every step has."""
+    def after(self, recipe: Recipe, program: Program | None = None) -> Recipe:
+        """The recipe with the passes that are asked for, and behind them what every step has.
+
+        ``program`` is what it will be applied to, where that is known.
+        """
         if self.average:
             recipe = recipe.followed_by("average_weights", decay=self.average)
         if self.accumulate != 1:
@@ -56,7 +60,8 @@ class Update:
         if self.clip_norm or self.clip_value:
             bounds = {"norm": self.clip_norm, "value": self.clip_value}
             recipe = recipe.followed_by("clip_gradients", **bounds)
-        return recipe.ending_with("skip_nonfinite")
+        recipe = recipe.ending_with("skip_nonfinite")
+        return recipe.ending_with("over_steps") if program and loops(program).of else recipe
 
     def begin(self, step: Step) -> None:
         """Start averages from the weights where torch's optimizer has taken steps before."""

@@ -19,6 +19,7 @@ from ..ir.ops import PRODUCTS
 from ..lower.constants import PREFIX
 from ..lower.programs import lower_evaluation
 from .graph import Loss, trace_evaluation
+from .optimizer import Optimizers
 from .program import Capture, capture
 
 
@@ -31,7 +32,7 @@ class Again:
         model: nn.Module,
         loss: Loss,
         example: Sequence[torch.Tensor],
-        optimizer: torch.optim.Optimizer,
+        optimizer: Optimizers,
     ) -> None:
         self.first, self.model, self.loss, self.optimizer = first, model, loss, optimizer
         self.training = {name: module.training for name, module in model.named_modules()}

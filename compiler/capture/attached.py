@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import product
 
 import torch
 from torch import nn
@@ -14,6 +15,7 @@ from torch.optim import optimizer as torch_optimizer
 
 from ..errors import CaptureError
 from . import adapter
+from .lion import is_lion
 from .scope import Scope
 
 WRAPPERS: tuple[tuple[type[nn.Module], str, str], ...] = (
@@ -73,24 +75,27 @@ def check_keys(model: nn.Module) -> None:
             )
 
 
-def check_methods(optimizer: torch.optim.Optimizer) -> None:
+def check_methods(optimizers: Sequence[torch.optim.Optimizer]) -> None:
     """Raise CaptureError where ``step`` or ``zero_grad`` is not that of the optimizer's class.
 
     A scheduler wraps ``step`` to count, and runs what it wraps.
     """
-    for name in METHODS:
+    for optimizer, name in product(optimizers, METHODS):
         now = inspect.unwrap(getattr(optimizer, name))
         own = inspect.unwrap(getattr(type(optimizer), name))
         function = inspect.unwrap(getattr(now, "__func__", now))
-        if function is not own or not own.__module__.startswith("torch.optim"):
+        tried = name == "step" and is_lion(optimizer)
+        if function is not own or not (tried or own.__module__.startswith("torch.optim")):
             raise CaptureError(
                 f"{name} of the optimizer has been replaced, and a compiled step does not call it; "
                 "call yours around step(x, y), and give the optimizer as torch made it"
             )
 
 
-def check_hooks(tensors: Mapping[str, torch.Tensor], optimizer: torch.optim.Optimizer) -> None:
-    """Raise CaptureError for hooks on parameters or on the optimizer's step, which do not run."""
+def check_hooks(
+    tensors: Mapping[str, torch.Tensor], optimizers: Sequence[torch.optim.Optimizer]
+) -> None:
+    """Raise CaptureError for hooks on parameters or on an optimizer's step, which do not run."""
     for name, tensor in tensors.items():
         for attribute, what in TENSOR_HOOKS.items():
             if getattr(tensor, attribute, None):
@@ -98,7 +103,7 @@ def check_hooks(tensors: Mapping[str, torch.Tensor], optimizer: torch.optim.Opti
                     f"{name} has {what}, which a compiled step does not run; put it into the "
                     "forward or the loss, or remove it"
                 )
-    here = any(getattr(optimizer, name, None) for name in STEP_HOOKS)
+    here = any(getattr(o, name, None) for o, name in product(optimizers, STEP_HOOKS))
     if here or any(getattr(torch_optimizer, name, None) for name in GLOBAL_HOOKS):
         raise CaptureError(
             "the optimizer has a hook on its step, which a compiled step does not run; call it "

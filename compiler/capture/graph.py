@@ -114,11 +114,20 @@ class Traced(nn.Module):
         yield from self.named_buffers()
 
 
+def _flat(made: object) -> Iterator[object]:
+    """What a tuple holds, and tuples in it: a recurrent module gives (rows, (h, c))."""
+    if not isinstance(made, (tuple, list)):
+        yield made
+        return
+    for part in made:
+        yield from _flat(part)
+
+
 def _outputs(made: object) -> tuple[torch.Tensor, ...]:
     if isinstance(made, Mapping):  # as of transformers, which may hold a cache beside tensors
         parts: Sequence[Any] = [v for v in made.values() if isinstance(v, torch.Tensor)]
     else:
-        parts = made if isinstance(made, (tuple, list)) else (made,)
+        parts = [*_flat(made)]
     if not parts:
         raise CaptureError("the model returns no tensor; return one or a tuple of some")
     tensors = [part for part in parts if isinstance(part, torch.Tensor)]

@@ -19,7 +19,9 @@ from . import layers
 from .adapter import override
 from .attached import without_saved_tensor_hooks
 from .functions import Functions
-from .products import WeightProducts
+from .packed import Packed
+from .products import TensorProducts
+from .recurrent_layers import Recurrent
 from .scope import Scope
 from .volumes import Volumes
 
@@ -40,7 +42,7 @@ class Layers:
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
 
-    def table(self) -> dict[Any, Callable[..., Tensor]]:
+    def table(self) -> dict[Any, Callable[..., Any]]:
         """The replaced ops."""
         return {
             aten.linear.default: self.linear,
@@ -53,7 +55,8 @@ class Layers:
             aten.conv_transpose2d.input: self.conv_transpose2d,
             **Functions(self.scope).table(),
             **Volumes(self.conv2d, self.conv_transpose2d).table(),
-            **WeightProducts(self.scope).table(),
+            **TensorProducts(self.scope).table(),
+            **Recurrent(self.scope).table(),
         }
 
     def linear(self, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
@@ -173,5 +176,6 @@ def intercept(scope: Scope) -> Iterator[None]:
     The tables belong to the whole process, hence the lock.
     """
     replaced = override(Layers(scope).table())
+    scope.instead = Packed(scope).instead
     with LOCK, scope.following(), replaced, without_saved_tensor_hooks(scope):
         yield

@@ -26,6 +26,9 @@ library.define(f"conv_dw(Tensor g, Tensor x, Tensor w_like, {GEOMETRY}) -> Tenso
 library.define("linear(Tensor x, Tensor w, Tensor? b, str layer) -> Tensor")
 library.define("linear_dx(Tensor g, Tensor w, str layer) -> Tensor")
 library.define("linear_dw(Tensor g, Tensor x, str layer) -> Tensor")
+library.define("product(Tensor a, Tensor b, str layer) -> Tensor")
+library.define("product_da(Tensor g, Tensor b, str layer) -> Tensor")
+library.define("product_db(Tensor g, Tensor a, str layer) -> Tensor")
 library.define("bias_grad(Tensor g, str layer) -> Tensor")
 library.define(f"conv_t(Tensor x, Tensor w, Tensor? b, int[] size, {GEOMETRY}) -> Tensor")
 library.define(f"conv_t_dx(Tensor g, Tensor w, {GEOMETRY}) -> Tensor")
@@ -113,6 +116,18 @@ def _linear_dw(g: Tensor, x: Tensor, layer: str) -> Tensor:
     return g.t() @ x
 
 
+def _product(a: Tensor, b: Tensor, layer: str) -> Tensor:
+    return aten.bmm(a, b)  # type: ignore[no-any-return]
+
+
+def _product_da(g: Tensor, b: Tensor, layer: str) -> Tensor:
+    return aten.bmm(g, b.mT)  # type: ignore[no-any-return]
+
+
+def _product_db(g: Tensor, a: Tensor, layer: str) -> Tensor:
+    return aten.bmm(a.mT, g)  # type: ignore[no-any-return]
+
+
 def _bias_grad(g: Tensor, layer: str) -> Tensor:
     return g.sum([0, *range(2, g.ndim)])
 
@@ -124,6 +139,9 @@ KERNELS = {
     "linear": _linear,
     "linear_dx": _linear_dx,
     "linear_dw": _linear_dw,
+    "product": _product,
+    "product_da": _product_da,
+    "product_db": _product_db,
     "bias_grad": _bias_grad,
     "conv_t": _conv_t,
     "conv_t_dx": _conv_t_dx,
@@ -136,6 +154,9 @@ SHAPES: dict[str, Callable[..., Tensor]] = {
     "linear": lambda x, w, b, layer: x.new_empty((x.shape[0], w.shape[0])),
     "linear_dx": lambda g, w, layer: g.new_empty((g.shape[0], w.shape[1])),
     "linear_dw": lambda g, x, layer: g.new_empty((g.shape[1], x.shape[1])),
+    "product": lambda a, b, layer: a.new_empty((*a.shape[:2], b.shape[2])),
+    "product_da": lambda g, b, layer: g.new_empty((*g.shape[:2], b.shape[1])),
+    "product_db": lambda g, a, layer: g.new_empty((g.shape[0], a.shape[2], g.shape[2])),
     "bias_grad": lambda g, layer: g.new_empty((g.shape[1],)),
     "conv_t": _conv_t_shape,
     "conv_t_dx": _conv_t_dx,
@@ -168,6 +189,18 @@ def _backward_of_linear(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     return dx, dw, _bias_part(ctx, g), *(None for _ in ctx.rest)
 
 
+def _save_product(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    a, b, ctx.layer = inputs
+    ctx.save_for_backward(a, b)
+
+
+def _backward_of_product(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+    a, b = ctx.saved_tensors
+    da = qtr.product_da(g, b, ctx.layer) if ctx.needs_input_grad[0] else None
+    db = qtr.product_db(g, a, ctx.layer) if ctx.needs_input_grad[1] else None
+    return da, db, None
+
+
 def _backward_of_conv_t(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
     x, w = ctx.saved_tensors
     _size, *geometry = ctx.rest
@@ -187,7 +220,7 @@ def _refuse_twice(ctx: Any, g: Tensor) -> NoReturn:
     )
 
 
-BACKWARD = KERNELS.keys() - {"conv", "linear", "conv_t"}
+BACKWARD = KERNELS.keys() - {"conv", "linear", "conv_t", "product"}
 for _name, _kernel in KERNELS.items():
     library.impl(_name, _kernel, "CompositeExplicitAutograd")
     register_fake(f"qtr::{_name}", SHAPES[_name], lib=library)
@@ -195,4 +228,5 @@ for _name in BACKWARD:
     register_autograd(f"qtr::{_name}", _refuse_twice, setup_context=_keep_layer, lib=library)
 register_autograd("qtr::conv", _backward_of_conv, setup_context=_save, lib=library)
 register_autograd("qtr::linear", _backward_of_linear, setup_context=_save, lib=library)
+register_autograd("qtr::product", _backward_of_product, setup_context=_save_product, lib=library)
 register_autograd("qtr::conv_t", _backward_of_conv_t, setup_context=_save, lib=library)

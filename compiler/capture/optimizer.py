@@ -2,52 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import nn
 
 from ..errors import CaptureError
-from ..ir.optimizers import KINDS, OptimizerSpec, ParameterGroup, kept_name, read_numbers
+from ..ir.optimizers import OptimizerSpec, ParameterGroup, kept_name, kind_of, read_numbers
+from ..ir.updates import KINDS
+from .lion import KIND, check_lion, is_lion
 
+Optimizers: TypeAlias = torch.optim.Optimizer | Sequence[torch.optim.Optimizer]
 OPTIMIZERS: dict[type[object], str] = {
     torch.optim.SGD: "sgd",
     torch.optim.Adam: "adam",
     torch.optim.AdamW: "adam",
+    torch.optim.NAdam: "nadam",
+    torch.optim.RAdam: "radam",
+    torch.optim.Adamax: "adamax",
     torch.optim.RMSprop: "rmsprop",
+    torch.optim.Adagrad: "adagrad",
+    torch.optim.Adadelta: "adadelta",
+    torch.optim.ASGD: "asgd",
+    torch.optim.Rprop: "rprop",
+    torch.optim.Muon: "muon",
 }
 # Settings that have no counterpart.
-REFUSED = ("amsgrad", "centered", "differentiable")
+REFUSED = ("differentiable",)
 
 
-def read_optimizer(optimizer: object, model: nn.Module) -> OptimizerSpec:
-    """The optimizer as data; CaptureError for one that is not known or trains foreign tensors."""
+def several(optimizer: Optimizers) -> tuple[torch.optim.Optimizer, ...]:
+    """The optimizers of a step, of which most have one; CaptureError where there is none."""
+    found = tuple(optimizer) if isinstance(optimizer, list | tuple) else (optimizer,)
+    if not found:
+        raise CaptureError("the list of optimizers is empty; give at least one")
+    return found
+
+
+def read_optimizers(optimizers: Sequence[object], model: nn.Module) -> OptimizerSpec:
+    """The optimizers as data; CaptureError for one that is not known or trains foreign tensors.
+
+    Groups are numbered through.
+    """
+    names = {id(p): name for name, p in model.named_parameters()}
+    groups = list[ParameterGroup]()
+    for optimizer in optimizers:
+        kind = _kind(optimizer)
+        assert isinstance(optimizer, torch.optim.Optimizer)
+        every = enumerate(optimizer.param_groups, len(groups))
+        groups += [_group(kind, i, group, names) for i, group in every]
+        if kind == KIND:
+            check_lion(optimizer)
+    counted = Counter(name for group in groups for name in group.parameters)
+    if twice := [name for name, count in counted.items() if count > 1]:
+        raise CaptureError(f"{twice[0]} is in two of the optimizers; leave it in one")
+    if not counted:
+        raise CaptureError("the optimizer has no parameter that requires a gradient; unfreeze one")
+    return OptimizerSpec(tuple(groups))
+
+
+def _kind(optimizer: object) -> str:
+    """Its kind, of which its groups may be variants."""
     kind = OPTIMIZERS.get(type(optimizer))
+    if kind is not None:
+        return kind
     if isinstance(optimizer, type):
         name = optimizer.__name__
         raise CaptureError(
             f"the optimizer is the class {name}; give {name}(model.parameters(), ...)"
         )
     parents = [c.__name__ for c in type(optimizer).__mro__ if c in OPTIMIZERS]
-    if kind is None and parents:
+    if parents:
         raise CaptureError(
             f"the optimizer is a {type(optimizer).__name__}, and a compiled step would not run "
             f"what it changes of torch.optim.{parents[0]}; give torch.optim.{parents[0]} itself"
         )
-    if kind is None:
-        known = ", ".join(c.__name__ for c in OPTIMIZERS)
-        raise CaptureError(
-            f"the optimizer is {type(optimizer).__module__}.{type(optimizer).__name__}; "
-            f"supported of torch.optim are {known}"
-        )
-    assert isinstance(optimizer, torch.optim.Optimizer)
-    names = {id(p): name for name, p in model.named_parameters()}
-    every = enumerate(optimizer.param_groups)
-    groups = tuple(_group(kind, i, group, names) for i, group in every)
-    if not any(g.parameters for g in groups):
-        raise CaptureError("the optimizer has no parameter that requires a gradient; unfreeze one")
-    return OptimizerSpec(kind, groups)
+    if is_lion(optimizer):
+        return KIND
+    known = ", ".join(c.__name__ for c in OPTIMIZERS)
+    raise CaptureError(
+        f"the optimizer is {type(optimizer).__module__}.{type(optimizer).__name__}; "
+        f"supported of torch.optim are {known}, and Lion of other packages"
+    )
 
 
 def _group(
@@ -71,45 +110,44 @@ def _group(
                 f"parameter group {index} of the optimizer has {setting}=True; only "
                 f"{setting}=False is supported"
             )
+    kind = kind_of(kind, group)
     numbers = read_numbers(KINDS[kind], index, group)
-    flags = {flag: bool(group.get(flag)) for flag in KINDS[kind].flags}
-    return ParameterGroup(tuple(trained), numbers, flags)
+    return ParameterGroup(tuple(trained), numbers, KINDS[kind].fixed(group), kind)
 
 
 def kept_tensors(
-    optimizer: torch.optim.Optimizer, spec: OptimizerSpec, model: nn.Module
+    optimizers: Sequence[torch.optim.Optimizer], spec: OptimizerSpec, model: nn.Module
 ) -> tuple[dict[str, np.ndarray], int]:
-    """What earlier steps of the optimizer left, by name of the state, and how many steps; copies.
+    """What earlier steps of the optimizers left, by name of the state, and how many steps; copies.
 
-    The program has one step counter. An optimizer where only some parameters have been trained
-    fits it only if the count changes nothing: SGD without dampening.
+    The program has one step counter. Optimizers where only some parameters have been trained fit
+    it only if the count changes nothing, as in SGD without dampening.
     """
     found: dict[str, np.ndarray] = {}
     steps: dict[str, int] = {}
     parameters = dict(model.named_parameters())
-    for name in spec.group_of():
-        state = optimizer.state.get(parameters[name], {})
-        for key, ours in spec.of.kept.items():
-            tensor = state.get(key)
+    states = {p: state for one in optimizers for p, state in one.state.items()}
+    for name, group in spec.group_of().items():
+        state = states.get(parameters[name], {})
+        for kept in spec.groups[group].of.kept:
+            tensor = state.get(kept.theirs)
             if tensor is not None:
                 array = tensor.detach().to(torch.float32).cpu().numpy().copy()
-                found[kept_name(name, ours)] = array
-        # SGD counts no steps: a momentum is a step.
-        seen = state.get("step", 1 if state.get("momentum_buffer") is not None else 0)
+                found[kept_name(name, kept.ours)] = array
+        # SGD, Lion and Muon count no steps: what they keep is made in the first.
+        seen = state.get("step", 1 if any(v is not None for v in state.values()) else 0)
         steps[name] = int(seen)
     _check_steps(spec, steps)
     return found, max(steps.values(), default=0)
 
 
 def _check_steps(spec: OptimizerSpec, steps: Mapping[str, int]) -> None:
-    if len(set(steps.values())) < 2:
-        return
-    groups, most = spec.group_of(), max(steps.values())
-    behind = [n for n, count in steps.items() if count < most]
-    if spec.kind == "sgd":
-        behind = [n for n in behind if spec.groups[groups[n]].numbers["dampening"] != 0.0]
-    if spec.kind != "rmsprop" and behind:
-        raise CaptureError(
-            f"{behind[0]} has been trained for {steps[behind[0]]} steps, others for {most}, which "
-            "one counter cannot tell; give the step an optimizer of before its first step"
-        )
+    groups, most = spec.group_of(), max(steps.values(), default=0)
+    for name, count in steps.items():
+        group = spec.groups[groups[name]]
+        counted = group.numbers["dampening"] != 0.0 if group.kind == "sgd" else group.of.counts
+        if counted and count < most:
+            raise CaptureError(
+                f"{name} has been trained for {count} steps, others for {most}, which one counter "
+                "cannot tell; give the step an optimizer of before its first step"
+            )

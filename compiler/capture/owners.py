@@ -23,8 +23,13 @@ class Owners:
             self._known.setdefault(LOSS, loss)
 
     def of(self, layer: str) -> nn.Module | None:
-        """The module that calls the layer; None of a loss that is a plain function."""
-        return self._known.get(_base(layer))
+        """The module that calls the layer; None of a loss that is a plain function.
+
+        A recurrent module has several layers, ``rnn.ih_l0`` of ``rnn``.
+        """
+        name = _base(layer)
+        around = self._known.get(name.rpartition(".")[0])
+        return self._known.get(name, around if isinstance(around, nn.RNNBase) else None)
 
 
 def _base(name: str) -> str:

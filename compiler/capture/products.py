@@ -1,9 +1,10 @@
-"""Products with a weight: however a model spells them, they are linear layers.
+"""Products of tensors: however a model spells them, they are layers.
 
 ``x @ w``, ``addmm``, ``einsum``, ``tensordot`` and their kin become ``qtr.linear`` where one
 operand is a parameter or computed from parameters alone; many matrices, one for each place of a
-batch, become a convolution in groups. Other products stay what they are, those of weights and
-constants too: they compute a weight.
+batch, become a convolution in groups. Where both operands depend on inputs, as in attention, they
+become ``qtr.product``. Other products stay what they are: those of weights and constants, which
+compute a weight, of vectors, and those of the loss.
 """
 
 from __future__ import annotations
@@ -50,11 +51,12 @@ class Labelled:
         return self.tensor.permute(order).reshape(sizes)
 
 
-class WeightProducts:
+class TensorProducts:
     """What products of tensors become while a graph is traced."""
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
+        self.inner = False  # inside of a product that torch decomposes: it is decided on already
 
     def table(self) -> dict[Any, Callable[..., Tensor]]:
         """The replaced ops."""
@@ -84,16 +86,18 @@ class WeightProducts:
         second = Labelled(b, (*batch[rank - max(b.dim() - 2, 0) :], *right))
         out = (*batch, *(("n",) if a.dim() > 1 else ()), *(("k",) if b.dim() > 1 else ()))
         made = self.layer(first, second, out)
-        return _plain(aten.matmul.default, a, b) if made is None else made
+        return self._plain(aten.matmul.default, a, b) if made is None else made
 
     def einsum(
         self, equation: str, tensors: Sequence[Tensor], path: Sequence[int] | None = None
     ) -> Tensor:
-        """Two by two, from the left, where a weight is among the operands."""
+        """Two by two, from the left, where there may be a layer among them."""
         read = einsum_labels(equation, [t.dim() for t in tensors])
-        known = read is not None and any(map(self.scope.weights.holds, tensors))
+        weights = self.scope.weights
+        several = sum(not weights.knows(t) for t in tensors) > 1
+        known = several or any(map(weights.holds, tensors))
         if read is None or not known or len(tensors) < 2:
-            return _plain(aten.einsum.default, equation, tensors, path=path)
+            return self._plain(aten.einsum.default, equation, tensors, path=path)
         operands = [Labelled(t, x) for t, x in zip(tensors, read.operands, strict=True)]
         first, *others = operands
         for i, second in enumerate(others):
@@ -101,7 +105,10 @@ class WeightProducts:
             both = tuple(dict.fromkeys((*first.labels, *second.labels)))
             out = tuple(label for label in both if label in later) if others[i + 1 :] else read.out
             made = self.layer(first, second, out)
-            first = Labelled(_einsum(first, second, out) if made is None else made, out)
+            if made is None:
+                made = self._einsum(first, second, out)
+                weights.follow((first.tensor, second.tensor), made)
+            first = Labelled(made, out)
         return first.tensor
 
     def tensordot(self, a: Tensor, b: Tensor, over: list[int], under: list[int]) -> Tensor:
@@ -112,7 +119,7 @@ class WeightProducts:
             right[j % b.dim()] = left[i % a.dim()]
         out = tuple(label for label in (*left, *right) if (label in left) != (label in right))
         made = self.layer(Labelled(a, tuple(left)), Labelled(b, tuple(right)), out)
-        return _plain(aten.tensordot.default, a, b, over, under) if made is None else made
+        return self._plain(aten.tensordot.default, a, b, over, under) if made is None else made
 
     def multi_dot(self, tensors: Sequence[Tensor]) -> Tensor:
         """From the left: torch would take an order that makes products of weights alone."""
@@ -146,7 +153,7 @@ class WeightProducts:
 
         def product(a: Tensor, b: Tensor) -> Tensor:
             made = self.layer(Labelled(a, tuple(first)), Labelled(b, tuple(second)), tuple(out))
-            return _plain(op, a, b) if made is None else made
+            return self._plain(op, a, b) if made is None else made
 
         return product
 
@@ -160,7 +167,7 @@ class WeightProducts:
             plain = alpha == beta == 1
             made = self.layer(*operands, tuple(out), bias if plain else None)
             if made is None:
-                return _plain(op, bias, a, b, beta=beta, alpha=alpha)
+                return self._plain(op, bias, a, b, beta=beta, alpha=alpha)
             return made if plain else bias * beta + made * alpha
 
         return product
@@ -168,13 +175,41 @@ class WeightProducts:
     def layer(
         self, a: Labelled, b: Labelled, out: Names, bias: Tensor | None = None
     ) -> Tensor | None:
-        """The product of a weight and of what depends on inputs, the bias added; None of others."""
+        """The product of what depends on inputs with a weight or with its like, the bias added.
+
+        None of others.
+        """
         if in_backward():
             return None
+        weights = self.scope.weights
         for x, w in ((a, b), (b, a)):
-            if self.scope.weights.holds(w.tensor) and not self.scope.weights.knows(x.tensor):
+            if weights.holds(w.tensor) and not weights.knows(x.tensor):
                 return self._layer(x, w, out, bias)
-        return None
+        if self.inner or self.scope.outside or any(weights.knows(o.tensor) for o in (a, b)):
+            return None
+        made = self._between(a, b, out)
+        return made if made is None or bias is None else made + bias
+
+    def _between(self, a: Labelled, b: Labelled, out: Names) -> Tensor | None:
+        """A product of activations; None where it is none of matrices."""
+        if _repeats(a, b) or not a.tensor.is_floating_point():
+            return None
+        a, b = _reduced(a, b, out)
+        shared = {*a.labels} & {*b.labels}
+        batch = tuple(label for label in out if label in shared)
+        rows = tuple(label for label in out if label not in b.labels)
+        columns = tuple(label for label in out if label not in a.labels)
+        summed = tuple(label for label in a.labels if label not in out)
+        if any(a.size(label) != b.size(label) for label in shared):
+            return None  # sizes that torch refuses
+        if not (rows and columns and summed):
+            return None
+        first, second = a.matrix(batch, rows, summed), b.matrix(batch, summed, columns)
+        made = qtr.product(first, second, self.scope.product())
+        sizes = [*(a.size(n) for n in (*batch, *rows)), *(b.size(n) for n in columns)]
+        found = (*batch, *rows, *columns)
+        y: Tensor = made.reshape(sizes).permute([found.index(label) for label in out])
+        return y.contiguous()  # as torch makes it, so that the model may view it
 
     def _layer(self, x: Labelled, w: Labelled, out: Names, bias: Tensor | None) -> Tensor | None:
         if _repeats(x, w):
@@ -206,6 +241,23 @@ class WeightProducts:
         found = (*rows, *batch, *columns)
         y: Tensor = made.reshape(sizes).permute([found.index(label) for label in out])
         return y.contiguous()  # as torch makes it, so that the model may view it
+
+    def _einsum(self, a: Labelled, b: Labelled, out: Names) -> Tensor:
+        """The plain product of two operands."""
+        letters = {label: i for i, label in enumerate(dict.fromkeys((*a.labels, *b.labels)))}
+        numbers = [[letters[label] for label in labels] for labels in (a.labels, b.labels, out)]
+        first, second, made = ("".join(chr(ord("a") + n) for n in listed) for listed in numbers)
+        operands = [a.tensor, b.tensor]
+        return self._plain(aten.einsum.default, f"{first},{second}->{made}", operands)
+
+    def _plain(self, op: Any, *args: Any, **options: Any) -> Tensor:
+        """The op as torch has it."""
+        before, self.inner = self.inner, True
+        try:
+            made: Tensor = original(op, *args, **options)
+        finally:
+            self.inner = before
+        return made
 
 
 def _grouped_ops() -> list[Any]:
@@ -239,17 +291,3 @@ def _repeated(w: Labelled, label: Hashable) -> bool:
 def _repeats(*operands: Labelled) -> bool:
     """Whether a label stands for two dimensions of one operand: a diagonal."""
     return any(len({*o.labels}) < len(o.labels) for o in operands)
-
-
-def _einsum(a: Labelled, b: Labelled, out: Names) -> Tensor:
-    """The plain product of two operands."""
-    letters = {label: i for i, label in enumerate(dict.fromkeys((*a.labels, *b.labels)))}
-    numbers = [[letters[label] for label in labels] for labels in (a.labels, b.labels, out)]
-    words = ["".join(chr(ord("a") + n) for n in listed) for listed in numbers]
-    return _plain(aten.einsum.default, f"{words[0]},{words[1]}->{words[2]}", [a.tensor, b.tensor])
-
-
-def _plain(op: Any, *args: Any, **options: Any) -> Tensor:
-    """The op as torch has it."""
-    made: Tensor = original(op, *args, **options)
-    return made

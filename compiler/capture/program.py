@@ -21,7 +21,7 @@ from ..lower.programs import Lowered, lower_evaluation, lower_training
 from ..saved import Kept
 from .attached import check_hooks, check_keys, check_methods, check_model, check_tensors
 from .graph import Loss, check_loss, state_tensors, trace_evaluation, trace_training
-from .optimizer import kept_tensors, read_optimizer
+from .optimizer import Optimizers, kept_tensors, read_optimizers, several
 from .saved import kept_in_training
 
 
@@ -50,7 +50,7 @@ def capture(
     model: nn.Module,
     loss: Loss,
     example: Sequence[torch.Tensor],
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizers,
     *,
     outputs: bool = False,
 ) -> Capture:
@@ -59,8 +59,8 @@ def capture(
     ``example`` is a batch: the model's inputs, then the target; ``loss(output, target)`` returns a
     scalar tensor. The programs are specialised to the batch's shapes;
     with ``outputs`` the step gives those of the model behind the loss. Model, loss and optimizer
-    are left exactly as they were. Trained are the parameters of the optimizer that require a
-    gradient.
+    are left exactly as they were. Trained are the parameters of the optimizer, or of several, that
+    require a gradient.
 
     Raises ``CaptureError``, and ``UnsupportedOpError`` for an op that has no counterpart in the IR,
     with the op, the layer and the source line.
@@ -68,16 +68,17 @@ def capture(
     batch = _check_batch(example)
     check_model(model)
     check_loss(loss)
-    spec = read_optimizer(optimizer, model)
+    optimizers = several(optimizer)
+    spec = read_optimizers(optimizers, model)
     tensors = state_tensors(model, loss)
     check_tensors(tensors)
     check_keys(model)
-    check_hooks(tensors, optimizer)
-    check_methods(optimizer)
+    check_hooks(tensors, optimizers)
+    check_methods(optimizers)
     for name, tensor in tensors.items():
         _check_tensor(f"{name} of the model", tensor, FORMAT_WITHIN)
     joint = trace_training(model, loss, batch, spec.group_of().keys(), outputs=outputs)
-    kept, steps = kept_tensors(optimizer, spec, model)
+    kept, steps = kept_tensors(optimizers, spec, model)
     lowered = lower_training(joint, spec, stepped=steps > 0)
     written = frozenset(joint.mutations)
     evaluation = lower_evaluation(trace_evaluation(model, batch[:-1], written))

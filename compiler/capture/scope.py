@@ -39,15 +39,21 @@ LIBRARIES = tuple(
 )
 
 
+Instead = Callable[[Any, tuple[Any, ...], CallMark], "Callable[..., Any] | None"]
+
+
 class Scope(TorchFunctionMode):
     """Knows which module runs and on which line; active while the model's forward is traced."""
 
     def __init__(self, names: dict[int, str]) -> None:
         super().__init__()
-        self.names, self.instead = names, losses.written()
+        self.names, self.written = names, losses.written()
         self.thread = threading.get_ident()
         self.weights, self.repeated = Weights(), Repeated()
         self.function = ""
+        # What to call in the place of a function on some arguments; None: itself.
+        self.instead: Instead = _itself
+        self.outside = False  # of the model, in its loss
         self.reset()
 
     def reset(self) -> None:
@@ -83,10 +89,12 @@ class Scope(TorchFunctionMode):
     def inside(self, name: str) -> Iterator[None]:
         """Attribute the calls of the context to ``name``, which is no module of the model."""
         self.stack.append((name, ""))
+        self.outside = True
         try:
             yield
         finally:
             self.stack.pop()
+            self.outside = False
 
     @contextmanager
     def following(self) -> Iterator[None]:
@@ -116,6 +124,13 @@ class Scope(TorchFunctionMode):
         self.layer_calls[kind, base] += 1
         return _nth(base, self.layer_calls[kind, base])
 
+    def product(self) -> str:
+        """Name for the next product of activations: the module's path, ``#product``, a number."""
+        base = self.stack[-1][0].partition("#")[0]
+        self.layer_calls["product", base] += 1
+        n = self.layer_calls["product", base]
+        return f"{base}#product{n if n > 1 else ''}"
+
     def __torch_function__(
         self,
         func: Callable[..., Any],
@@ -144,18 +159,22 @@ class Scope(TorchFunctionMode):
                 "in the forward; a step copies such a tensor and keeps it as it is: register it as "
                 "a buffer of the model"
             )
-        func = self.instead.get(func, func)
+        func = self.written.get(func, func)
         mark, before = (layer, source, self.function), self.layer_calls.total()
         self.repeated.add(mark, (args, kwargs))
         with marked(mark):
             try:
-                made = followed(func(*args, **(kwargs or {})))
+                made = followed((self.instead(func, args, mark) or func)(*args, **(kwargs or {})))
             except Exception:
                 self.failed = mark
                 raise
         if self.layer_calls.total() == before:
             self.weights.follow((args, kwargs), made)
         return made
+
+
+def _itself(function: object, args: tuple[Any, ...], mark: CallMark) -> None:
+    """Nothing is called in the place of a function."""
 
 
 def _nth(name: str, n: int) -> str:

@@ -21,7 +21,8 @@ The order of the products is fixed:
     dX                       taps row by row, in each the output channels
     dW                       images, in each the places of dY row by row
 
-A transposed convolution sums as the convolution whose arithmetic it has. Products with the zero
+A transposed convolution sums as the convolution whose arithmetic it has, and a product of
+activations in the order of the dimension that it sums over. Products with the zero
 border, and of dX those between strides, are zeros that count.
 
 A product is a number of no more significant bits than the accumulator's (``refusal`` sees to it),

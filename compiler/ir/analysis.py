@@ -8,7 +8,8 @@ from math import prod
 import networkx as nx
 
 from ..types import Scale, TensorType
-from .ops import OPS, PRODUCTS, TRANSPOSED
+from .loops import COUNTER, loops
+from .ops import BETWEEN_ACTIVATIONS, OPS, PRODUCTS, TRANSPOSED
 from .program import Op, Program, Region, Value
 
 
@@ -21,31 +22,35 @@ def saved(program: Program) -> tuple[Value, ...]:
     """What crosses from forward to later regions: a set difference, in order of definition.
 
     Parameters and other state are left out; program inputs are not: a batch that backward reads
-    stays in memory too.
+    stays in memory too. Which loop a value is of is no number.
     """
-    made = [*program.inputs, *(r for op in program.region("forward").ops for r in op.results)]
+    ops = (op for op in program.region("forward").ops if op.kind != COUNTER)
+    made = [*program.inputs, *(r for op in ops for r in op.results)]
     later = [op for name in ("backward", "update") for op in program.region(name).ops]
     used = {v for op in later for v in op.inputs}
     return tuple(v for v in made if v in used)
 
 
 def without_dead(program: Program) -> Program:
-    """The program without ops that neither an output nor a next state needs; itself if all are."""
-    needed = {*program.outputs, *(v for _, v in program.next)}
-    regions = []
-    for region in reversed(program.regions):
-        ops: list[Op] = []
-        for op in reversed(region.ops):
-            if needed.intersection(op.results):
-                needed.update(op.inputs)
-                ops.append(op)
-        regions.append(Region(region.name, tuple(reversed(ops))))
-    if all(
-        len(r.ops) == len(old.ops)
-        for r, old in zip(reversed(regions), program.regions, strict=True)
-    ):
+    """The program without ops that neither an output nor a next state needs; itself if all are.
+
+    What is carried from step to step of a loop needs what feeds it.
+    """
+    made, feeds = program.producers(), loops(program).feeds
+    live: set[Op] = set()
+    todo = [*program.outputs, *(v for _, v in program.next)]
+    while todo:
+        v = todo.pop()
+        op = made.get(v)
+        if op is None or op in live:
+            continue
+        live.add(op)
+        todo += op.inputs
+        todo += [r for x in op.results if x in feeds for r in feeds[x].results]
+    if all(op in live for _, op in program.ops()):
         return program
-    return replace(program, regions=tuple(reversed(regions)))
+    regions = (Region(r.name, tuple(op for op in r.ops if op in live)) for r in program.regions)
+    return replace(program, regions=tuple(regions))
 
 
 def graph(program: Program) -> nx.DiGraph[Op]:
@@ -61,6 +66,8 @@ def graph(program: Program) -> nx.DiGraph[Op]:
 @dataclass(frozen=True, slots=True)
 class Gemm:
     """One GEMM of the program: multiply-accumulates, its two operands as stored, direction.
+
+    Of one in a loop ``macs`` are those of all steps.
 
     An operand that ``dequantize`` makes of numbers that have no product is stored as those.
     """
@@ -90,7 +97,7 @@ class Gemm:
 
 def gemms(program: Program) -> list[Gemm]:
     """All GEMMs in program order."""
-    made = program.producers()
+    made, found = program.producers(), loops(program)
 
     def stored(v: Value) -> TensorType:
         op = made.get(v)
@@ -100,7 +107,11 @@ def gemms(program: Program) -> list[Gemm]:
         return v.type
 
     return [
-        Gemm(op, region.name, direction(op.kind), macs(op), (stored(a), stored(b)))
+        Gemm(
+            *(op, region.name, direction(op.kind)),
+            macs(op) * found.times(op),
+            (stored(a), stored(b)),
+        )
         for region, op in program.ops()
         if op.kind in PRODUCTS
         for a, b in [op.inputs]
@@ -121,8 +132,8 @@ def macs(op: Op) -> int:
     """
     role = direction(op.kind)
     first, second, made = (v.type.shape for v in (*op.inputs, op.result))
-    if op.kind == "matmul":
-        return prod(first) * second[2]
+    if op.kind == "matmul" or op.kind in BETWEEN_ACTIVATIONS:
+        return prod(first) * (second[1] if role == "dX" else second[2])
     small = made if role == "forward" else first
     if op.kind in TRANSPOSED:
         small = {"forward": first, "dX": made, "dW": second}[role]

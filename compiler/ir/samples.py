@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 
+from .loops import CARRIED, FEED
 from .ops import OPS, Trait, has
 from .program import Op, Program, Value
 
@@ -35,17 +36,36 @@ Flowing = PerSample | Shared | None  # None: samples have met
 
 def samples_apart(program: Program, samples: int) -> bool:
     """Whether row i of each output is of sample i alone, for a batch of more than one sample."""
+    return _flow_apart(program, samples) is not None
+
+
+def sample_axes(program: Program, samples: int) -> Mapping[Value, int] | None:
+    """The dimension that grows with the number of samples, of each value that has a part of them.
+
+    None where samples are not apart, or where a value has no such dimension.
+    """
+    flow = _flow_apart(program, samples)
+    if flow is None:
+        return None
+    found = {v: flow.axis(v) for v, kind in flow.kinds.items() if isinstance(kind, PerSample)}
+    axes = {v: axis for v, axis in found.items() if axis is not None}
+    met = any(kind is None for kind in flow.kinds.values())
+    return None if met or len(axes) < len(found) else axes
+
+
+def _flow_apart(program: Program, samples: int) -> _Flow | None:
     if samples < 2 or any(v.type.shape[:1] != (samples,) for v in program.inputs):
-        return False
+        return None
     flow = _Flow(samples)
     for v in program.inputs:
         flow.kinds[v] = PerSample(v.type.elements // samples)
     for _, op in program.ops():
         flow.follow(op)
-    return all(
+    apart = flow.loops_apart and all(
         v.type.shape[:1] == (samples,) and flow.of(v) == PerSample(v.type.elements // samples)
         for v in program.outputs
     )
+    return flow if apart else None
 
 
 class _Flow:
@@ -54,6 +74,8 @@ class _Flow:
     def __init__(self, samples: int) -> None:
         self.samples = samples
         self.kinds: dict[Value, Flowing] = {}
+        # Whether all that loops carry is what was taken for it ahead of their ends.
+        self.loops_apart = True
 
     def of(self, v: Value) -> Flowing:
         return self.kinds.get(v, Shared())
@@ -62,13 +84,30 @@ class _Flow:
         """The kinds of the results of ``op``."""
         kinds = [self.of(v) for v in op.inputs]
         made: list[Flowing]
-        if None in kinds:
+        if has(op, Trait.ENTERS_LOOP) or has(op, Trait.LEAVES_LOOP):
+            made = [self._bordering(op)]
+        elif None in kinds:
             made = [None for _ in op.results]
         elif all(isinstance(k, Shared) for k in kinds):
             made = [Shared(self._alike(op, r)) for r in op.results]
         else:
             made = [self._moved(op, r) for r in op.results]
         self.kinds.update(zip(op.results, made, strict=True))
+
+    def _bordering(self, op: Op) -> Flowing:
+        """The kind of the result of an op at the border of a loop over time steps."""
+        kind, shape = self.of(op.inputs[0]), op.inputs[0].type.shape
+        if op.kind == CARRIED:
+            own = PerSample(op.result.type.elements // self.samples)
+            alike = kind == own or (isinstance(kind, Shared) and 0 in kind.alike)
+            return own if alike and shape[:1] == (self.samples,) else None
+        if op.kind == FEED:
+            self.loops_apart &= kind is not None and kind == self.of(op.inputs[1])
+            return kind
+        one = min(op.inputs[0].type.elements, op.result.type.elements)
+        if isinstance(kind, PerSample):
+            return kind if kind.stride * self.samples == one else None
+        return Shared() if kind else None
 
     def axis(self, v: Value) -> int | None:
         """The dimension that tells samples apart; None where that takes several."""
@@ -241,5 +280,5 @@ RULES: Mapping[str, AxisRule] = {
     **dict.fromkeys(("sum", "mean", "max"), _reduced),
     **dict.fromkeys(("slice", "cat", "resample"), _along),
     "pad": _padded,
-    "matmul": _product,
+    **dict.fromkeys(("matmul", "product"), _product),
 }

@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Mapping
 from ..errors import VerifyError, closest
 from ..formats import I32, UINT2, UINT8, Format
 from ..types import Scale, TensorType
+from .loop_rules import broken
 from .ops import OPS
 from .ops.definition import OpDef
 from .ops.shapes import ShapeMismatch, bind
@@ -82,6 +83,11 @@ def verify(program: Program) -> Program:
         for i, op in enumerate(region.ops):
             _check_op(region, i, op, seen, names)
             seen.update(dict.fromkeys(op.results, region.name))
+    if wrong_in_loop := broken(program):
+        where, op, fact = wrong_in_loop
+        raise VerifyError(
+            f"{where.name}, layer {op.origin or '-'}: {op.kind}: {fact}\n  > {op}", op
+        )
     _check_ends(program, seen)
     return program
 

@@ -12,11 +12,13 @@ import numpy as np
 from ..errors import UnsupportedOpError
 from ..formats import F32, I32, I64, UINT8
 from ..ir import Attr, Op, Program, Region, Value, attrs, spelled, unused
+from ..ir.analysis import without_dead
 from ..ir.ops import OPS, Trait, has
 from ..types import Shape, TensorType
 from .constants import emitted
 from .instead import PAGE, advised
 from .joint import Arg, Call, FixedTensor, JointTensor, place
+from .steps import StepValues
 
 FORMAT_OF = {"float32": F32, "int64": I64}
 # Truth values are numbers in the IR: 1 and 0.
@@ -93,6 +95,8 @@ class Builder:
         self.unread: dict[JointTensor, Call] = {}  # results without a value
         self.late: dict[JointTensor, Callable[[], Value]] = {}  # results made where one is read
         self.winners: dict[JointTensor, Value] = {}  # of pooling's places, what backward reads
+        # What a recurrent layer's backward reads of its steps, by the rows that its forward makes.
+        self.steps_of: dict[Value, StepValues] = {}
         self.constants: dict[Value, float] = {}  # tensors that hold one number everywhere
         self._origin = ""
         self.region = "forward"
@@ -220,23 +224,15 @@ class Builder:
         regions: Sequence[str],
     ) -> Program:
         """The finished program, without ops that nothing reads."""
-        live = {*outputs, *(v for _, v in next_)}
-        kept: list[Region] = []
-        for region in reversed(regions):
-            ops: list[Op] = []
-            for op in reversed(self.regions[region]):
-                if live.intersection(op.results):
-                    live.update(op.inputs)
-                    ops.append(op)
-            kept.append(Region(region, tuple(reversed(ops))))
-        return Program(
+        made = Program(
             name,
             tuple(inputs),
             tuple(self.state.values()),
-            tuple(reversed(kept)),
+            tuple(Region(region, tuple(self.regions[region])) for region in regions),
             tuple(outputs),
             tuple(next_),
         )
+        return without_dead(made)
 
 
 def ints(value: Arg, rank: int = 2, default: Sequence[int] = ()) -> tuple[int, ...]:

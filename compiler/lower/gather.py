@@ -5,6 +5,7 @@ An op of the IR acts along the middle one of three dimensions: those ahead and t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import prod
 
 import numpy as np
@@ -17,7 +18,7 @@ from .pointwise import broadcast, scaled
 from .shape import permuted, sliced, viewed
 from .whole import checked_rows, made_whole, repeated, uniform, whole_of
 
-DIGIT = 22  # bits of an integer that are sorted at once
+DIGIT = 1 << 22  # of an integer of 64 bits in three
 
 
 def around(shape: Shape, dim: int) -> tuple[int, int, int]:
@@ -176,25 +177,26 @@ def cumsum(b: Builder, call: Call) -> None:
 
 
 def _order(b: Builder, x: Value, dim: int, *, descending: bool) -> Value:
-    """Places in their order; of integers digit by digit from the last, as numbers have 24 bits."""
     thin = viewed(b, x, around(shape_of(x), dim))
-    shape = shape_of(thin)
     if not x.type.format.is_index:
-        return made_whole(b, "order", (thin,), "order", shape, descending=descending)
+        return made_whole(b, "order", (thin,), "order", shape_of(thin), descending=descending)
+    # By the last of its digits first; as equal ones stay, those ahead decide in the end.
     order: Value | None = None
-    for place in range(0, 64, DIGIT):
-        digit = thin
-        for by, rest in ((1 << place, False), (1 << DIGIT, True)):
-            if by > 1 and not (rest and place + DIGIT >= 64):
-                parts = {"by": by, "rest": rest}
-                digit = made_whole(b, "whole_divided", (digit,), "digit", shape, **parts)
-        number = b.one("to_number", (digit,), "number", shape)
-        if order is not None:
-            number = b.one("gather", (number, order), "next", shape)
-        found = made_whole(b, "order", (number,), "order", shape, descending=descending)
-        order = found if order is None else b.one("gather", (order, found), "order", shape)
+    for digit in _digits(b, thin):
+        moved = digit if order is None else b.one("gather", (digit, order), "digit", shape_of(thin))
+        by = b.one("to_number", (moved,), "number", shape_of(thin))
+        found = made_whole(b, "order", (by,), "order", shape_of(thin), descending=descending)
+        order = found if order is None else b.one("gather", (order, found), "order", shape_of(thin))
     assert order is not None
     return order
+
+
+def _digits(b: Builder, x: Value) -> Iterator[Value]:
+    """Integers as three digits, the last one first, each of which is a number without rounding."""
+    for _ in range(2):
+        yield made_whole(b, "whole_divided", (x,), "digit", shape_of(x), by=DIGIT, rest=True)
+        x = made_whole(b, "whole_divided", (x,), "ahead", shape_of(x), by=DIGIT, rest=False)
+    yield x
 
 
 def _found(b: Builder, call: Call, x: Value, order: Value, dim: int) -> None:
@@ -245,6 +247,9 @@ def argmax(*, least: bool) -> CallLowering:
 
 def _largest(b: Builder, v: Value, dim: int, *, least: bool) -> Value:
     left, rows, right = around(shape_of(v), dim)
+    if v.type.format.is_index:
+        order = _order(b, v, dim, descending=not least)
+        return viewed(b, sliced(b, order, 1, 0, 1), (left, right))
     thin = viewed(b, scaled(b, v, -1.0 if least else 1.0), (left, rows, right))
     return made_whole(b, "argmax", (thin,), "argmax", (left, right))
 
@@ -256,8 +261,14 @@ def extreme(*, least: bool) -> CallLowering:
         v, shape = b.of(call.args[0]), result_shape(call)
         dim, keep = dim_of(call.args[1], shape_of(v)), bool(call.args[2])
         sign = -1.0 if least else 1.0
-        made = b.one("max", (scaled(b, v, sign),), "max", shape, dims=(dim,), keepdim=keep)
         where = _largest(b, v, dim, least=least)
+        if v.type.format.is_index:
+            left, right = shape_of(where)
+            pair = viewed(b, v, around(shape_of(v), dim)), viewed(b, where, (left, 1, right))
+            made = b.one("gather", pair, "found", (left, 1, right))
+            b.bind(call, viewed(b, made, shape), viewed(b, where, shape))
+            return
+        made = b.one("max", (scaled(b, v, sign),), "max", shape, dims=(dim,), keepdim=keep)
         b.bind(call, scaled(b, made, sign), viewed(b, where, shape))
 
     return lower

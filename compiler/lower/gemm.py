@@ -103,6 +103,26 @@ def bias_grad(b: Builder, call: Call) -> None:
     b.bind(call, b.one("sum_channels", (b.of(call.args[0]),), "db", result_shape(call)))
 
 
+def between(b: Builder, call: Call) -> None:
+    """``qtr.product`` -> product: a layer of two activations."""
+    first, second, _ = call.args
+    b.bind(call, b.one("product", (b.of(first), b.of(second)), "y", result_shape(call)))
+
+
+def between_da(b: Builder, call: Call) -> None:
+    """``qtr.product_da`` -> product_input_grad."""
+    g, second, _ = call.args
+    made = b.one("product_input_grad", (b.of(g), b.of(second)), "da", result_shape(call))
+    b.bind(call, made)
+
+
+def between_db(b: Builder, call: Call) -> None:
+    """``qtr.product_db`` -> product_weight_grad."""
+    g, first, _ = call.args
+    made = b.one("product_weight_grad", (b.of(g), b.of(first)), "db", result_shape(call))
+    b.bind(call, made)
+
+
 GEMM: dict[str, CallLowering] = {
     "qtr.conv.default": conv,
     "qtr.conv_dx.default": conv_dx,
@@ -114,6 +134,9 @@ GEMM: dict[str, CallLowering] = {
     "qtr.conv_t.default": conv_t,
     "qtr.conv_t_dx.default": conv_t_dx,
     "qtr.conv_t_dw.default": conv_t_dw,
+    "qtr.product.default": between,
+    "qtr.product_da.default": between_da,
+    "qtr.product_db.default": between_db,
     "aten.bmm.default": product,
     "aten.mm.default": product,
 }

@@ -36,6 +36,7 @@ from .pointwise import POINTWISE
 from .pool import POOL
 from .power import POWER
 from .random import RANDOM
+from .recurrent import RECURRENT
 from .shape import SHAPE
 from .update import declare_hyper, update
 from .whole import WHOLE, is_whole, on_numbers
@@ -54,6 +55,7 @@ LOWERINGS: dict[str, CallLowering] = {
     **PLACES,
     **WRITE,
     **RANDOM,
+    **RECURRENT,
     **LOSS,
 }
 # What moves tensors of any kind, and what reads labels and indices.

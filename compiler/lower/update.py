@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from ..ir import OPTIMIZER_STEP, STEP, Value
 from ..ir.optimizers import OptimizerSpec, hyper_input, kept_name, momentum_steps
+from ..ir.updates import Beside
 from .builder import Builder, f32
 from .joint import module_of
 
@@ -30,21 +31,22 @@ def update(
     ``stepped`` before has a count of its own beside ``step``, which starts with the program.
     """
     counters = _Counters(b, spec, stepped)
-    b.region, kind = "update", spec.of
+    b.region = "update"
     pairs: list[tuple[Value, Value]] = []
+    groups = spec.group_of()
     for name, gradient in _summed(b, gradients):
-        group = spec.group_of()[name]
-        weight = b.state[name]
+        group = groups[name]
+        weight, kind = b.state[name], spec.groups[group].of
         b.origin = module_of(name)
-        kept = [_kept(b, name, key) for key in kind.kept.values()]
+        kept = [_kept(b, name, k) for k in kind.kept]
         inputs = [hyper[hyper_input(group, key)] for key in kind.numbers]
         count = (counters.of(group),) if kind.counts else ()
         last = name.rpartition(".")[2]
-        parts = [last, *(f"{last}.{key}" for key in kind.kept.values())]
+        parts = [last, *(f"{last}.{k.ours}" for k in kind.kept)]
         made = b.emit(
             kind.op,
             (weight, gradient, *kept, *count, *inputs),
-            [(f"{part}'", weight.type) for part in parts],
+            [(f"{part}'", v.type) for part, v in zip(parts, (weight, *kept), strict=True)],
             **spec.groups[group].flags,
         )
         pairs += zip((weight, *kept), made, strict=True)
@@ -76,9 +78,9 @@ class _Counters:
         return [(x[0], self.b.emit(k, x, [(f"{x[0].name}'", x[0].type)])[0]) for k, x in kinds]
 
 
-def _kept(b: Builder, parameter: str, key: str) -> Value:
-    name = kept_name(parameter, key)
-    b.state[name] = b.declare(name, b.state[parameter].type)
+def _kept(b: Builder, parameter: str, kept: Beside) -> Value:
+    name = kept_name(parameter, kept.ours)
+    b.state[name] = b.declare(name, f32() if kept.number else b.state[parameter].type)
     return b.state[name]
 
 

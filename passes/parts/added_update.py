@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ...compiler.errors import RecipeError
 from ...compiler.ir import OPTIMIZER_STEP, STEP, Op, Program, Value, attrs, unused
 from ...compiler.ir.ops import Trait, has
-from ...compiler.ir.optimizers import KINDS
+from ...compiler.ir.updates import KINDS
 from ...compiler.types import TensorType
 
 
@@ -37,7 +38,7 @@ def added_update(
     ``name`` begins the names of new values; ``decay`` takes the place of the group's weight decay.
     None where the program updates nothing.
     """
-    model = _first_group(program)
+    model = _first_group(program, name)
     if model is None:
         return None
 
@@ -54,7 +55,8 @@ def added_update(
         weight_decay = new("decay", weight_decay.type)
         constant = attrs(value=float(decay))
         ops.append(Op("constant", (), (weight_decay,), constant, layer))
-    kept = tuple(new(part) for part in KINDS[model.kind].kept.values())
+    single = TensorType((), now.type.format)
+    kept = tuple(new(k.ours, single if k.number else now.type) for k in KINDS[model.kind].kept)
     made, after = (
         new("trained"),
         tuple(Value(unused(f"{v.name}.next", taken), v.type) for v in kept),
@@ -64,7 +66,14 @@ def added_update(
     return AddedUpdate(tuple(ops), made, tuple(zip(kept, after, strict=True)))
 
 
-def _first_group(program: Program) -> Op | None:
+def _first_group(program: Program, name: str) -> Op | None:
+    """An update of the first group whose optimizer trains numbers as well as matrices."""
     steps = [op for op in program.region("update").ops if has(op, Trait.UPDATE)]
-    of_first = [op for op in steps if op.inputs[-1].name.startswith("group0.")]
-    return next(iter(of_first or steps), None)
+    apart = [op for op in steps if not has(op, Trait.COMPOSED)]
+    if steps and not apart:
+        raise RecipeError(
+            f"the recipe trains {name}, but the optimizer is {steps[0].kind}, which trains whole "
+            "matrices; give a list of two, the other one for single numbers and vectors"
+        )
+    of_first = [op for op in apart if op.inputs[-1].name.startswith("group0.")]
+    return next(iter(of_first or apart), None)

@@ -78,6 +78,7 @@ class _Running:
     """The running range of a layer's data, and the range of this step, each low and high."""
 
     layer: str
+    prefix: str
     kept: tuple[Value, Value]
     now: tuple[Value, Value]
 
@@ -96,23 +97,26 @@ class Ranges:
         self.per_sample, self.momentum = per_sample, momentum
         self.running: list[_Running] = []
 
-    def of(self, x: Value, layer: str) -> tuple[tuple[Op, ...], Value, Value]:
-        """The ops that find the range of ``x``, its lower and its upper end."""
+    def of(self, x: Value, layer: str, prefix: str = "") -> tuple[tuple[Op, ...], Value, Value]:
+        """The ops that find the range of ``x``, its lower and its upper end.
+
+        ``prefix`` tells operands of a product of activations apart.
+        """
         q = self.quantizers
-        kept = q.new(layer, "range.low"), q.new(layer, "range.high")
+        kept = q.new(layer, f"{prefix}range.low"), q.new(layer, f"{prefix}range.high")
         ops: tuple[Op, ...] = ()
         now = kept
         many = x.type.elements >= LEAST_NUMBERS * x.type.shape[0]
         if self.training and self.per_sample and len(x.type.shape) > 1 and many:
-            each = q.limits(x, "samples", layer, x.type.shape[0])
-            now = q.new(layer, "x.low"), q.new(layer, "x.high")
+            each = q.limits(x, f"{prefix}samples", layer, x.type.shape[0])
+            now = q.new(layer, f"{prefix}x.low"), q.new(layer, f"{prefix}x.high")
             how = attrs(dims=(0,), keepdim=False)
             pairs = zip(each.results, now, strict=True)
             ops = (each, *(Op("mean", (v,), (m,), how, layer) for v, m in pairs))
         elif self.training:
-            whole = q.limits(x, "x", layer)
+            whole = q.limits(x, f"{prefix}x", layer)
             ops, now = (whole,), (whole.results[0], whole.results[1])
-        self.running.append(_Running(layer, kept, now))
+        self.running.append(_Running(layer, prefix, kept, now))
         return ops, *now
 
     def carried(self, program: Program) -> Program:
@@ -129,14 +133,14 @@ class Ranges:
     def _next(self, it: _Running) -> tuple[Op, ...]:
         """The first batch starts a range, which is empty before."""
         new = self.quantizers.new
-        empty = new(it.layer, "range.empty")
+        empty = new(it.layer, f"{it.prefix}range.empty")
         blend = attrs(momentum=float(self.momentum), correction=1.0)
         ops = [Op("compare", it.kept, (empty,), attrs(relation="eq"), it.layer)]
         chosen = []
         for end, old, now in zip(("low", "high"), it.kept, it.now, strict=True):
-            mean = new(it.layer, f"range.{end}.mean")
+            mean = new(it.layer, f"{it.prefix}range.{end}.mean")
             ops.append(Op("running_stats", (old, now), (mean,), blend, it.layer))
-            after = new(it.layer, f"range.{end}.next")
+            after = new(it.layer, f"{it.prefix}range.{end}.next")
             chosen.append(Op("where", (empty, now, mean), (after,), origin=it.layer))
         return (*ops, *chosen)
 

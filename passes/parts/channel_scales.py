@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from ...compiler.errors import RecipeError
 from ...compiler.formats import F32
 from ...compiler.ir import Op, Program, Region, Value, attrs, unused
-from ...compiler.ir.ops import GRADIENT_PRODUCTS, INPUT_GRADS, TRANSPOSED
+from ...compiler.ir.ops import BETWEEN_ACTIVATIONS, GRADIENT_PRODUCTS, INPUT_GRADS, TRANSPOSED
 from ...compiler.types import Scale, Shape, TensorType
 from .names import part
 
@@ -46,6 +46,11 @@ class ChannelScales:
             raise RecipeError(
                 f"per=channel has no rows of the weight of the transposed convolution {op.origin!r}"
                 f" to put its scales in; add it to exempt"
+            )
+        if op.kind in BETWEEN_ACTIVATIONS:
+            raise RecipeError(
+                f"per=channel has no weight to put its scales in where {op.origin!r} multiplies "
+                "activations; set attention=keep, or add it to exempt"
             )
         g, other = op.inputs
         if not g.type.format.is_carrier or g.type.scale is not Scale.NONE:

@@ -12,9 +12,10 @@ import networkx as nx
 
 from ...compiler.ir import Op, Program, Value
 from ...compiler.ir.analysis import graph, macs
-from ...compiler.ir.ops import FORWARD_GEMMS
+from ...compiler.ir.ops import BETWEEN_ACTIVATIONS, FORWARD_GEMMS
 
 START = "start"
+WEIGHTED = FORWARD_GEMMS - BETWEEN_ACTIVATIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ def residual_blocks(program: Program) -> tuple[ResidualBlock, ...]:
         if source == START or source.kind != "relu" or len(source.result.type.shape) != 4:
             continue
         inside = nx.descendants(flow, source) & nx.ancestors(flow, total)
-        layers = [o for o in forward if o in inside and o.kind in FORWARD_GEMMS]
+        layers = [o for o in forward if o in inside and o.kind in WEIGHTED]
         if layers:
             names = tuple(dict.fromkeys(o.origin for o in layers))
             found.append(ResidualBlock(source.result, op.result, names, sum(map(macs, layers))))

@@ -22,17 +22,22 @@ from __future__ import annotations
 import re
 from collections.abc import Container
 from fnmatch import fnmatchcase
+from typing import Literal
 
 import networkx as nx
 
 from ...compiler.errors import RecipeError, closest
 from ...compiler.ir import Op, Program
 from ...compiler.ir.analysis import graph
-from ...compiler.ir.ops import GEMMS
+from ...compiler.ir.loops import loops
+from ...compiler.ir.ops import BETWEEN_ACTIVATIONS, GEMMS
+from .data import data_of
 
 EXEMPT = "first,last,shortcut"
 SIZE = re.compile(r"(\d+)x(\d+)")
 POINTWISE = (1, 1)
+# What a recipe does with products of activations, such as both of attention.
+Attention = Literal["keep", "quantize"]
 # Options that choose layers.
 LAYER_OPTIONS = frozenset({"exempt", "fp8_on", "layer"})
 SEPARATOR = re.compile(r"(?<!\[),|,(?!\])")
@@ -43,15 +48,25 @@ def layers(program: Program) -> dict[str, Op]:
     return {op.origin: op for op in program.region("forward").ops if op.kind in GEMMS}
 
 
-def quantized(program: Program, exempt: str) -> frozenset[str]:
-    """The layers that ``exempt`` leaves to be quantized."""
-    return frozenset(layers(program)) - selected(program, exempt)
+def quantized(program: Program, exempt: str, attention: Attention = "quantize") -> frozenset[str]:
+    """The layers that ``exempt`` leaves to be quantized.
+
+    ``attention=keep`` exempts all products of activations besides.
+    """
+    known, kept = layers(program), selected(program, exempt)
+    if attention == "keep":
+        kept |= {name for name, op in known.items() if op.kind in BETWEEN_ACTIVATIONS}
+    return frozenset(known) - kept
 
 
 def float_layers(program: Program, chosen: Container[str]) -> dict[str, Op]:
     """The forward GEMM of each chosen layer whose data is still plain floats."""
     known = layers(program).items()
-    return {n: op for n, op in known if n in chosen and op.inputs[0].type.format.is_carrier}
+    return {
+        n: op
+        for n, op in known
+        if n in chosen and all(v.type.format.is_carrier for v in data_of(op))
+    }
 
 
 def selected(program: Program, terms: str) -> frozenset[str]:
@@ -100,8 +115,8 @@ def first(program: Program) -> set[str]:
     flow, made = _forward(program), program.producers()
     found = set()
     for name, op in layers(program).items():
-        data = made.get(op.inputs[0])
-        ahead = nx.ancestors(flow, data) | {data} if data else set()
+        data = [made[v] for v in data_of(op) if v in made]
+        ahead = set(data).union(*(nx.ancestors(flow, maker) for maker in data))
         if not any(o.kind in GEMMS for o in ahead):
             found.add(name)
     return found
@@ -145,7 +160,14 @@ ANSWERS = {"first": first, "last": last, "depthwise": depthwise, "shortcut": sho
 
 
 def _forward(program: Program) -> nx.DiGraph[Op]:
-    return graph(program).subgraph(program.region("forward").ops)
+    """The ops of forward; in a loop what a step leaves stands ahead of the next one."""
+    ops, made = program.region("forward").ops, program.producers()
+    flow = graph(program).subgraph(ops)
+    again = {made[x]: made[feed.inputs[1]] for x, feed in loops(program).feeds.items()}
+    if again:
+        flow = nx.DiGraph(flow)
+        flow.add_edges_from((maker, x) for x, maker in again.items() if x in flow)
+    return flow
 
 
 def _gemms(ops: set[Op]) -> list[Op]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from ...compiler.ir import Op, Program, Value
 from ...compiler.ir.ops import Trait, has
 
+POSITIVE = frozenset(("relu", "exp", "sigmoid", "random_mask"))
+
 
 def never_negative(program: Program) -> set[Value]:
     """The values of the forward region that cannot be below zero."""
@@ -16,12 +18,14 @@ def never_negative(program: Program) -> set[Value]:
 
 
 def _positive(op: Op, found: set[Value]) -> bool:
-    if op.kind == "relu":
+    if op.kind in POSITIVE:
         return True
     if op.kind == "clamp_min" and op.float_attr("low") >= 0:
         return True
     if not all(v in found for v in op.inputs):
         return False
+    if op.kind == "div":
+        return True
     if op.kind == "pad":
         return op.float_attr("value") >= 0
     if op.kind == "scale":

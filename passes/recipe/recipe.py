@@ -184,8 +184,8 @@ class Recipe:
         return replace(self, passes=(*self.passes, _known(name).set(settings)))
 
     def ending_with(self, name: str) -> Recipe:
-        """The recipe with a pass of quatrain, without settings, as its last."""
-        if self.passes and self.passes[-1].name == name:
+        """The recipe with a pass of quatrain, without settings, at its end if it is nowhere."""
+        if any(entry.name == name for entry in self.passes):
             return self
         return self.followed_by(name)
 

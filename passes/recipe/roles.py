@@ -1,7 +1,8 @@
 """The table of roles: in which format each operand of each product runs, by class of layer.
 
 Nothing here is written down twice: the recipe is applied to a small network that has one layer of
-each class, and the operand types are read out of the result.
+each class, and the operand types are read out of the result. A product of activations has its
+second operand where others have a weight.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from ...compiler.ir.text import parse
 from ...compiler.ir.verify import verify
 from ..parts.select import LAYER_OPTIONS, SIZE, is_name, kernel_sizes, terms_of
 from .recipe import Recipe
-from .roles_example import EXAMPLE, LAYERS
+from .roles_example import EXAMPLE, LAYERS, PRODUCT
 
 # Role: end of the op's kind, operand.
 ROLES = {
@@ -45,7 +46,7 @@ def roles(recipe: Recipe) -> Roles:
     program = verify(parse(EXAMPLE))
     stages = _general(recipe, program).apply(program)
     final = stages[-1][1] if stages else program
-    columns = (*COLUMNS, *(layer for layer in LAYERS if layer not in COLUMNS))
+    columns = (*COLUMNS, PRODUCT, *(layer for layer in LAYERS if layer not in COLUMNS))
     rows = [
         (role, *(_operand(final, layer, end, i) for layer in columns))
         for role, (end, i) in ROLES.items()
@@ -78,4 +79,4 @@ def _operand(program: Program, layer: str, end: str, i: int) -> str:
 
 
 def _updated(program: Program, layer: str) -> str:
-    return next(v.type.short for v in program.state if v.name == f"{layer}.w")
+    return next((v.type.short for v in program.state if v.name == f"{layer}.w"), ABSENT)

@@ -11,6 +11,7 @@ SHAPES = {"first": "4x4x3x3", "ordinary": "4x4x3x3", "pointwise": "4x4x1x1"} | {
     "last": "4x4",
 }
 LAYERS = tuple(SHAPES)
+PRODUCT = "product"  # a layer without a weight
 
 
 def _update() -> str:
@@ -60,8 +61,14 @@ s = add(pointwise.y, shortcut.y) : f32[2x4x6x6]
 c = relu(s) : f32[2x4x6x6]
 p = adaptive_avg_pool2d(c) : f32[2x4x1x1]
 f = view(p) : f32[2x4]
+t = view(b) : f32[2x36x4]
+u = view(c) : f32[2x4x36]
+# product
+product.y = product(u, t) : f32[2x4x4]
+m = mean(product.y) {{dims=[2], keepdim=false}} : f32[2x4]
+h = add(f, m) : f32[2x4]
 # last
-last.y = linear(f, last.w) : f32[2x4]
+last.y = linear(h, last.w) : f32[2x4]
 # loss
 l = log_softmax(last.y) : f32[2x4]
 loss, count = nll_loss(l, y) {NLL} : f32[], f32[]
@@ -73,9 +80,17 @@ dl = nll_loss_grad(one, y, count) {NLL} : f32[2x4]
 dlast = log_softmax_grad(dl, l) : f32[2x4]
 # last
 df = linear_input_grad(dlast, last.w) : f32[2x4]
-last.dw = linear_weight_grad(dlast, f) : f32[4x4]
+last.dw = linear_weight_grad(dlast, h) : f32[4x4]
+dm = view(df) : f32[2x4x1]
+dy = broadcast(dm) {{dims=[2]}} : f32[2x4x4]
+# product
+product.da = product_input_grad(dy, t) : f32[2x4x36]
+product.db = product_weight_grad(dy, u) : f32[2x36x4]
+dt = view(product.db) : f32[2x4x6x6]
+du = view(product.da) : f32[2x4x6x6]
 dp = view(df) : f32[2x4x1x1]
-dc = adaptive_avg_pool2d_grad(dp) : f32[2x4x6x6]
+dq = adaptive_avg_pool2d_grad(dp) : f32[2x4x6x6]
+dc = add(dq, du) : f32[2x4x6x6]
 ds = relu_grad(dc, c) : f32[2x4x6x6]
 # shortcut
 shortcut.dx = conv2d_input_grad(ds, shortcut.w) {CONV1} : f32[2x4x6x6]
@@ -83,7 +98,8 @@ shortcut.dw = conv2d_weight_grad(ds, a) {CONV1} : f32[4x4x1x1]
 # pointwise
 pointwise.dx = conv2d_input_grad(ds, pointwise.w) {CONV1} : f32[2x4x6x6]
 pointwise.dw = conv2d_weight_grad(ds, b) {CONV1} : f32[4x4x1x1]
-db = relu_grad(pointwise.dx, b) : f32[2x4x6x6]
+dboth = add(pointwise.dx, dt) : f32[2x4x6x6]
+db = relu_grad(dboth, b) : f32[2x4x6x6]
 # ordinary
 ordinary.dx = conv2d_input_grad(db, ordinary.w) {CONV3} : f32[2x4x6x6]
 ordinary.dw = conv2d_weight_grad(db, a) {CONV3} : f32[4x4x3x3]

@@ -14,6 +14,7 @@ import numpy as np
 
 from ...compiler.ir import Op, Program, Value
 from ...compiler.ir.analysis import Gemm, gemms, saved
+from ...compiler.ir.loops import loops
 from ...compiler.ir.ops import Trait, has
 from ...compiler.saved import Kept
 from ...passes.count_bit_operations import SPENT
@@ -154,14 +155,14 @@ def _gemm_lines(
 def _saved_lines(program: Program) -> tuple[SavedLine, ...]:
     order = orders(program)
     makers = program.producers()
-    fed, numbers = _fed_by_batch(program), _update_inputs(program)
+    fed, numbers, steps = _fed_by_batch(program), _update_inputs(program), loops(program)
     lines = []
     for v in saved(program):
         if v in numbers:
             continue
         layer = makers[v].origin if v in makers else ""
         kind = "batch" if v in program.inputs else "activation" if v in fed else "weights"
-        size = stored_bytes(v, order[v])
+        size = stored_bytes(v, order[v]) * steps.kept(v)
         lines.append(SavedLine(v.name, layer, v.type.short, v.type.shape, size, kind))
     return tuple(lines)
 
@@ -180,18 +181,23 @@ def _update_inputs(program: Program) -> set[Value]:
 
 def _fed_by_batch(program: Program) -> set[Value]:
     """Values that depend on a program input."""
-    fed = set(program.inputs)
-    for _, op in program.ops():
-        if fed.intersection(op.inputs):
-            fed.update(op.results)
+    fed, feeds = set(program.inputs), loops(program).feeds
+    before = -1
+    while before < len(fed):  # what a loop carries depends on what its steps make
+        before = len(fed)
+        for _, op in program.ops():
+            if fed.intersection(op.inputs):
+                fed.update(op.results)
+        fed.update(x for x, feed in feeds.items() if fed.intersection(feed.inputs))
     return fed
 
 
 def _conversion_lines(program: Program) -> tuple[ConversionLine, ...]:
     groups: dict[tuple[str, str, str], list[int]] = {}
+    steps = loops(program)
     for _, op in program.ops():
         if has(op, Trait.CONVERTS):
             key = (op.kind, op.inputs[0].type.short, op.result.type.short)
-            groups.setdefault(key, []).append(op.result.type.elements)
+            groups.setdefault(key, []).append(op.result.type.elements * steps.times(op))
     lines = (ConversionLine(*key, len(sizes), sum(sizes)) for key, sizes in groups.items())
     return tuple(sorted(lines, key=lambda c: (-c.elements, c.op, c.result)))

@@ -29,7 +29,8 @@ from math import prod
 from ...compiler.formats import F32
 from ...compiler.ir import Program, Value
 from ...compiler.ir.analysis import macs, saved, without_dead
-from ...compiler.ir.ops import PRODUCTS, WEIGHT_GRADS, Trait, has
+from ...compiler.ir.loops import loops
+from ...compiler.ir.ops import DATA_GRADS, GRADIENT_PRODUCTS, PRODUCTS, Trait, has
 from ...targets.plan.fuse import Group, fuse
 
 BF16_BYTES, F32_BYTES = 2, 4
@@ -66,7 +67,9 @@ def torch_roofline(program: Program) -> TorchRoofline:
     """The kernels of PyTorch's bf16 step for a captured program, before any pass."""
     program = without_dead(program)
     wide = _wide(program)
-    kept = sum(_bytes(v, wide) for v in saved(program) if v not in program.inputs)
+    steps = loops(program)
+    held = (v for v in saved(program) if v not in program.inputs)
+    kept = sum(_bytes(v, wide) * steps.kept(v) for v in held)
     return TorchRoofline(tuple(_kernels(program, wide)), kept)
 
 
@@ -74,7 +77,7 @@ def _wide(program: Program) -> set[Value]:
     """What PyTorch keeps in f32."""
     found = set(program.state)
     for region, op in program.ops():
-        if region.name == "update" or op.kind in WEIGHT_GRADS:
+        if region.name == "update" or op.kind in GRADIENT_PRODUCTS - DATA_GRADS:
             found.update(op.results)
     return found
 
@@ -112,4 +115,5 @@ def _kernel(group: Group, wide: set[Value]) -> TorchKernel:
     layers = dict.fromkeys(op.origin for op in group.ops if op.origin)
     kinds = tuple(op.kind for op in group.ops)
     products = sum(macs(op) for op in group.ops if op.kind in PRODUCTS)
-    return TorchKernel(group.region, ", ".join(layers), kinds, moved, products)
+    times = group.loop.count if group.loop else 1
+    return TorchKernel(group.region, ", ".join(layers), kinds, times * moved, times * products)

@@ -50,11 +50,15 @@ def gemm_kernel(ops: tuple[Op, ...], orders: Mapping[Value, Order], cpu: CpuInfo
     return Kernel(spec, ops, slots_of(operands), (Slot(ops[-1].result),), spec.dot.unit)
 
 
-def matmul_kernel(op: Op, cpu: CpuInfo) -> Kernel:
-    """The kernel of a ``matmul``, see ``product_of_matrices``."""
-    a, b = op.inputs
-    spec = choose(_for_cpu(product_of_matrices(op), cpu))
-    return Kernel(spec, (op,), slots_of((b, a)), (Slot(op.result),), spec.dot.unit)
+def matrices_kernel(op: Op, cpu: CpuInfo) -> Kernel:
+    """The kernel of a product of matrices, see ``product_of_matrices``.
+
+    Raises NoKernelError, see ``check_gemm``.
+    """
+    check_gemm("cpu", op)
+    product, operands = product_of_matrices(op)
+    spec = choose(_for_cpu(product, cpu))
+    return Kernel(spec, (op,), slots_of(operands), (Slot(op.result),), spec.dot.unit)
 
 
 def _for_cpu(product: Product, cpu: CpuInfo) -> GemmRequest:

@@ -84,9 +84,9 @@ def compiled_step(plan: Plan, state_bytes: int, kernels: LoadedKernels) -> Compi
     expected = _expected(plan, state_bytes)
     places = {e.name: i for i, e in enumerate(expected)}
     calls = []
-    for planned in plan.kernels:
-        where = [plan.places[slot] for slot in planned.kernel.slots]
-        calls.append((kernels[planned.kernel.spec], [(places[p.where], p.offset) for p in where]))
+    for call in plan.calls():
+        where = (*call.reads, *call.writes)
+        calls.append((kernels[call.kernel.spec], [(places[p.where], p.offset) for p in where]))
     return CompiledStep(Walker(calls, len(expected)), expected)
 
 

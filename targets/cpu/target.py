@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ...compiler.ir import Program, Value
-from ...compiler.ir.ops import GEMMS, PRODUCTS, Trait, has
+from ...compiler.ir.ops import GEMMS, Trait, has
+from ..gemm.product import CONVOLVED
 from ..plan.choose import KnownPlaces, make_plan
 from ..plan.fuse import Group
 from ..plan.kernel import Kernel
@@ -16,7 +17,7 @@ from ..plan.pool import HostMemory, TargetMemory
 from ..plan.state import StateLayout, Unapplied
 from ..plan.stored import MachineCode
 from ..registry import BindOptions
-from .choose import gemm_kernel, matmul_kernel
+from .choose import gemm_kernel, matrices_kernel
 from .executable import CpuExecutable
 from .info import CpuInfo, check_runs_here, detect, named
 from .module import load_step
@@ -74,10 +75,10 @@ class CpuKernels:
     def kernel(self, group: Group, orders: Mapping[Value, Order]) -> Kernel:
         """The GEMM with its bias, the fused pointwise ops, or the op that stays alone."""
         first = group.ops[0]
+        if first.kind in CONVOLVED:
+            return matrices_kernel(first, self.cpu)
         if first.kind in GEMMS:
             return gemm_kernel(group.ops, orders, self.cpu)
-        if first.kind in PRODUCTS:
-            return matmul_kernel(first, self.cpu)
         if has(first, Trait.POINTWISE) or has(first, Trait.TAIL):
             return pointwise_kernel(group.ops, group.outputs, orders, self.cpu)
         return single_kernel(first, orders, self.cpu)

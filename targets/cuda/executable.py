@@ -60,7 +60,8 @@ class CudaExecutable:
         # The bytes of small inputs as they are staged.
         self._sent: dict[str, bytes | None] = {}
         # Here, so that machine code for another device is told before a step runs.
-        self._launches = [memory.loaded.launches(images[k.kernel.spec]) for k in plan.kernels]
+        specs = dict.fromkeys(k.kernel.spec for k in plan.kernels)
+        self._launches = {spec: memory.loaded.launches(images[spec]) for spec in specs}
         self._watch: Watch | None = None
         self._graphs: dict[Bases, _Made] = {}
 
@@ -178,15 +179,8 @@ class CudaExecutable:
             order.add(graph.fill(self._watch.now, 0, self._watch.bytes), [], answers)
             for reads, writes, launches in self._checks(self._watch):
                 add(launches, reads, writes)
-        for planned, launches in zip(self.plan.kernels, self._launches, strict=True):
-            kernel = planned.kernel
-            scratch = zip(planned.scratch, kernel.scratch, strict=True)
-            behind = [Place("arena", offset, size) for offset, size in scratch]
-            add(
-                launches,
-                [self.plan.places[slot] for slot in kernel.inputs],
-                [*(self.plan.places[slot] for slot in kernel.outputs), *behind],
-            )
+        for call in self.plan.calls():
+            add(self._launches[call.kernel.spec], call.reads, (*call.writes, *call.scratch))
         return _Made(graph.instantiate(), inputs, nodes)
 
     def _checks(self, watch: Watch) -> list[tuple[list[Place], list[Place], Launches]]:

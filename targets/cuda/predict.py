@@ -16,7 +16,7 @@ kernel wait for each other, are not in it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import prod
 
@@ -61,6 +61,17 @@ class KernelTime:
     launches: int
     memory_seconds: float
     product_seconds: float
+
+    def times(self, count: int) -> KernelTime:
+        """Of so many runs, one after the other."""
+        return replace(
+            self,
+            bytes=count * self.bytes,
+            products=count * self.products,
+            launches=count * self.launches,
+            memory_seconds=count * self.memory_seconds,
+            product_seconds=count * self.product_seconds,
+        )
 
     @property
     def launch_seconds(self) -> float:
@@ -138,7 +149,10 @@ def planes(f: Format) -> int:
 
 def predict(plan: Plan, gpu: Gpu, unit_of: UnitOf = planned_unit) -> Prediction:
     """The times of a plan's kernels, and of its longest path."""
-    kernels = tuple(kernel_time(p.kernel, plan, gpu, unit_of(p.kernel)) for p in plan.kernels)
+    kernels = tuple(
+        kernel_time(p.kernel, plan, gpu, unit_of(p.kernel)).times(p.loop.count if p.loop else 1)
+        for p in plan.kernels
+    )
     return Prediction(gpu, kernels, _path(plan, [k.seconds for k in kernels]))
 
 

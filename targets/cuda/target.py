@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ...compiler.ir import Program, Value
-from ...compiler.ir.ops import GEMMS, PRODUCTS, Trait, has
+from ...compiler.ir.ops import GEMMS, Trait, has
+from ..gemm.product import CONVOLVED
 from ..plan.choose import KnownPlaces, make_plan
 from ..plan.fuse import Group
 from ..plan.kernel import Kernel
@@ -19,7 +20,7 @@ from ..registry import BindOptions
 from .bundle import bundled
 from .driver import Device, load
 from .executable import CudaExecutable
-from .gemm.kernel import gemm_kernel, matmul_kernel
+from .gemm.kernel import gemm_kernel, matrices_kernel
 from .gemm.stats import with_stats
 from .gpu import named
 from .pointwise.kernel import pointwise_kernel
@@ -74,10 +75,10 @@ class CudaKernels:
     def kernel(self, group: Group, orders: Mapping[Value, Order]) -> Kernel:
         """The GEMM with its bias, the fused pointwise ops, or the op that stays alone."""
         first = group.ops[0]
+        if first.kind in CONVOLVED:
+            return matrices_kernel(first, self.arch)
         if first.kind in GEMMS:
             return gemm_kernel(group.ops, orders, self.arch)
-        if first.kind in PRODUCTS:
-            return matmul_kernel(first, self.arch)
         if has(first, Trait.POINTWISE) or has(first, Trait.TAIL):
             return pointwise_kernel(group.ops, group.outputs, orders)
         return single_kernel(first, orders)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...compiler.errors import NoKernelError
 from ...compiler.ir import Op
-from ...compiler.ir.ops import WEIGHT_GRADS
+from ...compiler.ir.ops import BETWEEN_ACTIVATIONS, WEIGHT_GRADS
 from ...compiler.types import Scale
 
 
@@ -13,8 +13,8 @@ def check_gemm(target: str, gemm: Op) -> None:
     shown = " by ".join(v.type.short for v in gemm.inputs)
     what = f"{target}: layer {gemm.origin or '-'}: {gemm.kind} of {shown}"
     scales = [v.type.scale for v in gemm.inputs]
-    weight_grad = gemm.kind in WEIGHT_GRADS
-    if scales[0] is Scale.CHANNEL or (weight_grad and scales[1] is Scale.CHANNEL):
+    no_weight = gemm.kind in WEIGHT_GRADS | BETWEEN_ACTIVATIONS
+    if scales[0] is Scale.CHANNEL or (no_weight and scales[1] is Scale.CHANNEL):
         raise NoKernelError(
             f"{what}: a scale per channel is only supported on weights; give this operand one"
             " scale per tensor"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from ...compiler.ir import Program
+from ..plan.composed import compose
 from ..plan.decode import decode_operands
 from ..plan.first_scales import first_scales
 from ..plan.waive import waive
@@ -14,7 +15,8 @@ from .check import check_gemm
 
 def lower(target: str, program: Program, allow: Sequence[str]) -> list[tuple[str, Program]]:
     """See ``Target.lower``; ``target`` is who says which GEMM it has no kernel for."""
-    decoded, check = decode_operands(program), partial(check_gemm, target)
+    composed, check = compose(program), partial(check_gemm, target)
+    decoded = decode_operands(composed)
     waived = waive(decoded, check, allow)
-    stages = [("decode_operands", decoded), ("waive", waived)]
+    stages = [("compose", composed), ("decode_operands", decoded), ("waive", waived)]
     return [*stages, ("first_scales", first_scales(waived))]

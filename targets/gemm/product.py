@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from ...compiler.formats import F32, Format
@@ -20,6 +20,13 @@ WALKS_AS = {
     "conv2d_transpose": "conv2d_input_grad",
     "conv2d_transpose_input_grad": "conv2d",
     "conv2d_transpose_weight_grad": "conv2d_weight_grad",
+}
+# Products of matrices as a convolution in groups, whose weights are a.
+CONVOLVED = {
+    "matmul": "conv2d",
+    "product": "conv2d",
+    "product_input_grad": "conv2d_weight_grad",
+    "product_weight_grad": "conv2d_input_grad",
 }
 EXCHANGED = frozenset({"conv2d_transpose_weight_grad"})
 
@@ -141,21 +148,34 @@ def product_of(
     return product, operands
 
 
-def product_of_matrices(op: Op) -> Product:
-    """What a ``matmul`` asks for: its matrices, b first, are groups of a 1x1 convolution.
+def product_of_matrices(op: Op) -> tuple[Product, tuple[Value, ...]]:
+    """What a product of matrices asks for, as groups of a 1x1 convolution; its operands in order.
 
     All values lie row-major, so that they are its operands as they are: BxMxK weights of B*M
-    channels out, an image of B*K channels and N pixels.
+    channels out, an image of B*K channels and N pixels, one of B*M channels that it makes. Its dX
+    is the gradient of b, and its dW that of a.
     """
-    a, b = op.inputs
-    (batch, m, k), n = a.type.shape, b.type.shape[2]
-    shapes = ((1, batch * k, 1, n), (batch * m, k, 1, 1), (1, batch * m, 1, n))
-    x, w, y = (
-        Layout(TensorType(shape, v.type.format), Order.ROWS)
-        for shape, v in zip(shapes, (b, a, op.result), strict=True)
-    )
-    one, made = (1, 1), op.result.type.format
-    return Product("conv2d", x, w, made, None, y, one, (0, 0), one, batch, None)
+    kind = CONVOLVED[op.kind]
+    operands = op.inputs[::-1] if kind == "conv2d" else op.inputs
+    first, second, made = (v.type for v in (*operands, op.result))
+    a, (b, out) = _image(first), (_weights(second), _image(made))
+    if kind == "conv2d_weight_grad":
+        b, out = _image(second), _weights(made)
+    one, batch = (1, 1), made.shape[0]
+    product = Product(kind, a, b, made.format, None, out, one, (0, 0), one, batch, accumulation(op))
+    return product, operands
+
+
+def _image(t: TensorType) -> Layout:
+    """A batch of matrices as the rows of an image's channels."""
+    batch, rows, columns = t.shape
+    return Layout(replace(t, shape=(1, batch * rows, 1, columns)), Order.ROWS)
+
+
+def _weights(t: TensorType) -> Layout:
+    """A batch of matrices as weights, a row for each channel out."""
+    batch, rows, columns = t.shape
+    return Layout(replace(t, shape=(batch * rows, columns, 1, 1)), Order.PIXELS)
 
 
 def _steps(gemm: Op, name: str) -> Steps:

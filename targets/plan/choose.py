@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Protocol
 
 from ...compiler.errors import NoKernelError
 from ...compiler.ir import Program, Value
 from ...compiler.ir.analysis import without_dead
+from ...compiler.ir.loop_rules import unready
+from ...compiler.ir.loops import COUNTER, loops
+from .borders import data_of, is_border, without_counter
 from .fuse import Group, fuse
 from .kernel import Kernel, Slot
 from .layout import Layout, Order, orders, same_bytes
@@ -64,18 +68,33 @@ def make_plan(program: Program, state: StateLayout, kernels: Kernels) -> Plan:
     """
     program = without_dead(program)
     _check_sizes(program)
-    order = orders(program)
+    if why := unready(program):
+        raise NoKernelError(f"{program.name}: {why}")
+    order, found = orders(program), loops(program)
     bound = {*program.outputs, *(v for _, v in program.next)}
+    fed = {feed.inputs[1] for feed in found.feeds.values()}  # each has memory of its own
+    read = {v for _, op in program.ops() for v in data_of(op)}
     chosen: list[PlannedKernel] = []
     aliases: dict[Value, Value] = {}
-    for group in fuse(program):
+    for group in fuse(program, found):
         first = group.ops[0]
-        if first.kind == "view" and first.result not in bound and same_bytes(first, order):
+        if first.kind == "view" and first.result not in bound | fed and same_bytes(first, order):
             aliases[first.result] = first.inputs[0]
-        else:
-            chosen.append(PlannedKernel(kernels.kernel(group, order), group.region))
+        elif first.kind != COUNTER or first.result in read:
+            made = kernels.kernel(without_counter(group), order)
+            chosen.append(PlannedKernel(made, group.region, loop=group.loop))
     known = KnownPlaces(order, aliases, frozenset((*program.inputs, *program.state, *bound)))
-    return place_slots(program, kernels.arranged(chosen, known), order, aliases, state)
+    arranged = [
+        planned
+        for fixed, part in groupby(chosen, _stays)
+        for planned in ([*part] if fixed else kernels.arranged([*part], known))
+    ]
+    return place_slots(program, arranged, order, aliases, state, found)
+
+
+def _stays(planned: PlannedKernel) -> bool:
+    """Whether a kernel is in a loop or at the border of one."""
+    return planned.loop is not None or is_border(planned.kernel.ops[0])
 
 
 def _check_sizes(program: Program) -> None:

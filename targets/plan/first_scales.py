@@ -13,12 +13,11 @@ from dataclasses import replace
 
 from ...compiler.formats import F32
 from ...compiler.ir import Op, Program, Region, Value, unused
-from ...compiler.ir.ops import Trait, has
+from ...compiler.ir.ops import Trait, has, having
 from ...compiler.types import TensorType
 from .fuse import fuse
 
-# Ops that read their second operand at the first step, to start a scale, and later with ``always``.
-FIRST_ONLY = ("grad_scale_init", "amax_init")
+FIRST_ONLY = having(Trait.STARTS_SCALE)
 
 
 def first_scales(program: Program) -> Program:

@@ -1,28 +1,35 @@
 """Fusion: which ops become one kernel.
 
 Three kinds of group: a GEMM with the bias that follows it; pointwise ops over one shape with the
-reductions that end in them; every other op alone. A pointwise op joins the group that makes one of
-its operands when nothing between the two depends on that group, so groups stay free of cycles.
+reductions that end in them; every other op alone. All ops of a group are in one loop, or in none.
+A pointwise op joins the group that makes one of its operands when nothing between the two depends
+on that group, so groups stay free of cycles.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import networkx as nx
 
-from ...compiler.ir import Op, Program, Region, Value
-from ...compiler.ir.ops import GEMMS, Trait, has
+from ...compiler.ir import Op, Program, Value
+from ...compiler.ir.loops import Loop, ProgramLoops, loops
+from ...compiler.ir.ops import BETWEEN_ACTIVATIONS, GEMMS, Trait, has
 from ...compiler.types import Shape
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Ops that one kernel covers, in program order, and the values that are read outside."""
+    """Ops that one kernel covers, in program order, and the values that are read outside.
+
+    ``loop`` runs it once in each step.
+    """
 
     ops: tuple[Op, ...]
     outputs: tuple[Value, ...]
     region: str
+    loop: Loop | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -34,17 +41,19 @@ class _Open:
     finished: set[Value] = field(default_factory=set)
 
 
-def fuse(program: Program) -> list[Group]:
-    """Groups of all regions in an order in which they can run.
+def fuse(program: Program, found: ProgramLoops | None = None) -> list[Group]:
+    """Groups of all regions in an order in which they can run, those of a loop together.
 
     What a tail reduces is complete only when its group is.
     """
+    found = found or loops(program)
     readers = program.readers()
     kept = {*program.outputs, *(v for _, v in program.next)}
     groups: list[Group] = []
     for region in program.regions:
-        for ops in _Fuser(readers).run(region):
-            groups.append(Group(ops, _needed(ops, readers, kept), region.name))
+        for loop, part in found.segments(region):
+            for ops in _Fuser(readers).run(part):
+                groups.append(Group(ops, _needed(ops, readers, kept), region.name, loop))
     return groups
 
 
@@ -66,9 +75,9 @@ class _Fuser:
         self.home: dict[Value, _Open] = {}
         self.graph: nx.DiGraph[_Open] = nx.DiGraph()
 
-    def run(self, region: Region) -> list[tuple[Op, ...]]:
+    def run(self, ops: Sequence[Op]) -> list[tuple[Op, ...]]:
         order: list[_Open] = []
-        for op in region.ops:
+        for op in ops:
             group = self.find(op)
             if group is None:
                 group = _Open([], self.shape(op))
@@ -109,6 +118,7 @@ class _Fuser:
             return False
         if group.ops[0].kind in GEMMS:
             alone = len(self.readers[through]) == 1 and len(group.ops) == 1
-            return op.kind == "add_bias" and alone and op.inputs[0] is through
+            whole = group.ops[0].kind not in BETWEEN_ACTIVATIONS
+            return op.kind == "add_bias" and alone and op.inputs[0] is through and whole
         others = {self.home[v] for v in op.inputs if v in self.home} - {group}
         return not any(nx.has_path(self.graph, group, other) for other in others)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby, islice
 
 from ...compiler.ir import Program, Value
+from ...compiler.ir.loops import Loop, ProgramLoops, loops
 from .kernel import Kernel, Slot
 from .layout import Layout, Order
 from .memory import Lifetime, place
 from .state import StateLayout
+from .steps import StepPlaces, Track
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,18 +26,31 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class PlannedKernel:
-    """A kernel, its region, and where each scratch of it lies in the arena."""
+    """A kernel, its region, the loop that it runs in, and where its scratches lie in the arena."""
 
     kernel: Kernel
     region: str
     scratch: tuple[int, ...] = ()
+    loop: Loop | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedCall:
+    """One run of a kernel: where it reads, writes and has its scratches."""
+
+    kernel: Kernel
+    region: str
+    reads: tuple[Place, ...]
+    writes: tuple[Place, ...]
+    scratch: tuple[Place, ...]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Plan:
     """Kernels in order and the place of each slot.
 
-    ``arena`` is the size in bytes of the one buffer that holds all values between kernels.
+    ``arena`` is the size in bytes of the one buffer that holds all values between kernels. Of what
+    a loop makes in each step, ``places`` has the first place, and ``tracks`` tell the others.
     """
 
     program: Program
@@ -43,6 +58,42 @@ class Plan:
     places: Mapping[Slot, Place]
     arena: int
     layouts: Mapping[Value, Layout]
+    tracks: Mapping[Slot, Track] = field(default_factory=dict)
+
+    def calls(self) -> Iterator[PlannedCall]:
+        """All runs of kernels, in order; those of a loop in each of its steps."""
+        for loop, part in groupby(self.kernels, lambda planned: planned.loop):
+            kernels = [*part]
+            for t in loop.order if loop else (None,):
+                for planned in kernels:
+                    yield self._call(planned, t)
+
+    def _call(self, planned: PlannedKernel, t: int | None) -> PlannedCall:
+        kernel = planned.kernel
+        scratch = zip(planned.scratch, kernel.scratch, strict=True)
+
+        def places(slots: Sequence[Slot]) -> tuple[Place, ...]:
+            return tuple(self._at(kernel, slot, t) for slot in slots)
+
+        return PlannedCall(
+            kernel,
+            planned.region,
+            places(kernel.inputs),
+            places(kernel.outputs),
+            tuple(Place("arena", offset, size) for offset, size in scratch),
+        )
+
+    def _at(self, kernel: Kernel, slot: Slot, t: int | None) -> Place:
+        place, track = self.places[slot], self.tracks.get(slot)
+        if track is None:
+            return place
+        offset, size = track.at(t) if t is not None else track.border(kernel.ops[0], slot)
+        return Place(place.where, place.offset + offset, size)
+
+    def bytes_of(self, slot: Slot) -> int:
+        """Bytes of a slot, of a loop's those of all steps that are kept."""
+        track = self.tracks.get(slot)
+        return track.slots * track.pitch if track else self.places[slot].bytes
 
     def saved(self) -> list[tuple[Slot, Place]]:
         """The arena buffers whose contents cross from the forward kernels to later ones.
@@ -67,7 +118,7 @@ class Plan:
 
     def saved_bytes(self) -> int:
         """Bytes of ``saved()``."""
-        return sum(place.bytes for _, place in self.saved())
+        return sum(self.bytes_of(slot) for slot, _ in self.saved())
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +141,7 @@ def place_slots(
     orders: Mapping[Value, Order],
     aliases: Mapping[Value, Value],
     state: StateLayout,
+    found: ProgramLoops | None = None,
 ) -> Plan:
     """Give every slot a place.
 
@@ -97,28 +149,21 @@ def place_slots(
     end; what ``next`` binds is written straight into the new state.
     """
     layouts = {v: Layout(v.type, order) for v, order in orders.items()}
-    fixed = _outside(program, state, layouts)
-    sources = {view: _source(view, aliases) for view in aliases}
-    storages, lifetimes = _storages(program, kernels, sources, fixed, layouts)
+    found = found or loops(program)
+    work = _Placing(program, kernels, aliases, found, layouts, _outside(program, state, layouts))
+    storages, lifetimes = work.storages()
     scratches = [Lifetime(b, i, i) for i, k in enumerate(kernels) for b in k.kernel.scratch]
     offsets, size = place([*lifetimes, *scratches])
     behind = iter(offsets[len(storages) :])
     placed = [replace(k, scratch=tuple(islice(behind, len(k.kernel.scratch)))) for k in kernels]
-    places = dict(fixed)
+    places = dict(work.fixed)
     for storage, offset in zip(storages, offsets[: len(storages)], strict=True):
         for slot in storage.slots:
-            places[slot] = Place("arena", offset, storage.bytes)
-    for view, source in sources.items():
-        if Slot(source) in fixed:
-            places[Slot(view)] = fixed[Slot(source)]
-    return Plan(program, tuple(placed), places, size, layouts)
-
-
-def _source(view: Value, aliases: Mapping[Value, Value]) -> Value:
-    """The value with memory of its own at the end of a chain of views."""
-    while view in aliases:
-        view = aliases[view]
-    return view
+            places[slot] = Place("arena", offset, slot_bytes(slot, layouts))
+    for view in aliases:
+        if Slot(source := work.source(view)) in work.fixed:
+            places[Slot(view)] = work.fixed[Slot(source)]
+    return Plan(program, tuple(placed), places, size, layouts, work.tracks)
 
 
 def _outside(
@@ -133,28 +178,56 @@ def _outside(
     return places
 
 
-def _storages(
-    program: Program,
-    kernels: Sequence[PlannedKernel],
-    sources: Mapping[Value, Value],
-    fixed: Mapping[Slot, Place],
-    layouts: Mapping[Value, Layout],
-) -> tuple[list[_Storage], list[Lifetime]]:
-    spans: dict[Slot, list[int]] = {}
-    members: dict[Slot, dict[Slot, None]] = {}
-    for i, planned in enumerate(kernels):
-        for slot in planned.kernel.slots:
-            base = Slot(sources.get(slot.value, slot.value), slot.scale)
-            if base in fixed or slot in fixed:
-                continue
-            spans.setdefault(base, [i, i])[1] = i
-            members.setdefault(base, {base: None})[slot] = None
-    for v in program.outputs:
-        if (base := Slot(v)) in spans:
-            spans[base][1] = len(kernels)
-    storages = [_Storage(list(members[b]), slot_bytes(b, layouts)) for b in spans]
-    lifetimes = [
-        Lifetime(s.bytes, first, last)
-        for s, (first, last) in zip(storages, spans.values(), strict=True)
-    ]
-    return storages, lifetimes
+class _Placing:
+    """What shares memory, how much of it, and from which kernel to which."""
+
+    def __init__(
+        self,
+        program: Program,
+        kernels: Sequence[PlannedKernel],
+        aliases: Mapping[Value, Value],
+        found: ProgramLoops,
+        layouts: Mapping[Value, Layout],
+        fixed: dict[Slot, Place],
+    ) -> None:
+        self.program, self.kernels, self.aliases = program, kernels, aliases
+        self.layouts, self.fixed = layouts, fixed
+        self.steps = StepPlaces(found, [(k.loop, k.kernel) for k in kernels], self.source)
+        self.tracks: dict[Slot, Track] = {}
+
+    def source(self, view: Value) -> Value:
+        """The value with memory of its own at the end of a chain of views."""
+        while view in self.aliases:
+            view = self.aliases[view]
+        return view
+
+    def storages(self) -> tuple[list[_Storage], list[Lifetime]]:
+        """All buffers of the arena; fills ``tracks``."""
+        spans: dict[Slot, list[int]] = {}
+        members: dict[Slot, dict[Slot, None]] = {}
+        for i, planned in enumerate(self.kernels):
+            for slot in planned.kernel.slots:
+                own = Slot(self.source(slot.value), slot.scale)
+                if own in self.fixed or slot in self.fixed:
+                    continue
+                base = Slot(self.steps.home(own.value), slot.scale)
+                first, last = self.steps.span(base, i)
+                span = spans.setdefault(base, [first, last])
+                span[:] = min(span[0], first), max(span[1], last)
+                members.setdefault(base, {base: None})[slot] = None
+        for v in self.program.outputs:
+            if (base := Slot(v)) in spans:
+                spans[base][1] = len(self.kernels)
+        storages = [_Storage(list(members[b]), self._bytes(b, members[b])) for b in spans]
+        lifetimes = [
+            Lifetime(s.bytes, first, last)
+            for s, (first, last) in zip(storages, spans.values(), strict=True)
+        ]
+        return storages, lifetimes
+
+    def _bytes(self, base: Slot, members: Iterable[Slot]) -> int:
+        """Bytes of a buffer; of what a loop makes those of all steps that are kept at once."""
+        size = slot_bytes(base, self.layouts)
+        tracks = {s: self.steps.track(self.source(s.value), size) for s in members}
+        self.tracks |= {s: track for s, track in tracks.items() if track}
+        return max((t.slots * t.pitch for t in tracks.values() if t), default=size)

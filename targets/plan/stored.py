@@ -12,7 +12,7 @@ from ...compiler.ir import Program, Value
 from ...compiler.types import TensorType
 from .kernel import Kernel, KernelSpec, Slot
 from .layout import Layout, Order
-from .plan import Place, Plan, PlannedKernel
+from .plan import Place, Plan, PlannedCall, PlannedKernel
 from .state import StateLayout
 
 Json = dict[str, Any]
@@ -89,23 +89,18 @@ def plan_json(plan: Plan, kernels: Mapping[KernelSpec, int]) -> Json:
         "outputs": [
             {**tensor_json(v.name, v.type), "at": _at(plan.places[Slot(v)])} for v in outputs
         ],
-        "calls": [_call(plan, k, kernels[k.kernel.spec]) for k in plan.kernels],
+        "calls": [_call(call, kernels[call.kernel.spec]) for call in plan.calls()],
     }
 
 
-def _call(plan: Plan, planned: PlannedKernel, number: int) -> Json:
-    kernel = planned.kernel
-    scratch = [
-        ["arena", offset, size]
-        for offset, size in zip(planned.scratch, kernel.scratch, strict=True)
-    ]
+def _call(call: PlannedCall, number: int) -> Json:
     return {
         "kernel": number,
-        "region": planned.region,
-        "layer": next((op.origin for op in kernel.ops if op.origin), ""),
-        "reads": [_at(plan.places[slot]) for slot in kernel.inputs],
-        "writes": [_at(plan.places[slot]) for slot in kernel.outputs],
-        "scratch": scratch,
+        "region": call.region,
+        "layer": next((op.origin for op in call.kernel.ops if op.origin), ""),
+        "reads": [_at(place) for place in call.reads],
+        "writes": [_at(place) for place in call.writes],
+        "scratch": [_at(place) for place in call.scratch],
     }
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from ...compiler.formats import HalfFloat
 from ...compiler.ir import Op
 from ...compiler.ir.accumulation import Accumulation
+from ...compiler.ir.ops import BETWEEN_ACTIVATIONS
 from ...compiler.types import Shape
 from ..numbers.tensor import Array
 from .window import Window, grouped, ungrouped
@@ -59,6 +60,8 @@ class ChunkedSum:
 
 def chunked(op: Op, walk: str, operands: TwoArrays, how: Accumulation) -> Array:
     """The sums of a GEMM that goes through its weights as ``walk``: forward, dX or dW."""
+    if op.kind in BETWEEN_ACTIVATIONS:
+        return _between(op, walk, operands, how)
     a, b = (_image(x.astype(np.float64)) for x in operands)
     if op.kind == "conv2d_transpose_weight_grad":
         a, b = b, a
@@ -72,6 +75,29 @@ def chunked(op: Op, walk: str, operands: TwoArrays, how: Accumulation) -> Array:
             y = _input_grad(_window(op, result, a.shape, b.shape), groups, (a, b), how)
         case _:
             y = _weight_grad(_window(op, b.shape, a.shape, result), groups, (a, b), how)
+    return y.reshape(shape)
+
+
+def _between(op: Op, walk: str, operands: TwoArrays, how: Accumulation) -> Array:
+    """Of products of matrices, as the 1x1 convolution in groups that targets make of them."""
+    first, second = (x.astype(np.float64) for x in operands)
+    shape = op.result.type.shape
+    plane = (1, shape[2] if walk == "forward" else first.shape[2])
+    window = Window(plane, plane, (1, 1), (1, 1), (0, 0))
+
+    def image(x: Array) -> Array:
+        return x.reshape(1, -1, 1, x.shape[2])
+
+    def weights(x: Array) -> Array:
+        return x.reshape(-1, x.shape[2], 1, 1)
+
+    match walk:
+        case "forward":
+            y = _forward(window, shape[0], (image(second), weights(first)), how)
+        case "dX":
+            y = _weight_grad(window, shape[0], (image(first), image(second)), how)
+        case _:
+            y = _input_grad(window, shape[0], (image(first), weights(second)), how)
     return y.reshape(shape)
 
 

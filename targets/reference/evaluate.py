@@ -8,12 +8,16 @@ import numpy as np
 
 from ...compiler.errors import InputError
 from ...compiler.ir import Attr, Op, Program, Value, attrs
+from ...compiler.ir.loop_rules import unready
+from ...compiler.ir.loops import loops
 from ...compiler.types import TensorType
 from ..numbers.tensor import Tensor
+from ..plan.composed import COMPOSED
 from .bits import BITS
 from .frame import Meaning
 from .gather import GATHER
 from .gemm import GEMM
+from .loop import LOOP, LoopValues
 from .loss import LOSS
 from .math import MATH
 from .norm import NORM
@@ -24,6 +28,16 @@ from .shape import SHAPE
 from .squeeze import SQUEEZE
 from .update import UPDATE
 from .whole import WHOLE
+
+
+def _composed(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """What the ops make that a target puts in the place of ``op``."""
+    env = dict(zip(op.inputs, inputs, strict=True))
+    for part in COMPOSED[op.kind](op, {v.name for v in (*op.inputs, *op.results)}):
+        made = run_op(part, [env[v] for v in part.inputs])
+        env.update(zip(part.results, made, strict=True))
+    return tuple(env[v] for v in op.results)
+
 
 FUNCTIONS: dict[str, Meaning] = {
     **GEMM,
@@ -37,8 +51,10 @@ FUNCTIONS: dict[str, Meaning] = {
     **SHAPE,
     **GATHER,
     **WHOLE,
+    **LOOP,
     **LOSS,
     **UPDATE,
+    **dict.fromkeys(COMPOSED, _composed),
 }
 
 
@@ -64,18 +80,26 @@ def evaluate(
     """Run a whole program on its inputs and state, given by name.
 
     Returns all values, or without ``keep`` just outputs and the next state, and then forgets
-    each other one after its last reader. State with an initial number may be left out.
+    each other one after its last reader; of a loop's values those of its step 0. State with an
+    initial number may be left out.
     """
     env = {v: _given(program, v, values) for v in (*program.inputs, *program.state)}
     ends = {*program.outputs, *(v for _, v in program.next)}
     waiting = {v: len(readers) for v, readers in program.readers().items()}
-    for _, op in program.ops():
-        made = run_op(op, [env[v] for v in op.inputs])
-        env.update(zip(op.results, made, strict=True))
-        for v in dict.fromkeys(op.inputs):
-            waiting[v] -= 1
-            if not keep and not waiting[v] and v not in ends:
-                del env[v]
+    found = loops(program)
+    if why := unready(program):
+        raise InputError(f"{program.name}: {why}")
+    work = LoopValues(found, env, run_op)
+    for loop, ops in ((loop, ops) for r in program.regions for loop, ops in found.segments(r)):
+        if loop:
+            work.loop(loop, ops)
+        for op in ops:
+            if not loop:
+                work.outside(op)
+            for v in dict.fromkeys(op.inputs):
+                waiting[v] -= 1
+                if not keep and not waiting[v] and v not in ends:
+                    work.forget(v)
     return env if keep else {v: t for v, t in env.items() if v in ends}
 
 

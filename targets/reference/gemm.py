@@ -21,7 +21,7 @@ import numpy as np
 from ...compiler.ir import Op
 from ...compiler.ir.accumulation import accumulation
 from ...compiler.ir.analysis import direction
-from ...compiler.ir.ops import TRANSPOSED
+from ...compiler.ir.ops import BETWEEN_ACTIVATIONS, TRANSPOSED, WEIGHT_GRADS
 from ...compiler.types import Scale
 from ..numbers.tensor import Array, Tensor, column
 from .chunked import chunked
@@ -74,7 +74,7 @@ Multiply = Callable[[Op, Array, Array], Array]
 def _gemm(product: Multiply) -> Meaning:
     def run(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         type_ = op.result.type
-        rank, kept = len(type_.shape), KEPT[_walk(op.kind)]
+        rank, kept = len(type_.shape), _kept(op.kind)
         how, pairs = accumulation(op), zip(inputs, kept, strict=True)
         a, b = (Multiplicand.of(t, k, rank, levels=how is not None) for t, k in pairs)
         if how is not None:
@@ -88,6 +88,11 @@ def _gemm(product: Multiply) -> Meaning:
         return (Tensor.from_numbers(type_, y),)
 
     return run
+
+
+def _kept(kind: str) -> tuple[int | None, int | None]:
+    """See ``KEPT``; of products of matrices dimension 0 is the batch."""
+    return (0, 0) if kind in BETWEEN_ACTIVATIONS else KEPT[_walk(kind)]
 
 
 def _accumulator(bound: float) -> type[np.float32 | np.float64 | np.int64]:
@@ -108,6 +113,8 @@ def _walk(kind: str) -> str:
 def _length(op: Op) -> int:
     """Number of products in one sum, at most."""
     first, second = (v.type.shape for v in op.inputs)
+    if op.kind in BETWEEN_ACTIVATIONS:
+        return first[1] if op.kind in WEIGHT_GRADS else first[2]
     match _walk(op.kind):
         case "forward":
             return prod(second[1:])
@@ -192,9 +199,24 @@ def linear_weight_grad(op: Op, g: Array, x: Array) -> Array:
     return g.T @ x
 
 
+def product(op: Op, a: Array, b: Array) -> Array:
+    """``a b``"""
+    return np.asarray(a @ b)
+
+
+def product_input_grad(op: Op, g: Array, b: Array) -> Array:
+    """``g b^T``"""
+    return np.asarray(g @ b.swapaxes(1, 2))
+
+
+def product_weight_grad(op: Op, g: Array, a: Array) -> Array:
+    """``a^T g``"""
+    return np.asarray(a.swapaxes(1, 2) @ g)
+
+
 def matmul(op: Op, a: Array, b: Array) -> Array:
     """Of each matrix of a batch, in float64."""
-    return np.asarray(wide(a) @ wide(b))
+    return product(op, wide(a), wide(b))
 
 
 PRODUCTS: tuple[Multiply, ...] = (
@@ -207,6 +229,9 @@ PRODUCTS: tuple[Multiply, ...] = (
     linear,
     linear_input_grad,
     linear_weight_grad,
+    product,
+    product_input_grad,
+    product_weight_grad,
 )
 GEMM: dict[str, Meaning] = {
     **{p.__name__: _gemm(p) for p in PRODUCTS},

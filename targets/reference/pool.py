@@ -7,6 +7,7 @@ windows row by row. Adaptive averages, whose window may be a whole plane, are in
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 
 import numpy as np
 
@@ -51,20 +52,20 @@ def avg_pool2d(op: Op, x: Array) -> Array:
     total = np.zeros(op.result.type.shape, np.float32)
     for tap in window.taps(window.border(x)):
         total += tap
-    return total / _divisors(op, window)
+    return total / divisors(op, window)
 
 
 def avg_pool2d_grad(op: Op, g: Array) -> Array:
     """Each window sends gradient / divisor to its taps."""
     window = _window(op, op.result.type.shape, g.shape)
     whole = np.zeros((*g.shape[:2], *window.extent), np.float32)
-    share = g / _divisors(op, window)
+    share = g / divisors(op, window)
     for tap in window.taps_backwards(whole):
         tap += share
     return window.inside(whole)
 
 
-def _divisors(op: Op, window: Window) -> Array:
+def divisors(op: Op, window: Window) -> Array:
     """What each place divides by, rows x columns: ``divisor``, or the elements in its window.
 
     Padding counts with ``count_include_pad``; what ceil mode sees beyond the padding never does.
@@ -82,13 +83,16 @@ def _divisors(op: Op, window: Window) -> Array:
     return np.outer(*counts).astype(np.float32)
 
 
+def adaptive_cells(size: int, places: int) -> list[slice]:
+    """The adaptive windows along one dimension."""
+    return [slice(i * size // places, -(-(i + 1) * size // places)) for i in range(places)]
+
+
 def _cells(plane: Shape, places: Shape) -> Iterator[tuple[int, int, slice, slice]]:
     """Adaptive windows, row by row: place (i, j) and its rows and columns of the plane."""
-    (h, w), (n, m) = plane[-2:], places[-2:]
-    for i in range(n):
-        for j in range(m):
-            rows = slice(i * h // n, -(-(i + 1) * h // n))
-            yield i, j, rows, slice(j * w // m, -(-(j + 1) * w // m))
+    along = (adaptive_cells(n, m) for n, m in zip(plane[-2:], places[-2:], strict=True))
+    for (i, rows), (j, columns) in product(*(enumerate(cells) for cells in along)):
+        yield i, j, rows, columns
 
 
 def adaptive_avg_pool2d(op: Op, x: Array) -> Array:

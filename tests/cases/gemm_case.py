@@ -18,7 +18,7 @@ from quatrain.compiler.formats import BF16, F16, F32, INT4, UINT4, Format
 from quatrain.compiler.ir import Op, Value, attrs
 from quatrain.compiler.types import Scale, TensorType
 from quatrain.targets.cpu.build import Compiled
-from quatrain.targets.cpu.choose import gemm_kernel
+from quatrain.targets.cpu.choose import gemm_kernel, matrices_kernel
 from quatrain.targets.cpu.gemm.spec import GemmSpec
 from quatrain.targets.cpu.info import CpuInfo, detect, flags
 from quatrain.targets.numbers.packing import from_memory, to_memory
@@ -32,6 +32,7 @@ from .machine import Cpu
 
 KINDS = ("conv2d", "conv2d_input_grad", "conv2d_weight_grad")
 LINEAR = ("linear", "linear_input_grad", "linear_weight_grad")
+MATRICES = ("product", "product_input_grad", "product_weight_grad")
 CANARY = 64
 HALF_STEP = {F32: 0.0, F16: 2.0**-11, BF16: 2.0**-8}
 Pair = tuple[int, int]
@@ -46,7 +47,10 @@ EACH_CPU = pytest.mark.parametrize("cpu", CPUS, ids=lambda c: "tiles" if c.amx e
 
 @dataclass(frozen=True)
 class Case:
-    """One GEMM: sizes N, C, HxW, K, RxS, how they combine, formats, orders in memory."""
+    """One GEMM: sizes N, C, HxW, K, RxS, how they combine, formats, orders in memory.
+
+    Of products of matrices ``n`` is the batch, ``size`` M and N, and ``c`` what forward sums over.
+    """
 
     kind: str
     n: int = 2
@@ -92,6 +96,9 @@ class Case:
         y: tuple[int, ...]
         if self.kind in LINEAR:
             x, w, y = (self.n, self.c), (self.k, self.c), (self.n, self.k)
+        elif self.kind in MATRICES:
+            m, n = self.size
+            x, w, y = (self.n, m, self.c), (self.n, self.c, n), (self.n, m, n)
         else:
             places = (
                 (size + 2 * p - d * (r - 1) - 1) // s + 1
@@ -105,16 +112,23 @@ class Case:
             return y, w, x
         return (y, x, w) if self.kind.endswith("weight_grad") else (x, w, y)
 
+    def factors(self, operands: Sequence[Tensor]) -> Sequence[Tensor]:
+        """A kernel's operands as the op orders them: b is the image of a product of matrices."""
+        return operands[1::-1] if self.kind == MATRICES[0] else operands[:2]
+
     def kernel_on(self, cpu: CpuInfo) -> tuple[Kernel, dict[Value, Order]]:
         """The kernel and the order of every value."""
         ops, orders = self.ordered()
+        if self.kind in MATRICES:
+            return matrices_kernel(ops[0], cpu), orders
         return gemm_kernel(ops, orders, cpu), orders
 
     def ordered(self) -> tuple[tuple[Op, ...], dict[Value, Order]]:
         """The ops, and the order of every value."""
         ops = self.ops()
         values = (*ops[0].inputs, ops[-1].result)
-        orders = dict(zip(values, self.orders, strict=True))
+        alike = (Order.ROWS,) * 3 if self.kind in MATRICES else self.orders
+        orders = dict(zip(values, alike, strict=True))
         orders |= {
             v: Order.ROWS for op in ops for v in (*op.inputs, *op.results) if v not in orders
         }
@@ -224,7 +238,7 @@ def run(
 def expected(case: Case, operands: list[Tensor]) -> Tensor:
     """The reference's result."""
     gemm, *bias = case.ops()
-    (y,) = GEMM[gemm.kind](gemm, operands[:2])
+    (y,) = GEMM[gemm.kind](gemm, case.factors(operands))
     for op in bias:
         column = operands[2].numbers.reshape(1, -1, *(1,) * (len(y.type.shape) - 2))
         y = Tensor.from_numbers(op.result.type, y.numbers + column)
@@ -234,9 +248,9 @@ def expected(case: Case, operands: list[Tensor]) -> Tensor:
 def bound(case: Case, operands: list[Tensor]) -> np.ndarray:
     """How far an f32 sum may be off, see the top of this file."""
     gemm = case.ops()[0]
-    wide = [TensorType(t.type.shape, F32) for t in operands[:2]]
     sizes = [
-        Tensor.from_numbers(t, np.abs(x.real())) for t, x in zip(wide, operands[:2], strict=True)
+        Tensor.from_numbers(TensorType(x.type.shape, F32), np.abs(x.real()))
+        for x in case.factors(operands)
     ]
     plain = replace(case, made=F32, bias=None)
     (total,) = GEMM[gemm.kind](plain.ops()[0], sizes)

@@ -7,10 +7,12 @@ from types import MappingProxyType
 
 from quatrain.compiler.formats import FORMATS, INT15, INT16, Format
 from quatrain.compiler.ir import Attr, Op, Value, attrs
-from quatrain.compiler.ir.ops import OPS, OpDef
+from quatrain.compiler.ir.ops import OPS, PRODUCTS, OpDef, Trait, having
 from quatrain.compiler.ir.ops.definition import Attribute, Operand
 from quatrain.compiler.types import Scale, Shape, TensorType
 
+# Kinds with a kernel of their own, alone or fused: no products, and none that a target composes.
+OF_ONE_KERNEL = frozenset(OPS) - PRODUCTS - having(Trait.COMPOSED)
 # What the symbols stand for: a convolution of 3 channels, 5x6 pixels and 3x2 taps, for one.
 EXTENTS: dict[str, Shape] = {
     **{"N": (2,), "C": (3,), "H": (5,), "W": (6,), "K": (4,), "D": (3,), "R": (3,), "S": (2,)},
@@ -33,6 +35,7 @@ OWN_EXTENTS: dict[str, dict[str, Shape]] = {
     "pad": {"*A": (2, 3), "*B": (4, 5)},
     **{kind: {"L": (2,), "R": (3,), "D": (3,), "K": (4,), "*I": (2, 2)} for kind in BY_INDEX},
     **{kind: {"*A": (3,), "*B": (2, 1), "*S": (2, 3)} for kind in REPEATING},
+    **{kind: {"N": (2,), "R": (6,)} for kind in ("rows_of_step", "all_steps")},
 }
 ATTRS: dict[str, Mapping[str, Attr]] = {
     **{kind: {"dims": (1,)} for kind in ("sum", "mean", "max", "broadcast")},
@@ -48,6 +51,7 @@ ATTRS: dict[str, Mapping[str, Attr]] = {
     "round_fixed": {"bits": 8},
     "plateau": {"eps": (0.1,)},
     "stage_bits": {"bits": (3, 4)},
+    "muon": {"ns_coefficients": (3.0, -4.0, 2.0)},
 }
 LISTS: dict[str, Attr] = {"kernel": (3, 2), "padding": (0, 0)}
 CLASSES = {

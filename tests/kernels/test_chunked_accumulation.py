@@ -239,6 +239,7 @@ from ..cases.gemm_case import (  # noqa: E402
     EACH_CPU,
     KINDS,
     LINEAR,
+    MATRICES,
     Case,
     compile_case,
     expected,
@@ -300,6 +301,12 @@ CASES = [
             Chunked(kind, formats=(UINT4, INT4), made=BF16, size=(13, 28), n=3),
             Chunked(kind, formats=(FP4_EVEN, INT4_MIDRISE), orders=ROWS, accumulator="f16"),
         )
+    ),
+    *(
+        Chunked(kind, formats=pair, n=3, size=(7, 5), c=13, chunk=chunk)
+        for kind in MATRICES
+        for pair in [BACKWARD if kind.endswith("grad") else FORWARD]
+        for chunk in (0, 3)
     ),
     Chunked("conv2d", formats=FORWARD, made=F16, bias=F16, out=F16),
     Chunked("conv2d", formats=(UINT4, INT4), channel_scale=True, bias=F32),

@@ -15,7 +15,7 @@ import pytest
 
 from quatrain.compiler.formats import BF16, F32
 from quatrain.compiler.ir import Op, Value
-from quatrain.compiler.ir.ops import OPS, PRODUCTS, Trait, having
+from quatrain.compiler.ir.ops import OPS, Trait, having
 from quatrain.compiler.types import Scale, TensorType
 from quatrain.targets.cpu.info import CpuInfo
 from quatrain.targets.numbers.tensor import Tensor, dtype_of
@@ -25,7 +25,7 @@ from ..cases.gemm_case import EACH_CPU, Case
 from ..cases.gemm_case import run as run_gemm
 from ..cases.machine import machine
 from ..cases.one_kernel import Group, pointwise
-from ..cases.op_examples import CODED, MADE, example
+from ..cases.op_examples import CODED, MADE, OF_ONE_KERNEL, example
 from ..cases.special_numbers import (
     EVERY,
     LARGE,
@@ -45,9 +45,7 @@ Item = TypeVar("Item")
 # Classes of operands that numbers of a carrier may stand for.
 CARRIERS = ("float", "gemm", "scaled", "mask", "number", "plain")
 KINDS = sorted(
-    kind
-    for kind in set(OPS) - PRODUCTS
-    if any(o.format_class in CARRIERS for o in OPS[kind].operands)
+    kind for kind in OF_ONE_KERNEL if any(o.format_class in CARRIERS for o in OPS[kind].operands)
 )
 
 
@@ -96,7 +94,7 @@ def test_special_numbers_in_16_bits(case: tuple[str, tuple[str, str]]) -> None:
 def twice() -> list[tuple[str, int, int]]:
     """Each op with two operands of one type; single numbers have ranges of their own."""
     made = []
-    for kind in sorted(set(OPS) - PRODUCTS):
+    for kind in sorted(OF_ONE_KERNEL):
         types = [v.type for v in example(kind, SIZES).inputs]
         pairs = combinations(range(len(types)), 2)
         made += [(kind, i, j) for i, j in pairs if types[i] == types[j] and types[i].shape]

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from quatrain.compiler.ir import Op
-from quatrain.compiler.ir.ops import OPS, PRODUCTS
+from quatrain.compiler.ir.ops import OPS
 from quatrain.targets.numbers.tensor import Tensor
 
-from ..cases.op_examples import example
+from ..cases.op_examples import OF_ONE_KERNEL, example
 from ..cases.special_numbers import (
     PLAIN,
     SIZES,
@@ -36,7 +36,7 @@ def numbers_of(op: Op) -> list[int]:
     ]
 
 
-KINDS = sorted(kind for kind in set(OPS) - PRODUCTS if numbers_of(example(kind, SIZES)))
+KINDS = sorted(kind for kind in OF_ONE_KERNEL if numbers_of(example(kind, SIZES)))
 
 
 def test_there_are_ops_with_numbers() -> None:

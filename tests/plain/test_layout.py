@@ -117,6 +117,8 @@ def test_torch_and_tvm_stay_in_their_rooms() -> None:
     }
     assert not [p for p, n in packages.items() if "torch" in n and not matches(p, TORCH_IS_FINE_IN)]
     assert not [p for p, n in packages.items() if "tvm" in n and not p.startswith("targets/")]
+    reads = ("targets/onnx/write.py", "tools/from_onnx/*")
+    assert not [p for p, n in packages.items() if "onnx" in n and not matches(p, reads)]
 
 
 def test_the_page_about_rooms_is_what_the_imports_say() -> None:

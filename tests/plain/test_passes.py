@@ -13,6 +13,7 @@ RULE = "=" * 72 + "\n"
 CASES = sorted((Path(__file__).parents[1] / "golden").glob("*.qt"))
 # Programs of one or two layers, in which the default would exempt all.
 ALL: dict[str, object] = {"exempt": "none"}
+BETWEEN = ALL | {"attention": "quantize"}
 OPTIONS: dict[str, dict[str, object]] = {
     "sawb_weights.conv": ALL,
     "sawb_weights.luq": ALL | {"coefficients": "luq"},
@@ -84,6 +85,16 @@ OPTIONS: dict[str, dict[str, object]] = {
     "fp8_operands.wang": {"exempt": "fc1", "fwd_format": "152", "fp8_subnormals": True},
     "gated_precision.relaxed": {"relax": "tenth", "relax_band": 0.2},
     "narrow_update.sgd": {"update_format": "fp16.169"},
+    "pact_activations.product": BETWEEN,
+    "sawb_activations.product": BETWEEN,
+    "dorefa_activations.product": BETWEEN,
+    "affine_activations.product": BETWEEN,
+    "affine_gradients.product": BETWEEN | {"gradient_bits": 8},
+    "fixed_operands.product": BETWEEN,
+    "dynamic_fixed_point.product": BETWEEN,
+    "fp8_operands.product": ALL,
+    "shift_gradients.product": BETWEEN,
+    "grad_scale.product": BETWEEN,
     "loss_scale.static": {"mode": "static", "init": 1000},
 }
 

@@ -365,10 +365,18 @@ def test_options_come_from_the_signature() -> None:
 
 def test_roles_are_read_from_the_programs() -> None:
     table = roles(FULL.with_options({"fp8_on": "1x1,5x5,layer7.*", "exempt": "first,last,stem.*"}))
-    assert table.columns == ("role", "ordinary", "1x1 convolution", "first", "shortcut", "last")
+    columns = ["role", "ordinary", "1x1 convolution", "product", "first", "shortcut", "last"]
+    assert [*table.columns] == columns
     rows = {row[0]: row[1:] for row in table.rows}
-    assert rows["activation into forward"] == ("uint4*t", "uint4*t", "bf16", "uint4*t", "bf16")
-    assert rows["weight into dX"] == ("int4*t", "int4*t", "-", "int4*t", "bf16")
-    assert rows["dY into dX"] == ("fp4.even*p", "fp8.152*p", "-", "fp8.152*p", "bf16")
-    assert rows["dY into dW"] == ("fp4.odd*p", "fp8.152*p", "bf16", "fp8.152*p", "bf16")
-    assert rows["weight in the update"] == ("f32",) * 5
+    assert rows["activation into forward"] == (
+        "uint4*t",
+        "uint4*t",
+        "bf16",
+        "bf16",
+        "uint4*t",
+        "bf16",
+    )
+    assert rows["weight into dX"] == ("int4*t", "int4*t", "bf16", "-", "int4*t", "bf16")
+    assert rows["dY into dX"] == ("fp4.even*p", "fp8.152*p", "bf16", "-", "fp8.152*p", "bf16")
+    assert rows["dY into dW"] == ("fp4.odd*p", "fp8.152*p", "bf16", "bf16", "fp8.152*p", "bf16")
+    assert rows["weight in the update"] == ("f32", "f32", "-", "f32", "f32", "f32")

@@ -346,7 +346,7 @@ def test_an_unsupported_op_has_an_error_class_of_its_own() -> None:
 
 
 REFUSED_OPTIMIZERS: dict[str, tuple[Callable[[nn.Module], Any], str]] = {
-    "kind": (lambda m: torch.optim.Adagrad(m.parameters()), "Adagrad; supported of torch.optim"),
+    "kind": (lambda m: torch.optim.LBFGS(m.parameters()), "LBFGS; supported of torch.optim"),
     "foreign": (lambda m: sgd(nn.Linear(4, 3)), r"\(3, 4\) tensor that is no parameter of the"),
     "frozen": (lambda m: sgd(m.requires_grad_(False)), "unfreeze one"),
     "nothing": (lambda m: None, "the optimizer is builtins.NoneType"),

@@ -69,6 +69,15 @@ def positions(m: Any, h: Tensor, tokens: Tensor) -> Tensor:
     return made
 
 
+def integers(m: Any, h: Tensor, n: Tensor) -> Tensor:
+    """Integers in order, also those that a number would round, and their extremes."""
+    n = (n - 4) * ((1 << 40) + 1) + n.argsort(1)
+    ordered, places = n.sort(1, descending=True)
+    high, low = n.max(1), n.min(0)
+    made = h.gather(1, places) * (ordered[:, :1] == high[0][:, None])
+    return made + (high[1][:, None] + low[1]) * 0.5 + n.argmin(1, True) + n.argmax().float()
+
+
 # What is made of h (rows x 5), and the other inputs: shapes of integers below a number.
 FORMS: dict[str, tuple[Use, tuple[int, ...], tuple[tuple[int, ...], int] | None]] = {
     "relative positions": (
@@ -108,6 +117,7 @@ FORMS: dict[str, tuple[Use, tuple[int, ...], tuple[tuple[int, ...], int] | None]
     "sort": (lambda m, h: h.sort(0, descending=True)[0].cumsum(0), (7,), None),
     "argsort": (lambda m, h: m.rows(h.argsort(-1)).sum(1) + h, (7,), None),
     "argmax": (lambda m, h: h * (h.argmax(-1, True) == torch.arange(5)), (7,), None),
+    "sorted integers": (integers, (3,), ((3, 5), 9)),
     "cumsum": (lambda m, h: h.cumsum(1).cumsum(-1), (3, 4), None),
     "padding": (lambda m, h, n: (h * (n != 0)[..., None]).sum(1), (3, 4), ((3, 4), 3)),
     "positions": (positions, (3, 4), ((3, 4), 3)),

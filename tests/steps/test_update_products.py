@@ -93,7 +93,7 @@ def test_pairs_are_all_pairs() -> None:
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_an_integer_update_is_that_of_sgd(name: str, updates: list[Update]) -> None:
     made, recipe = captured(name), load_recipe("wageubn")
-    sgd = made.optimizer.kind == "sgd"
+    sgd = made.optimizer.groups[0].kind == "sgd"
     for update in updates:
         if sgd:
             assert update.after(recipe).apply(made.train)

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .test_composed_functions import COMPARED
 from .test_what_is_not_there import named, taken
 
 pytestmark = pytest.mark.torch
@@ -115,4 +116,5 @@ def test_what_the_page_lists_is_there(name: str) -> None:
 
 
 def test_the_whole_list_is_tried() -> None:
-    assert set(named("Functions that are made of these")) <= set(MADE)
+    """Here, or beside PyTorch in ``test_composed_functions``."""
+    assert set(named("Functions that are made of these")) <= {*MADE, *COMPARED}

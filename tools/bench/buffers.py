@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,13 +19,26 @@ Array = NDArray[Any]
 
 
 class Alone:
-    """A compiled kernel on noise; ``run`` calls it, ``bytes`` are what it reads and writes."""
+    """A compiled kernel on noise; ``run`` calls it, ``bytes`` are what it reads and writes.
 
-    def __init__(self, kernel: Kernel, orders: Mapping[Value, Order], cpu: CpuInfo) -> None:
+    ``sizes`` are the bytes of its buffers, where those are not of one value each: at the border of
+    a loop a buffer has the values of all steps.
+    """
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        orders: Mapping[Value, Order],
+        cpu: CpuInfo,
+        sizes: Sequence[int] | None = None,
+    ) -> None:
         from ...targets.cpu.build import compile_kernel
 
         rng = np.random.default_rng(0)
         arrays = [noise(s, Layout(s.value.type, orders[s.value]), rng) for s in kernel.slots]
+        if sizes is not None:
+            pairs = zip(arrays, sizes, strict=True)
+            arrays = [np.resize(a, size // a.itemsize) for a, size in pairs]
         self.bytes = sum(a.nbytes for a in arrays)
         self._compiled = compile_kernel(kernel, cpu)
         self._copies = self._compiled.copies(*arrays)

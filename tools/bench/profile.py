@@ -15,8 +15,8 @@ from typing import Any
 from ...compiler.errors import UsageError
 from ...compiler.ir.analysis import macs
 from ...compiler.ir.ops import GEMMS
-from ...targets.plan.kernel import Kernel, KernelSpec, Unit
-from ...targets.plan.plan import Plan
+from ...targets.plan.kernel import KernelSpec, Unit
+from ...targets.plan.plan import Plan, PlannedCall
 from .. import env
 from ..driver import compile as compile_step
 from .buffers import Alone
@@ -78,24 +78,26 @@ def typical(call: Callable[[], object]) -> float:
     return median(took)
 
 
-def _distinct(plan: Plan) -> dict[KernelSpec, list[tuple[Kernel, str]]]:
-    found: dict[KernelSpec, list[tuple[Kernel, str]]] = {}
-    for planned in plan.kernels:
-        found.setdefault(planned.kernel.spec, []).append((planned.kernel, planned.region))
+def _distinct(plan: Plan) -> dict[KernelSpec, list[PlannedCall]]:
+    found: dict[KernelSpec, list[PlannedCall]] = {}
+    for call in plan.calls():
+        found.setdefault(call.kernel.spec, []).append(call)
     return found
 
 
-def _profiled(spec: KernelSpec, uses: list[tuple[Kernel, str]], plan: Plan) -> ProfiledKernel:
+def _profiled(spec: KernelSpec, uses: list[PlannedCall], plan: Plan) -> ProfiledKernel:
     from ...targets.cpu.info import detect
 
-    kernel, _ = uses[0]
+    call = uses[0]
+    kernel = call.kernel
     orders = {s.value: plan.layouts[s.value].order for s in kernel.slots}
-    alone = Alone(kernel, orders, detect())
+    sizes = [place.bytes for place in (*call.reads, *call.writes)]
+    alone = Alone(kernel, orders, detect(), sizes)
     return ProfiledKernel(
         kernel=spec.name,
         ops=tuple(op.kind for op in kernel.ops),
-        regions=tuple(dict.fromkeys(region for _, region in uses)),
-        layers=tuple(dict.fromkeys(op.origin for k, _ in uses for op in k.ops if op.origin)),
+        regions=tuple(dict.fromkeys(use.region for use in uses)),
+        layers=tuple(dict.fromkeys(op.origin for u in uses for op in u.kernel.ops if op.origin)),
         count=len(uses),
         unit="" if kernel.unit is Unit.NONE else kernel.unit.value,
         seconds=typical(alone.run),

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...compiler.capture.optimizer import several
 from ...compiler.capture.saved import kept_by_torch
 from ...compiler.errors import UsageError
 from .. import driver, env
@@ -71,13 +72,15 @@ class TorchStep:
     """A step as PyTorch's users write it."""
 
     def __init__(self, contender: Contender, task: Task) -> None:
-        self._model, self._loss, self._optimizer = task.model, task.loss, task.optimizer
+        self._model, self._loss = task.model, task.loss
+        self._optimizers = several(task.optimizer)
         self._x, self._y = task.example
         self.operations = operations(self._model, self._x)
         self._fake = contender.way is Runner.FAKEQUANT
         if self._fake:
             fake_quantize(self._model, self._x)
-            self._optimizer.add_param_group({"params": clips(self._model), "weight_decay": DECAY})
+            trained = {"params": clips(self._model), "weight_decay": DECAY}
+            self._optimizers[-1].add_param_group(trained)
         if contender.channels_last:
             self._to_channels_last()
         forward = _in_bf16(self._loss_of) if contender.dtype == "bf16" else self._loss_of
@@ -94,10 +97,12 @@ class TorchStep:
 
     def step(self) -> Tensor:
         """One step; the loss."""
-        self._optimizer.zero_grad()
+        for optimizer in self._optimizers:
+            optimizer.zero_grad()
         loss = self._forward(self._x, self._y)
         loss.backward()
-        self._optimizer.step()
+        for optimizer in self._optimizers:
+            optimizer.step()
         if self._fake:
             keep_clips_positive(self._model)
         return loss.detach()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ...compiler.errors import UsageError, closest
+from ...compiler.errors import ExportError, UsageError, closest
 from ...compiler.ir.text import show
 from ...passes.recipe import Recipe, load_recipe
 from ...targets.registry import find_target
@@ -23,16 +23,18 @@ from ..arguments import (
 )
 from ..bare_flags import BareFlags
 from ..dump import FIRST
-from ..files import check_writable, factory_file
+from ..files import check_exists, check_writable, factory_file
 from ..stages import stage
 from ..update import Update
 
 if TYPE_CHECKING:
     from ...runtime.step import Step
+    from ..driver import Task
 
+ONNX = ".onnx"
 ALL = "all"
 TIDY = "canonicalize"  # removes what others left; that they left nothing is no news
-BARE = "For a bare model"
+BARE = "For a bare model or an ONNX network"
 
 
 def _update(help_: str, least: int) -> object:
@@ -43,7 +45,13 @@ def _bare(help_: str, least: int | None = None) -> object:
     return typer.Option(help=help_, min=least, rich_help_panel=BARE)
 
 
-SpecArgument = Annotated[str, typer.Argument(metavar="FILE.py:FACTORY", help="What to compile.")]
+def _onnx(help_: str, metavar: str) -> object:
+    return typer.Option(help=help_, metavar=metavar, rich_help_panel="For an ONNX network")
+
+
+SpecArgument = Annotated[
+    str, typer.Argument(metavar="FILE.py:FACTORY|NET.onnx", help="What to compile.")
+]
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="The .qtn file to write.")]
 RecipeNameOption = Annotated[
     str, typer.Option(metavar="NAME|FILE.toml", help="See quatrain recipes.")
@@ -60,8 +68,12 @@ InputOption = Annotated[
     str | None, typer.Option("--input", help="One example: 3x32x32.", rich_help_panel=BARE)
 ]
 ClassesOption = Annotated[int | None, _bare("Labels: the outputs of an example.", 1)]
-LossOption = Annotated[str | None, _bare("cross_entropy (default) or mse.")]
-OptimizerOption = Annotated[str | None, _bare("sgd (default), adam, adamw or rmsprop.")]
+LossOption = Annotated[
+    str | None, _bare("cross_entropy (default), bce, mse, l1, smooth_l1 or huber.")
+]
+OnnxOutputOption = Annotated[str | None, _onnx("The output that the loss takes.", "NAME")]
+FreezeOption = Annotated[list[str] | None, _onnx("Parameters that are not trained.", "PATTERN")]
+OptimizerOption = Annotated[str | None, _bare("sgd (default), adam, adamw, nadam, rmsprop ...")]
 RateOption = Annotated[float | None, _bare("Learning rate (0.1).")]
 MomentumOption = Annotated[float | None, _bare("Momentum (0.9).")]
 DecayOption = Annotated[float | None, _bare("Weight decay (0).")]
@@ -93,24 +105,42 @@ def command(
     momentum: MomentumOption = None,
     weight_decay: DecayOption = None,
     nesterov: NesterovOption = None,
+    network_output: OnnxOutputOption = None,
+    freeze: FreezeOption = None,
     clip_norm: ClipNormOption = 0.0,
     clip_value: ClipValueOption = 0.0,
     accumulate: AccumulateOption = 1,
     average: AverageOption = 0.0,
 ) -> None:
-    """Compile what FACTORY of FILE.py returns: a quatrain.Task, or a bare model with its flags."""
+    """Compile the quatrain.Task or the bare model that FACTORY returns, or an ONNX network."""
     check_writable(output)
-    flags = BareFlags(input_, classes, loss, optimizer, lr, momentum, weight_decay, nesterov)
+    trained = (lr, momentum, weight_decay, nesterov, network_output, freeze)
+    flags = BareFlags(input_, classes, loss, optimizer, *trained)
     with env.chosen(target=target, threads=threads, dump=dump_dir, cache=cache_dir):
         update = Update(clip_norm, clip_value, accumulate, average)
         chosen = _recipe(recipe, pairs(settings or (), "--set"), update, print_after)
         step = _compile(spec, flags, batch, chosen, seed, tuple(allow or ()))
-        texts = {FIRST: show(step.source.train)} | {n: step.ir(after=n) for n in step.passes}
-        dump.remark_idle(texts.items(), but=TIDY)
-        if print_after is not None:
-            print_ir(texts, print_after)
+        _show(step, print_after)
         step.save(output)
     terminal.remark(f"{output}: {step.program.name}, {recipe}, for {step.source.target}")
+    terminal.remark(exports(step))
+
+
+def exports(step: Step) -> str:
+    """Whether ``quatrain export`` will do, said ahead of the training."""
+    try:
+        step.check_export()
+    except ExportError as reason:
+        return f"cannot be exported to ONNX: {reason}"
+    return "can be exported to ONNX"
+
+
+def _show(step: Step, print_after: str | None) -> None:
+    """Remark on passes that changed nothing, and print the text after those that are asked for."""
+    texts = {FIRST: show(step.source.train)} | {n: step.ir(after=n) for n in step.passes}
+    dump.remark_idle(texts.items(), but=TIDY)
+    if print_after is not None:
+        print_ir(texts, print_after)
 
 
 def _recipe(
@@ -134,12 +164,9 @@ def _compile(
     seed: int,
     allow: tuple[str, ...],
 ) -> Step:
-    factory_file(spec)  # a missing file is found before seconds go to torch
-    with stage("load torch"):
-        from .. import driver
-        from ..bare_model import task_of
-    with stage("make the model"):
-        task = task_of(factory.make(spec), spec, flags, batch, seed)
+    task = _task(spec, flags, batch, seed)
+    from .. import driver
+
     return driver.compile(
         task.model,
         task.loss,
@@ -149,6 +176,25 @@ def _compile(
         seed=seed,
         allow=allow,
     )
+
+
+def _task(spec: str, flags: BareFlags, batch: int | None, seed: int) -> Task:
+    """What to compile: of a file of Python or of an ONNX network."""
+    from_file = spec.endswith(ONNX)
+    if from_file:
+        check_exists(Path(spec))
+    else:
+        factory_file(spec)  # a missing file is found before seconds go to torch
+    with stage("load torch"):
+        from .. import driver  # noqa: F401
+        from ..bare_model import task_of
+    if from_file:
+        with stage("read the network"):
+            from ..onnx_task import onnx_task
+
+            return onnx_task(spec, flags, batch, seed)
+    with stage("make the model"):
+        return task_of(factory.make(spec), spec, flags, batch, seed)
 
 
 def print_ir(texts: Mapping[str, str], after: str) -> None:

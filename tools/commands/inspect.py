@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.text import Text
 
 from ...compiler.errors import UsageError, closest
+from ...compiler.ir import Program
 from ...compiler.ir.text import show
+from ...runtime.files import write_bytes
 from .. import dump, terminal
 from ..arguments import (
     JsonOption,
@@ -18,6 +21,7 @@ from ..arguments import (
     UserRecipeOption,
     load_user_passes,
 )
+from ..files import check_writable
 from ..layer_view import layer_diff, layer_text
 from ..opened import Opened, open_network
 
@@ -41,6 +45,10 @@ BuffersOption = Annotated[
     bool, typer.Option("--buffers", help="With --plan: all buffers of kernels.")
 ]
 EvaluationOption = Annotated[bool, typer.Option("--eval", help="The program of predict.")]
+PictureOption = Annotated[
+    Path | None,
+    typer.Option("--onnx", metavar="FILE", help="Write the program as it is, for Netron."),
+]
 ListOption = Annotated[bool, typer.Option("--passes", help="List the passes.")]
 
 
@@ -56,6 +64,7 @@ def command(
     target: TargetOption = None,
     recipe: UserRecipeOption = None,
     as_json: JsonOption = False,
+    onnx: PictureOption = None,
 ) -> None:
     """Show the program's text: after all passes, after one, or what one changed."""
     if sum((plan, passes, after is not None, diff is not None)) > 1:
@@ -64,6 +73,10 @@ def command(
         raise UsageError("--buffers goes with --plan")
     if as_json and not plan:
         raise UsageError("--json goes with --plan; everything else is IR text already")
+    if onnx is not None:
+        if plan or passes or diff is not None or layer is not None:
+            raise UsageError("--onnx goes with --after and --eval")
+        check_writable(onnx)
     load_user_passes(recipe)
     opened = open_network(network, evaluation=evaluation, target=target)
     if plan:
@@ -75,7 +88,18 @@ def command(
     else:
         index = -1 if after is None else dump.find(opened.stages, after)
         program = opened.stages[index][1]
+        if onnx is not None:
+            _draw(program, onnx)
+            return
         terminal.line(show(program) if layer is None else layer_text(program, layer))
+
+
+def _draw(program: Program, path: Path) -> None:
+    from ...targets.onnx.picture import picture
+    from ...targets.onnx.write import encoded
+
+    write_bytes(path, encoded(picture(program)))
+    terminal.remark(f"{path}: {program.name}, {sum(1 for _ in program.ops())} ops")
 
 
 def _diff(lines: Iterable[str]) -> None:

@@ -81,7 +81,7 @@ def make_task(script: Script, data: Dataset, seed: int, batch: Batch) -> Task:
 
 
 class Trainee:
-    """A compiled step with its data, its optimizer and the peaks of its rates."""
+    """A compiled step with its data, its optimizer's groups and the peaks of their rates."""
 
     def __init__(
         self, script: Script, data: Dataset, seed: int, recipe: str, options: Mapping[str, str]
@@ -89,8 +89,8 @@ class Trainee:
         self.script, self.data, self.seed = script, data, seed
         x, y = next(self.batches())
         task = make_task(script, data, seed, (_tensor(x), _tensor(y)))
-        self.optimizer = task.optimizer
-        self.peaks = [group["lr"] for group in self.optimizer.param_groups]
+        self.groups = task.groups
+        self.peaks = [group["lr"] for group in self.groups]
         self.compiled = driver.compile(
             task.model, task.loss, task.example, task.optimizer,
             recipe=recipe, options=options, target=script.target, seed=seed,
@@ -105,7 +105,7 @@ class Trainee:
     def set_rate(self, done: float) -> None:
         """Set the learning rates for a share (0..1) of the run that is done."""
         factor = schedule(self.script.schedule)(done)
-        for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
+        for group, peak in zip(self.groups, self.peaks, strict=True):
             group["lr"] = peak * factor
 
 

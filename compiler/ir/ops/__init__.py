@@ -13,8 +13,9 @@ from ..program import Op
 from .bits import BITS
 from .definition import Direction, OpDef
 from .gather import GATHER
-from .gemm import GEMM, PRODUCT
+from .gemm import BETWEEN, GEMM, PRODUCT
 from .index import INDEX
+from .loop import LOOP
 from .loss import LOSS
 from .norm import NORM
 from .pointwise import ELEMENTS, FUNCTIONS
@@ -27,7 +28,7 @@ from .update import UPDATE
 from .whole import WHOLE
 
 FAMILIES: Mapping[str, tuple[OpDef, ...]] = {
-    "GEMMs": (*GEMM, *PRODUCT),
+    "GEMMs": (*GEMM, *BETWEEN, *PRODUCT),
     "quantizers": QUANTIZE,
     "normalization": NORM,
     "bits": BITS,
@@ -38,10 +39,13 @@ FAMILIES: Mapping[str, tuple[OpDef, ...]] = {
     "integers": WHOLE,
     "pooling": POOL,
     "shape": SHAPE,
+    "loops": LOOP,
     "losses": LOSS,
     "update": UPDATE,
 }
 __all__ = [
+    "BETWEEN_ACTIVATIONS",
+    "DATA_GRADS",
     "FAMILIES",
     "FORWARD_GEMMS",
     "GEMMS",
@@ -83,8 +87,12 @@ WEIGHT_GRADS = _toward(Direction.WEIGHT_GRAD)
 GEMMS = _toward(*Direction)
 # Those of transposed convolutions: their weights' output channels are dimension 1.
 TRANSPOSED = frozenset(kind for kind in GEMMS if kind.startswith("conv2d_transpose"))
+# Layers without a weight: both operands are activations.
+BETWEEN_ACTIVATIONS = frozenset(d.kind for d in BETWEEN)
 # What reads a layer's weights, and what reads the gradient of its output.
-READS_WEIGHT = FORWARD_GEMMS | INPUT_GRADS
+READS_WEIGHT = (FORWARD_GEMMS | INPUT_GRADS) - BETWEEN_ACTIVATIONS
 GRADIENT_PRODUCTS = INPUT_GRADS | WEIGHT_GRADS
-# Products of layers, and those of activations with each other.
+# What makes the gradient of data: backward goes on with it, and no weight is updated by it.
+DATA_GRADS = INPUT_GRADS | (WEIGHT_GRADS & BETWEEN_ACTIVATIONS)
+# Products of layers, and those that belong to none.
 PRODUCTS = GEMMS | {d.kind for d in PRODUCT}

@@ -102,10 +102,29 @@ GEMM: tuple[OpDef, ...] = (
     ),
 )  # fmt: skip
 
+# Products of activations: b stands where other layers have their weight.
+BETWEEN: tuple[OpDef, ...] = (
+    _product(
+        f"product(a: gemm[B M K], b: gemm[B K N]) {LINEAR} -> y: float[B M N]",
+        "a b, the products of a batch of pairs of matrices, as a layer of two activations",
+        DATA, Trait.ROW_MAJOR, direction=FORWARD, conv=False,
+    ),
+    _product(
+        f"product_input_grad(g: gemm[B M N], b: gemm[B K N]) {LINEAR} -> da: float[B M K]",
+        "g b^T",
+        DATA, Trait.ROW_MAJOR, direction=INPUT_GRAD, conv=False,
+    ),
+    _product(
+        f"product_weight_grad(g: gemm[B M N], a: gemm[B M K]) {LINEAR} -> db: float[B K N]",
+        "a^T g, an activation's gradient as the one above",
+        DATA, Trait.ROW_MAJOR, direction=WEIGHT_GRAD, conv=False,
+    ),
+)  # fmt: skip
+
 PRODUCT: tuple[OpDef, ...] = (
     define(
         "matmul(a: float[B M K], b: float[B K N]) -> y: float[B M N]",
-        "the products of a batch of pairs of matrices",
+        "the products of a batch of pairs of matrices, which belong to no layer",
         DATA, Trait.ROW_MAJOR, check=_filled,
     ),
 )  # fmt: skip

@@ -78,6 +78,7 @@ CLIPS: tuple[OpDef, ...] = (
     define(
         "sawb_clip(w: float[C *S]) {c1: float, c2: float} -> clip: f32[]|[C]",
         "c1 sqrt(mean w^2) - c2 mean |w|, max |w| where that is <= 0 or NaN",
+        Trait.AVERAGES,
     ),
     define(
         "quantize(x: float[C *S], clip: f32[]|[C]) -> q: integer[C *S]",
@@ -96,7 +97,7 @@ CLIPS: tuple[OpDef, ...] = (
     define(
         "extremes(x: float[C *S]) -> low: f32[]|[C], high: f32[]|[C]",
         "least and largest, of the tensor or of each place of dimension 0",
-        check=_alike,
+        Trait.AVERAGES, check=_alike,
     ),
     define(
         f"quantize_affine(x: float[C *S], {LIMITS}) -> q: unsigned[C *S]",
@@ -117,6 +118,7 @@ CLIPS: tuple[OpDef, ...] = (
         targets/numbers/powers.py takes it, over the numbers from 2^-126 on; where
         max - mean < 2^-20: alpha = 1 and beta = -mean (degenerate = center) or 0 (identity); 1 and
         0 where there are none""",
+        Trait.AVERAGES,
     ),
     define(
         "squeeze(x: float[*S], alpha: f32[], beta: f32[]) -> q: fp[*S]",
@@ -134,13 +136,13 @@ CLIPS: tuple[OpDef, ...] = (
         "pact_grad(g: float[*S], m: uint2[*S]) {signed: flag} -> dx: float[*S], dclip: f32[]",
         """dx = g where m != 2 (signed: m == 1), else 0; dclip = sum of g where m == 2 (signed:
         minus the sum where m == 0)""",
-        TAIL, DATA,
+        TAIL, DATA, Trait.ADDS_UP,
     ),
     define(
         "pact_plus_grad(g: float[*S], x: float[*S], clip: f32[]) {top: int >= 1, signed: flag}"
         " -> dx: float[*S], dclip: f32[]",
         "dx as pact_grad; dclip also sums g * (rint(z) - z) / top inside, z = x top/clip",
-        TAIL, DATA,
+        TAIL, DATA, Trait.ADDS_UP,
     ),
 )  # fmt: skip
 
@@ -149,6 +151,7 @@ SCALES: tuple[OpDef, ...] = (
         "grad_scale_init(s: f32[], g: float[*S]) {top: float > 0, always: flag} -> s1: f32[]",
         """s, or where s is 0 (or always) 2^floor(log2(top / max |g|)); s (or 1) where g is all
         0""",
+        Trait.STARTS_SCALE,
     ),
     define(
         "grad_scale(g: float[*S], s: f32[]) -> gs: scaled[*S]",
@@ -160,7 +163,9 @@ SCALES: tuple[OpDef, ...] = (
         "stored numbers g / unit (0 where unit is 0), scale unit",
         POINTWISE,
     ),
-    define("amax(g: gemm[*S]) -> m: f32[]", "largest stored magnitude |g * s|", TAIL),
+    define(
+        "amax(g: gemm[*S]) -> m: f32[]", "largest stored magnitude |g * s|", TAIL, Trait.LARGEST
+    ),
     define(
         "amax_first(g: float[*S], s: f32[]) -> m: f32[]",
         "the largest |g| where s is 0, else 0; kernels read g only there",
@@ -169,6 +174,7 @@ SCALES: tuple[OpDef, ...] = (
     define(
         "amax_init(m: f32[], g: float[*S]) -> m1: f32[]",
         "m, or where m is 0 the largest |g|",
+        Trait.STARTS_SCALE,
     ),
     define(
         "grad_scale_step(s: f32[*S], m: float[*S]) {top: float > 0} -> s1: f32[*S]",

@@ -14,6 +14,7 @@ class Trait(Enum):
     IMAGE = auto()  # on NxCxHxW: its values lie with a pixel's channels side by side
     ROW_MAJOR = auto()  # its values lie in row-major order
     REORDERS = auto()  # its result may lie in another order than its operand
+    COMPOSED = auto()  # a target makes it of other ops
 
     # Arithmetic between the GEMMs, as a 16-bit carrier takes it.
     MAKES_CARRIER = auto()  # data in the carrier come out, whatever goes in
@@ -36,4 +37,12 @@ class Trait(Enum):
     # Training.
     UPDATE = auto()  # an optimizer's step on one parameter
     RUNNING = auto()  # a statistic that evaluation reads
+    STARTS_SCALE = auto()  # reads operand 1 in the first step alone, unless its flag says always
     SCALE_STEP = auto()  # the next value of a scale that reacts to overflow
+
+    # Loops.
+    ENTERS_LOOP = auto()  # makes a value of each step of what lies outside
+    LEAVES_LOOP = auto()  # runs behind a loop, on values of its steps
+    ADDS_UP = auto()  # over the steps of a loop its results are added: gradients
+    LARGEST = auto()  # over the steps of a loop its result is the largest one
+    AVERAGES = auto()  # over the steps of a loop its results are their mean

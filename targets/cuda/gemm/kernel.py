@@ -30,9 +30,14 @@ def gemm_kernel(ops: tuple[Op, ...], orders: Mapping[Value, Order], arch: str) -
     return _kernel(product, ops, operands, arch)
 
 
-def matmul_kernel(op: Op, arch: str) -> Kernel:
-    """The kernel of a ``matmul``, see ``product_of_matrices``."""
-    return _kernel(product_of_matrices(op), (op,), op.inputs[::-1], arch)
+def matrices_kernel(op: Op, arch: str) -> Kernel:
+    """The kernel of a product of matrices, see ``product_of_matrices``.
+
+    Raises NoKernelError, see ``check_gemm``.
+    """
+    check_gemm("cuda", op)
+    product, operands = product_of_matrices(op)
+    return _kernel(product, (op,), operands, arch)
 
 
 def choose(product: Product, arch: str) -> DeviceGemm:

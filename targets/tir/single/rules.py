@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from ..expr import Expr
 from .bits import BITS
 from .gather import GATHER
+from .loop import LOOP, elements
 from .loops import Buffers, Loops
 from .loss import LOSS
 from .order import ORDER
@@ -32,6 +33,7 @@ RULES: dict[str, Callable[[Buffers, Single], None]] = {
     **ADAPTIVE,
     **SUMS,
     "squeeze_stats": squeeze_stats,
+    **LOOP,
     **LOSS,
     **UPDATE,
     **SCALAR,
@@ -42,8 +44,9 @@ RULES: dict[str, Callable[[Buffers, Single], None]] = {
 def parameters(spec: Single) -> dict[tuple[int, bool], tuple[str, int]]:
     """Type and elements of each buffer, by the number of its value and whether it is a scale."""
     made: dict[tuple[int, bool], tuple[str, int]] = {}
+    apart = elements(spec)
     for i, layout in enumerate(spec.layouts):
-        made[i, False] = (layout.dtype, max(1, layout.rows * layout.cell))
+        made[i, False] = (layout.dtype, apart.get(i, max(1, layout.rows * layout.cell)))
         if layout.scales:
             made[i, True] = ("float32", layout.scales)
     return made

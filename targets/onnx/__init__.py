@@ -1,0 +1,1 @@
+"""Programs as ONNX: a network that other runtimes run, and the IR as a picture."""

@@ -21,6 +21,7 @@ from quatrain.runtime.step import Step
 from quatrain.targets.plan.state import state_layout
 from quatrain.targets.registry import find_target
 from quatrain.tools.driver import bind_options
+from quatrain.tools.update import Update
 
 from .given import Given, Make
 from .verdict import Verdict
@@ -112,13 +113,14 @@ def judged(
     began = time.perf_counter()
     sgd = torch.optim.SGD(given.model.parameters(), lr=0.1, momentum=0.9)
     try:
+        recipe = Update(0.0, 0.0, 1, 0.0).after(load_recipe(case.recipe), captured.train)
         source = Source(
-            *(captured.train, captured.evaluation, load_recipe(case.recipe), captured.optimizer),
+            *(captured.train, captured.evaluation, recipe, captured.optimizer),
             captured.model_state,
             target="cpu" if build else "reference",
             torch_saved=captured.torch_saved,
         )
-        step = Step(source, captured.state, bind_options(), optimizer=sgd)
+        step = Step(source, captured.state, bind_options(), optimizers=(sgd,))
         seconds = time.perf_counter() - began + spent
         if not build:
             planned(step.program)

@@ -71,7 +71,7 @@ class Traced(nn.Module):
         self.scope.weights.start(self.parameters(), self.buffers())
         loss = getattr(self, self.loss_name)
         run = ForwardRun(self.model, loss)
-        with self.around(), adapter.exporting(), self.scope:
+        with self.around(), adapter.exporting(), adapter.masks_as_given(), self.scope:
             made = self.model(*(batch if loss is None else batch[:-1]))
             outputs: Any = _outputs(made)
             if loss is not None:

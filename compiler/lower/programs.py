@@ -34,6 +34,7 @@ from .norm import NORM
 from .places import PLACES
 from .pointwise import POINTWISE
 from .pool import POOL
+from .power import POWER
 from .random import RANDOM
 from .recurrent import RECURRENT
 from .shape import SHAPE
@@ -46,6 +47,7 @@ LOWERINGS: dict[str, CallLowering] = {
     **NORM,
     **POINTWISE,
     **MATH,
+    **POWER,
     **POOL,
     **SHAPE,
     **INDEX,

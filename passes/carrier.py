@@ -77,14 +77,16 @@ class _Carrier:
             return F32 if v.type.format is self.format else None
         if region.name == "update":
             return F32 if has(op, Trait.UPDATE) and v.type.format is self.format else None
+        takes = OPS[op.kind].operand(i).format_class
+        if v.type.format is self.format and takes == "f32":
+            return F32  # what another layer has rounded
         if v.type.format is not F32 or op.kind == "cast":
             return None
         if op.kind in PRODUCTS:
             return self.format
         if op.origin == LOSS or v not in self.outside:
             return None
-        exact = OPS[op.kind].operand(i).format_class in ("f32", "number")
-        return None if exact else self.format
+        return None if takes in ("f32", "number") else self.format
 
     def results(self, op: Op) -> tuple[Value, ...]:
         """The results of an op, the first of them in the carrier where it is data of such."""

@@ -18,6 +18,7 @@ finite one, another scale would not help.
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import takewhile
 from typing import Literal
 
 from ..compiler.errors import RecipeError
@@ -86,10 +87,10 @@ def _scaled(
     taken: set[str],
 ) -> Program:
     """The loss's gradient times ``scale``, what the updates read times ``inverse``."""
-    seed = _seed(program)
+    seeds = {op.result for op in _seeds(program)}
 
     def rule(region: Region, op: Op) -> tuple[Op, ...] | None:
-        if seed.result not in op.results:
+        if op.result not in seeds:
             return None
         plain = Value(unused(f"{op.result.name}.unscaled", taken), op.result.type)
         return (replace(op, results=(plain,)), *_times(plain, scale, op.result, LOSS, taken))
@@ -104,15 +105,18 @@ def _scaled(
     return with_gradients(program.rewrite(rule), changed, ops)
 
 
-def _seed(program: Program) -> Op:
-    """The gradient of the loss itself: backward begins with it."""
-    ops = program.region("backward").ops
-    if not ops or ops[0].kind != "constant" or ops[0].origin != LOSS:
+def _seeds(program: Program) -> list[Op]:
+    """What backward begins with: the gradient of the loss, or those that come from outside."""
+    ops, given = program.region("backward").ops, set(program.inputs)
+    if ops and ops[0].kind == "constant" and ops[0].origin == LOSS:
+        return [ops[0]]
+    outside = takewhile(lambda op: op.origin == LOSS and given.issuperset(op.inputs), ops)
+    if not (seeds := list(outside)):
         raise RecipeError(
             "loss_scale finds no gradient of the loss at the start of backward to scale; put it "
             "ahead of passes that move ops there"
         )
-    return ops[0]
+    return seeds
 
 
 def _times(x: Value, by: Value | float, made: Value, origin: str, taken: set[str]) -> list[Op]:

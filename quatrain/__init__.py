@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .compiler.errors import QuatrainError
+    from .runtime.compiled.held import attach
+    from .runtime.compiled.record import compiled
     from .tools.driver import Task, compile, load, recipes, targets
     from .tools.from_onnx import from_onnx
 
@@ -24,7 +26,9 @@ __all__ = [
     "QuatrainError",
     "Task",
     "__version__",
+    "attach",
     "compile",
+    "compiled",
     "from_onnx",
     "load",
     "recipes",
@@ -34,7 +38,9 @@ __all__ = [
 _HOME = {
     "QuatrainError": ".compiler.errors",
     "Task": ".tools.driver",
+    "attach": ".runtime.compiled.held",
     "compile": ".tools.driver",
+    "compiled": ".runtime.compiled.record",
     "from_onnx": ".tools.from_onnx",
     "load": ".tools.driver",
     "recipes": ".tools.driver",
@@ -75,6 +81,7 @@ class _Face(ModuleType):
 
 
 sys.modules[__name__].__class__ = _Face
+import_module(".tools.announced", __name__).announce()
 
 if not TYPE_CHECKING:
 

@@ -33,6 +33,23 @@ class Executable(Protocol):
         """
 
 
+class HalvedExecutable(Protocol):
+    """A training program without state that waits for gradients between its halves.
+
+    ``first`` and ``second`` say what each takes and makes.
+    """
+
+    plan: Plan | None
+    first: Program
+    second: Program
+
+    def forward(self, inputs: Sequence[object]) -> tuple[tuple[np.ndarray, ...], Block]:
+        """The outputs of the first half, and what the second one needs of it."""
+
+    def backward(self, inputs: Sequence[object], held: Block) -> tuple[np.ndarray, ...]:
+        """The outputs of the second half, once for what a forward left."""
+
+
 @dataclass(frozen=True, slots=True)
 class BindOptions:
     """What a user may say: cache folder, threads, another CPU by LLVM's name, which GPU of here."""
@@ -59,6 +76,11 @@ class TargetModule(Protocol):
 
         Of executables that share a memory one runs at a time.
         """
+
+    def bind_halves(
+        self, program: Program, options: BindOptions, memory: TargetMemory
+    ) -> HalvedExecutable:
+        """Bind a training program without state as its halves."""
 
     def build(self, plans: Sequence[Plan], kept: Unapplied, options: BindOptions) -> MachineCode:
         """All kernels of ``plans`` and what settles a step, for another process or machine."""
@@ -150,6 +172,12 @@ class Target:
         options = self._options(options)
         module = self._module()
         return module.bind(program, state, options, memory or module.memory(options))
+
+    def bind_halves(
+        self, program: Program, options: BindOptions, memory: TargetMemory
+    ) -> HalvedExecutable:
+        """See ``TargetModule.bind_halves``."""
+        return self._module().bind_halves(program, self._options(options), memory)
 
     def build(self, plans: Sequence[Plan], kept: Unapplied, options: BindOptions) -> MachineCode:
         """See ``TargetModule.build``."""

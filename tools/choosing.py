@@ -42,7 +42,9 @@ class Wishes:
         else:
             patterns(self.allow)
 
-    def granted(self, model: nn.Module, loss: Loss, program: Program) -> tuple[Recipe, list[str]]:
+    def granted(
+        self, model: nn.Module, loss: Loss | None, program: Program
+    ) -> tuple[Recipe, list[str]]:
         """The recipe, and the patterns of layers that may run in float: functions are asked."""
         choose = partial(_choose, Owners(model, loss), tuple(layers(program)))
         made = {key: choose(f"option {key}", f) for key, f in self._functions().items()}

@@ -29,11 +29,13 @@ from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
+    FakeTensor,
     FakeTensorMode,
 )
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.fx.traceback import annotate, preserve_node_meta
+from torch.nn.modules import transformer
 
 aten = torch.ops.aten
 CompiledModule = OptimizedModule  # what torch.compile makes of a module
@@ -60,7 +62,7 @@ COMPOSITES = """
     huber_loss_backward binary_cross_entropy binary_cross_entropy_backward
     binary_cross_entropy_with_logits
     norm celu diag_embed index_fill index_copy linalg_cross logaddexp dist addr threshold
-    im2col col2im
+    im2col col2im std_mean heaviside
 """
 DECOMPOSED = tuple(getattr(aten, name) for name in COMPOSITES.split())
 
@@ -70,7 +72,8 @@ class Port:
     """What a placeholder or an output is.
 
     ``role``: parameter, buffer, batch, tangent; of outputs result, gradient, mutation, nothing.
-    ``name`` is a qualified name where there is one, ``index`` a position among batch or results.
+    ``name`` is a qualified name where there is one, ``index`` a position among batch or results;
+    of a tangent that of its result, of the gradient of an input that of the input.
     """
 
     role: str
@@ -114,12 +117,13 @@ def _port(d: Any) -> Port:
             return Port("buffer", name)
         case described.PlainAOTInput(idx=index):
             return Port("batch", index=index)
-        case described.TangentAOTInput():
-            return Port("tangent")
+        case described.TangentAOTInput(output=made):
+            return Port("tangent", index=_port(made).index)
         case described.PlainAOTOutput(idx=index):
             return Port("result", index=index)
         case described.GradAOTOutput(grad_of=source):
-            return Port("gradient", _port(source).name)
+            inner = _port(source)
+            return Port("gradient", inner.name, inner.index)
         case described.InputMutationAOTOutput(mutated_input=source):
             inner = _port(source)
             return Port("mutation", inner.name, inner.index)
@@ -235,6 +239,31 @@ def exporting() -> Iterator[None]:
     finally:
         for name, flag in zip(flags, before, strict=True):
             setattr(torch.compiler, name, flag)
+
+
+def followed(made: Any) -> Any:
+    """What a call makes of constants alone, such that writes into it are followed as into others.
+
+    torch wraps for that what depends on an input or a weight; a view of a constant stays as it is.
+    """
+    plain = type(made) is FakeTensor and not made._is_view()
+    tracing = torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FUNCTIONAL) is not None
+    return aten.lift_fresh(made) if plain and tracing else made
+
+
+@contextmanager
+def masks_as_given() -> Iterator[None]:
+    """nn.Transformer looks into a mask whether it hides what is later; it is used as it is."""
+
+    def told(mask: torch.Tensor | None, is_causal: bool | None = None, size: Any = None) -> bool:
+        return bool(is_causal)
+
+    before = transformer._detect_is_causal_mask
+    transformer._detect_is_causal_mask = told
+    try:
+        yield
+    finally:
+        transformer._detect_is_causal_mask = before
 
 
 @contextmanager

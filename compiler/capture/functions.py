@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import CaptureError
-from .adapter import original
-from .maps import Map, cubic, interpolated, nearest, padded, qtr
+from . import curves, distances, gathered, losses, ranked, running, sampling
+from .maps import Map, antialiased, cubic, interpolated, nearest, padded, qtr
 from .scope import Scope
 
 aten = torch.ops.aten
@@ -32,6 +33,34 @@ def weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
     return v * (g / v.square().sum(dims, keepdim=True).sqrt())
 
 
+def channel_shuffle(x: Tensor, groups: int) -> Tensor:
+    """One channel of each group after the other."""
+    parts: Tensor = x.unflatten(1, (groups, -1))
+    return parts.transpose(1, 2).flatten(1, 2)
+
+
+def unpooled(x: Tensor, indices: Tensor, size: list[int], *how: object) -> Tensor:
+    """Zeros, but for the places that pooling took its maxima from."""
+    outer = x.shape[: x.dim() - len(size)]
+    plane = x.new_zeros((*outer, prod(size)))
+    flat = plane.scatter(-1, indices.flatten(len(outer)), x.flatten(len(outer)))
+    made: Tensor = flat.unflatten(-1, size)
+    return made
+
+
+def rrelu(
+    x: Tensor,
+    lower: float = 1 / 8,
+    upper: float = 1 / 3,
+    training: bool = False,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """A leaky ReLU, whose slopes are drawn in training."""
+    mean = (lower + upper) / 2
+    slope = torch.rand_like(x) * (upper - lower) + lower if training else mean
+    return torch.where(x >= 0, x, x * slope)
+
+
 class Functions:
     """What calls of composite functions become while a graph is traced."""
 
@@ -50,12 +79,26 @@ class Functions:
             aten.upsample_linear1d.vec: self.linear,
             aten.upsample_bilinear2d.vec: self.linear,
             aten.upsample_bicubic2d.vec: self.cubic,
+            aten.upsample_nearest3d.vec: self.nearest,
+            aten._upsample_nearest_exact3d.vec: self.nearest_exact,
+            aten.upsample_trilinear3d.vec: self.linear,
+            aten._upsample_bilinear2d_aa.vec: self.linear_antialiased,
+            aten._upsample_bicubic2d_aa.vec: self.cubic_antialiased,
+            aten.channel_shuffle.default: channel_shuffle,
+            aten.max_unpool2d.default: unpooled,
+            aten.max_unpool3d.default: unpooled,
+            aten.rrelu.default: rrelu,
             aten.dropout.default: self.dropout,
             aten.feature_dropout.default: self.feature_dropout,
             aten.scaled_dot_product_attention.default: self.attention,
-            aten.cross_entropy_loss.default: cross_entropy,
-            aten.binary_cross_entropy.default: binary_cross_entropy,
             aten.adaptive_avg_pool2d.default: adaptive_average,
+            **losses.table(),
+            **running.table(),
+            **sampling.table(),
+            **gathered.table(),
+            **distances.table(),
+            **curves.table(),
+            **ranked.table(),
         }
 
     def pad(
@@ -96,6 +139,20 @@ class Functions:
         """Bicubic interpolation."""
         return _each(x, size, scales, partial(cubic, align_corners=align_corners))
 
+    def linear_antialiased(
+        self, x: Tensor, size: list[int] | None, align_corners: bool, scales: Scales
+    ) -> Tensor:
+        """Bilinear interpolation with a filter as wide as a pixel that is made."""
+        make = partial(antialiased, align_corners=align_corners, cubic=False)
+        return _each(x, size, scales, make)
+
+    def cubic_antialiased(
+        self, x: Tensor, size: list[int] | None, align_corners: bool, scales: Scales
+    ) -> Tensor:
+        """Bicubic interpolation in the same way."""
+        make = partial(antialiased, align_corners=align_corners, cubic=True)
+        return _each(x, size, scales, make)
+
     def dropout(self, x: Tensor, p: float, train: bool) -> Tensor:
         """With a mask that the backward makes again."""
         if not train or p == 0.0:
@@ -133,71 +190,6 @@ class Functions:
             scores = scores + attn_mask if floating else torch.where(attn_mask, scores, hidden)
         weights = torch.softmax(scores, -1)
         return self.dropout(weights, dropout_p, dropout_p > 0.0) @ v
-
-
-REDUCTIONS = ("none", "mean", "sum")
-
-
-def cross_entropy(
-    x: Tensor,
-    target: Tensor,
-    weight: Tensor | None = None,
-    reduction: int = 1,
-    ignore_index: int = -100,
-    label_smoothing: float = 0.0,
-) -> Tensor:
-    """As torch documents it, for classes and for probabilities, with smoothed labels."""
-    if target.dtype.is_floating_point and target.shape != x.shape:
-        raise CaptureError(
-            f"cross_entropy takes classes as int64, or probabilities of shape {list(x.shape)}; the "
-            f"target is {str(target.dtype).removeprefix('torch.')} of shape {list(target.shape)}"
-        )
-    dim = min(1, x.dim() - 1)
-    logs = torch.log_softmax(x, dim)
-    if target.dtype.is_floating_point:
-        return _against_probabilities(logs, target, weight, reduction, label_smoothing)
-    how = REDUCTIONS[reduction]
-    hit: Tensor = aten.nll_loss_nd(logs, target, weight, reduction, ignore_index)
-    if label_smoothing == 0.0:
-        return hit
-    classes = x.shape[dim]
-    single = x.dim() == 1
-    if single:
-        logs, target = logs.unsqueeze(0), target.unsqueeze(0)
-    known = qtr.one_hot(target, classes, ignore_index)
-    shape = (-1, *(1,) * (logs.dim() - 2))
-    counts = known if weight is None else known * weight.reshape(shape)
-    every = logs if weight is None else logs * weight.reshape(shape)
-    smooth = torch.where(known.sum(1) != 0, -every.sum(1), 0.0)
-    smooth = smooth.squeeze(0) if single and how == "none" else smooth
-    if how != "none":
-        smooth = smooth.sum() / (counts.sum() if how == "mean" else 1.0)
-    total: Tensor = (1 - label_smoothing) * hit + (label_smoothing / classes) * smooth
-    return total
-
-
-def binary_cross_entropy(
-    x: Tensor, target: Tensor, weight: Tensor | None = None, reduction: int = 1
-) -> Tensor:
-    """As torch, whose kernel refuses targets that are no shares; its graph would take them."""
-    within = qtr.within(target, 0.0, 1.0)
-    made: Tensor = original(aten.binary_cross_entropy.default, x, within, weight, reduction)
-    return made
-
-
-def _against_probabilities(
-    logs: Tensor, target: Tensor, weight: Tensor | None, reduction: int, smoothing: float
-) -> Tensor:
-    dim = min(1, logs.dim() - 1)
-    if smoothing:
-        target = target * (1 - smoothing) + smoothing / logs.shape[dim]
-    lost = -logs * target
-    if weight is not None:
-        lost = lost * weight.reshape(-1, *(1,) * (logs.dim() - 1 - dim))
-    if REDUCTIONS[reduction] == "none":
-        return lost.sum(dim)
-    total = lost.sum()
-    return total / (logs.numel() // logs.shape[dim]) if reduction == 1 else total
 
 
 def _each(

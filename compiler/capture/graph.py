@@ -10,6 +10,7 @@ import re
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -70,7 +71,7 @@ class Traced(nn.Module):
         self.scope.weights.start(self.parameters(), self.buffers())
         loss = getattr(self, self.loss_name)
         run = ForwardRun(self.model, loss)
-        with self.around(), adapter.exporting(), self.scope:
+        with self.around(), adapter.exporting(), adapter.masks_as_given(), self.scope:
             made = self.model(*(batch if loss is None else batch[:-1]))
             outputs: Any = _outputs(made)
             if loss is not None:
@@ -207,7 +208,7 @@ def trace_training(
     to training for the trace; otherwise each module's flag counts as it is.
     """
     with mode(model, loss, training=True), recording():
-        joint = _joint(model, loss, batch, trained, outputs=outputs)
+        joint = _joint(model, loss, _apart(batch), trained, outputs=outputs)
     if not joint.gradients:
         why = "the loss depends on no parameter that the optimizer trains"
         if not any(t.dtype.is_floating_point for t in batch[:-1]):
@@ -224,7 +225,37 @@ def trace_evaluation(
     ``written`` are buffers that training writes, which are no constants here either.
     """
     with mode(model, training=False), torch.inference_mode(False), torch.no_grad():
-        return _joint(model, None, inputs, frozenset(), written)
+        return _joint(model, None, _apart(inputs), frozenset(), written)
+
+
+@dataclass(frozen=True, slots=True)
+class Titled:
+    """How a traced module shows that stands for another: title, names of its state, own scope."""
+
+    title: str
+    names: Mapping[str, str]
+    scope: Scope
+
+
+def trace_titled(
+    model: nn.Module,
+    titled: Titled,
+    inputs: tuple[torch.Tensor, ...],
+    trained: Set[str],
+    *,
+    backward: bool,
+) -> Joint:
+    """Graph of a module that tells the scope itself which layers run.
+
+    With ``backward`` the gradients of ``trained`` and of the inputs that ask for one.
+    """
+    with torch.random.fork_rng(devices=[]), recording(on=backward):
+        return _joint(model, None, inputs, trained, titled=titled)
+
+
+def _apart(batch: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    """The batch as tensors that ask for no gradient."""
+    return tuple(t.detach() for t in batch)
 
 
 @contextmanager
@@ -249,9 +280,9 @@ def mode(model: nn.Module, loss: Loss | None = None, *, training: bool) -> Itera
 
 
 @contextmanager
-def recording() -> Iterator[None]:
-    """Autograd is on inside of the context, also where the caller has switched it off."""
-    with torch.inference_mode(False), torch.enable_grad():
+def recording(*, on: bool = True) -> Iterator[None]:
+    """Autograd is on, or off, inside of the context, however the caller has set it."""
+    with torch.inference_mode(False), torch.set_grad_enabled(on):
         yield
 
 
@@ -263,8 +294,10 @@ def _joint(
     written: Set[str] = frozenset(),
     *,
     outputs: bool = False,
+    titled: Titled | None = None,
 ) -> Joint:
-    trace = partial(_trace, model, loss, batch, trained, written, outputs=outputs)
+    titled = titled or Titled(type(model).__name__, {}, scope_of(model))
+    trace = partial(_trace, model, loss, batch, trained, written, titled, outputs=outputs)
     try:
         return trace(watched=False)
     except DrawnMeanwhile:
@@ -277,43 +310,44 @@ def _trace(
     batch: tuple[torch.Tensor, ...],
     trained: Set[str],
     written: Set[str],
+    titled: Titled,
     *,
     outputs: bool,
     watched: bool,
 ) -> Joint:
-    scope = scope_of(model)
+    scope = titled.scope
     root = Traced(model, loss, scope, lambda: no_draws(watched=watched), outputs=outputs)
     try:
         with intercept(scope), adapter.quiet(), adapter.written_functions():
-            graph = adapter.joint_graph(root, tuple(t.detach() for t in batch))
+            graph = adapter.joint_graph(root, batch)
     except (QuatrainError, DrawnMeanwhile):
         raise
     except Exception as error:
         if reads_value(error, scope.failed):
-            raise needs_value(scope.failed, _place(error)) from error
+            raise needs_value(scope.failed, _place(error, scope)) from error
         if any(words in str(error) for words in adapter.FOREIGN_TENSOR):
             raise CaptureError(
-                f"the forward or the loss{_at(error)} uses a tensor that is no parameter, no "
-                "buffer and no input; register it as a buffer of the model, or layers that stand "
-                "in a list as nn.ModuleList"
+                f"the forward or the loss{_at(error, scope)} uses a tensor that is no parameter, "
+                "no buffer and no input; register it as a buffer of the model, or layers that "
+                "stand in a list as nn.ModuleList"
             ) from error
         first = TRACED.sub("Tensor", str(error).strip().partition("\n")[0])
         raise CaptureError(
-            f"tracing {type(model).__name__}{called_in(scope.failed)}{_at(error)} failed with "
+            f"tracing {titled.title}{called_in(scope.failed)}{_at(error, scope)} failed with "
             f"{type(error).__name__}: {first}"
         ) from error
-    nodes, name = list(graph.graph.nodes), type(model).__name__
-    unkept = {k: t for k, t in unkept_buffers(root).items() if root.plain[k] not in written}
-    return read_graph(nodes, name, root.plain, trained, unkept)
+    plain = {key: titled.names.get(name, name) for key, name in root.plain.items()}
+    unkept = {k: t for k, t in unkept_buffers(root).items() if plain[k] not in written}
+    return read_graph(list(graph.graph.nodes), titled.title, plain, trained, unkept)
 
 
-def _at(error: BaseException) -> str:
-    place = _place(error)
+def _at(error: BaseException, scope: Scope) -> str:
+    place = _place(error, scope)
     return f" at {place}" if place else ""
 
 
-def _place(error: BaseException) -> str:
-    """The user's line that raised."""
+def _place(error: BaseException, scope: Scope) -> str:
+    """The user's line that raised; of a graph without such frames that of the call."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if f.name != "_trace"]
     inside = [(f.filename, f.lineno or 0) for f in frames if not f.filename.startswith(HERE)]
-    return own_line(reversed(inside))
+    return own_line(reversed(inside)) or (scope.failed[1] if scope.failed else "")

@@ -23,6 +23,7 @@ from .packed import Packed
 from .products import TensorProducts
 from .recurrent_layers import Recurrent
 from .scope import Scope
+from .volumes import Volumes
 
 aten = torch.ops.aten
 qtr = layers.qtr
@@ -53,6 +54,7 @@ class Layers:
             aten.conv_transpose1d.default: self.conv_transpose1d,
             aten.conv_transpose2d.input: self.conv_transpose2d,
             **Functions(self.scope).table(),
+            **Volumes(self.conv2d, self.conv_transpose2d).table(),
             **TensorProducts(self.scope).table(),
             **Recurrent(self.scope).table(),
         }

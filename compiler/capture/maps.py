@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import floor
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -26,6 +26,8 @@ library.define("dropout(Tensor x, float p, str layer) -> Tensor")
 qtr = torch.ops.qtr
 
 Term = tuple[int, float]
+Distance = TypeVar("Distance", float, Tensor)
+CUBIC, SMOOTH = -0.75, -0.5  # the shapes of torch's cubic filters, the second one of antialiasing
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +119,39 @@ def cubic(size: int, made: int, scale: float | None, *, align_corners: bool) -> 
     return Map(size, tuple(rows))
 
 
-def _cubic(away: float) -> float:
-    """Keys' convolution of images with a = -3/4, as torch has it."""
-    a = -0.75
-    if away <= 1:
-        return ((a + 2) * away - (a + 3)) * away * away + 1
+def _cubic(away: float, a: float = CUBIC) -> float:
+    return near(away, a) if away <= 1 else far(away, a) if away < 2 else 0.0
+
+
+def near(away: Distance, a: float = CUBIC) -> Distance:
+    """Keys' convolution of images up to a distance of 1; torch has a = -3/4."""
+    return ((a + 2) * away - (a + 3)) * away * away + 1
+
+
+def far(away: Distance, a: float = CUBIC) -> Distance:
+    """From 1 to 2."""
     return ((a * away - 5 * a) * away + 8 * a) * away - 4 * a
+
+
+def antialiased(
+    size: int, made: int, scale: float | None, *, align_corners: bool, cubic: bool
+) -> Map:
+    """Interpolation that widens its filter where an image gets smaller."""
+    if align_corners:
+        step = (size - 1) / (made - 1) if made > 1 else 0.0
+    else:
+        step = 1 / scale if scale else size / made
+    wide = max(step, 1.0)
+    reach = (2.0 if cubic else 1.0) * wide
+    rows = []
+    for i in range(made):
+        middle = step * (i + 0.5)
+        first, last = max(int(middle - reach + 0.5), 0), min(int(middle + reach + 0.5), size)
+        away = [abs(j - middle + 0.5) / wide for j in range(first, last)]
+        shares = [_cubic(d, SMOOTH) if cubic else max(0.0, 1 - d) for d in away]
+        total = sum(shares)
+        rows.append(tuple((first + j, share / total) for j, share in enumerate(shares)))
+    return Map(size, tuple(rows))
 
 
 def _between(size: int, made: int, scale: float | None, align_corners: bool) -> list[float]:

@@ -50,7 +50,7 @@ def read_optimizers(optimizers: Sequence[object], model: nn.Module) -> Optimizer
     names = {id(p): name for name, p in model.named_parameters()}
     groups = list[ParameterGroup]()
     for optimizer in optimizers:
-        kind = _kind(optimizer)
+        kind = optimizer_kind(optimizer)
         assert isinstance(optimizer, torch.optim.Optimizer)
         every = enumerate(optimizer.param_groups, len(groups))
         groups += [_group(kind, i, group, names) for i, group in every]
@@ -64,7 +64,7 @@ def read_optimizers(optimizers: Sequence[object], model: nn.Module) -> Optimizer
     return OptimizerSpec(tuple(groups))
 
 
-def _kind(optimizer: object) -> str:
+def optimizer_kind(optimizer: object) -> str:
     """Its kind, of which its groups may be variants."""
     kind = OPTIMIZERS.get(type(optimizer))
     if kind is not None:

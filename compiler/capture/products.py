@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import CaptureError
 from .adapter import in_backward, original
 from .labels import einsum_labels
 from .layers import qtr
@@ -72,6 +73,7 @@ class TensorProducts:
             aten.baddbmm.default: self.added(aten.baddbmm.default, "bnc", "bck", "bnk"),
             aten.addmv.default: self.added(aten.addmv.default, "nc", "c", "n"),
             aten.linalg_multi_dot.default: self.multi_dot,
+            **dict.fromkeys(_grouped_ops(), self.grouped),
         }
 
     def matmul(self, a: Tensor, b: Tensor) -> Tensor:
@@ -125,6 +127,26 @@ class TensorProducts:
         for second in others:
             first = self.matmul(first, second)
         return first
+
+    def grouped(
+        self,
+        a: Tensor,
+        b: Tensor,
+        offs: Tensor | None = None,
+        bias: Tensor | None = None,
+        out_dtype: torch.dtype | None = None,
+    ) -> Tensor:
+        """Rows times the matrix of their group: all matrices as one layer, then a choice."""
+        if offs is None or a.dim() != 2 or b.dim() != 3:
+            raise CaptureError(
+                f"a grouped product in layer {self.scope.layer()!r} is of {list(a.shape)} by "
+                f"{list(b.shape)}; rows by one matrix for each group are there"
+            )
+        every = self.einsum("nc,bck->nbk", [a, b])
+        group = (torch.arange(len(a))[:, None] >= offs).sum(1, keepdim=True)
+        chosen = (group == torch.arange(len(b))).to(a.dtype)
+        made = (every * chosen.unsqueeze(-1)).sum(1)
+        return made if bias is None else made + bias
 
     def plain(self, op: Any, first: str, second: str, out: str) -> Callable[..., Tensor]:
         """A product of fixed ranks."""
@@ -236,6 +258,13 @@ class TensorProducts:
         finally:
             self.inner = before
         return made
+
+
+def _grouped_ops() -> list[Any]:
+    """Grouped products by torch's name and by that of transformers, where that is loaded."""
+    found = [aten._grouped_mm.default] if hasattr(aten, "_grouped_mm") else []
+    other = getattr(torch.ops.transformers, "grouped_mm_fallback", None)
+    return found if other is None else [*found, other.default]
 
 
 def _reduced(x: Labelled, w: Labelled, out: Names) -> tuple[Labelled, Labelled]:

@@ -76,7 +76,7 @@ def capture(
     check_hooks(tensors, optimizers)
     check_methods(optimizers)
     for name, tensor in tensors.items():
-        _check_tensor(f"{name} of the model", tensor, FORMAT_WITHIN)
+        check_tensor(f"{name} of the model", tensor, FORMAT_WITHIN)
     joint = trace_training(model, loss, batch, spec.group_of().keys(), outputs=outputs)
     kept, steps = kept_tensors(optimizers, spec, model)
     lowered = lower_training(joint, spec, stepped=steps > 0)
@@ -141,7 +141,7 @@ def _check_batch(example: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
                 f"element {i} of the example is a {kind}, not a tensor; several inputs stand side "
                 "by side, (x1, x2, y)"
             )
-        _check_tensor(f"element {i} of the example", t)
+        check_tensor(f"element {i} of the example", t)
         if t.is_inference():
             raise InputError(f"element {i} of the example was made in inference mode; clone it")
         if t.numel() == 0:
@@ -156,7 +156,8 @@ def _numbers(t: torch.Tensor) -> np.ndarray:
     return array.astype(np.float32) if array.dtype == np.bool_ else array
 
 
-def _check_tensor(what: str, t: torch.Tensor, known: Collection[str] = FORMAT_OF) -> None:
+def check_tensor(what: str, t: torch.Tensor, known: Collection[str] = FORMAT_OF) -> None:
+    """Raise CaptureError for a tensor of another dtype than those ``known``, or of a device."""
     dtype = str(t.dtype).removeprefix("torch.")
     if dtype not in known:
         raise CaptureError(f"{what} is {dtype}; a step works with {' and '.join(known)}")

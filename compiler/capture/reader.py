@@ -45,6 +45,7 @@ class _GraphReader:
         self.inputs: dict[int, JointTensor] = {}
         self.state: dict[str, JointTensor] = {}
         self.tangents: list[JointTensor] = []
+        self.tangent_of: list[int] = []
 
     def read(self, nodes: list[Node]) -> Joint:
         output = nodes[-1]
@@ -71,14 +72,17 @@ class _GraphReader:
             tuple(calls),
             tuple(t for port, t in results if port.role == "result"),
             tuple(self.tangents),
-            tuple((plain[port.name], t) for port, t in results if port.role == "gradient"),
+            tuple((plain[p.name], t) for p, t in results if p.role == "gradient" and p.name),
             {plain[port.name]: t for port, t in results if port.role == "mutation"},
             self.constants,
+            tuple(self.tangent_of),
+            tuple((p.index, t) for p, t in results if p.role == "gradient" and not p.name),
+            tuple(p.index for p in ports if p.role == "mutation" and not p.name),
         )
 
     def wants(self, port: adapter.Port) -> bool:
-        if port.role == "gradient":  # without a name that of an input
-            return self.plain.get(port.name, "") in self.trained
+        if port.role == "gradient":  # without a name that of an input, which has one where asked
+            return not port.name or self.plain[port.name] in self.trained
         return port.role == "result" or (port.role == "mutation" and port.name != "")
 
     def placeholder(self, node: Node) -> None:
@@ -91,6 +95,7 @@ class _GraphReader:
             self.inputs[port.index] = tensor
         elif port.role == "tangent":
             self.tangents.append(tensor)
+            self.tangent_of.append(port.index)
         else:
             self.made[node] = self.state.setdefault(self.plain[port.name], tensor)
             if port.role == "buffer":
@@ -169,7 +174,7 @@ def _marks(
     live: list[Node], wanted: list[tuple[adapter.Port, Node]], plain: Mapping[str, str]
 ) -> dict[Node, adapter.CallMark]:
     """The marks of the nodes; a sum of gradients belongs to the layer that reads it."""
-    owner = {n: module_of(plain[p.name]) for p, n in wanted if p.role == "gradient"}
+    owner = {n: module_of(plain[p.name]) for p, n in wanted if p.role == "gradient" and p.name}
     marks: dict[Node, adapter.CallMark] = {}
     for node in reversed(live):
         nobody = owner.get(node, ROOT), "", ""

@@ -21,7 +21,8 @@ from torch.utils.hooks import RemovableHandle
 
 from ..errors import CaptureError
 from ..lower.joint import ROOT, place
-from .adapter import CallMark, marked
+from . import losses
+from .adapter import CallMark, followed, marked
 from .repeated import Repeated
 from .weights import Weights
 
@@ -46,7 +47,7 @@ class Scope(TorchFunctionMode):
 
     def __init__(self, names: dict[int, str]) -> None:
         super().__init__()
-        self.names = names
+        self.names, self.written = names, losses.written()
         self.thread = threading.get_ident()
         self.weights, self.repeated = Weights(), Repeated()
         self.function = ""
@@ -85,10 +86,13 @@ class Scope(TorchFunctionMode):
             self.stack.pop()
 
     @contextmanager
-    def inside(self, name: str) -> Iterator[None]:
-        """Attribute the calls of the context to ``name``, which is no module of the model."""
-        self.stack.append((name, ""))
-        self.outside = True
+    def inside(self, name: str, line: str | None = None) -> Iterator[None]:
+        """Attribute the calls of the context to ``name``, which no module tells.
+
+        With a ``line`` they are of the model, at that line; else outside of it.
+        """
+        self.stack.append((name, line or ""))
+        self.outside = line is None
         try:
             yield
         finally:
@@ -158,11 +162,12 @@ class Scope(TorchFunctionMode):
                 "in the forward; a step copies such a tensor and keeps it as it is: register it as "
                 "a buffer of the model"
             )
+        func = self.written.get(func, func)
         mark, before = (layer, source, self.function), self.layer_calls.total()
         self.repeated.add(mark, (args, kwargs))
         with marked(mark):
             try:
-                made = (self.instead(func, args, mark) or func)(*args, **(kwargs or {}))
+                made = followed((self.instead(func, args, mark) or func)(*args, **(kwargs or {})))
             except Exception:
                 self.failed = mark
                 raise

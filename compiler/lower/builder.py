@@ -93,6 +93,8 @@ class Builder:
         self.drawn: dict[str, int] = {}  # calls that draw, by layer and function
         self.given: set[Value] = set()  # parts of the batch as they are
         self.unread: dict[JointTensor, Call] = {}  # results without a value
+        self.late: dict[JointTensor, Callable[[], Value]] = {}  # results made where one is read
+        self.winners: dict[JointTensor, Value] = {}  # of pooling's places, what backward reads
         # What a recurrent layer's backward reads of its steps, by the rows that its forward makes.
         self.steps_of: dict[Value, StepValues] = {}
         self.constants: dict[Value, float] = {}  # tensors that hold one number everywhere
@@ -121,6 +123,8 @@ class Builder:
                 "has a second result that is needed; only the first has a counterpart (of max and "
                 "min take amax and amin)",
             )
+        if tensor in self.late and tensor not in self.values:
+            self.values[tensor] = self.late[tensor]()
         if tensor in self.fixed and tensor not in self.values:
             self.values[tensor] = emitted(self, self.fixed[tensor])
         return self.values[tensor]

@@ -296,9 +296,10 @@ def index_put(b: Builder, call: Call) -> None:
     moved, rows, dim = _indexed(b, call, base, listed)
     size = (*shape_of(moved)[:dim], *shape_of(rows), *shape_of(moved)[dim + 1 :])
     source = b.of(values)
-    if source.type.format.is_index:
-        raise refuse(call, "writes integers by index; write them by scatter along a dimension")
-    source = broadcast(b, source, size)
+    whole = source.type.format.is_index
+    if whole and adds:
+        raise refuse(call, "adds integers by index; float() makes numbers of them")
+    source = repeated(b, source, size) if whole else broadcast(b, source, size)
     if adds:
         made = take_grad(b, source, rows, shape_of(moved), dim, wraps=_one(listed))
     else:

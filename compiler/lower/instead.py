@@ -18,10 +18,10 @@ FORM = "it is there in its plain form, without the options of this call"
 INSTEAD: tuple[tuple[str, str], ...] = (
     (r"embedding_renorm\w*", "nn.Embedding is there without max_norm"),
     (
-        r"kthvalue|(nan)?median|mode|searchsorted|bucketize|(nan)?quantile|unique\w*|hist\w*"
-        r"|bincount",
-        "sort, topk, argsort, argmax and max(dim) find places, and one_hot(...).sum(0) counts; the "
-        "rest belongs outside of the step, its result given as an input",
+        r"nanmedian|mode|(nan)?quantile|unique\w*|histogram\w*|bincount",
+        "sort, topk, kthvalue, argmax and searchsorted find places, and histc and "
+        "one_hot(...).sum(0) count; the rest belongs outside of the step, its result given as an "
+        "input",
     ),
     (
         r"fft\w*|i?stft|\w*complex\w*|polar|angle|conj\w*|imag|real",
@@ -34,54 +34,29 @@ INSTEAD: tuple[tuple[str, str], ...] = (
     ),
     (
         r"rand\w*|normal\w*|uniform\w*|multinomial|poisson|log_normal\w*|geometric\w*|cauchy\w*"
-        r"|rrelu\w*|\w*alpha_dropout",
+        r"|\w*alpha_dropout|fractional_max_pool\w*",
         "rand, randn, bernoulli and exponential_ draw inside of a step, as nn.Dropout does; draw "
         "other random numbers outside and give them as an input",
     ),
     (
-        r"cumulative_trapezoid|logcumsumexp|cumprod|cummax|cummin",
-        "cumsum is there; of positive numbers x.log().cumsum(dim).exp() is the running product; "
-        "other running results belong outside of the step",
+        r"cummax|cummin",
+        "cumsum, cumprod and logcumsumexp are there; other running results belong outside of the "
+        "step",
     ),
     (
-        r"gather\w*|scatter\w*|index\w*|take\w*|put\w*|masked_scatter\w*|embedding_bag\w*"
+        r"gather\w*|scatter\w*|index\w*|take\w*|put\w*|masked_scatter\w*"
         r"|as_strided_scatter|diagonal_scatter",
-        "x[index], x[index] = y, gather, scatter, scatter_add, index_select and index_add are "
+        "x[index], x[index] = y, gather, scatter, scatter_reduce, index_select and index_add are "
         "there, and nn.Embedding for rows of a table; torch.where for a mask",
     ),
     (
-        r"tan|asin\w*|acos\w*|atan\w*|arc\w+|sinc|hypot",
-        "sin and cos are there, and what does not depend on the batch or a parameter is computed "
-        "once at compile; the rest belongs outside of the step",
+        r"sinc|lgamma|digamma|polygamma|erfinv|i0\w*|special\w*|bessel\w*",
+        "what does not depend on the batch or a parameter is computed once at compile; of others "
+        "there are the functions of the page, and the rest belongs outside of the step",
     ),
     (
-        r"frac|remainder|fmod|floor_divide",
-        "floor, ceil, trunc and round are there: x - n * floor(x / n) is the remainder",
-    ),
-    (
-        r"cdist\w*|pdist\w*|pairwise_distance",
-        "write the distance out: (a.unsqueeze(1) - b).square().sum(-1).sqrt()",
-    ),
-    (r"erfc", "1 - erf(x) is the same"),
-    (r"sinh|cosh", "(x.exp() - (-x).exp()) / 2 and (x.exp() + (-x).exp()) / 2 are the same"),
-    (r"prod", "of positive numbers it is x.log().sum().exp()"),
-    (r"nansum|nanmean|nan_to_num", "torch.where(x.isnan(), 0.0, x) ahead of it is the same"),
-    (
-        r"interpolate|\w*upsample\w*|grid_sampl\w*|affine_grid\w*",
-        "nn.functional.interpolate does nearest, bilinear and bicubic in one and two dimensions, "
-        "without antialias",
-    ),
-    (
-        r"max_unpool\w*",
-        "a step finds no positions; nn.Upsample and nn.ConvTranspose2d make images larger without",
-    ),
-    (
-        r"conv\w*3d|\w*pool3d\w*|local_response_norm",
-        "layers have one or two dimensions; fold a third one into the batch or the channels",
-    ),
-    (
-        r"ctc_loss|multi_?margin\w*|multilabel_margin\w*",
-        "the losses are those of the README; write another one out with the functions of the page",
+        r"adaptive_max_pool3d\w*|max_pool3d_with_indices\w*",
+        "of volumes there are max_pool3d without its places, avg_pool3d and adaptive_avg_pool3d",
     ),
     (
         r"empty\w*|new_empty\w*",

@@ -64,8 +64,10 @@ class Joint:
     """Forward and, for training, backward of a model as one list of calls.
 
     ``state`` are the parameters and buffers by qualified name; ``tangents`` the gradients that come
-    in from outside (of the loss: 1); ``gradients`` pairs parameters with their gradient;
-    ``mutations`` says what buffers become; ``constants`` are tensors that no call makes.
+    in from outside (of the loss: 1), ``tangent_of`` the outputs that they belong to; ``gradients``
+    pairs parameters with their gradient, ``input_gradients`` places of inputs with theirs;
+    ``mutations`` says what buffers become, ``written_inputs`` which inputs are written into;
+    ``constants`` are tensors that no call makes.
     """
 
     name: str
@@ -77,3 +79,6 @@ class Joint:
     gradients: tuple[tuple[str, JointTensor], ...] = ()
     mutations: dict[str, JointTensor] = field(default_factory=dict)
     constants: dict[JointTensor, FixedTensor] = field(default_factory=dict)
+    tangent_of: tuple[int, ...] = ()
+    input_gradients: tuple[tuple[int, JointTensor], ...] = ()
+    written_inputs: tuple[int, ...] = ()

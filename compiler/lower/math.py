@@ -37,49 +37,6 @@ def function(kind: str) -> CallLowering:
     return lower
 
 
-def raised(b: Builder, x: Value, exponent: float) -> Value:
-    """x^exponent"""
-    shape = shape_of(x)
-    if exponent == 0.0:
-        return b.constant(shape, 1.0)
-    if exponent == 1.0:
-        return x
-    if exponent == 2.0:
-        return b.one("mul", (x, x), "square", shape)
-    if exponent == 0.5:
-        return b.one("sqrt", (x,), "sqrt", shape)
-    return b.one("power", (x,), "power", shape, exponent=exponent)
-
-
-def power_of(exponent: float) -> CallLowering:
-    """Lowering of a function that is a fixed power."""
-
-    def lower(b: Builder, call: Call) -> None:
-        b.bind(call, raised(b, b.of(call.args[0]), exponent))
-
-    return lower
-
-
-def power(b: Builder, call: Call) -> None:
-    """x^y with a number on one side at least."""
-    x, y = call.args[:2]
-    exponent = plain(b, y)
-    if exponent is not None:
-        b.bind(call, raised(b, operand(b, x, result_shape(call)), exponent))
-        return
-    base = plain(b, x)
-    if base is None or base <= 0.0:
-        raise refuse(call, "raises a tensor to a tensor; one of them must be a (positive) number")
-    rate = scaled(b, operand(b, y, result_shape(call)), log(base))
-    b.bind(call, b.one("exp", (rate,), "exp", result_shape(call)))
-
-
-def exp2(b: Builder, call: Call) -> None:
-    """2^x"""
-    rate = scaled(b, b.of(call.args[0]), log(2.0))
-    b.bind(call, b.one("exp", (rate,), "exp", result_shape(call)))
-
-
 def ceil(b: Builder, call: Call) -> None:
     """-floor(-x)"""
     v = scaled(b, b.of(call.args[0]), -1.0)
@@ -221,6 +178,17 @@ def clamp(*, low: int | None = None, high: int | None = None) -> CallLowering:
     return lower
 
 
+def clamp_between(b: Builder, call: Call) -> None:
+    """min(max(x, low), high) with limits that are tensors, or none."""
+    x, low, high = call.args
+    v, shape = b.of(x), result_shape(call)
+    for kind, limit in (("maximum", low), ("minimum", high)):
+        if limit is not None:
+            pair = broadcast(b, v, shape), operand(b, limit, shape)
+            v = b.one(kind, pair, "clamp", shape)
+    b.bind(call, v)
+
+
 def hardtanh_backward(b: Builder, call: Call) -> None:
     """g strictly between the limits, else 0."""
     g, x, low, high = call.args
@@ -326,13 +294,6 @@ def triangle(*, upper: bool) -> CallLowering:
 MATH: dict[str, CallLowering] = {
     **{f"aten.{kind}.default": function(kind) for kind in FUNCTIONS},
     "aten.sgn.default": function("sign"),
-    "aten.rsqrt.default": power_of(-0.5),
-    "prims.rsqrt.default": power_of(-0.5),
-    "aten.reciprocal.default": power_of(-1.0),
-    "aten.square.default": power_of(2.0),
-    "aten.pow.Tensor_Scalar": power,
-    "aten.pow.Scalar": power,
-    "aten.pow.Tensor_Tensor": power,
     "aten.log2.default": logarithm(2.0),
     "aten.log10.default": logarithm(10.0),
     **{f"aten.{r}.{o}": comparison(r) for r in RELATIONS for o in ("Scalar", "Tensor")},
@@ -347,7 +308,6 @@ MATH: dict[str, CallLowering] = {
     "aten.all.default": every(),
     "aten.all.dim": every(dims=1, keepdim=2),
     "aten.all.dims": every(dims=1, keepdim=2),
-    "aten.exp2.default": exp2,
     "aten.ceil.default": ceil,
     "aten.trunc.default": trunc,
     "aten.logical_not.default": inverted,
@@ -356,6 +316,7 @@ MATH: dict[str, CallLowering] = {
     "aten.masked_fill.Scalar": masked_fill,
     "aten.masked_fill.Tensor": masked_fill,
     "aten.clamp.default": clamp(low=1, high=2),
+    "aten.clamp.Tensor": clamp_between,
     "aten.clamp_min.default": clamp(low=1),
     "aten.clamp_max.default": clamp(high=1),
     "aten.hardtanh.default": clamp(low=1, high=2),

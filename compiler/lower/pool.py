@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from math import prod
 
-from ..ir import Attr
+import numpy as np
+
+from ..ir import Attr, Value
 from .builder import (
     Builder,
     CallLowering,
@@ -15,7 +18,10 @@ from .builder import (
     shape_of,
     winners,
 )
-from .joint import Arg, Call
+from .gather import take
+from .joint import Arg, Call, JointTensor
+from .shape import viewed
+from .whole import made_whole
 
 
 def _image(b: Builder, call: Call) -> None:
@@ -35,14 +41,48 @@ def max_pool(b: Builder, call: Call) -> None:
     window = _window(kernel, stride, padding)
     shape = result_shape(call)
     results = [("max_pool2d", f32(shape)), ("where", winners(shape, prod(ints(kernel))))]
-    b.bind(call, *b.emit("max_pool2d", (b.of(x),), results, **window, dilation=ints(dilation)))
+    attributes = {**window, "dilation": ints(dilation)}
+    made, where = b.emit("max_pool2d", (b.of(x),), results, **attributes)
+    b.bind(call, made)
+    places = call.results[1]
+    assert places is not None
+    del b.unread[places]
+    b.winners[places] = where
+    b.late[places] = partial(_places, b, call)
+
+
+def _places(b: Builder, call: Call) -> Value:
+    """Where in its plane each maximum is, for what is no backward of the pooling."""
+    x, kernel, stride, padding, dilation, _ = call.args
+    v, shape, size = b.of(x), result_shape(call), ints(kernel)
+    steps = zip(*(ints(stride, default=size), ints(padding), ints(dilation), size), strict=True)
+    below = [
+        np.arange(made)[:, None] * by - pad + np.arange(taps) * apart
+        for made, (by, pad, apart, taps) in zip(shape[2:], steps, strict=True)
+    ]
+    rows, columns = below[0][:, None, :, None], below[1][None, :, None, :]
+    height, width = shape_of(v)[2:]
+    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+    flat = np.where(inside, rows * width + columns, -1).reshape(prod(shape[2:]), prod(size))
+    first = np.take_along_axis(flat, (flat >= 0).argmax(1)[:, None], 1)
+    table = np.where(flat >= 0, flat, first).astype(np.int64)  # padding wins nowhere
+    planes = viewed(b, v, (prod(shape[:2]), height * width))
+    windows = take(b, planes, b.fixed_value(call, table), 1, wraps=False)
+    thin = viewed(b, windows, (prod(shape), prod(size), 1))
+    best = made_whole(b, "argmax", (thin,), "argmax", (prod(shape), 1))
+    best = viewed(b, best, shape_of(windows)[:2])
+    starts = b.fixed_value(call, np.arange(0, table.size, table.shape[1]).astype(np.int64))
+    index = made_whole(b, "whole", (best, starts), "index", shape_of(best), function="add")
+    known = b.fixed_value(call, table.reshape(-1))
+    return viewed(b, take(b, known, index, 0, wraps=False), shape)
 
 
 def max_pool_backward(b: Builder, call: Call) -> None:
     """The gradient goes to the winners."""
     g, _, kernel, stride, padding, dilation, _, where = call.args
     window = _window(kernel, stride, padding)
-    inputs, shape = (b.of(g), b.of(where)), result_shape(call)
+    assert isinstance(where, JointTensor)
+    inputs, shape = (b.of(g), b.winners[where]), result_shape(call)
     dx = b.one("max_pool2d_grad", inputs, "max_pool2d.dx", shape, **window, dilation=ints(dilation))
     b.bind(call, dx)
 

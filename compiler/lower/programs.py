@@ -34,6 +34,7 @@ from .norm import NORM
 from .places import PLACES
 from .pointwise import POINTWISE
 from .pool import POOL
+from .power import POWER
 from .random import RANDOM
 from .recurrent import RECURRENT
 from .shape import SHAPE
@@ -46,6 +47,7 @@ LOWERINGS: dict[str, CallLowering] = {
     **NORM,
     **POINTWISE,
     **MATH,
+    **POWER,
     **POOL,
     **SHAPE,
     **INDEX,
@@ -61,6 +63,7 @@ ON_LABELS = ("nll_loss", "max_pool2d", "adaptive_max", "_to_copy", "convert_elem
 AS_THEY_ARE = {*SHAPE, *INDEX, *GATHER, *PLACES, *WRITE} - {"aten.constant_pad_nd.default"}
 HELPERS = {"alias", "clone", "detach", "full", "zeros", "t"}
 RAW_GEMMS = ("convolution",)
+LOSS_LAYER = "loss"  # of the gradients that backward begins with
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,19 +78,23 @@ class Lowered:
     stored: Mapping[str, np.ndarray]
 
 
-def lower_training(joint: Joint, optimizer: OptimizerSpec, *, stepped: bool = False) -> Lowered:
+def lower_training(
+    joint: Joint, optimizer: OptimizerSpec, *, stepped: bool = False, closed: bool = True
+) -> Lowered:
     """The training step: loss, gradients, running statistics and one update per parameter.
 
-    ``stepped``: whether the optimizer has taken steps before.
+    ``stepped``: whether the optimizer has taken steps before. One that is not ``closed`` has no
+    loss: the gradients of its outputs are inputs behind the batch, those of inputs are outputs.
     """
     b = Builder(joint.constants)
-    batch = _batch(b, joint, with_target=True)
+    batch = _batch(b, joint, with_target=closed)
+    batch += [] if closed else _tangents(b, joint)
     hyper = declare_hyper(b, optimizer)
     _declare_state(b, joint)
-    for tensor in joint.tangents:  # the loss's own gradient
-        b.origin, b.region = "loss", "backward"
-        b.values[tensor] = b.one("constant", (), "loss.dy", tensor.shape, value=1.0)
-    _lower_calls(b, joint)
+    for tensor in joint.tangents:
+        b.origin, b.region = LOSS_LAYER, "backward"
+        b.values[tensor] = _first_gradient(b, tensor)
+    _lower_calls(b, joint, outputs=("float32",) if closed else tuple(FORMAT_WITHIN))
     both = joint.mutations.keys() & dict(joint.gradients).keys()
     if both:
         raise CaptureError(
@@ -99,7 +106,7 @@ def lower_training(joint: Joint, optimizer: OptimizerSpec, *, stepped: bool = Fa
     pairs = [(old, new) for old, new in pairs if old is not new]
     regions = ("forward", "backward", "update")
     inputs = (*batch, *hyper.values())
-    outputs = [b.of(t) for t in joint.outputs]
+    outputs = [b.of(t) for t in (*joint.outputs, *(t for _, t in joint.input_gradients))]
     program = b.program(joint.name, inputs, outputs, pairs, regions)
     if SEED in b.state:
         program = replace(program, initial=MappingProxyType({b.state[SEED].name: 0.0}))
@@ -115,6 +122,36 @@ def lower_evaluation(joint: Joint) -> Lowered:
     outputs = [b.of(t) for t in joint.outputs]
     program = b.program(f"{joint.name}_eval", batch, outputs, (), ("forward",))
     return Lowered(verify(program), _names(b), b.stored)
+
+
+def lower_forward(joint: Joint) -> Lowered:
+    """The forward alone, in whichever mode it was traced, and what buffers become by it."""
+    b = Builder(joint.constants)
+    batch = _batch(b, joint, with_target=False)
+    _declare_state(b, joint)
+    _lower_calls(b, joint, outputs=tuple(FORMAT_WITHIN))
+    outputs = [b.of(t) for t in joint.outputs]
+    pairs = [(b.state[name], b.of(t)) for name, t in joint.mutations.items()]
+    regions = ("forward", "update") if pairs else ("forward",)
+    program = b.program(f"{joint.name}_eval", batch, outputs, pairs, regions)
+    return Lowered(verify(program), _names(b), b.stored)
+
+
+def _tangents(b: Builder, joint: Joint) -> list[Value]:
+    """Inputs for the gradients that come from outside."""
+    made = []
+    for tensor in joint.tangents:
+        b.values[tensor] = b.declare("dy", _type(tensor))
+        made.append(b.values[tensor])
+    return made
+
+
+def _first_gradient(b: Builder, tensor: JointTensor) -> Value:
+    """What backward begins with: of the loss 1, else the gradient that comes in."""
+    given = b.values.get(tensor)
+    if given is None:
+        return b.one("constant", (), "loss.dy", tensor.shape, value=1.0)
+    return b.one("scale", (given,), "dy", tensor.shape, factor=1.0)
 
 
 def _names(b: Builder) -> dict[str, str]:
@@ -143,7 +180,7 @@ def _type(tensor: JointTensor) -> TensorType:
     return TensorType(tensor.shape, FORMAT_WITHIN[tensor.dtype])
 
 
-def _lower_calls(b: Builder, joint: Joint) -> None:
+def _lower_calls(b: Builder, joint: Joint, outputs: tuple[str, ...] = ("float32",)) -> None:
     for call in joint.calls:
         _check(b, call)
         named = call.args[-1] if call.op.startswith("qtr.") else None
@@ -155,9 +192,10 @@ def _lower_calls(b: Builder, joint: Joint) -> None:
             shown = ", ".join(str(a) for a in call.args if not isinstance(a, JointTensor))
             raise refuse(call, f"is called in a way that is not supported ({shown})") from error
     for tensor in joint.outputs:
-        if tensor.dtype != "float32":
+        if tensor.dtype not in outputs:
             raise CaptureError(
-                f"the model returns {tensor.dtype}; only float32 outputs are supported"
+                f"the model returns {tensor.dtype}; only {' and '.join(outputs)} outputs are "
+                "supported"
             )
 
 

@@ -1,6 +1,6 @@
 """What there is to look at in a step to know whether all its gradients are finite.
 
-    the loss
+    the loss; of a program whose loss is outside of it the largest number of its first output
     what each update reads: its gradient, or max |dY| where that gradient is a product of codes
     the running statistics to come
 
@@ -31,8 +31,10 @@ def watched(program: Program, *, statistics: bool = True) -> tuple[Program, tupl
     looked = _Looking(program)
     trained = updates(program, clips=True)
     kept = looked.statistics() if statistics else []
-    numbers = dict.fromkeys((program.outputs[0], *looked.gradients(trained), *kept))
-    seen = dict.fromkeys(looked.small(v) for v in numbers)
+    loss = next(v for v in program.outputs if v.type.format.is_carrier)
+    numbers = dict.fromkeys((*looked.gradients(trained), *kept))
+    first = looked.largest(loss) if loss.type.shape else loss
+    seen = dict.fromkeys((first, *map(looked.small, numbers)))
     for region, ops in looked.ops.items():
         program = program.append(region, tuple(ops))
     return program, tuple(seen)
@@ -100,8 +102,11 @@ class _Looking:
 
     def small(self, v: Value) -> Value:
         """The value itself, or of a larger one its largest magnitude."""
-        if v.type.elements <= FEW and len(v.type.shape) <= 2:
-            return v
+        few = v.type.elements <= FEW and len(v.type.shape) <= 2
+        return v if few else self.largest(v)
+
+    def largest(self, v: Value) -> Value:
+        """The largest magnitude of a value."""
         known = [r.result for r in self.readers.get(v, ()) if r.kind == "amax"]
         if known:
             return known[0]

@@ -21,10 +21,13 @@ class CpuExecutable:
         self.program, self.plan, self._step = plan.program, plan, step
         self._memory, self._threads = memory, threads
 
-    def run(self, inputs: Sequence[object], old: Block, new: Block) -> tuple[np.ndarray, ...]:
-        """See ``Executable.run``."""
+    def run(
+        self, inputs: Sequence[object], old: Block, new: Block, arena: Block | None = None
+    ) -> tuple[np.ndarray, ...]:
+        """See ``Executable.run``; ``arena`` is another than that of the memory."""
         crew(self._threads, self._step.loop).look()
-        arena = self._memory.arena(self._step.arena)
+        size = self._step.arena
+        arena = self._memory.arena(size) if arena is None else arena[:size]
         self._step(arena, old, new, *inputs)
         blocks = {"arena": arena, "old": old, "new": new}
         return tuple(self._output(v, blocks, inputs) for v in self.program.outputs)

@@ -10,11 +10,12 @@ from ...compiler.ir.ops import GEMMS, Trait, has
 from ..gemm.product import CONVOLVED
 from ..plan.choose import KnownPlaces, make_plan
 from ..plan.fuse import Group
+from ..plan.halves import Halved, half_plans
 from ..plan.kernel import Kernel
 from ..plan.layout import Order
 from ..plan.plan import Plan, PlannedKernel
 from ..plan.pool import HostMemory, TargetMemory
-from ..plan.state import StateLayout, Unapplied
+from ..plan.state import StateLayout, Unapplied, state_layout
 from ..plan.stored import MachineCode
 from ..registry import BindOptions
 from .choose import gemm_kernel, matrices_kernel
@@ -47,6 +48,21 @@ def bind(
     step = load_step(made, state.bytes, cpu, options.cache_dir)
     assert isinstance(memory, HostMemory)
     return CpuExecutable(made, step, memory, options.threads or all_threads())
+
+
+def bind_halves(program: Program, options: BindOptions, memory: TargetMemory) -> Halved:
+    """Plan and compile ``program`` as two halves."""
+    cpu = _cpu(options)
+    if options.mcpu:
+        check_runs_here(cpu)
+    state, threads = state_layout(program), options.threads or all_threads()
+    made = plan_cpu(program, state, cpu)
+    assert isinstance(memory, HostMemory)
+    first, second = (
+        CpuExecutable(p, load_step(p, state.bytes, cpu, options.cache_dir), memory, threads)
+        for p in half_plans(made)
+    )
+    return Halved(made, first, second, memory)
 
 
 def build(plans: Sequence[Plan], kept: Unapplied, options: BindOptions) -> MachineCode:

@@ -85,14 +85,18 @@ class CudaExecutable:
         old: DeviceMemory,
         new: DeviceMemory,
         into: Sequence[DeviceArray] = (),
+        arena: DeviceMemory | None = None,
     ) -> tuple[np.ndarray, ...]:
-        """See ``Executable.run``; with ``into`` outputs are left there, and nobody waits."""
+        """See ``Executable.run``; with ``into`` outputs are left there, and nobody waits.
+
+        ``arena`` is another than that of the memory.
+        """
         stream, watch = self._memory.stream, self._watch
         there = [isinstance(given, DeviceArray) for given in inputs]
         pairs = zip(self.program.inputs, inputs, strict=True)
         waits = not into
         addresses = tuple(self._address_of(value, given, waits) for value, given in pairs)
-        arena = self._memory.arena(self.plan.arena)
+        arena = self._memory.arena(self.plan.arena) if arena is None else arena
         watched = watch is not None and any(there)
         bases = Bases(arena.address, old.address, new.address, watched)
         made = self._graph_for(bases, addresses)

@@ -31,7 +31,7 @@ class StepMemory:
         # The checks of the run that the next commit is of.
         self.watched: Watch | None = None
         self.loaded = DeviceImages(device)
-        self._arena = DeviceMemory(device, 0)
+        self._arena, self._idle = DeviceMemory(device, 0), list[DeviceMemory]()
         self._images: dict[KernelSpec, Placed] = {}
 
     @property
@@ -70,6 +70,15 @@ class StepMemory:
         if size > self._arena.size:
             self._arena = DeviceMemory(self.device, size)
         return self._arena
+
+    def lend(self, size: int) -> DeviceMemory:
+        """See ``TargetMemory``."""
+        fits = [i for i, arena in enumerate(self._idle) if arena.size >= size]
+        return self._idle.pop(fits[0]) if fits else DeviceMemory(self.device, size)
+
+    def take_back(self, arena: DeviceMemory) -> None:
+        """See ``TargetMemory``; of two that are idle the larger one stays."""
+        self._idle = [max((*self._idle, arena), key=lambda memory: memory.size)]
 
     def block(self, size: int) -> DeviceMemory:
         """See ``TargetMemory``."""

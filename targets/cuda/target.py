@@ -10,11 +10,12 @@ from ...compiler.ir.ops import GEMMS, Trait, has
 from ..gemm.product import CONVOLVED
 from ..plan.choose import KnownPlaces, make_plan
 from ..plan.fuse import Group
+from ..plan.halves import Halved, half_plans
 from ..plan.kernel import Kernel
 from ..plan.layout import Order
 from ..plan.plan import Plan, PlannedKernel
 from ..plan.pool import TargetMemory
-from ..plan.state import StateLayout, Unapplied
+from ..plan.state import StateLayout, Unapplied, state_layout
 from ..plan.stored import MachineCode
 from ..registry import BindOptions
 from .bundle import bundled
@@ -51,6 +52,15 @@ def bind(
     made = plan_cuda(program, state, memory.arch)
     images = memory.images(planned.kernel.spec for planned in made.kernels)
     return CudaExecutable(made, images, memory)
+
+
+def bind_halves(program: Program, options: BindOptions, memory: TargetMemory) -> Halved:
+    """Plan and compile ``program`` as two halves."""
+    assert isinstance(memory, StepMemory)
+    made = plan_cuda(program, state_layout(program), memory.arch)
+    images = memory.images(planned.kernel.spec for planned in made.kernels)
+    first, second = (CudaExecutable(half, images, memory) for half in half_plans(made))
+    return Halved(made, first, second, memory)
 
 
 def build(plans: Sequence[Plan], kept: Unapplied, options: BindOptions) -> MachineCode:

@@ -28,12 +28,18 @@ class TargetMemory(Protocol):
     def commit(self, kept: Unapplied, old: Block, new: Block) -> tuple[Block, Block]:
         """The state and the block for the next one, after a step from ``old`` to ``new``."""
 
+    def lend(self, size: int) -> Block:
+        """An arena of at least ``size`` bytes, which nothing else uses until it comes back."""
+
+    def take_back(self, arena: Block) -> None:
+        """An arena that was lent."""
+
 
 class HostMemory:
     """See ``TargetMemory``; the arena is as large as the largest that was asked for."""
 
     def __init__(self) -> None:
-        self._arena = aligned_bytes(0)
+        self._arena, self._idle = aligned_bytes(0), list[np.ndarray]()
 
     @property
     def bytes(self) -> int:
@@ -45,6 +51,15 @@ class HostMemory:
         if size > len(self._arena):
             self._arena = aligned_bytes(size)
         return self._arena[:size]
+
+    def lend(self, size: int) -> np.ndarray:
+        """See ``TargetMemory``."""
+        fits = [i for i, arena in enumerate(self._idle) if len(arena) >= size]
+        return self._idle.pop(fits[0]) if fits else aligned_bytes(size)
+
+    def take_back(self, arena: np.ndarray) -> None:
+        """See ``TargetMemory``; of two that are idle the larger one stays."""
+        self._idle = [max((*self._idle, arena), key=len)]
 
     def block(self, size: int) -> np.ndarray:
         """See ``TargetMemory``."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from ...compiler.ir import Program
+from ...compiler.ir import Program, Value
 from ...compiler.types import TensorType
 from ..numbers.tensor import Tensor
+from ..plan.halves import halves
 from ..plan.pool import Block, HostMemory, TargetMemory
 from ..plan.state import StateLayout
 from ..registry import BindOptions
@@ -24,13 +26,39 @@ class Interpreter:
     def run(self, inputs: Sequence[object], old: Block, new: Block) -> tuple[np.ndarray, ...]:
         """See ``Executable.run``."""
         before, after = self._state.views(old), self._state.views(new)
-        given = zip(self.program.inputs, map(np.asarray, inputs), strict=True)
-        values = {v.name: _stored(v.type, a) for v, a in given}
+        values = _given(self.program, inputs)
         values |= {v.name: _stored(v.type, before[v.name]) for v in self.program.state}
         made = evaluate(self.program, values, keep=False)
         for s, v in self.program.next:
             after[s.name][...] = made[v].data
-        return tuple(np.array(made[v].data) for v in self.program.outputs)
+        return _taken(self.program, made)
+
+
+class HalvedInterpreter:
+    """See ``HalvedExecutable``; a forward leaves copies of its inputs, and backward repeats it."""
+
+    def __init__(self, program: Program) -> None:
+        self.plan, (self.first, self.second) = None, halves(program)
+        self._whole = replace(program, outputs=self.second.outputs)
+
+    def forward(self, inputs: Sequence[object]) -> tuple[tuple[np.ndarray, ...], Block]:
+        """See ``HalvedExecutable``."""
+        values = _given(self.first, [np.asarray(x).copy() for x in inputs])
+        return _taken(self.first, evaluate(self.first, values, keep=False)), values
+
+    def backward(self, inputs: Sequence[object], held: Block) -> tuple[np.ndarray, ...]:
+        """See ``HalvedExecutable``."""
+        values = {**held, **_given(self.second, inputs)}
+        return _taken(self.second, evaluate(self._whole, values, keep=False))
+
+
+def _given(program: Program, inputs: Sequence[object]) -> dict[str, Tensor]:
+    given = zip(program.inputs, map(np.asarray, inputs), strict=True)
+    return {v.name: _stored(v.type, a) for v, a in given}
+
+
+def _taken(program: Program, made: Mapping[Value, Tensor]) -> tuple[np.ndarray, ...]:
+    return tuple(np.array(made[v].data) for v in program.outputs)
 
 
 def _stored(type_: TensorType, array: np.ndarray) -> Tensor:
@@ -51,3 +79,8 @@ def bind(
 ) -> Interpreter:
     """Bind ``program``; nothing is built, so neither options nor pool matter."""
     return Interpreter(program, state)
+
+
+def bind_halves(program: Program, options: BindOptions, memory: TargetMemory) -> HalvedInterpreter:
+    """The interpreter that waits behind the forward."""
+    return HalvedInterpreter(program)

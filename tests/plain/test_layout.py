@@ -23,7 +23,10 @@ COMMAND_LINE = ("Option", "Argument")
 LONGEST_FUNCTION = 40
 # A TVM kernel is one nested function by the nature of its script language.
 LONGEST_KERNEL, KERNELS = 60, ("targets/tir/*", "targets/cpu/*")
-EDGES = tuple(f"runtime/{name}.py" for name in ("edge", "inputs", "evaluation", "step"))
+EDGES = (
+    *(f"runtime/{name}.py" for name in ("edge", "inputs", "evaluation", "step")),
+    *(f"runtime/compiled/{name}.py" for name in ("bound", "graph", "held", "record")),
+)
 TORCH_IS_FINE_IN = ("compiler/capture/*", *EDGES, "tools/*")
 UNFINISHED = re.compile(
     r"\b(TODO|FIXME|XXX|HACK|NotImplementedError|simplified version|for now)\b"

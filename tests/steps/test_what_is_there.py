@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..cases.op_cases import Part
+from .test_composed_functions import COMPARED
 from .test_what_is_not_there import named, taken
 
 pytestmark = pytest.mark.torch
@@ -26,7 +28,16 @@ def square(use: Use) -> Use:
     return lambda h: use(h[None, None])
 
 
+def recurrent(layer: nn.Module) -> nn.Module:
+    """A recurrent layer behind another, on one sequence."""
+    return nn.Sequential(nn.Linear(4, 4), layer, Part(0))
+
+
 MADE: dict[str, Use | nn.Module] = {
+    "lstm": recurrent(nn.LSTM(4, 3)),
+    "gru": recurrent(nn.GRU(4, 3)),
+    "rnn_tanh": recurrent(nn.RNN(4, 3)),
+    "rnn_relu": recurrent(nn.RNN(4, 3, nonlinearity="relu")),
     "conv1d": of(nn.Conv1d(1, 2, 3)),
     "conv_transpose1d": of(nn.ConvTranspose1d(1, 2, 3)),
     "conv_transpose2d": square(lambda h: F.conv_transpose2d(h, h[:, :, :2, :2])),
@@ -115,4 +126,5 @@ def test_what_the_page_lists_is_there(name: str) -> None:
 
 
 def test_the_whole_list_is_tried() -> None:
-    assert set(named("Functions that are made of these")) <= set(MADE)
+    """Here, or beside PyTorch in ``test_composed_functions``."""
+    assert set(named("Functions that are made of these")) <= {*MADE, *COMPARED}

@@ -1,0 +1,1 @@
+"""Models that people have, judged: ``python -m tests.models``."""

@@ -1,5 +1,6 @@
 """Text as data: tokens and vocabulary, windows, batches that go on where the last one ended."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from quatrain.compiler.errors import DataError, QuatrainError
 from quatrain.tools.batches import by_label, eval_batches, measure, train_batches
 from quatrain.tools.data import load_any, load_data
-from quatrain.tools.dataset import CHARACTERS, WORDS, Text, windows
+from quatrain.tools.dataset import CHARACTERS, WORDS, Dataset, Text, windows
 
 TRAIN, TEST = " the cat <unk> sat \n on the mat \n", " the dog sat \n"
 
@@ -154,3 +155,17 @@ def test_the_loss_of_the_test_part(batch: int, time_first: bool) -> None:
 def test_scores_of_another_shape_are_refused() -> None:
     with pytest.raises(DataError, match=r"predict gives \[3, 5\] for labels \[4\]"):
         by_label(np.zeros((3, 5)), (4,))
+
+
+def test_the_page_about_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    (source,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    folder = tmp_path / "DATA" / "tinyshakespeare"
+    folder.mkdir(parents=True)
+    (folder / "input.txt").write_text("to be or not to be, " * 200)
+    monkeypatch.chdir(tmp_path)
+    made: dict[str, object] = {}
+    exec(compile(source, "data.md", "exec"), made)
+    data = made["data"]
+    assert isinstance(data, Dataset)
+    assert data.x_train.shape == (32, 64) and data.x_test.shape == (6, 64)

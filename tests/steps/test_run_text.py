@@ -240,6 +240,19 @@ def test_shapes_decide_and_dimensions_of_one_do_not(
     assert len([*train.train(step, fitted, run, 2, lambda: False)]) == 1
 
 
+def test_a_loader_of_torch_feeds_a_step() -> None:
+    task = dense((3, 2))
+    step = driver.compile(
+        task.model, task.loss, task.example, task.optimizer, recipe="fp32", target="reference"
+    )
+    rows = torch.utils.data.TensorDataset(torch.rand(7, 3, 2), torch.arange(7) % 3)
+    for x, y in torch.utils.data.DataLoader(rows, batch_size=3):
+        task.model.load_state_dict(step.state_dict())
+        # Of a batch of three, of three and of one; sums of a few float32 products.
+        assert float(step(x, y)) == pytest.approx(float(task.loss(task.model(x), y)), rel=1e-5)
+    assert train.steps_done(step) == 3
+
+
 class Tied(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -248,8 +248,9 @@ def test_a_loader_of_torch_feeds_a_step() -> None:
     rows = torch.utils.data.TensorDataset(torch.rand(7, 3, 2), torch.arange(7) % 3)
     for x, y in torch.utils.data.DataLoader(rows, batch_size=3):
         task.model.load_state_dict(step.state_dict())
-        # Of a batch of three, of three and of one; sums of a few float32 products.
-        assert float(step(x, y)) == pytest.approx(float(task.loss(task.model(x), y)), rel=1e-5)
+        wanted = task.loss(task.model(x), y).item()
+        # Batches of three, of three and of one; sums of a few float32 products.
+        assert float(step(x, y)) == pytest.approx(wanted, rel=1e-5)
     assert train.steps_done(step) == 3
 
 

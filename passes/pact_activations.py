@@ -22,7 +22,7 @@ from ..compiler.formats import INTS, UINT2, UINTS
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
 from ..compiler.ir.ops import FORWARD_GEMMS, GEMMS
 from ..compiler.types import SCALAR, Scale, TensorType
-from .parts.bounds import upper_bounds
+from .parts.bounds import magnitudes
 from .parts.clip_update import clip_update
 from .parts.data import data_of, gradient_made, named, with_codes
 from .parts.names import part
@@ -61,9 +61,10 @@ def pact_activations(
     """Quantize the data of each layer to ``bits`` bits; readers of a tensor share its clip.
 
     A clip is the state ``LAYER.clip``, named after the first layer that reads the tensor; those of
-    a product of activations are ``LAYER.a.clip`` and ``LAYER.b.clip``. It starts at ``clip_init``,
-    or at 1 for shares, decays by ``pact_decay`` and is kept at ``clip_floor`` or above. A tensor
-    that needs no gradient (the program's input) keeps its first clip.
+    a product of activations are ``LAYER.a.clip`` and ``LAYER.b.clip``. It starts at ``clip_init``
+    or at the largest magnitude that the tensor can have, if that is known and less (1 for shares
+    and for what an LSTM carries), decays by ``pact_decay`` and is kept at ``clip_floor`` or above.
+    A tensor that needs no gradient (the program's input) keeps its first clip.
     """
     require(clip_init > 0, f"clip_init={clip_init:g} must be positive")
     require(clip_floor > 0, f"clip_floor={clip_floor:g} must be positive")
@@ -122,7 +123,7 @@ class _Pact:
 def _plan(
     program: Program, chosen: frozenset[str], bits: int, clip_init: float, taken: set[str]
 ) -> dict[Value, PactActivation]:
-    positive, bounds = never_negative(program), upper_bounds(program)
+    positive, bounds = never_negative(program), magnitudes(program)
     plan: dict[Value, PactActivation] = {}
     for layer, op in float_layers(program, chosen).items():
         for place, x in enumerate(data_of(op)):

@@ -206,6 +206,24 @@ def test_products_of_the_gates_are_layers() -> None:
     assert lines["rnn.ih_l0", "forward"] == lines["out", "forward"] == "bf16 x bf16"
 
 
+@pytest.mark.parametrize(("kind", "start"), [(nn.LSTM, 1.0), (nn.GRU, 1.0), (nn.RNN, 1.0)])
+def test_clips_start_where_what_is_carried_ends(kind: Any, start: float) -> None:
+    torch.manual_seed(0)
+    model, x = Tagger(kind, num_layers=2), words()
+    step = compiled(model, x, torch.randn(STEPS, SAMPLES, 3), recipe="ultra_low_4bit")
+    # The inputs of the second layer and what both carry; of others nobody knows an end.
+    clips = {n: v.item() for n, v in step.state.items() if n.endswith(".clip")}
+    assert clips == dict.fromkeys(("rnn.hh_l0.clip", "rnn.ih_l1.clip", "rnn.hh_l1.clip"), start)
+
+
+def test_clips_of_what_has_no_end_start_as_ever() -> None:
+    model = Decoder()
+    batch = torch.randn(STEPS, SAMPLES, 5), torch.randn(1, SAMPLES, WIDE)
+    options = {"exempt": "none"}
+    step = compiled(model, *batch, recipe="ultra_low_4bit", options=options)
+    assert step.state["rnn.hh_l0.clip"].item() == 8.0  # it begins with what a layer makes
+
+
 def test_what_steps_keep_for_backward_is_of_the_batch() -> None:
     step, _ = language_step("ultra_low_4bit", "reference")
     kept = {line.name: (line.kind, line.bytes) for line in step.report().saved}

@@ -124,7 +124,7 @@ def test_print_ir(quatrain: Quatrain, source: Path, tmp_path: Path) -> None:
         (("bare", *BARE, "--recipe", "fp64"), "no recipe is called 'fp64'"),
         (("task", "--lr", "0.1", "--classes", "3"), "--classes, --lr is for bare models"),
         (("nothing",), "returned 'NoneType'"),
-        (("frozen", *BARE), "without parameters"),
+        (("frozen", *BARE), "has no parameters to train"),
     ],
 )
 def test_mistakes_at_compile(

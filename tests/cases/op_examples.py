@@ -11,8 +11,10 @@ from quatrain.compiler.ir.ops import OPS, PRODUCTS, OpDef, Trait, having
 from quatrain.compiler.ir.ops.definition import Attribute, Operand
 from quatrain.compiler.types import Scale, Shape, TensorType
 
+# At the border of a loop, where buffers hold the values of all steps.
+BORDERS = {"steps"} | having(Trait.ENTERS_LOOP) | having(Trait.LEAVES_LOOP)
 # Kinds with a kernel of their own, alone or fused: no products, and none that a target composes.
-OF_ONE_KERNEL = frozenset(OPS) - PRODUCTS - having(Trait.COMPOSED)
+OF_ONE_KERNEL = frozenset(OPS) - PRODUCTS - having(Trait.COMPOSED) - BORDERS
 # What the symbols stand for: a convolution of 3 channels, 5x6 pixels and 3x2 taps, for one.
 EXTENTS: dict[str, Shape] = {
     **{"N": (2,), "C": (3,), "H": (5,), "W": (6,), "K": (4,), "D": (3,), "R": (3,), "S": (2,)},

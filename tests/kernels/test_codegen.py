@@ -51,6 +51,7 @@ def kernels(recipe: str, cpu: str) -> list[KernelSpec]:
 CASES = [*(("ultra_low_4bit", cpu) for cpu in CPUS), ("dfp16", "haswell")]
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize(("recipe", "cpu"), CASES)
 def test_both_lists_make_the_same(recipe: str, cpu: str) -> None:
     target = tvm_target(named(cpu))

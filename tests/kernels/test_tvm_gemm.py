@@ -139,6 +139,7 @@ DOTS = [
 
 
 @EACH_CPU
+@pytest.mark.share(2)
 @pytest.mark.parametrize("case", DOTS, ids=lambda c: f"{c.kind}-{DOTS.index(c)}")
 def test_integer_gemms_equal_the_reference(case: Case, cpu: CpuInfo) -> None:
     assert case.kernel_on(cpu)[0].unit not in FLOAT_UNITS
@@ -194,6 +195,7 @@ DECODED = [
 
 
 @EACH_CPU
+@pytest.mark.share(2)
 @pytest.mark.parametrize("case", DECODED, ids=lambda c: f"{c.formats[0].name}-{c.kind}")
 def test_every_format_is_decoded(case: Case, cpu: CpuInfo) -> None:
     check(case, cpu, beside=DECODED)
@@ -223,6 +225,7 @@ MIXED = [
 
 
 @EACH_CPU
+@pytest.mark.share(2)
 @pytest.mark.parametrize("case", MIXED, ids=lambda c: f"{c.kind}-{MIXED.index(c)}")
 def test_operands_in_different_orders(case: Case, cpu: CpuInfo) -> None:
     """What a program returns lies in rows, whatever reads it beside."""
@@ -261,6 +264,7 @@ FLOATS = [
 ]
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize("case", FLOATS, ids=lambda c: f"{c.kind}-{FLOATS.index(c)}")
 @EACH_CPU
 def test_float_gemms_are_near_the_reference(case: Case, cpu: CpuInfo) -> None:

@@ -110,7 +110,7 @@ MODELS: dict[str, tuple[nn.Module, str]] = {
     "dict": (Using(lambda y: {"a": y}), "layer 'loss'"),
     "nothing": (Using(lambda y: None), "returns a NoneType"),
     "no outputs": (Using(lambda y: ()), "returns no tensor"),
-    "nested outputs": (Using(lambda y: (y, (y,))), "returns a tuple"),
+    "nested outputs": (Using(lambda y: (y, ({},))), "returns a dict"),
     "raises": (Using(lambda y: 1 / 0), "test_mistakes.py"),
     "integers": (Using(lambda y: torch.zeros(2, 3, dtype=torch.int64)), "depends on no parameter"),
     "no init": (nn.Linear.__new__(nn.Linear), "super().__init__"),

@@ -105,11 +105,14 @@ class _Products:
     def _product(self, feed: Op) -> Op | None:
         """The dW that is added up to the last of ``feed``, if it can stand behind the loop."""
         so_far, after = feed.inputs
-        added = self.made.get(after)
-        if added is None or added.kind != "add" or added.inputs[0] is not so_far:
+        added, first = self.made.get(after), self.made.get(self.made[so_far].inputs[0])
+        sums = added is not None and added.kind == "add" and added.inputs[0] is so_far
+        zeros = first is not None and first.attrs.get("value") == 0.0
+        if added is None or not (sums and zeros):
             return None
         op = self.made.get(added.inputs[1])
-        if op is None or op.kind not in WEIGHT_GRADS:
+        # The rows of all steps are one sum only where a product sums over its rows.
+        if op is None or op.kind not in WEIGHT_GRADS or OPS[op.kind].summed != {0, 1}:
             return None
         return op if all(v in self.found.of and self.one_scale(v) for v in op.inputs) else None
 

@@ -52,7 +52,7 @@ class RecurrentSettings:
 
 
 class Recurrent:
-    """What calls of recurrent layers become; ``packed`` knows sequences of several lengths."""
+    """What calls of recurrent layers become."""
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope

@@ -26,7 +26,7 @@ from quatrain.targets.tir.pointwise.ops import CHANNELS, RULES, SCALARS
 from quatrain.targets.tir.pointwise.tails import CHANNEL_TAILS, LANE_TAILS
 
 from ..cases.one_kernel import Group, close, random_inputs, same, single
-from ..cases.op_examples import OF_ONE_KERNEL
+from ..cases.op_examples import BORDERS, OF_ONE_KERNEL
 
 pytestmark = [pytest.mark.tvm, pytest.mark.usefixtures("together")]
 
@@ -38,7 +38,7 @@ PLANES = [(2, 3, 7, 7), (1, 16, 6, 5), (2, 33, 1, 1), (1, 1, 9, 4)]
 
 def test_every_op_has_a_kernel() -> None:
     pointwise, tails, alone = having(Trait.POINTWISE), having(Trait.TAIL), set(BUILDERS)
-    assert pointwise | tails | alone == OF_ONE_KERNEL
+    assert pointwise | tails | alone == OF_ONE_KERNEL | BORDERS
     assert not (pointwise & tails or (pointwise | tails) & alone)
     assert tails == {*CHANNEL_TAILS, *LANE_TAILS}
     made_whole = {kind for kind in tails if OPS[kind].makes_whole}

@@ -118,7 +118,8 @@ def environment(python: Path, torch: str | None, deadline: float) -> Iterator[Pa
         subprocess.run([python, "-m", "venv", Path(folder) / "env"], check=True)
         made = next(p for p in Path(folder).glob("env/*/python*") if p.stem == "python")
         packages = [d for d in PROJECT["dependencies"] if not d.startswith("torch")]
-        packages += ["hypothesis", "import-linter", "pytest", "scikit-learn", "setuptools>=77"]
+        packages += ["hypothesis", "import-linter", "pillow", "pytest"]
+        packages += ["scikit-learn", "setuptools>=77"]
         packages += [f"torch=={torch}.*"] if torch else []
         words = [
             "-q",

@@ -32,10 +32,8 @@ from ..compiler.ir.ops import OPS, WEIGHT_GRADS, Trait, has
 from ..compiler.types import Scale, TensorType
 from .parts.order import placed
 
-FINISHING = ("recompute", "canonicalize", "skip_nonfinite")
 
-
-@placed(after=FINISHING)
+@placed(after=("recompute", "canonicalize", "skip_nonfinite"))
 def over_steps(program: Program) -> Program:
     """Give what is outside of the loops over time steps numbers that are of all steps."""
     if not loops(program).of:
@@ -206,7 +204,7 @@ class _Joins:
         return self.joined[v]
 
     def _join(self, v: Value, op: Op, loop: Loop) -> Value:
-        if has(op, Trait.ADDS_UP):
+        if has(op, Trait.ADDS_UP) or op.kind in WEIGHT_GRADS:
             return self._folded("add", v, loop, op.origin)
         if has(op, Trait.LARGEST):
             return self._folded("maximum", v, loop, op.origin)

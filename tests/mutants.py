@@ -139,10 +139,13 @@ MUTATIONS: tuple[Mutation, ...] = (
 
 
 def mutant(seed: int, texts: list[str]) -> str:
-    """The text of a mutant."""
+    """The text of a mutant; a change that finds no place in it is followed by another."""
     rng = Rng(seed)
-    lines = rng.choice(texts).splitlines()
+    before = rng.choice(texts).splitlines()
+    lines = [*before]
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
+        rng.choice(MUTATIONS)(lines, rng)
+    while lines == before:
         rng.choice(MUTATIONS)(lines, rng)
     return "\n".join(lines) + "\n"
 

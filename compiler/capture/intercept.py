@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CaptureError
-from . import layers
+from . import layers, losses
 from .adapter import override
 from .attached import without_saved_tensor_hooks
 from .functions import Functions
@@ -176,6 +176,6 @@ def intercept(scope: Scope) -> Iterator[None]:
     The tables belong to the whole process, hence the lock.
     """
     replaced = override(Layers(scope).table())
-    scope.instead = Packed(scope).instead
+    scope.instead = Packed(scope, losses.written()).instead
     with LOCK, scope.following(), replaced, without_saved_tensor_hooks(scope):
         yield

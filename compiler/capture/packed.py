@@ -8,12 +8,13 @@ the input had, as with its ``total_length``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils._pytree import tree_leaves
 
 from ..errors import CaptureError
 from ..lower.joint import place
@@ -46,19 +47,27 @@ class BatchSizes(Tensor):
         return made
 
     def __getitem__(self, step: object) -> int:  # type: ignore[override]
+        if step != 0:
+            raise CaptureError(
+                "how many samples a packed sequence has in a later step depends on its lengths, and"
+                " a step's shapes are fixed; ask the lengths"
+            )
         return self.samples
 
 
 class Packed:
     """What calls on packed sequences become."""
 
-    def __init__(self, scope: Scope) -> None:
-        self.scope, self.layers = scope, Recurrent(scope)
+    def __init__(
+        self, scope: Scope, written: Mapping[Callable[..., Any], Callable[..., Any]]
+    ) -> None:
+        """``written`` are other functions and what is called in their place."""
+        self.layers, self.written = Recurrent(scope), written
         self.rows: list[Tensor] = []  # of packed sequences
 
     def instead(
-        self, function: Any, args: tuple[Any, ...], mark: CallMark
-    ) -> Callable[..., Any] | None:
+        self, function: Any, args: tuple[Any, ...], options: Mapping[str, Any], mark: CallMark
+    ) -> Callable[..., Any]:
         """What to call in the place of a function; CaptureError where nothing would be right."""
         name = getattr(function, "__name__", "")
         if function is getattr(functions, "_pack_padded_sequence", None):
@@ -67,12 +76,15 @@ class Packed:
             return self.pad
         if name in CELLS and len(args) > 1 and isinstance(args[1], BatchSizes):
             return self.layer(name)
-        if any(a is rows for a in args for rows in self.rows) and name not in READS:
+        if name not in READS and any(map(self._is_packed, tree_leaves((args, options)))):
             raise CaptureError(
                 f"{place(*mark[:2])} calls {name} on the data of a packed sequence, which a step"
                 " keeps padded; call it ahead of pack_padded_sequence or behind pad_packed_sequence"
             )
-        return None
+        return self.written.get(function, function)
+
+    def _is_packed(self, leaf: object) -> bool:
+        return isinstance(leaf, BatchSizes) or any(leaf is rows for rows in self.rows)
 
     def pack(self, x: Tensor, lengths: Tensor, batch_first: bool) -> tuple[Tensor, Tensor]:
         """The rows of all steps."""

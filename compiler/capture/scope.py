@@ -7,7 +7,7 @@ import sys
 import sysconfig
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -21,7 +21,6 @@ from torch.utils.hooks import RemovableHandle
 
 from ..errors import CaptureError
 from ..lower.joint import ROOT, place
-from . import losses
 from .adapter import CallMark, followed, marked
 from .repeated import Repeated
 from .weights import Weights
@@ -39,7 +38,7 @@ LIBRARIES = tuple(
 )
 
 
-Instead = Callable[[Any, tuple[Any, ...], CallMark], "Callable[..., Any] | None"]
+Instead = Callable[[Any, tuple[Any, ...], Mapping[str, Any], CallMark], Callable[..., Any]]
 
 
 class Scope(TorchFunctionMode):
@@ -47,11 +46,11 @@ class Scope(TorchFunctionMode):
 
     def __init__(self, names: dict[int, str]) -> None:
         super().__init__()
-        self.names, self.written = names, losses.written()
+        self.names = names
         self.thread = threading.get_ident()
         self.weights, self.repeated = Weights(), Repeated()
         self.function = ""
-        # What to call in the place of a function on some arguments; None: itself.
+        # What to call in the place of a function on some arguments.
         self.instead: Instead = _itself
         self.outside = False  # of the model, in its loss
         self.reset()
@@ -162,22 +161,25 @@ class Scope(TorchFunctionMode):
                 "in the forward; a step copies such a tensor and keeps it as it is: register it as "
                 "a buffer of the model"
             )
-        func = self.written.get(func, func)
         mark, before = (layer, source, self.function), self.layer_calls.total()
-        self.repeated.add(mark, (args, kwargs))
+        given = args, kwargs or {}
+        self.repeated.add(mark, given)
         with marked(mark):
             try:
-                made = followed((self.instead(func, args, mark) or func)(*args, **(kwargs or {})))
+                made = followed(self.instead(func, *given, mark)(*args, **given[1]))
             except Exception:
                 self.failed = mark
                 raise
         if self.layer_calls.total() == before:
-            self.weights.follow((args, kwargs), made)
+            self.weights.follow(given, made)
         return made
 
 
-def _itself(function: object, args: tuple[Any, ...], mark: CallMark) -> None:
+def _itself(
+    function: Callable[..., Any], args: object, options: object, mark: CallMark
+) -> Callable[..., Any]:
     """Nothing is called in the place of a function."""
+    return function
 
 
 def _nth(name: str, n: int) -> str:

@@ -22,6 +22,11 @@ from .program import Op, Program, Region, Value
 COUNTER, CARRIED, FEED = "steps", "carried", "feed"
 
 
+def is_border(op: Op) -> bool:
+    """Whether an op stands at the border of a loop, and runs once."""
+    return op.kind == COUNTER or has(op, Trait.ENTERS_LOOP) or has(op, Trait.LEAVES_LOOP)
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Loop:
     """A loop by its counter; ``index`` counts the loops of the program."""
@@ -49,8 +54,7 @@ class ProgramLoops:
 
     def around(self, op: Op) -> Loop | None:
         """The loop that an op is in, also where a pass has changed its operands."""
-        border = op.kind == COUNTER or has(op, Trait.ENTERS_LOOP) or has(op, Trait.LEAVES_LOOP)
-        return None if border else self.of.get(op.results[0])
+        return None if is_border(op) else self.of.get(op.results[0])
 
     def times(self, op: Op) -> int:
         """How often an op runs."""

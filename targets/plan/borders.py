@@ -5,14 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ...compiler.ir import Op, Value
-from ...compiler.ir.loops import COUNTER, FEED
-from ...compiler.ir.ops import Trait, has
+from ...compiler.ir.loops import FEED, is_border
 from .fuse import Group
-
-
-def is_border(op: Op) -> bool:
-    """Whether an op stands at the border of a loop, and runs once."""
-    return op.kind == COUNTER or has(op, Trait.ENTERS_LOOP) or has(op, Trait.LEAVES_LOOP)
 
 
 def data_of(op: Op) -> tuple[Value, ...]:

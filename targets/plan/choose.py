@@ -11,8 +11,8 @@ from ...compiler.errors import NoKernelError
 from ...compiler.ir import Program, Value
 from ...compiler.ir.analysis import without_dead
 from ...compiler.ir.loop_rules import unready
-from ...compiler.ir.loops import COUNTER, loops
-from .borders import data_of, is_border, without_counter
+from ...compiler.ir.loops import COUNTER, is_border, loops
+from .borders import data_of, without_counter
 from .fuse import Group, fuse
 from .kernel import Kernel, Slot
 from .layout import Layout, Order, orders, same_bytes

@@ -7,12 +7,13 @@ from types import MappingProxyType
 
 from quatrain.compiler.formats import FORMATS, INT15, INT16, Format
 from quatrain.compiler.ir import Attr, Op, Value, attrs
+from quatrain.compiler.ir.loops import COUNTER
 from quatrain.compiler.ir.ops import OPS, PRODUCTS, OpDef, Trait, having
 from quatrain.compiler.ir.ops.definition import Attribute, Operand
 from quatrain.compiler.types import Scale, Shape, TensorType
 
 # At the border of a loop, where buffers hold the values of all steps.
-BORDERS = {"steps"} | having(Trait.ENTERS_LOOP) | having(Trait.LEAVES_LOOP)
+BORDERS = {COUNTER} | having(Trait.ENTERS_LOOP) | having(Trait.LEAVES_LOOP)
 # Kinds with a kernel of their own, alone or fused: no products, and none that a target composes.
 OF_ONE_KERNEL = frozenset(OPS) - PRODUCTS - having(Trait.COMPOSED) - BORDERS
 # What the symbols stand for: a convolution of 3 channels, 5x6 pixels and 3x2 taps, for one.

@@ -20,6 +20,7 @@ import quatrain
 from quatrain.compiler.errors import CaptureError, InputError
 from quatrain.runtime.source import source_of
 
+from ..cases.resumed import goes_on
 from .test_optimizers import Network, batches, network, same, train
 
 pytestmark = pytest.mark.torch
@@ -143,12 +144,7 @@ def test_a_saved_step_goes_on_to_the_bit(name: str, tmp_path: Any) -> None:
     step = compiled(model, KINDS[name](model.parameters()))
     for batch in data[:2]:
         step(*batch)
-    step.save(tmp_path / "a.qtn")
-    again = quatrain.load(tmp_path / "a.qtn")
-    for batch in data[2:]:
-        assert torch.equal(step(*batch), again(*batch))
-    for key, value in step.state.items():
-        assert torch.equal(value, again.state[key]), key
+    goes_on(step, data[2:], tmp_path)
 
 
 def test_groups_choose_amsgrad_and_have_their_own_settings() -> None:

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-import quatrain
 from quatrain.compiler.errors import CaptureError, InputError, RecipeError
 
+from ..cases.resumed import goes_on
 from ..cuda.device import device
 from ..cuda.emulate import has_compiler
 from .test_kinds_of_optimizers import compiled, twins
@@ -181,12 +181,7 @@ def test_muon_comes_back_from_a_file(tmp_path: Any) -> None:
     model, data = matrices(), batches(3)
     step = compiled(model, torch.optim.Muon(model.parameters(), **MUONS["adjusted"]))
     step(*data[0])
-    step.save(tmp_path / "a.qtn")
-    again = quatrain.load(tmp_path / "a.qtn")
-    for batch in data[1:]:
-        assert torch.equal(step(*batch), again(*batch))
-    for key, value in step.state.items():
-        assert torch.equal(value, again.state[key]), key
+    goes_on(step, data[1:], tmp_path)
 
 
 def test_a_changed_setting_of_muon_is_refused() -> None:

@@ -19,6 +19,7 @@ import quatrain  # noqa: E402
 from quatrain.compiler.errors import CaptureError  # noqa: E402
 from quatrain.runtime.step import Step  # noqa: E402
 
+from ..cases.resumed import goes_on  # noqa: E402
 from ..cuda.device import device  # noqa: E402
 from ..cuda.emulate import has_compiler  # noqa: E402
 
@@ -265,18 +266,35 @@ def test_layers_of_a_recurrent_module_are_chosen_like_others() -> None:
 def test_a_saved_step_goes_on_with_the_same_bytes(tmp_path: Path) -> None:
     step, x = language_step("luq4", "reference")
     step(x, x)
-    step.save(tmp_path / "net.qtn")
-    again = quatrain.load(tmp_path / "net.qtn")
-    assert float(step(x, x)) == float(again(x, x))
-    for name, value in step.state.items():
-        assert torch.equal(value, again.state[name]), name
+    goes_on(step, [(x, x)], tmp_path)
 
 
-def test_the_data_of_a_packed_sequence_is_for_recurrent_layers() -> None:
-    class Sums(Packed):
+USES = {
+    "sum": lambda packed: packed.data.sum(0),
+    "cat": lambda packed: torch.cat([packed.data, packed.data]),
+    "softmax": lambda packed: torch.softmax(input=packed.data, dim=0),
+    "numel": lambda packed: packed.data * packed.batch_sizes.numel(),
+}
+
+
+@pytest.mark.parametrize("name", USES)
+def test_the_data_of_a_packed_sequence_is_for_recurrent_layers(name: str) -> None:
+    class Uses(Packed):
         def forward(self, x: Tensor, lengths: Tensor) -> Any:  # type: ignore[override]
             packed = pack_padded_sequence(self.words(x), lengths, enforce_sorted=False)
-            return self.rnn(packed)[0].data.sum(0)
+            return USES[name](self.rnn(packed)[0])
 
-    with pytest.raises(CaptureError, match=r"test_recurrent.py:\d+ calls sum on the data of a pac"):
-        compiled(Sums(nn.GRU), words(), torch.tensor(LENGTHS), torch.zeros(WIDE))
+    with pytest.raises(
+        CaptureError, match=rf"test_recurrent.py:\d+ calls {name} on the data of a p"
+    ):
+        compiled(Uses(nn.GRU), words(), torch.tensor(LENGTHS), torch.zeros(WIDE))
+
+
+def test_later_steps_of_a_packed_sequence_have_no_fixed_size() -> None:
+    class Sizes(Packed):
+        def forward(self, x: Tensor, lengths: Tensor) -> Any:  # type: ignore[override]
+            packed = pack_padded_sequence(self.words(x), lengths, enforce_sorted=False)
+            return self.rnn(packed)[1][:, : packed.batch_sizes[1]]
+
+    with pytest.raises(CaptureError, match="in a later step depends on its lengths"):
+        compiled(Sizes(nn.GRU), words(), torch.tensor(LENGTHS), torch.zeros(WIDE))

@@ -32,7 +32,7 @@ ExactOption = Annotated[
 ]
 VerifyOption = Annotated[
     str | None,
-    typer.Option(metavar="DATA", help="Run both on these test data: digits, cifar10, FILE.npz."),
+    typer.Option(metavar="DATA", help="Run both on test data, named as for run."),
 ]
 
 

@@ -37,7 +37,7 @@ REDUCE: tuple[OpDef, ...] = (
     define(
         "sum_channels(g: float[N C *S]) -> s: f32[C]",
         "over all but channels",
-        Trait.IMAGE, Trait.TAIL,
+        Trait.IMAGE, Trait.TAIL, Trait.ADDS_UP,
     ),
     define(f"sum{OVER}", "the sum over dims", *REDUCTION, Trait.KEEPS_SIGN, check=_reduced),
     define(f"mean{OVER}", "the mean over dims", *REDUCTION, Trait.KEEPS_SIGN, check=_reduced),

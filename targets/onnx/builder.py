@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -10,7 +11,16 @@ import numpy as np
 
 from ...compiler.ir import unused
 from .elements import ElementType
-from .graph import NUMPY, ONNX, Array, Initializer, OnnxAttribute, WrittenNode
+from .graph import (
+    NUMPY,
+    ONNX,
+    Array,
+    Initializer,
+    OnnxAttribute,
+    WrittenGraph,
+    WrittenNode,
+    names_read,
+)
 
 # Arithmetic of f32 constants, rounded as a node would round it.
 FOLDS: Mapping[str, Callable[..., Array]] = {
@@ -50,15 +60,25 @@ class OnnxBuilder:
         *,
         outputs: int = 1,
         domain: str = ONNX,
+        body: WrittenGraph | None = None,
     ) -> tuple[str, ...]:
         """The outputs of a new node."""
         title = "/".join(filter(None, (self.layer, kind)))
         made = tuple(self.fresh(title) for _ in range(outputs))
         label = unused(title, self._node_names)
         self.nodes.append(
-            WrittenNode(label, kind, tuple(inputs), made, _frozen(attributes), domain)
+            WrittenNode(label, kind, tuple(inputs), made, _frozen(attributes), domain, body)
         )
         return made
+
+    @contextmanager
+    def body(self) -> Iterator[list[WrittenNode]]:
+        """Take nodes apart for a while: they are those of a graph within the graph."""
+        before, self.nodes = self.nodes, []
+        try:
+            yield self.nodes
+        finally:
+            self.nodes = before
 
     def fresh(self, wish: str) -> str:
         """A name that no tensor has."""
@@ -107,7 +127,7 @@ class OnnxBuilder:
 
     def used(self) -> tuple[Initializer, ...]:
         """The constants that a node reads."""
-        read = {i for n in self.nodes for i in n.inputs}
+        read = names_read(self.nodes)
         return tuple(c for c in self._constants.values() if c.name in read)
 
 

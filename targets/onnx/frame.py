@@ -8,7 +8,8 @@ scale until a product has been summed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NoReturn, Protocol
 
@@ -19,8 +20,10 @@ from ...compiler.formats import Format
 from ...compiler.ir import Op, Value
 from ...compiler.types import Shape
 from .builder import OnnxBuilder
-from .graph import Array
+from .elements import PLAIN, ElementType
+from .graph import Array, Endpoint, WrittenNode
 
+BATCH = "batch"
 LEAST = float(np.finfo(np.float32).min)
 
 
@@ -95,6 +98,7 @@ class Context:
     def put(self, v: Value, held: InGraph) -> None:
         """What ``v`` is from here on."""
         self._held[v] = held
+        self._real.pop(v, None)
 
     def held(self, v: Value) -> InGraph:
         """``v`` as it is in the graph."""
@@ -130,12 +134,15 @@ class Context:
             return self.g.constant(array.reshape(shape))
         return self.g.op("Reshape", x, self.g.ints(*shape))
 
-    def target(self, v: Value) -> str:
-        """The shape of ``v`` for a Reshape: -1 where it grows with the samples."""
+    def target(self, v: Value, *ahead: int) -> str:
+        """The shape of ``v`` for a Reshape: -1 where it grows with the samples.
+
+        ``ahead`` are the sizes of more dimensions.
+        """
         sizes = list(v.type.shape)
         if v in self.axes:
             sizes[self.axes[v]] = -1
-        return self.g.ints(*sizes)
+        return self.g.ints(*ahead, *sizes)
 
     def sizes(self, v: Value) -> str:
         """The shape of ``v`` in numbers, as they are when the graph runs."""
@@ -186,6 +193,21 @@ class Context:
         parts = [self.g.ints(n) for n in sizes]
         parts[at] = self._many(like.type.shape[at])
         return self.g.op("Expand", self._single(v, like), self.g.op("Concat", *parts, axis=0))
+
+    @contextmanager
+    def body(self) -> Iterator[list[WrittenNode]]:
+        """Make a graph within the graph: its nodes, and for a while what values are in it."""
+        held, real, batch = dict(self._held), dict(self._real), self._batch
+        with self.g.body() as nodes:
+            yield nodes
+        self._held, self._real, self._batch = held, real, batch
+
+    def port(self, v: Value, name: str) -> Endpoint:
+        """An end of a graph; carriers of 16 bits are f32 there, as ``predict`` gives them."""
+        element = PLAIN[v.type.format] if v.type.format.is_index else ElementType.FLOAT
+        axis = self.axes.get(v)
+        dims = tuple(BATCH if i == axis else n for i, n in enumerate(v.type.shape))
+        return Endpoint(name, element, dims)
 
     def refuse(self, what: str) -> NoReturn:
         """Raise ExportError about the op that is being lowered."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -22,7 +22,7 @@ VERSIONS = {ONNX: 21, QONNX: 1, PICTURE: 1}
 
 @dataclass(frozen=True, slots=True)
 class WrittenNode:
-    """One operation; an input called "" is left out."""
+    """One operation; an input called "" is left out. ``body``: what it runs several times."""
 
     name: str
     op: str
@@ -30,6 +30,7 @@ class WrittenNode:
     outputs: tuple[str, ...]
     attributes: Mapping[str, OnnxAttribute] = field(default_factory=lambda: MappingProxyType({}))
     domain: str = ONNX
+    body: WrittenGraph | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -77,6 +78,12 @@ class WrittenGraph:
     def domains(self) -> tuple[str, ...]:
         """Sets of operations that the nodes are of."""
         return tuple(dict.fromkeys((ONNX, *(n.domain for n in self.nodes))))
+
+
+def names_read(nodes: Iterable[WrittenNode]) -> frozenset[str]:
+    """The tensors that nodes read, also in their bodies."""
+    bodies = (names_read(n.body.nodes) for n in nodes if n.body)
+    return frozenset({i for n in nodes for i in n.inputs}.union(*bodies))
 
 
 NUMPY: Mapping[ElementType, np.dtype[Any]] = {

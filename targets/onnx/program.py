@@ -16,7 +16,7 @@ from ...compiler.errors import ExportError
 from ...compiler.formats import F32
 from ...compiler.ir import Op, Program, Value
 from ...compiler.ir.analysis import gemms, without_dead
-from ...compiler.ir.loops import COUNTER
+from ...compiler.ir.loops import ProgramLoops, loops
 from ...compiler.ir.ops import OPS, Trait, having
 from ...compiler.ir.samples import sample_axes
 from ...compiler.types import Scale
@@ -28,6 +28,7 @@ from .elements import PLAIN, ElementType
 from .frame import Context, InGraph, Lower, sentence
 from .gemm import GEMM
 from .graph import Array, Endpoint, WrittenGraph
+from .loop import LOOP, LoopWriter
 from .norm import NORM
 from .pointwise import POINTWISE
 from .pool import POOL
@@ -43,6 +44,7 @@ LOWERINGS: Mapping[str, Lower] = {
     **SHAPE,
     **WHOLE,
     **POOL,
+    **LOOP,
 }
 # Their results are numbers of their operands, or 0 and 1, so that nothing is left to round.
 CHOOSES = (
@@ -51,7 +53,6 @@ CHOOSES = (
 )
 EXACT = having(Trait.MOVES) | frozenset(CHOOSES)
 LARGEST = 1 << 31  # bytes of a file: what its format can count
-BATCH = "batch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +76,21 @@ def write_graph(
     """
     spoken, live = find_dialect(dialect), without_dead(program)
     _check_draws(live)
-    _check_loops(live)
-    axes = _axes(live)
-    moving = _moving(live)
+    axes, found = _axes(live), loops(live)
+    moving = _moving(live, found)
     builder = OnnxBuilder({v.name for v in (*live.inputs, *live.outputs, *moving)})
     context = Context(builder, spoken, _Constants(live, state).held, exact=exact, axes=axes)
     context.enter(live.inputs)
-    for _, op in live.ops():
-        if op.result in moving:
-            _lower(context, op)
+    writer = LoopWriter(live, found, _lower)
+    for region in live.regions:
+        for loop, ops in found.segments(region):
+            if loop is not None:
+                writer.write(context, loop, ops)
+            for op in ops if loop is None else ():
+                if op.result in moving:
+                    _lower(context, op)
     outputs = tuple(_output(context, v, v in live.outputs[:i]) for i, v in enumerate(live.outputs))
-    inputs = tuple(_port(v, axes) for v in live.inputs)
+    inputs = tuple(context.port(v, v.name) for v in live.inputs)
     graph = WrittenGraph(live.name, inputs, outputs, tuple(builder.nodes), builder.used())
     if graph.bytes >= LARGEST:
         raise ExportError(
@@ -109,23 +114,14 @@ def _check_draws(program: Program) -> None:
         )  # fmt: skip
 
 
-def _check_loops(program: Program) -> None:
-    loop = next((op for _, op in program.ops() if op.kind == COUNTER), None)
-    if loop is not None:
-        raise ExportError(
-            sentence(loop, "starts a loop over time steps, which no graph here has; "
-                     "call a cell, such as LSTMCell, for each step")
-        )  # fmt: skip
-
-
 def _axes(program: Program) -> Mapping[Value, int]:
     samples = {v.type.shape[0] if v.type.shape else 0 for v in program.inputs}
     return (sample_axes(program, *samples) or {}) if len(samples) == 1 else {}
 
 
-def _moving(program: Program) -> frozenset[Value]:
-    """The values that depend on an input."""
-    found = set(program.inputs)
+def _moving(program: Program, over: ProgramLoops) -> frozenset[Value]:
+    """The values that depend on an input, or on a step."""
+    found = {*program.inputs, *over.of}
     for _, op in program.ops():
         if not found.isdisjoint(op.inputs):
             found.update(op.results)
@@ -222,15 +218,7 @@ def _output(c: Context, v: Value, again: bool) -> Endpoint:
         name = c.g.fresh(f"{name}.output")
     if found != name:
         c.g.rename(c.g.op("Identity", found), name)
-    return _port(v, c.axes, name)
-
-
-def _port(v: Value, axes: Mapping[Value, int], name: str = "") -> Endpoint:
-    """Carriers of 16 bits come out as f32, as they do of ``predict``."""
-    element = PLAIN[v.type.format] if v.type.format.is_index else ElementType.FLOAT
-    axis = axes.get(v)
-    dims = tuple(BATCH if i == axis else n for i, n in enumerate(v.type.shape))
-    return Endpoint(name or v.name, element, dims)
+    return c.port(v, name)
 
 
 def _remarks(program: Program, axes: Mapping[Value, int]) -> Iterator[str]:

@@ -17,16 +17,8 @@ def encoded(graph: WrittenGraph) -> bytes:
     """The file, checked by onnx."""
     onnx = _onnx()
     h = onnx.helper
-    made = h.make_graph(
-        [_node(h, n) for n in graph.nodes],
-        graph.name,
-        [_port(h, p) for p in graph.inputs],
-        [_port(h, p) for p in graph.outputs],
-        [_constant(h, c) for c in graph.constants],
-        value_info=[_port(h, p) for p in graph.values],
-    )
     model = h.make_model(
-        made,
+        _graph(h, graph),
         producer_name="quatrain",
         ir_version=IR_VERSION,
         opset_imports=[h.make_opsetid(d, VERSIONS[d]) for d in graph.domains],
@@ -54,11 +46,24 @@ def _onnx() -> Any:
     return onnx
 
 
+def _graph(h: Any, graph: WrittenGraph) -> Any:
+    return h.make_graph(
+        [_node(h, n) for n in graph.nodes],
+        graph.name,
+        [_port(h, p) for p in graph.inputs],
+        [_port(h, p) for p in graph.outputs],
+        [_constant(h, c) for c in graph.constants],
+        value_info=[_port(h, p) for p in graph.values],
+    )
+
+
 def _node(h: Any, n: WrittenNode) -> Any:
     made = h.make_node(n.op, n.inputs, n.outputs, name=n.name, domain=n.domain)
     # Without helper.make_node's rule that drops what is empty: a list without elements has a type.
     for key, value in sorted(n.attributes.items()):
         made.attribute.append(_attribute(h, key, value))
+    if n.body:
+        made.attribute.append(h.make_attribute("body", _graph(h, n.body)))
     return made
 
 

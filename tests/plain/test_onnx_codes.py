@@ -201,11 +201,6 @@ REFUSED = {
     ),
     "draws": ("m = random_mask(n, n) {keep=0.5, salt=1} : f32[2x3]\n  y = mul(x, m) : f32[2x3]",
               "op random_mask .* draws random numbers"),
-    "loops": (
-        "t = steps() {count=2, reverse=false} : i64[]\n  a = rows_of_step(w, t) : f32[2x3]\n"
-        "  b = relu(a) : f32[2x3]\n  y = all_steps(b, t) : f32[4x3]",
-        "layer 'body', op steps .* starts a loop over time steps, which no graph here has; call a",
-    ),
     "windows": (
         "y, p = max_pool2d(i) {kernel=[1,1], stride=[1,1], padding=[1,1], dilation=[1,1]}"
         " : f32[1x1x4x4], uint8[1x1x4x4]\n  z = abs(y) : f32[1x1x4x4]",

@@ -3,7 +3,9 @@
 import gc
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +32,22 @@ def pytest_configure() -> None:
     logging.setLoggerClass(Unheard)
     logging.getLogger("torch.__trace")
     logging.setLoggerClass(logging.Logger)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of tests that say ``share(n)`` every n-th of a file runs, unless all are asked for."""
+    if config.getoption("--whole"):
+        return
+    seen = Counter[Path]()
+    left_out = []
+    for item in items:
+        if share := item.get_closest_marker("share"):
+            seen[item.path] += 1
+            if seen[item.path] % share.args[0] != 1:
+                left_out.append(item)
+    config.hook.pytest_deselected(items=left_out)
+    gone = set(left_out)
+    items[:] = [item for item in items if item not in gone]
 
 
 def pytest_collection_finish() -> None:

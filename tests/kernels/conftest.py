@@ -3,28 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Of tests that say ``share(n)`` every n-th of a file runs, unless all are asked for."""
-    if config.getoption("--whole"):
-        return
-    seen = Counter[Path]()
-    left_out = []
-    for item in items:
-        if share := item.get_closest_marker("share"):
-            seen[item.path] += 1
-            if seen[item.path] % share.args[0] != 1:
-                left_out.append(item)
-    config.hook.pytest_deselected(items=left_out)
-    gone = set(left_out)
-    items[:] = [item for item in items if item not in gone]
 
 
 @pytest.fixture

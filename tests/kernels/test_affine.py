@@ -108,6 +108,7 @@ class TestKernels:
         for r in results:
             same(got[r.name], want[r.name])
 
+    @pytest.mark.share(2)
     @pytest.mark.parametrize("shape", SHAPES, ids=lambda s: "x".join(map(str, s)))
     @pytest.mark.parametrize(
         "scale", [Scale.AFFINE, Scale.AFFINE_CHANNEL], ids=["tensor", "channel"]

@@ -105,6 +105,7 @@ def check(case: Case, cpu: CpuInfo) -> None:
         assert spec.length * size(a) * size(b) < END, spec
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize("cpu", CPUS, ids=lambda c: c.mcpu)
 @pytest.mark.parametrize("a", FORMATS, ids=str)
 def test_sums_of_the_largest_numbers_fit(a: Format, cpu: CpuInfo) -> None:

@@ -195,7 +195,7 @@ DECODED = [
 
 
 @EACH_CPU
-@pytest.mark.share(2)
+@pytest.mark.share(4)
 @pytest.mark.parametrize("case", DECODED, ids=lambda c: f"{c.formats[0].name}-{c.kind}")
 def test_every_format_is_decoded(case: Case, cpu: CpuInfo) -> None:
     check(case, cpu, beside=DECODED)

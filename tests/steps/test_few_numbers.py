@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 import quatrain
 
 pytestmark = pytest.mark.torch
-TARGETS = ("reference", pytest.param("cpu", marks=pytest.mark.tvm))
+TARGETS = ("reference", pytest.param("cpu", marks=[pytest.mark.tvm, pytest.mark.share(2)]))
 
 
 def compiled(

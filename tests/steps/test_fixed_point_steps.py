@@ -82,6 +82,7 @@ class TestKernels:
         got, want = pointwise(group, (q,), random_inputs(group.inputs, given={"g": x}))
         same(got[q.name], want[q.name])
 
+    @pytest.mark.share(2)
     @pytest.mark.parametrize("kind", ["conv2d", "conv2d_input_grad", "conv2d_weight_grad"])
     @pytest.mark.parametrize("second", [INT16, INT8, UINT8, FP4_EVEN, FP8_152], ids=str)
     def test_convolutions(self, kind: str, second: Format) -> None:

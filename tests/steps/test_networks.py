@@ -45,7 +45,6 @@ INSTRUCTION = {
             "ultra_low_4bit",
             {"sr": True, "recompute": "bn_input", "carrier": "f32"},
         ),
-        ("vgg11_bn", "fp32", {}),
     ],
 )
 def test_every_kernel_equals_the_reference(

@@ -17,7 +17,8 @@ from ..cases.op_cases import CASES, CLASSES, LOSSES, Loss, target_of
 from ..exactness import compare, given
 
 pytestmark = pytest.mark.tvm
-TARGETS = ("reference", "cpu")
+# The ops are tried one by one in tests/kernels.
+TARGETS = ("reference", pytest.param("cpu", marks=pytest.mark.share(2)))
 # Both sum in f32 and round each op once; sums of some hundred terms differ by less than this.
 CLOSE = 2e-6
 

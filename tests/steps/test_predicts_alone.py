@@ -23,7 +23,7 @@ from quatrain.targets.plan.pool import HostMemory
 from ..cases.captured import captured_once
 
 pytestmark = pytest.mark.torch
-TARGETS = ("reference", pytest.param("cpu", marks=pytest.mark.tvm))
+TARGETS = ("reference", pytest.param("cpu", marks=[pytest.mark.tvm, pytest.mark.share(2)]))
 SIZES = (0.0, 1e-4, 30.0, 1e4)
 
 

@@ -210,8 +210,7 @@ class Forgetful(nn.Module):
 
 
 @pytest.mark.tvm
-@pytest.mark.parametrize("recipe", ["fp32", "ultra_low_4bit"])
-def test_threads_and_repetition_change_no_bit(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_and_repetition_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     states = []
     for threads in ("1", "2", "2"):
         monkeypatch.setenv("QUATRAIN_THREADS", threads)
@@ -220,7 +219,7 @@ def test_threads_and_repetition_change_no_bit(recipe: str, monkeypatch: pytest.M
         tokens = torch.randint(50, (8, 40))
         adam = torch.optim.AdamW(model.parameters(), lr=1e-3)
         step = quatrain.compile(
-            model, sequence, (tokens, tokens.roll(1, 1)), adam, recipe=recipe, seed=5, clip_norm=1.0
+            model, sequence, (tokens, tokens.roll(1, 1)), adam, seed=5, clip_norm=1.0
         )
         for shift in (1, 2):
             step(tokens, tokens.roll(shift, 1))

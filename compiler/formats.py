@@ -17,7 +17,8 @@ class Format:
     ``subnormals`` the exponent code 0 means ``m / 2^man * radix^(1 - bias)``, without them it is 0
     for ``m == 0`` and an ordinary exponent otherwise. An exponent code above ``top`` (0: no limit)
     counts as ``top``. ``specials`` lists the magnitude codes (without sign) that stand for infinity
-    or NaN and are no level; a cast saturates to the largest level instead.
+    or NaN and are no level; a cast saturates to the largest level instead. Unsigned ones are
+    powers of two, and code 0 is the least of them.
 
     Integers (``exp == 0``): two's complement without its most negative code when ``signed``, plain
     binary otherwise; ``midrise`` integers have no zero: code ``c`` is ``2c - (2^bits - 1)``. With
@@ -54,6 +55,11 @@ class Format:
         return self.exp == 0
 
     @property
+    def is_exponent(self) -> bool:
+        """Whether the levels are positive powers of two: what scales are stored in."""
+        return self.exp > 0 and not self.signed
+
+    @property
     def is_carrier(self) -> bool:
         """Whether plain floats between GEMMs may be kept in this format: f32, bf16, f16."""
         return self in (F32, BF16, F16)
@@ -71,7 +77,7 @@ class Format:
     @property
     def is_log(self) -> bool:
         """Whether the levels are 0 and signed powers of ``radix`` times ``shift``."""
-        return self.exp > 0 and self.man == 0 and not self.subnormals
+        return self.exp > 0 and self.man == 0 and not self.subnormals and self.signed
 
     @property
     def top_exponent(self) -> int:
@@ -82,6 +88,8 @@ class Format:
         """The number that ``code`` (0 .. 2^bits - 1) stands for; infinity or NaN for a special."""
         if self.exp == 0:
             return float(self._decode_integer(code))
+        if self.is_exponent:
+            return float("nan") if code in self.specials else 2.0 ** (code - self.bias)
         sign = -1.0 if code >> (self.bits - 1) else 1.0
         magnitude = code & ((1 << (self.bits - 1)) - 1)
         e, m = magnitude >> self.man, magnitude & ((1 << self.man) - 1)
@@ -194,6 +202,14 @@ FP8_152 = Format("fp8.152", 8, exp=5, man=2, bias=15, subnormals=True, specials=
 # IBM's variant without subnormals.
 FP8_152_IBM = Format("fp8.152.ibm", 8, exp=5, man=2, bias=15, specials=_TOP)
 
+# What blocks of numbers are stored in beside FP8, and the power of two that scales a block (OCP
+# Microscaling Formats 1.0, section 5): E2M1, E2M3, E3M2 have neither infinity nor NaN.
+FP4_121, FP6_123, FP6_132 = (
+    Format(f"fp{1 + e + m}.1{e}{m}", 1 + e + m, exp=e, man=m, bias=bias, subnormals=True)
+    for e, m, bias in ((2, 1, 1), (2, 3, 1), (3, 2, 3))
+)
+E8M0 = Format("e8m0", 8, exp=8, bias=127, signed=False, specials=(255,))
+
 # IBM's 16-bit float of sums: no subnormals, one code for infinity and NaN (DLFloat, Agrawal et al.,
 # ARITH 2019); from 2^-31 (1 + 2^-9) to 2^33 - 2^24.
 FP16_169 = Format("fp16.169", 16, exp=6, man=9, bias=31, specials=(0x7FFF,))
@@ -238,6 +254,7 @@ FORMATS = {
         *(FP4_EVEN, FP4_ODD, FP4_ODD_LOW, FP4_R2, FP4_R8),
         *(FP4_R16_EVEN, FP4_R16_ODD, FP4_R16_ODD_LOW, FP5_140),
         *(LUQ[5], LUQ[8], LUQ[9]),
+        *(FP4_121, FP6_123, FP6_132, E8M0),
         *(FP8_143, FP8_143_IBM, *FP8_143_READINGS, FP8_152, FP8_152_IBM),
     )
 }

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from enum import Enum
 from math import prod
 
-from .formats import F32, Format
+from .formats import E8M0, F32, Format
 
 Shape = tuple[int, ...]
+BLOCK_SCALES = (E8M0,)  # what the scales of blocks may be stored in
 
 
 class Scale(Enum):
@@ -39,12 +40,48 @@ class Scale(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class BlockScale:
+    """A scale for each block of a tensor: ``b1x32:e8m0`` is a power of two for 32 in a row.
+
+    ``block`` are the sizes of a block along all dimensions; the last one along a dimension may be
+    cut off. ``format`` is what the scales are stored in.
+    """
+
+    block: Shape
+    format: Format
+
+    @property
+    def value(self) -> str:
+        """How the text spells it."""
+        return f"b{'x'.join(map(str, self.block))}:{self.format}"
+
+    @property
+    def per_channel(self) -> bool:
+        """Never: see ``Scale``."""
+        return False
+
+    @property
+    def is_affine(self) -> bool:
+        """Never: see ``Scale``."""
+        return False
+
+    @property
+    def is_factor(self) -> bool:
+        """Never: numbers of several blocks meet in a product."""
+        return False
+
+    def grid(self, shape: Shape) -> Shape:
+        """How many blocks a tensor of this shape has along each dimension."""
+        return tuple(-(-n // b) for n, b in zip(shape, self.block, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
 class TensorType:
     """Type of a value: ``int4*t[128x64x3x3]`` is 128x64x3x3 codes of int4 with one f32 scale."""
 
     shape: Shape
     format: Format
-    scale: Scale = Scale.NONE
+    scale: Scale | BlockScale = Scale.NONE
 
     def __str__(self) -> str:
         return f"{self.short}[{'x'.join(map(str, self.shape))}]"
@@ -61,8 +98,14 @@ class TensorType:
 
     @property
     def bytes(self) -> int:
-        """Bytes that the codes take when packed, each tensor rounded up to a whole byte."""
-        return (self.elements * self.format.storage_bits + 7) // 8
+        """Bytes that the codes take when packed, each tensor rounded up to a whole byte.
+
+        With the scales of its blocks.
+        """
+        codes = (self.elements * self.format.storage_bits + 7) // 8
+        if not isinstance(self.scale, BlockScale):
+            return codes
+        return codes + prod(self.scale.grid(self.shape)) * self.scale.format.storage_bits // 8
 
 
 SCALAR = TensorType((), F32)  # a single number

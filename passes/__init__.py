@@ -44,6 +44,7 @@ from .integer_gradients import integer_gradients
 from .integer_update import integer_update
 from .loss_scale import loss_scale
 from .luq_gradients import luq_gradients
+from .mx_operands import mx_operands
 from .narrow_update import narrow_update
 from .over_steps import over_steps
 from .pact_activations import pact_activations
@@ -82,6 +83,7 @@ PASSES: dict[str, Pass] = {
         fixed_norm,
         fixed_operands,
         fp8_operands,
+        mx_operands,
         gated_precision,
         grad_scale,
         hybrid_fp8,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -101,10 +102,9 @@ def gemms(program: Program) -> list[Gemm]:
 
     def stored(v: Value) -> TensorType:
         op = made.get(v)
-        decoded = op is not None and op.kind == "dequantize"
-        if op and decoded and not op.inputs[0].type.scale.is_factor:
+        if op and op.kind == "dequantize" and not op.inputs[0].type.scale.is_factor:
             return op.inputs[0].type
-        return v.type
+        return _of_blocks(op, made) or v.type
 
     return [
         Gemm(
@@ -116,6 +116,18 @@ def gemms(program: Program) -> list[Gemm]:
         if op.kind in PRODUCTS
         for a, b in [op.inputs]
     ]
+
+
+def _of_blocks(op: Op | None, made: Mapping[Value, Op]) -> TensorType | None:
+    """The codes of numbers that are multiplied by the scales of their blocks; see blocks_apart."""
+    if op is None or op.kind != "mul":
+        return None
+    code, scale = (made.get(v) for v in op.inputs)
+    while scale and scale.kind in ("broadcast", "view", "slice"):
+        scale = made.get(scale.inputs[0])
+    if not (code and scale and code.kind == scale.kind == "dequantize"):
+        return None
+    return code.inputs[0].type if scale.inputs[0].type.format.is_exponent else None
 
 
 def direction(kind: str) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 
+from ..types import BlockScale
 from .loops import CARRIED, FEED
 from .ops import OPS, Trait, has
 from .program import Op, Program, Value
@@ -294,11 +295,18 @@ def _gathered(flow: _Flow, op: Op, v: Value, axis: int) -> int | None:
     return axis if axis != 1 and all(axis in k.alike for k in shared) else None
 
 
+def _blocked(flow: _Flow, op: Op, v: Value, axis: int) -> int | None:
+    """Along dimensions that blocks do not reach along."""
+    scale = op.result.type.scale
+    return axis if isinstance(scale, BlockScale) and scale.block[axis] == 1 else None
+
+
 REPEATING = ("whole", "whole_compare", "whole_where")
 RULES: Mapping[str, AxisRule] = {
     **dict.fromkeys(REPEATING, _repeated),
     **dict.fromkeys(("gather", "scatter", "cumsum"), _gathered),
     "take": _taken,
+    "scale_blocks": _blocked,
     "permute": _permuted,
     "broadcast": _broadcast,
     **dict.fromkeys(("sum", "mean", "max"), _reduced),

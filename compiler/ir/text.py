@@ -17,7 +17,7 @@ from types import MappingProxyType
 
 from ..errors import ParseError, closest
 from ..formats import FORMATS
-from ..types import Scale, TensorType
+from ..types import BLOCK_SCALES, BlockScale, Scale, TensorType
 from .ops import OPS
 from .program import NO_ATTRS, Attr, Op, Program, Region, Value
 
@@ -178,21 +178,36 @@ class _TextReader:
 
 
 SCALES = "|".join(s.value for s in Scale if s.value)
-TYPE = re.compile(rf"([\w.]+?)(?:\*({SCALES}))?\[((?:\d{{1,12}}(?:x\d{{1,12}})*)?)\]")
+DIMS = r"\d{1,12}(?:x\d{1,12})*"
+BLOCKS = re.compile(rf"b({DIMS}):([\w.]+)")
+TYPE = re.compile(rf"([\w.]+?)(?:\*({SCALES}|{BLOCKS.pattern}))?\[((?:{DIMS})?)\]")
 
 
 def parse_type(text: str) -> TensorType:
-    """Read ``FORMAT[*SCALE][DIMS]``, for example ``int4*t[128x64x3x3]``."""
+    """Read ``FORMAT[*SCALE][DIMS]``: ``int4*t[128x64x3x3]``, ``fp4.121*b1x32:e8m0[7x64]``."""
     m = TYPE.fullmatch(text)
     if not m:
         raise ParseError(f"{text!r} is no type; a type reads like int4*t[128x64x3x3]")
     if m[1] not in FORMATS:
         raise ParseError(f"no format is called {m[1]!r}; {closest(m[1], FORMATS)}")
-    shape = tuple(int(d) for d in m[3].split("x") if d)
-    type_ = TensorType(shape, FORMATS[m[1]], Scale(m[2] or ""))
+    shape = tuple(int(d) for d in m[5].split("x") if d)
+    type_ = TensorType(shape, FORMATS[m[1]], _scale(m[2] or "", len(shape)))
     if len(shape) > MAX_RANK or type_.elements > MAX_ELEMENTS:
         raise ParseError(f"{text!r} is larger than any tensor this program can have")
     return type_
+
+
+def _scale(text: str, rank: int) -> Scale | BlockScale:
+    m = BLOCKS.fullmatch(text)
+    if not m:
+        return Scale(text)
+    block = tuple(map(int, m[1].split("x")))
+    if m[2] not in FORMATS or FORMATS[m[2]] not in BLOCK_SCALES:
+        known = " or ".join(map(str, BLOCK_SCALES))
+        raise ParseError(f"the scales of blocks are stored in {known}, not in {m[2]!r}")
+    if len(block) != rank or 0 in block:
+        raise ParseError(f"a block of {m[1]} is none of a tensor of {rank} dimensions")
+    return BlockScale(block, FORMATS[m[2]])
 
 
 def parse_attr(text: str) -> Attr:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Mapping
 
 from ..errors import VerifyError, closest
 from ..formats import I32, UINT2, UINT8, Format
-from ..types import Scale, TensorType
+from ..types import BlockScale, Scale, TensorType
 from .loop_rules import broken
 from .ops import OPS
 from .ops.definition import OpDef
@@ -24,21 +24,32 @@ def _index(t: TensorType) -> bool:
 
 
 def _scaled(t: TensorType) -> bool:
-    return t.format.is_carrier and t.scale in (Scale.POW2, Scale.TENSOR, Scale.CHANNEL)
+    scaled = t.scale in (Scale.POW2, Scale.TENSOR, Scale.CHANNEL) or _in_blocks(t)
+    return t.format.is_carrier and scaled
+
+
+def _in_blocks(t: TensorType) -> bool:
+    return isinstance(t.scale, BlockScale)
 
 
 def _unsigned(f: Format) -> bool:
     return f.is_integer and not f.signed and not f.midrise
 
 
-def _code(t: TensorType) -> bool:
+def _stored(t: TensorType) -> bool:
     return t.format.is_coded and t.scale is not Scale.NONE
+
+
+def _code(t: TensorType) -> bool:
+    return _stored(t) and not t.format.is_exponent
 
 
 CLASSES: dict[str, Callable[[TensorType], bool]] = {
     "float": _float,
     "scaled": _scaled,
     "code": _code,
+    "stored": _stored,
+    "blocks": lambda t: t.format.name == "f32" and _in_blocks(t),
     "gemm": lambda t: _float(t) or _scaled(t) or _code(t),
     "f32": lambda t: _float(t) and t.format.name == "f32",
     "integer": lambda t: _code(t) and t.format.is_integer,

@@ -112,7 +112,7 @@ def _levels(f: Format) -> tuple[Array, Array]:
         code_of = {v: int(v) & ((1 << f.bits) - 1) for v in levels}
     else:
         # Minus zero repeats zero, and codes above the top level repeat that; the lowest one counts.
-        spare = 1 << (f.bits - 1) if f.exp else -1
+        spare = 1 << (f.bits - 1) if f.exp and f.signed else -1
         code_of = {f.decode(c): c for c in reversed(range(1 << f.bits)) if c != spare}
     return np.array(levels), np.array([code_of[v] for v in levels], codes_type(f))
 
@@ -121,7 +121,7 @@ def _levels(f: Format) -> tuple[Array, Array]:
 def _quiet_nan(f: Format) -> int | None:
     """The NaN code with the highest mantissa bit set; None where the format has no NaN."""
     nans = (c for c in f.specials if np.isnan(f.decode(c)))
-    return next((c for c in nans if c >> (f.man - 1) & 1), None)
+    return next((c for c in nans if not f.man or c >> (f.man - 1) & 1), None)
 
 
 def _wide(x: Array) -> Array:
@@ -146,4 +146,4 @@ def _finish(codes: Array, x: Array, f: Format) -> Array:
     nan = _quiet_nan(f)
     if nan is not None:
         codes = np.where(np.isnan(_wide(x)), np.uint8(nan), codes)
-    return np.asarray(codes | _sign(x, f), np.uint8)
+    return np.asarray(codes | _sign(x, f) if f.signed else codes, np.uint8)

@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from ...compiler.errors import InputError
 from ...compiler.formats import BF16, F16, F32, I32, I64, Format
-from ...compiler.types import Scale, Shape, TensorType
+from ...compiler.types import BlockScale, Scale, Shape, TensorType
+from .blocks import spread
 from .powers import LEAST, LN2, exp2, log2
 from .rounding import codes_type, decode, encode
 
@@ -35,6 +36,8 @@ def scale_shape(type_: TensorType) -> Shape | None:
     """Shape of the scale that goes with ``type_``; None where it carries none."""
     if type_.scale is Scale.NONE:
         return None
+    if isinstance(type_.scale, BlockScale):
+        return type_.scale.grid(type_.shape)
     places = type_.shape[:1] if type_.scale.per_channel else ()
     return places if type_.scale.is_factor else (2, *places)
 
@@ -49,7 +52,7 @@ class Tensor:
     """``data`` holds numbers (carriers, integers) or codes (one each) in logical order.
 
     ``scale`` is float32 and present exactly where the type carries one, of shape () or [K], affine
-    [2] or [2, K]: scales, then offsets; squeezed [2]: alpha and beta.
+    [2] or [2, K]: scales, then offsets; squeezed [2]: alpha and beta; of blocks their grid.
     """
 
     type: TensorType
@@ -87,6 +90,8 @@ class Tensor:
             numbers = (numbers - offset) / by
         elif factor is not None and type_.scale is Scale.SQUEEZED:
             numbers = squeezed(numbers, *factor)
+        elif factor is not None and isinstance(type_.scale, BlockScale):
+            numbers = numbers / spread(factor.astype(np.float64), type_.scale, type_.shape)
         elif factor is not None:
             numbers = numbers / column(factor.astype(np.float64), numbers.ndim)
         return cls(type_, _rounded(numbers, type_.format), factor)
@@ -115,6 +120,8 @@ class Tensor:
     def _real(self, numbers: Array) -> Array:
         if self.scale is None:
             return numbers
+        if isinstance(self.type.scale, BlockScale):
+            return numbers * spread(self.scale, self.type.scale, self.type.shape)
         if self.type.scale is Scale.SQUEEZED:
             return np.asarray(_unsqueezed(numbers, *self.scale), numbers.dtype)
         if self.type.scale.is_factor:
@@ -160,6 +167,6 @@ def _scale(type_: TensorType, scale: ArrayLike | None) -> Array | None:
     if scale is not None:
         return np.asarray(scale, np.float32)
     one = np.ones(shape, np.float32)
-    if not type_.scale.is_factor:
+    if type_.scale.is_affine or type_.scale is Scale.SQUEEZED:
         one[1] = 0
     return one

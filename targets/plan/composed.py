@@ -18,21 +18,28 @@ from collections.abc import Callable, Mapping
 
 from ...compiler.formats import BF16, F32, Format
 from ...compiler.ir import Attr, Op, Program, Region, Value, attrs, unused
-from ...compiler.ir.ops import Trait, has
-from ...compiler.types import Shape, TensorType
+from ...compiler.types import Scale, Shape, TensorType
 
 
-class _Composition:
+class Composition:
     """The ops that take the place of one, in order; values are named after its first result."""
 
     def __init__(self, op: Op, taken: set[str]) -> None:
         self.op, self.taken, self.made = op, taken, list[Op]()
 
     def __call__(
-        self, kind: str, part: str, *x: Value, shape: Shape, f: Format = F32, **more: Attr
+        self,
+        kind: str,
+        part: str,
+        *x: Value,
+        shape: Shape,
+        f: Format = F32,
+        scaled: Scale = Scale.NONE,
+        **more: Attr,
     ) -> Value:
         name = f"{self.op.results[0].name}.{part}"
-        return self.into(kind, Value(unused(name, self.taken), TensorType(shape, f)), *x, **more)
+        made = Value(unused(name, self.taken), TensorType(shape, f, scaled))
+        return self.into(kind, made, *x, **more)
 
     def into(self, kind: str, made: Value, *x: Value, **more: Attr) -> Value:
         """Append an op that makes ``made``."""
@@ -48,7 +55,7 @@ class _Composition:
 def muon(op: Op, taken: set[str]) -> list[Op]:
     """The ops of a ``muon``."""
     w, dw, m, lr, rest, eps, decay = op.inputs
-    made, shape = _Composition(op, taken), w.type.shape
+    made, shape = Composition(op, taken), w.type.shape
     share = made.wide("share", rest, shape)
     away = made("mul", "part", made("sub", "away", dw, m, shape=shape), share, shape=shape)
     used = made.into("add", op.results[1], m, away)
@@ -70,7 +77,7 @@ def muon(op: Op, taken: set[str]) -> list[Op]:
     return made.made
 
 
-def _orthogonal(made: _Composition, op: Op, x: Value, eps: Value) -> Value:
+def _orthogonal(made: Composition, op: Op, x: Value, eps: Value) -> Value:
     """A matrix near U V^T, where x is U S V^T."""
     shape = x.type.shape
     dims = (0, 1)
@@ -93,7 +100,7 @@ def _orthogonal(made: _Composition, op: Op, x: Value, eps: Value) -> Value:
     return x
 
 
-def _iterated(made: _Composition, coefficients: tuple[float, ...], x: Value) -> Value:
+def _iterated(made: Composition, coefficients: tuple[float, ...], x: Value) -> Value:
     """One iteration of Newton and Schulz."""
     a, b, c = coefficients
     _, rows, columns = x.type.shape
@@ -122,11 +129,11 @@ COMPOSED: Mapping[str, Callable[[Op, set[str]], list[Op]]] = {"muon": muon}
 
 def compose(program: Program) -> Program:
     """``program`` with the ops that such an op is made of in its place."""
-    if not any(has(op, Trait.COMPOSED) for _, op in program.ops()):
+    if not any(op.kind in COMPOSED for _, op in program.ops()):
         return program
     taken = program.names()
 
     def rule(region: Region, op: Op) -> tuple[Op, ...] | None:
-        return tuple(COMPOSED[op.kind](op, taken)) if has(op, Trait.COMPOSED) else None
+        return tuple(COMPOSED[op.kind](op, taken)) if op.kind in COMPOSED else None
 
     return program.rewrite(rule, by="compose")

@@ -1,7 +1,8 @@
-"""Operands whose scale is no factor (an offset, a power): decoded to f32 ahead of each GEMM.
+"""Operands whose scale is no factor (an offset, a power, blocks): decoded ahead of each GEMM.
 
 A sum of products of such numbers is no sum of stored ones times a factor. They are stored as codes,
-and multiplied in f32, as the plan and the bill say.
+and multiplied in f32, as the plan and the bill say; numbers of blocks in bf16, where they are
+exact.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ from __future__ import annotations
 from dataclasses import replace
 from types import MappingProxyType
 
-from ...compiler.formats import F32
+from ...compiler.formats import BF16, F32
 from ...compiler.ir import Op, Program, Region, Value, unused
-from ...compiler.ir.accumulation import NAMES
+from ...compiler.ir.accumulation import NAMES, significant_bits
 from ...compiler.ir.ops import GEMMS
-from ...compiler.types import TensorType
+from ...compiler.types import BlockScale, TensorType
 
 
 def decode_operands(program: Program) -> Program:
@@ -46,4 +47,5 @@ def _wanted(op: Op) -> tuple[Value, ...]:
 
 
 def _plain(v: Value) -> TensorType:
-    return TensorType(v.type.shape, F32)
+    exact = isinstance(v.type.scale, BlockScale) and significant_bits(v.type.format) <= BF16.man + 1
+    return TensorType(v.type.shape, BF16 if exact else F32)

@@ -14,6 +14,7 @@ from ...compiler.types import TensorType
 from ..numbers.tensor import Tensor
 from ..plan.composed import COMPOSED
 from .bits import BITS
+from .blocks import BLOCKS
 from .frame import Meaning
 from .gather import GATHER
 from .gemm import GEMM
@@ -42,6 +43,7 @@ def _composed(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
 FUNCTIONS: dict[str, Meaning] = {
     **GEMM,
     **QUANTIZE,
+    **BLOCKS,
     **SQUEEZE,
     **NORM,
     **BITS,

@@ -253,8 +253,8 @@ def cast(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """The scale stays; a result with a scale made from a tensor without one gets 1."""
     (x,) = inputs
     type_ = op.result.type
-    if x.scale is not None and type_.scale is not x.type.scale:
-        raise VerifyError(f"cast of {x.type} to {type_}: the scale must stay {x.type.scale.name}")
+    if x.scale is not None and type_.scale != x.type.scale:
+        raise VerifyError(f"cast of {x.type} to {type_}: the scale must stay {x.type.scale.value}")
     return (Tensor.from_numbers(type_, x.numbers, x.scale),)
 
 

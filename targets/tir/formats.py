@@ -18,6 +18,7 @@ MAGIC = 12582912.0
 SIGN, INFINITY = 0x80000000, 0x7F800000
 QUIET = 0x00400000  # the bit that a NaN keeps in 16 bits
 MAGNITUDE = 0x7FFFFFFF
+HALVES = 0x400000  # the mantissa of 1.5; of a number without an exponent 2^-127
 
 
 def f32_bits(value: float) -> int:
@@ -80,6 +81,9 @@ def decode(v: Vectors, code: Expr, f: Format) -> Expr:
         low, high = (int(end) for end in (f.levels()[0], f.max))
         value = tir.max(value, v.i(low))
         return v.cast(tir.min(value, v.i(high)) if high < half - 1 else value, "float32")
+    if f.is_exponent:
+        made = v.where(code == v.u(0), v.u(HALVES), code << v.u(23))
+        return v.to_f(v.where(code == v.u(f.specials[0]), v.u(INFINITY | QUIET), made))
     sign = (code >> v.u(f.bits - 1)) << v.u(31)
     magnitude = code & v.u((1 << (f.bits - 1)) - 1)
     return v.to_f(v.bits(v.f(decode_magnitude(v, magnitude, f))) | sign)
@@ -113,6 +117,8 @@ def decode_magnitude(v: Vectors, code: Expr, f: Format) -> Expr:
 
 def encode(v: Vectors, x: Expr, f: Format) -> Expr:
     """The u32 code of the level nearest to an f32 name, ties to the even code, saturating."""
+    if f.is_exponent:
+        return _encode_exponent(v, x, f)
     if f.exp and f.is_log:
         return _encode_by_counting(v, x, f)
     if f.exp:
@@ -184,6 +190,20 @@ def _encode_float(v: Vectors, x: Expr, f: Format) -> Expr:
     if nans:
         code = v.where(size > v.u(INFINITY), v.u(nans[0]), code)
     return code | sign_code(v, x, f)
+
+
+def _encode_exponent(v: Vectors, x: Expr, f: Format) -> Expr:
+    """The nearest of the powers of two that f32's own exponents count; the least of what is < 0."""
+    assert (f.bias, f.bits) == (127, 8), f"{f} has no arithmetic encoding"
+    raw = v.bits(x)
+    size = v.hold(v.where(raw > v.u(SIGN | INFINITY), raw & v.u(MAGNITUDE), raw))
+    odd = (size >> v.u(23)) & v.u(1)
+    normal = tir.min((size + (v.u(HALVES - 1) + odd)) >> v.u(23), v.u(f.specials[0] - 1))
+    # Halfway between 2^-127 and 2^-126.
+    small = v.where(size > v.u(HALVES + (HALVES >> 1)), v.u(1), v.u(0))
+    code = v.where(size < v.u(1 << 23), small, normal)
+    code = v.where(size >= v.u(SIGN), v.u(0), code)
+    return v.where((size > v.u(INFINITY)) & (size < v.u(SIGN)), v.u(f.specials[0]), code)
 
 
 def _top_code(f: Format) -> int:

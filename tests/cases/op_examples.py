@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from quatrain.compiler.formats import FORMATS, INT15, INT16, Format
@@ -10,7 +11,8 @@ from quatrain.compiler.ir import Attr, Op, Value, attrs
 from quatrain.compiler.ir.loops import COUNTER
 from quatrain.compiler.ir.ops import OPS, PRODUCTS, OpDef, Trait, having
 from quatrain.compiler.ir.ops.definition import Attribute, Operand
-from quatrain.compiler.types import Scale, Shape, TensorType
+from quatrain.compiler.ir.text import parse_type
+from quatrain.compiler.types import Shape, TensorType
 
 # At the border of a loop, where buffers hold the values of all steps.
 BORDERS = {COUNTER} | having(Trait.ENTERS_LOOP) | having(Trait.LEAVES_LOOP)
@@ -61,11 +63,11 @@ CLASSES = {
     **{"float": "f32", "f32": "f32", "gemm": "f32", "mask": "f32", "any": "f32"},
     **{"integer": "uint4*t", "unsigned": "uint8*a", "log": "fp4.even*p", "fp": "fp8.152*s"},
     **{"scaled": "f32*p", "code": "uint4*t", "int": "i64", "uint2": "uint2", "where": "uint8"},
-    **{"number": "f32", "plain": "f32"},
+    **{"number": "f32", "plain": "f32", "stored": "uint4*t", "blocks": "f32*b1x2:e8m0"},
 }
 # Those that may be in any carrier.
 CARRIED = ("float", "gemm", "mask", "any", "scaled", "number", "plain")
-CODES = ("code", "integer", "unsigned", "log", "fp")
+CODES = ("code", "stored", "integer", "unsigned", "log", "fp")
 # By op, or by op and operand.
 TYPES = {
     "round_stochastic": "int4*p",
@@ -86,9 +88,9 @@ MADE: dict[str, list[Format]] = {
     "quantize_bits": INTEGERS,
     **dict.fromkeys(("quantize_affine", "quantize_affine_stochastic"), UNSIGNED),
     "round_log": [f for f in CODED if f.is_log],
-    "round_stochastic": CODED,
+    "round_stochastic": [f for f in CODED if not f.is_exponent],
     "round_flag": [INT15, INT16],
-    "squeeze": [f for f in CODED if f.exp],
+    "squeeze": [f for f in CODED if f.exp and not f.is_exponent],
 }
 
 
@@ -121,8 +123,7 @@ def _type(kind: str, operand: Operand, sizes: Mapping[str, Shape], carrier: str)
         short = short.replace("f32", carrier)
     if operand.format_class in (*CODES, "where"):
         short = TYPES.get(f"{kind}.{operand.name}", TYPES.get(kind, short))
-    name, _, scale = short.partition("*")
-    return TensorType(shape, FORMATS[name], Scale(scale))
+    return replace(parse_type(f"{short}[{'x'.join('1' * len(shape))}]"), shape=shape)
 
 
 def _attributes(definition: OpDef) -> dict[str, Attr]:

@@ -93,6 +93,11 @@ OPTIONS: dict[str, dict[str, object]] = {
     "fixed_operands.product": BETWEEN,
     "dynamic_fixed_point.product": BETWEEN,
     "fp8_operands.product": ALL,
+    "mx_operands.shared": ALL,
+    "mx_operands.stochastic": ALL
+    | {"mx_format": "fp4.121", "mx_gradient_format": "fp4.121", "mx_scale": "even", "sr": True},
+    "mx_operands.product": ALL,
+    "mx_operands.conv": ALL | {"mx_block": 5},
     "shift_gradients.product": BETWEEN,
     "grad_scale.product": BETWEEN,
     "loss_scale.static": {"mode": "static", "init": 1000},

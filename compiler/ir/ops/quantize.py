@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...types import Scale
+from ...types import BlockScale, Scale
 from ..program import Op
 from .definition import Extents, OpDef
 from .signature import define
@@ -40,7 +40,7 @@ def _squeezed(op: Op, at: Extents) -> str:
 
 def _keeps_scale(op: Op, at: Extents) -> str:
     g, q = op.inputs[0].type, op.result.type
-    return "" if q.scale is g.scale else f"{g.short} keeps its scale, which {q.short} has not"
+    return "" if q.scale == g.scale else f"{g.short} keeps its scale, which {q.short} has not"
 
 
 def _flag(op: Op, at: Extents) -> str:
@@ -66,6 +66,13 @@ def _rescaled(op: Op, at: Extents) -> str:
     if q.format is made.format and made.scale is Scale.CHANNEL and q.scale.is_factor:
         return ""
     return f"{q} keeps its codes and gets a scale a channel, not {made}"
+
+
+def _in_blocks(op: Op, at: Extents) -> str:
+    scale = op.result.type.scale
+    assert isinstance(scale, BlockScale), op
+    fits = scale.format.is_exponent
+    return "" if fits else f"a rule of powers of two makes no scales of {scale.format}"
 
 
 QUANTIZER, CONVERTS, POINTWISE = Trait.QUANTIZER, Trait.CONVERTS, Trait.POINTWISE
@@ -201,6 +208,27 @@ SCALES: tuple[OpDef, ...] = (
     ),
 )  # fmt: skip
 
+# Elements of OCP's Microscaling Formats; int8 stands for MXINT8, whose step is 2^-6 of its scale.
+ELEMENTS = ("fp8.143", "fp8.152", "fp6.123", "fp6.132", "fp4.121", "int8")
+SCALE_RULE = f"to: {'|'.join(ELEMENTS)}, rule: floor|ceil|rceil|even"
+
+BLOCKS: tuple[OpDef, ...] = (
+    define(
+        f"scale_blocks(x: float[*S]) {{{SCALE_RULE}}} -> xs: blocks[*S]",
+        """stored numbers x / s, s the power of two that block_scale makes of the largest magnitude
+        of each block""",
+        Trait.COMPOSED, REMADE, check=_in_blocks,
+    ),
+    define(
+        f"block_scale(m: f32[*S]) {{{SCALE_RULE}}} -> s: f32[*S]",
+        """of the largest magnitude |m| of a block 2^e, e = floor(log2 m) - floor(log2 top), top the
+        largest number of the format; ceil: one more unless m is a power of two; rceil: the least
+        with m (1/top) <= 2^e; even: floor of m and half a unit of the format's mantissa; -127 <= e
+        <= 127, NaN where m is not finite; below 2^-126 log2 m is -127""",
+        POINTWISE,
+    ),
+)  # fmt: skip
+
 ROUNDINGS: tuple[OpDef, ...] = (
     define(
         "round_log(g: scaled[*S]) {up: float > 0, tie: up|down, underflow: uniform|nearest}"
@@ -238,11 +266,11 @@ ROUNDINGS: tuple[OpDef, ...] = (
         CONVERTS, POINTWISE, CHEAP, Trait.KEEPS_SIGN, check=_cast,
     ),
     define(
-        "dequantize(q: code[*S]) -> x: float[*S]",
+        "dequantize(q: stored[*S]) -> x: float[*S]",
         """real values, in f32: stored number * scale, then + offset; squeezed numbers in f64,
         rounded""",
         CONVERTS, POINTWISE, CHEAP, DATA,
     ),
 )  # fmt: skip
 
-QUANTIZE = (*CLIPS, *SCALES, *ROUNDINGS)
+QUANTIZE = (*CLIPS, *SCALES, *BLOCKS, *ROUNDINGS)

@@ -20,6 +20,7 @@ from ..formats import (
     sign_code,
 )
 from .affine import affine_scalars, dequantize, quantize_affine
+from .blocks import BLOCKS
 from .math import MATH
 from .point import Evaluate, Frame, Point, top_number
 from .random import (
@@ -368,4 +369,5 @@ RULES: dict[str, Evaluate] = {
     "random_uniform": random_uniform,
     "initialize": initialize,
     **MATH,
+    **BLOCKS,
 }

@@ -1,0 +1,81 @@
+"""Scales of blocks: which number has which, and powers of two by OCP's and others' rules.
+
+"OCP Microscaling Formats (MX) Specification" 1.0, section 6.3 (floor); ceil, rceil and even as
+torchao and Transformer Engine name them.
+"""
+
+from __future__ import annotations
+
+from math import frexp
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...compiler.formats import E8M0, Format
+from ...compiler.types import BlockScale, Shape
+
+Array = NDArray[Any]
+LEAST, MOST = E8M0.levels()[0], E8M0.levels()[-1]
+NORMAL = 2.0**-126  # the least f32 whose exponent is its own
+
+
+def largest(x: Array, scale: BlockScale) -> Array:
+    """The largest magnitude of each block, one for each place of the grid; NaN stays."""
+    whole = [(0, -n % b) for n, b in zip(x.shape, scale.block, strict=True)]
+    padded = np.pad(np.abs(x), whole)
+    pairs = zip(scale.grid(x.shape), scale.block, strict=True)
+    cut = padded.reshape([n for pair in pairs for n in pair])
+    return np.asarray(cut.max(axis=tuple(range(1, cut.ndim, 2))))
+
+
+def spread(s: Array, scale: BlockScale, shape: Shape) -> Array:
+    """The scale of its block at each place of a tensor."""
+    for axis, times in enumerate(scale.block):
+        s = s.repeat(times, axis=axis)
+    return s[tuple(slice(n) for n in shape)]
+
+
+def power_scale(m: Array, to: Format, rule: str) -> Array:
+    """The scale of blocks whose largest magnitudes are ``m``, as ``block_scale`` says."""
+    m = np.abs(m.astype(np.float32))
+    with np.errstate(invalid="ignore", over="ignore"):
+        match rule:
+            case "rceil":
+                e = _ceil(m * (np.float32(1) / np.float32(to.max)))
+            case "ceil":
+                e = _ceil(np.maximum(m, np.float32(NORMAL))) - top_exponent(to)
+            case "even":
+                e = _floor(_half_up(m, mantissa_bits(to))) - top_exponent(to)
+            case _:
+                e = _floor(m) - top_exponent(to)
+        made = np.clip(np.ldexp(1.0, e.astype(np.int64)), LEAST, MOST)
+    return np.where(np.isfinite(m), made, np.nan).astype(np.float32)
+
+
+def top_exponent(f: Format) -> int:
+    """floor(log2) of the largest number."""
+    return frexp(f.max)[1] - 1
+
+
+def mantissa_bits(f: Format) -> int:
+    """Bits behind the leading one of a number near the top; of integers those of the largest."""
+    return f.man if f.exp else f.bits - 2
+
+
+def _floor(m: Array) -> Array:
+    """floor(log2 m), -127 below the normal numbers."""
+    return np.where(m < NORMAL, -127, np.frexp(np.where(np.isfinite(m), m, 1))[1] - 1)
+
+
+def _ceil(m: Array) -> Array:
+    """ceil(log2 m), at least -127."""
+    fraction, e = np.frexp(np.where(np.isfinite(m) & (m > 0), m, LEAST))
+    return np.maximum(np.where(fraction == 0.5, e - 1, e), -127)
+
+
+def _half_up(m: Array, bits: int) -> Array:
+    """``m`` and half a unit of a mantissa of so many bits, where it is normal."""
+    wide = m.astype(np.float64)
+    half = np.ldexp(0.5, (_floor(m) - bits).astype(np.int64))
+    return np.where(m < NORMAL, wide, wide + half)

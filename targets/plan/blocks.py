@@ -1,0 +1,134 @@
+"""Values that are scaled in blocks, as codes and scales of their own: targets compile such alone.
+
+    in the program                     in its place
+    xs = scale_blocks(x)               m = the largest magnitude of each block; s = block_scale(m),
+                                       stored in its format; xs = x (1/s), s repeated in each block
+    q = cast(xs), round_stochastic     the same of the stored numbers, whose scale is then 1
+    y = dequantize(q)                  the codes' numbers times s
+
+An element and a power of two have few enough bits to be multiplied exactly in bf16.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ...compiler.formats import F32
+from ...compiler.ir import Op, Program, Region, Value, unused
+from ...compiler.types import BlockScale, Scale, Shape, TensorType
+from .composed import Composition
+
+
+def blocks_apart(program: Program) -> Program:
+    """``program`` without types that have a scale for each block."""
+    if not any(isinstance(r.type.scale, BlockScale) for _, op in program.ops() for r in op.results):
+        return program
+    return program.rewrite(_Apart(program.names()).rule, by="blocks_apart")
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """How a tensor is cut into its blocks: filled up to ``whole``, then viewed as ``shape``.
+
+    Its dimensions ``within`` are places in a block, the others count the ``grid`` of blocks.
+    """
+
+    whole: Shape
+    shape: Shape
+    within: tuple[int, ...]
+    grid: Shape
+
+    @classmethod
+    def of(cls, scale: BlockScale, shape: Shape) -> Cut:
+        """Dimensions along which blocks are single numbers stay as they are."""
+        grid, dims, within = scale.grid(shape), list[int](), list[int]()
+        for count, size in zip(grid, scale.block, strict=True):
+            dims.append(count)
+            if size > 1:
+                within.append(len(dims))
+                dims.append(size)
+        whole = tuple(n * b for n, b in zip(grid, scale.block, strict=True))
+        return cls(whole, tuple(dims), tuple(within), grid)
+
+
+class _Apart:
+    """The stored numbers and the scales of each value so far."""
+
+    def __init__(self, taken: set[str]) -> None:
+        self.taken = taken
+        self.numbers: dict[Value, Value] = {}
+        self.scales: dict[Value, Value] = {}
+
+    def rule(self, region: Region, op: Op) -> tuple[Op, ...] | None:
+        """What stands in the place of an op that makes or reads numbers in blocks."""
+        to = Composition(op, self.taken)
+        if op.kind == "scale_blocks":
+            self._scaled(to, op)
+        elif isinstance(op.results[0].type.scale, BlockScale):
+            self._rounded(to, op)
+        elif op.inputs and isinstance(op.inputs[0].type.scale, BlockScale):
+            self._decoded(to, op)
+        else:
+            return None
+        return tuple(to.made)
+
+    def _scaled(self, to: Composition, op: Op) -> None:
+        """Scales, and numbers over them."""
+        (x,), made = op.inputs, op.result
+        shape, cut = x.type.shape, Cut.of(_scale(made), x.type.shape)
+        size = to("abs", "size", x, shape=shape)
+        if cut.whole != shape:
+            ahead = (0,) * len(shape)
+            size = to("pad", "whole", size, shape=cut.whole, before=ahead, value=0.0)
+        size = to("view", "cut", size, shape=cut.shape)
+        m = to("max", "largest", size, shape=cut.grid, dims=cut.within, keepdim=False)
+        s = Value(unused(f"{made.name}.s", self.taken), TensorType(cut.grid, F32))
+        to.made.append(replace(op, kind="block_scale", inputs=(m,), results=(s,)))
+        self.scales[made] = to.into("cast", self._new(made, "scales", cut.grid), s)
+        inverse = to("power", "inverse", s, shape=cut.grid, exponent=-1.0)
+        self.numbers[made] = to("mul", "stored", x, _spread(to, inverse, cut, shape), shape=shape)
+
+    def _rounded(self, to: Composition, op: Op) -> None:
+        """Codes of the stored numbers."""
+        read, *drawn = op.inputs
+        made, numbers = op.result, self.numbers[read]
+        if drawn:  # a rounding that keeps scales wants one
+            one = to("constant", "one", shape=(), value=1.0)
+            plain = Value(unused(f"{made.name}.plain", self.taken), _of_one_scale(numbers.type))
+            numbers = to.into("grad_scale", plain, numbers, one)
+        codes = Value(unused(f"{made.name}.codes", self.taken), _of_one_scale(made.type))
+        to.made.append(replace(op, inputs=(numbers, *drawn), results=(codes,)))
+        self.numbers[made], self.scales[made] = codes, self.scales[read]
+
+    def _decoded(self, to: Composition, op: Op) -> None:
+        """Real numbers."""
+        (read,) = op.inputs
+        assert op.kind == "dequantize", f"{op.kind} reads {read.type}"
+        shape, cut = read.type.shape, Cut.of(_scale(read), read.type.shape)
+        s = to("dequantize", "s", self.scales[read], shape=cut.grid)
+        numbers = to("dequantize", "numbers", self.numbers[read], shape=shape)
+        to.into("mul", op.result, numbers, _spread(to, s, cut, shape))
+
+    def _new(self, made: Value, name: str, grid: Shape) -> Value:
+        stored = TensorType(grid, _scale(made).format, Scale.POW2)
+        return Value(unused(f"{made.name}.{name}", self.taken), stored)
+
+
+def _of_one_scale(t: TensorType) -> TensorType:
+    return replace(t, scale=Scale.POW2)
+
+
+def _scale(v: Value) -> BlockScale:
+    assert isinstance(v.type.scale, BlockScale), v
+    return v.type.scale
+
+
+def _spread(to: Composition, s: Value, cut: Cut, shape: Shape) -> Value:
+    """The scale of its block at each place."""
+    wide = to("broadcast", "wide", s, shape=cut.shape, dims=cut.within)
+    wide = to("view", "each", wide, shape=cut.whole)
+    for dim, (whole, size) in enumerate(zip(cut.whole, shape, strict=True)):
+        if whole > size:
+            kept = (*wide.type.shape[:dim], size, *wide.type.shape[dim + 1 :])
+            wide = to("slice", "inside", wide, shape=kept, dim=dim, start=0, step=1)
+    return wide

@@ -23,6 +23,7 @@ from quatrain.compiler.formats import F32, FORMATS, I64, UINT2
 from quatrain.compiler.ir import Attr, Op, Program, Region, Value
 from quatrain.compiler.ir.ops import FAMILIES, GEMMS, OPS, PRODUCTS, Trait, having
 from quatrain.compiler.ir.ops.definition import Attribute, OpDef
+from quatrain.compiler.ir.verify import read_program
 from quatrain.compiler.types import Scale, Shape, TensorType
 from quatrain.targets.numbers.tensor import Tensor, dtype_of
 from quatrain.targets.reference.evaluate import run_op
@@ -296,3 +297,12 @@ def test_traits_that_exclude_or_imply_each_other() -> None:
         assert OPS[kind].results[0].format_class in CODES
     for kind in having(Trait.KEEPS_CARRIER) | having(Trait.MAKES_CARRIER):
         assert OPS[kind].results[0].format_class in ("float", "scaled", "plain", "any"), kind
+
+
+def test_an_op_may_have_thousands_of_operands() -> None:
+    numbers = [f"g{i}" for i in range(3000)]
+    inputs = "\n".join(f"input {name} : f32[{i % 7 + 1}]" for i, name in enumerate(numbers))
+    line = f"n1 = tally(n, {', '.join(numbers)}) : i64[]"
+    text = f"program p\ninput n : i64[]\n{inputs}\n\nforward:\n  {line}\n\nreturn n1\n"
+    program = read_program(text)
+    assert len(program.region("forward").ops[0].inputs) == 3001

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-
 from ...types import Shape
 from ..program import Op, Value
 from .definition import Extents, OpDef, Operand, Pattern
@@ -17,21 +15,14 @@ def bind(definition: OpDef, op: Op) -> Extents:
     """What the symbols stand for in ``op``; ShapeMismatch where its values fit no patterns."""
     operands = [(definition.operand(i), v) for i, v in enumerate(op.inputs)]
     results = list(zip(definition.results, op.results, strict=True))
-    found = next(_solutions([*operands, *results], {}), None)
-    if found is None:
-        raise ShapeMismatch(_misfit(op, operands, results))
-    return found
-
-
-def _solutions(pairs: Sequence[tuple[Operand, Value]], given: Extents) -> Iterator[Extents]:
-    if not pairs:
-        yield given
-        return
-    (operand, value), *rest = pairs
-    for pattern in operand.patterns:
-        extents = _fit(pattern, value.type.shape, given)
-        if extents is not None:
-            yield from _solutions(rest, extents)
+    known: list[Extents] = [{}]  # by the patterns that values may have, the first ones ahead
+    for i, (operand, value) in enumerate([*operands, *results]):
+        fits = (_fit(p, value.type.shape, k) for k in known for p in operand.patterns)
+        after = [extents for extents in fits if extents is not None]
+        if not after:
+            raise ShapeMismatch(_sentence(op, operand, value, known[0], result=i >= len(operands)))
+        known = after
+    return known[0]
 
 
 def _fit(pattern: Pattern, shape: Shape, given: Extents) -> Extents | None:
@@ -51,19 +42,6 @@ def _fit(pattern: Pattern, shape: Shape, given: Extents) -> Extents | None:
         if wanted != part:
             return None
     return found
-
-
-def _misfit(
-    op: Op, operands: list[tuple[Operand, Value]], results: list[tuple[Operand, Value]]
-) -> str:
-    """A sentence about the first value that fits none of its patterns beside those before it."""
-    known: list[Extents] = [{}]
-    for i, (operand, value) in enumerate([*operands, *results]):
-        after = [e for k in known for e in _solutions([(operand, value)], k)]
-        if not after:
-            return _sentence(op, operand, value, known[0], result=i >= len(operands))
-        known = after
-    raise AssertionError("every value fits")
 
 
 def _sentence(op: Op, operand: Operand, value: Value, given: Extents, *, result: bool) -> str:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from enum import Enum
 from math import prod
 
-from .formats import E8M0, F32, Format
+from .formats import E8M0, F32, FP8_143, Format
 
 Shape = tuple[int, ...]
-BLOCK_SCALES = (E8M0,)  # what the scales of blocks may be stored in
+BLOCK_SCALES = (E8M0, FP8_143)  # what the scales of blocks may be stored in
 
 
 class Scale(Enum):
@@ -44,16 +44,18 @@ class BlockScale:
     """A scale for each block of a tensor: ``b1x32:e8m0`` is a power of two for 32 in a row.
 
     ``block`` are the sizes of a block along all dimensions; the last one along a dimension may be
-    cut off. ``format`` is what the scales are stored in.
+    cut off. ``format`` is what the scales are stored in. With ``outer`` one f32 for the tensor
+    multiplies them all: ``b1x16:fp8.143:t``.
     """
 
     block: Shape
     format: Format
+    outer: bool = False
 
     @property
     def value(self) -> str:
         """How the text spells it."""
-        return f"b{'x'.join(map(str, self.block))}:{self.format}"
+        return f"b{'x'.join(map(str, self.block))}:{self.format}{':t' if self.outer else ''}"
 
     @property
     def per_channel(self) -> bool:
@@ -105,7 +107,8 @@ class TensorType:
         codes = (self.elements * self.format.storage_bits + 7) // 8
         if not isinstance(self.scale, BlockScale):
             return codes
-        return codes + prod(self.scale.grid(self.shape)) * self.scale.format.storage_bits // 8
+        scales = prod(self.scale.grid(self.shape)) * self.scale.format.storage_bits // 8
+        return codes + scales + 4 * self.scale.outer
 
 
 SCALAR = TensorType((), F32)  # a single number

@@ -46,6 +46,7 @@ from .loss_scale import loss_scale
 from .luq_gradients import luq_gradients
 from .mx_operands import mx_operands
 from .narrow_update import narrow_update
+from .nvfp4_operands import nvfp4_operands
 from .over_steps import over_steps
 from .pact_activations import pact_activations
 from .parts.options import Pass
@@ -84,6 +85,7 @@ PASSES: dict[str, Pass] = {
         fixed_operands,
         fp8_operands,
         mx_operands,
+        nvfp4_operands,
         gated_precision,
         grad_scale,
         hybrid_fp8,

@@ -30,6 +30,7 @@ from quatrain.targets.numbers.integers import integers
 from quatrain.targets.numbers.packing import from_memory, to_memory
 from quatrain.targets.numbers.tensor import Tensor
 from quatrain.targets.plan.blocks import blocks_apart
+from quatrain.targets.plan.composed import compose
 from quatrain.targets.plan.decode import decode_operands
 from quatrain.targets.plan.first_scales import first_scales
 from quatrain.targets.plan.kernel import Kernel, KernelSpec, Slot
@@ -112,7 +113,7 @@ def compare_on(
     machine: Machine, program: Program, given: Mapping[str, Tensor]
 ) -> Iterator[Mismatch]:
     """Run every kernel of ``program`` on the reference's values; yield what differs."""
-    program = first_scales(blocks_apart(decode_operands(program)))
+    program = first_scales(blocks_apart(decode_operands(compose(program))))
     values = evaluate(program, given)
     plan = machine.plan(program)
     kernels = [planned.kernel for planned in plan.kernels]

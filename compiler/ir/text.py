@@ -179,7 +179,7 @@ class _TextReader:
 
 SCALES = "|".join(s.value for s in Scale if s.value)
 DIMS = r"\d{1,12}(?:x\d{1,12})*"
-BLOCKS = re.compile(rf"b({DIMS}):([\w.]+)")
+BLOCKS = re.compile(rf"b({DIMS}):([\w.]+)(:t)?")
 TYPE = re.compile(rf"([\w.]+?)(?:\*({SCALES}|{BLOCKS.pattern}))?\[((?:{DIMS})?)\]")
 
 
@@ -190,7 +190,7 @@ def parse_type(text: str) -> TensorType:
         raise ParseError(f"{text!r} is no type; a type reads like int4*t[128x64x3x3]")
     if m[1] not in FORMATS:
         raise ParseError(f"no format is called {m[1]!r}; {closest(m[1], FORMATS)}")
-    shape = tuple(int(d) for d in m[5].split("x") if d)
+    shape = tuple(int(d) for d in m[6].split("x") if d)
     type_ = TensorType(shape, FORMATS[m[1]], _scale(m[2] or "", len(shape)))
     if len(shape) > MAX_RANK or type_.elements > MAX_ELEMENTS:
         raise ParseError(f"{text!r} is larger than any tensor this program can have")
@@ -207,7 +207,7 @@ def _scale(text: str, rank: int) -> Scale | BlockScale:
         raise ParseError(f"the scales of blocks are stored in {known}, not in {m[2]!r}")
     if len(block) != rank or 0 in block:
         raise ParseError(f"a block of {m[1]} is none of a tensor of {rank} dimensions")
-    return BlockScale(block, FORMATS[m[2]])
+    return BlockScale(block, FORMATS[m[2]], bool(m[3]))
 
 
 def parse_attr(text: str) -> Attr:

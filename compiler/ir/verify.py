@@ -29,7 +29,7 @@ def _scaled(t: TensorType) -> bool:
 
 
 def _in_blocks(t: TensorType) -> bool:
-    return isinstance(t.scale, BlockScale)
+    return isinstance(t.scale, BlockScale) and len(t.scale.block) == len(t.shape)
 
 
 def _unsigned(f: Format) -> bool:
@@ -37,7 +37,8 @@ def _unsigned(f: Format) -> bool:
 
 
 def _stored(t: TensorType) -> bool:
-    return t.format.is_coded and t.scale is not Scale.NONE
+    scaled = _in_blocks(t) if isinstance(t.scale, BlockScale) else t.scale is not Scale.NONE
+    return t.format.is_coded and scaled
 
 
 def _code(t: TensorType) -> bool:
@@ -49,6 +50,7 @@ CLASSES: dict[str, Callable[[TensorType], bool]] = {
     "scaled": _scaled,
     "code": _code,
     "stored": _stored,
+    "nested": lambda t: _code(t) and isinstance(t.scale, BlockScale) and t.scale.outer,
     "blocks": lambda t: t.format.name == "f32" and _in_blocks(t),
     "gemm": lambda t: _float(t) or _scaled(t) or _code(t),
     "f32": lambda t: _float(t) and t.format.name == "f32",

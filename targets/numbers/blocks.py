@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...compiler.formats import E8M0, Format
+from ...compiler.formats import E8M0, FP8_143, Format
 from ...compiler.types import BlockScale, Shape
+from .rounding import decode, encode
 
 Array = NDArray[Any]
 LEAST, MOST = E8M0.levels()[0], E8M0.levels()[-1]
+GREATEST = np.finfo(np.float32).max
 NORMAL = 2.0**-126  # the least f32 whose exponent is its own
 
 
@@ -51,6 +53,28 @@ def power_scale(m: Array, to: Format, rule: str) -> Array:
                 e = _floor(m) - top_exponent(to)
         made = np.clip(np.ldexp(1.0, e.astype(np.int64)), LEAST, MOST)
     return np.where(np.isfinite(m), made, np.nan).astype(np.float32)
+
+
+def outer_encoding(m: Array, to: Format, top: float) -> Array:
+    """What a tensor of largest magnitude ``m`` is multiplied by, so that it reaches ``top``."""
+    with np.errstate(divide="ignore", over="ignore"):
+        e = np.fmin(np.float32(top * to.max) / m, GREATEST)
+    return np.where((m > 0) & np.isfinite(m) & (e > 0), e, np.float32(1)).astype(np.float32)
+
+
+def inner_scale(b: Array, e: Array, to: Format, headroom: float) -> Array:
+    """The scales of blocks of largest magnitudes ``b``, multiples of the tensor's."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        wanted = np.fmin(b * (e * np.float32(headroom / to.max)), np.float32(FP8_143.max))
+    return np.where(np.isfinite(b), decode(encode(wanted, FP8_143), FP8_143), np.float32(np.nan))
+
+
+def inner_factor(s: Array, e: Array) -> Array:
+    """What the numbers of a block are multiplied by."""
+    one = np.float32(1)
+    with np.errstate(divide="ignore", over="ignore"):
+        factor = one / (s * (one / e))
+    return np.where(np.isnan(factor), factor, np.fmin(factor, GREATEST))
 
 
 def top_exponent(f: Format) -> int:

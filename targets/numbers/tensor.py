@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import ml_dtypes
@@ -37,9 +38,19 @@ def scale_shape(type_: TensorType) -> Shape | None:
     if type_.scale is Scale.NONE:
         return None
     if isinstance(type_.scale, BlockScale):
-        return type_.scale.grid(type_.shape)
+        grid = type_.scale.grid(type_.shape)
+        return (1 + prod(grid),) if type_.scale.outer else grid
     places = type_.shape[:1] if type_.scale.per_channel else ()
     return places if type_.scale.is_factor else (2, *places)
+
+
+def scales_of(type_: TensorType, scale: Array) -> tuple[Array, Array]:
+    """Of numbers in blocks: the scale of the tensor, and that of its block at each place."""
+    assert isinstance(type_.scale, BlockScale), type_
+    outer, blocks = np.ones((), scale.dtype), scale
+    if type_.scale.outer:
+        outer, blocks = scale[0], scale[1:].reshape(type_.scale.grid(type_.shape))
+    return np.asarray(outer), spread(blocks, type_.scale, type_.shape)
 
 
 def column(scale: Array, rank: int) -> Array:
@@ -52,7 +63,8 @@ class Tensor:
     """``data`` holds numbers (carriers, integers) or codes (one each) in logical order.
 
     ``scale`` is float32 and present exactly where the type carries one, of shape () or [K], affine
-    [2] or [2, K]: scales, then offsets; squeezed [2]: alpha and beta; of blocks their grid.
+    [2] or [2, K]: scales, then offsets; squeezed [2]: alpha and beta; of blocks their grid, or in
+    a row the tensor's, then theirs.
     """
 
     type: TensorType
@@ -91,7 +103,8 @@ class Tensor:
         elif factor is not None and type_.scale is Scale.SQUEEZED:
             numbers = squeezed(numbers, *factor)
         elif factor is not None and isinstance(type_.scale, BlockScale):
-            numbers = numbers / spread(factor.astype(np.float64), type_.scale, type_.shape)
+            outer, blocks = scales_of(type_, factor.astype(np.float64))
+            numbers = numbers / (blocks * outer)
         elif factor is not None:
             numbers = numbers / column(factor.astype(np.float64), numbers.ndim)
         return cls(type_, _rounded(numbers, type_.format), factor)
@@ -121,7 +134,8 @@ class Tensor:
         if self.scale is None:
             return numbers
         if isinstance(self.type.scale, BlockScale):
-            return numbers * spread(self.scale, self.type.scale, self.type.shape)
+            outer, blocks = scales_of(self.type, self.scale)
+            return numbers * blocks * outer
         if self.type.scale is Scale.SQUEEZED:
             return np.asarray(_unsqueezed(numbers, *self.scale), numbers.dtype)
         if self.type.scale.is_factor:

@@ -3,8 +3,10 @@
     in the program                     in its place
     xs = scale_blocks(x)               m = the largest magnitude of each block; s = block_scale(m),
                                        stored in its format; xs = x (1/s), s repeated in each block
+    xs = scale_blocks_twice(x, m)      the same with scalars of the tensor and numbers of fp8.143
     q = cast(xs), round_stochastic     the same of the stored numbers, whose scale is then 1
-    y = dequantize(q)                  the codes' numbers times s
+    y = dequantize(q), block_numbers   the codes' numbers times s
+    y = outer_scale(q)                 the scalar
 
 An element and a power of two have few enough bits to be multiplied exactly in bf16.
 """
@@ -13,10 +15,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ...compiler.formats import F32
 from ...compiler.ir import Op, Program, Region, Value, unused
 from ...compiler.types import BlockScale, Scale, Shape, TensorType
-from .composed import Composition
+from .composition import Composition
 
 
 def blocks_apart(program: Program) -> Program:
@@ -58,14 +59,17 @@ class _Apart:
         self.taken = taken
         self.numbers: dict[Value, Value] = {}
         self.scales: dict[Value, Value] = {}
+        self.outer: dict[Value, Value] = {}
 
     def rule(self, region: Region, op: Op) -> tuple[Op, ...] | None:
         """What stands in the place of an op that makes or reads numbers in blocks."""
         to = Composition(op, self.taken)
-        if op.kind == "scale_blocks":
+        if op.kind in ("scale_blocks", "scale_blocks_twice"):
             self._scaled(to, op)
         elif isinstance(op.results[0].type.scale, BlockScale):
             self._rounded(to, op)
+        elif op.kind == "outer_scale":
+            to.into("scale", op.result, self.outer[op.inputs[0]], factor=1.0)
         elif op.inputs and isinstance(op.inputs[0].type.scale, BlockScale):
             self._decoded(to, op)
         else:
@@ -74,7 +78,7 @@ class _Apart:
 
     def _scaled(self, to: Composition, op: Op) -> None:
         """Scales, and numbers over them."""
-        (x,), made = op.inputs, op.result
+        x, made = op.inputs[0], op.result
         shape, cut = x.type.shape, Cut.of(_scale(made), x.type.shape)
         size = to("abs", "size", x, shape=shape)
         if cut.whole != shape:
@@ -82,11 +86,26 @@ class _Apart:
             size = to("pad", "whole", size, shape=cut.whole, before=ahead, value=0.0)
         size = to("view", "cut", size, shape=cut.shape)
         m = to("max", "largest", size, shape=cut.grid, dims=cut.within, keepdim=False)
-        s = Value(unused(f"{made.name}.s", self.taken), TensorType(cut.grid, F32))
+        factor = self._twice(to, op, m) if len(op.inputs) > 1 else self._once(to, op, m)
+        self.numbers[made] = to("mul", "stored", x, _spread(to, factor, cut, shape), shape=shape)
+
+    def _once(self, to: Composition, op: Op, m: Value) -> Value:
+        """The inverse of the scales, which are powers of two."""
+        s = Value(unused(f"{op.result.name}.s", self.taken), m.type)
         to.made.append(replace(op, kind="block_scale", inputs=(m,), results=(s,)))
-        self.scales[made] = to.into("cast", self._new(made, "scales", cut.grid), s)
-        inverse = to("power", "inverse", s, shape=cut.grid, exponent=-1.0)
-        self.numbers[made] = to("mul", "stored", x, _spread(to, inverse, cut, shape), shape=shape)
+        self.scales[op.result] = to.into("cast", self._new(op.result, "scales", m.type.shape), s)
+        return to("power", "inverse", s, shape=m.type.shape, exponent=-1.0)
+
+    def _twice(self, to: Composition, op: Op, b: Value) -> Value:
+        """What the numbers of each block are multiplied by."""
+        made, grid, name = op.result, b.type.shape, op.word_attr("to")
+        top, room = op.float_attr("top"), op.float_attr("headroom")
+        e = to("outer_encoding", "e", op.inputs[1], shape=(), to=name, top=top)
+        s = to("inner_scale", "s", b, e, shape=grid, to=name, headroom=room)
+        self.scales[made] = to.into("cast", self._new(made, "scales", grid), s)
+        one = to("constant", "one", shape=(), value=1.0)
+        self.outer[made] = to("div", "outer", one, e, shape=())
+        return to("inner_factor", "factor", s, e, shape=grid)
 
     def _rounded(self, to: Composition, op: Op) -> None:
         """Codes of the stored numbers."""
@@ -99,11 +118,13 @@ class _Apart:
         codes = Value(unused(f"{made.name}.codes", self.taken), _of_one_scale(made.type))
         to.made.append(replace(op, inputs=(numbers, *drawn), results=(codes,)))
         self.numbers[made], self.scales[made] = codes, self.scales[read]
+        if read in self.outer:
+            self.outer[made] = self.outer[read]
 
     def _decoded(self, to: Composition, op: Op) -> None:
         """Real numbers."""
         (read,) = op.inputs
-        assert op.kind == "dequantize", f"{op.kind} reads {read.type}"
+        assert op.kind in ("dequantize", "block_numbers"), f"{op.kind} reads {read.type}"
         shape, cut = read.type.shape, Cut.of(_scale(read), read.type.shape)
         s = to("dequantize", "s", self.scales[read], shape=cut.grid)
         numbers = to("dequantize", "numbers", self.numbers[read], shape=shape)

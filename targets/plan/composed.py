@@ -16,40 +16,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-from ...compiler.formats import BF16, F32, Format
-from ...compiler.ir import Attr, Op, Program, Region, Value, attrs, unused
-from ...compiler.types import Scale, Shape, TensorType
-
-
-class Composition:
-    """The ops that take the place of one, in order; values are named after its first result."""
-
-    def __init__(self, op: Op, taken: set[str]) -> None:
-        self.op, self.taken, self.made = op, taken, list[Op]()
-
-    def __call__(
-        self,
-        kind: str,
-        part: str,
-        *x: Value,
-        shape: Shape,
-        f: Format = F32,
-        scaled: Scale = Scale.NONE,
-        **more: Attr,
-    ) -> Value:
-        name = f"{self.op.results[0].name}.{part}"
-        made = Value(unused(name, self.taken), TensorType(shape, f, scaled))
-        return self.into(kind, made, *x, **more)
-
-    def into(self, kind: str, made: Value, *x: Value, **more: Attr) -> Value:
-        """Append an op that makes ``made``."""
-        self.made.append(Op(kind, x, (made,), attrs(**more), self.op.origin))
-        return made
-
-    def wide(self, part: str, number: Value, shape: Shape) -> Value:
-        """A number at every place."""
-        dims, f = tuple(range(len(shape))), number.type.format
-        return self("broadcast", part, number, shape=shape, f=f, dims=dims)
+from ...compiler.formats import BF16
+from ...compiler.ir import Op, Program, Region, Value
+from ...compiler.types import Shape
+from .composition import Composition
+from .hadamard import hadamard
 
 
 def muon(op: Op, taken: set[str]) -> list[Op]:
@@ -124,7 +95,7 @@ def _ratio(adjust: str, shape: Shape) -> float:
     return math.sqrt(max(1.0, rows / columns))
 
 
-COMPOSED: Mapping[str, Callable[[Op, set[str]], list[Op]]] = {"muon": muon}
+COMPOSED: Mapping[str, Callable[[Op, set[str]], list[Op]]] = {"muon": muon, "hadamard": hadamard}
 
 
 def compose(program: Program) -> Program:

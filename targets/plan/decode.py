@@ -15,6 +15,7 @@ from ...compiler.ir import Op, Program, Region, Value, unused
 from ...compiler.ir.accumulation import NAMES, significant_bits
 from ...compiler.ir.ops import GEMMS
 from ...compiler.types import BlockScale, TensorType
+from .composition import Composition
 
 
 def decode_operands(program: Program) -> Program:
@@ -35,9 +36,31 @@ def in_float(op: Op, operands: tuple[Value, ...], taken: set[str]) -> tuple[Op, 
     It adds up in f32.
     """
     plain = {v: Value(unused(f"{v.name}.plain", taken), _plain(v)) for v in operands}
-    ahead = (Op("dequantize", (v,), (p,), origin=op.origin) for v, p in plain.items())
+    ahead = (Op(_decoding(v), (v,), (p,), origin=op.origin) for v, p in plain.items())
     attrs = MappingProxyType({k: a for k, a in op.attrs.items() if k not in NAMES})
-    return (*ahead, replace(op, inputs=tuple(plain.get(v, v) for v in op.inputs), attrs=attrs))
+    made = replace(op, inputs=tuple(plain.get(v, v) for v in op.inputs), attrs=attrs)
+    outer = [v for v in op.inputs if v in plain and _has_outer(v)]
+    return (*ahead, *(_times_outer(made, outer, taken) if outer else (made,)))
+
+
+def _times_outer(op: Op, operands: list[Value], taken: set[str]) -> tuple[Op, ...]:
+    """A GEMM's sums in f32, multiplied by the scales of the tensors that ``operands`` are."""
+    made, shape = op.result, op.result.type.shape
+    to = Composition(op, taken)
+    scales = [to("outer_scale", "outer", v, shape=()) for v in operands]
+    factor = scales[0] if len(scales) == 1 else to("mul", "factor", *scales, shape=())
+    total = Value(unused(f"{made.name}.sum", taken), TensorType(shape, F32))
+    to.made.append(replace(op, results=(total,)))
+    to.into("mul", made, total, to.wide("factors", factor, shape))
+    return tuple(to.made)
+
+
+def _decoding(v: Value) -> str:
+    return "block_numbers" if _has_outer(v) else "dequantize"
+
+
+def _has_outer(v: Value) -> bool:
+    return isinstance(v.type.scale, BlockScale) and v.type.scale.outer
 
 
 def _wanted(op: Op) -> tuple[Value, ...]:
@@ -47,5 +70,8 @@ def _wanted(op: Op) -> tuple[Value, ...]:
 
 
 def _plain(v: Value) -> TensorType:
-    exact = isinstance(v.type.scale, BlockScale) and significant_bits(v.type.format) <= BF16.man + 1
-    return TensorType(v.type.shape, BF16 if exact else F32)
+    f, scale = v.type.format, v.type.scale
+    if not isinstance(scale, BlockScale):
+        return TensorType(v.type.shape, F32)
+    bits = significant_bits(f) + (0 if scale.format.is_exponent else significant_bits(scale.format))
+    return TensorType(v.type.shape, BF16 if bits <= BF16.man + 1 else F32)

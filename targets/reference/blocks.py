@@ -9,8 +9,9 @@ import numpy as np
 from ...compiler.formats import FORMATS
 from ...compiler.ir import Op
 from ...compiler.types import BlockScale
+from ..numbers import blocks
 from ..numbers.blocks import largest, power_scale, spread
-from ..numbers.tensor import Array, Tensor
+from ..numbers.tensor import Array, Tensor, scales_of
 from .frame import Meaning, on_numbers
 
 
@@ -25,6 +26,51 @@ def scale_blocks(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
     return (Tensor.from_numbers(made, numbers, s),)
 
 
+def scale_blocks_twice(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Multiplied by one factor a block."""
+    x, m = (t.numbers for t in inputs)
+    made = op.result.type
+    assert isinstance(made.scale, BlockScale), op
+    e = outer_encoding(op, m)
+    s = inner_scale(op, largest(x, made.scale), e)
+    with np.errstate(invalid="ignore", over="ignore"):
+        numbers = x * spread(blocks.inner_factor(s, e), made.scale, made.shape)
+    scales = np.concatenate([1 / e.reshape(1), s.ravel()])
+    return (Tensor.from_numbers(made, numbers, scales),)
+
+
+def outer_encoding(op: Op, m: Array) -> Array:
+    """Of a tensor's largest magnitude."""
+    return blocks.outer_encoding(m, FORMATS[op.word_attr("to")], op.float_attr("top"))
+
+
+def inner_scale(op: Op, b: Array, e: Array) -> Array:
+    """Of blocks' largest magnitudes."""
+    to, headroom = FORMATS[op.word_attr("to")], op.float_attr("headroom")
+    return blocks.inner_scale(b, e, to, headroom)
+
+
+def inner_factor(op: Op, s: Array, e: Array) -> Array:
+    """Of blocks' scales."""
+    return blocks.inner_factor(s, e)
+
+
+def block_numbers(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Exact in f32."""
+    (q,) = inputs
+    assert q.scale is not None, q.type
+    _, each = scales_of(q.type, q.scale)
+    return (Tensor.from_numbers(op.result.type, q.numbers * each),)
+
+
+def outer_scale(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """The first of the scales."""
+    (q,) = inputs
+    assert q.scale is not None, q.type
+    outer, _ = scales_of(q.type, q.scale)
+    return (Tensor.from_numbers(op.result.type, outer),)
+
+
 def block_scale(op: Op, m: Array) -> Array:
     """Of largest magnitudes."""
     return power_scale(m, FORMATS[op.word_attr("to")], op.word_attr("rule"))
@@ -32,5 +78,11 @@ def block_scale(op: Op, m: Array) -> Array:
 
 BLOCKS: dict[str, Meaning] = {
     "scale_blocks": scale_blocks,
+    "scale_blocks_twice": scale_blocks_twice,
+    "block_numbers": block_numbers,
+    "outer_scale": outer_scale,
+    "outer_encoding": on_numbers(outer_encoding),
+    "inner_scale": on_numbers(inner_scale),
+    "inner_factor": on_numbers(inner_factor),
     "block_scale": on_numbers(block_scale),
 }

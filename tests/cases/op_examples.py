@@ -35,6 +35,7 @@ OWN_EXTENTS: dict[str, dict[str, Shape]] = {
     "view": {"*A": (2, 6), "*B": (3, 4)},
     "permute": {"*A": (2, 3, 4), "*B": (4, 2, 3)},
     "cat": {"?": (2, 3), "*B": (2, 6)},
+    "hadamard": {"*A": (2, 6), "*B": (2, 8), "L": (4,)},
     "slice": {"*A": (5, 3), "*B": (2, 3)},
     "slice_grad": {"*A": (2, 3), "*B": (5, 3)},
     "pad": {"*A": (2, 3), "*B": (4, 5)},
@@ -56,6 +57,7 @@ ATTRS: dict[str, Mapping[str, Attr]] = {
     "round_fixed": {"bits": 8},
     "plateau": {"eps": (0.1,)},
     "stage_bits": {"bits": (3, 4)},
+    "hadamard": {"dim": 1},
     "muon": {"ns_coefficients": (3.0, -4.0, 2.0)},
 }
 LISTS: dict[str, Attr] = {"kernel": (3, 2), "padding": (0, 0)}
@@ -64,16 +66,18 @@ CLASSES = {
     **{"integer": "uint4*t", "unsigned": "uint8*a", "log": "fp4.even*p", "fp": "fp8.152*s"},
     **{"scaled": "f32*p", "code": "uint4*t", "int": "i64", "uint2": "uint2", "where": "uint8"},
     **{"number": "f32", "plain": "f32", "stored": "uint4*t", "blocks": "f32*b1x2:e8m0"},
+    **{"nested": "fp4.121*b1x2:fp8.143:t"},
 }
 # Those that may be in any carrier.
 CARRIED = ("float", "gemm", "mask", "any", "scaled", "number", "plain")
-CODES = ("code", "stored", "integer", "unsigned", "log", "fp")
+CODES = ("code", "stored", "integer", "unsigned", "log", "fp", "nested")
 # By op, or by op and operand.
 TYPES = {
     "round_stochastic": "int4*p",
     "round_flag": "int15*p",
     "rescale.q": "int4*t",
     "rescale": "int4*c",
+    "scale_blocks_twice": "f32*b1x2:fp8.143:t",
     "adaptive_max_pool2d": "i32",
     "adaptive_max_pool2d_grad": "i32",
 }
@@ -121,7 +125,7 @@ def _type(kind: str, operand: Operand, sizes: Mapping[str, Shape], carrier: str)
     short = CLASSES[operand.format_class]
     if operand.format_class in CARRIED:
         short = short.replace("f32", carrier)
-    if operand.format_class in (*CODES, "where"):
+    if operand.format_class in (*CODES, "where", "blocks"):
         short = TYPES.get(f"{kind}.{operand.name}", TYPES.get(kind, short))
     return replace(parse_type(f"{short}[{'x'.join('1' * len(shape))}]"), shape=shape)
 

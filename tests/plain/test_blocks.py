@@ -12,7 +12,14 @@ from quatrain.compiler.ir.samples import samples_apart
 from quatrain.compiler.ir.text import parse_type
 from quatrain.compiler.ir.verify import read_program
 from quatrain.compiler.types import BlockScale, TensorType
-from quatrain.targets.numbers.blocks import largest, power_scale, spread
+from quatrain.targets.numbers.blocks import (
+    inner_factor,
+    inner_scale,
+    largest,
+    outer_encoding,
+    power_scale,
+    spread,
+)
 from quatrain.targets.numbers.rounding import decode_table, encode, encode_stochastic
 from quatrain.targets.numbers.tensor import Tensor
 from quatrain.targets.numbers.threefry import uniform
@@ -147,7 +154,7 @@ def test_a_type_reads_as_it_is_written() -> None:
     [
         ("fp4.121*b32:e8m0[7x40]", "a block of 32 is none of a tensor of 2 dimensions"),
         ("fp4.121*b1x0:e8m0[7x40]", "a block of 1x0 is none"),
-        ("fp4.121*b1x32:fp4.even[7x40]", "stored in e8m0, not in 'fp4.even'"),
+        ("fp4.121*b1x32:fp4.even[7x40]", "stored in e8m0 or fp8.143, not in 'fp4.even'"),
         ("fp4.121*b1x32:[7x40]", "is no type"),
     ],
 )
@@ -204,4 +211,136 @@ def test_a_rounding_keeps_the_blocks() -> None:
         "q = cast(s) : fp8.143*b1x4", "q = cast(s) : fp8.143*b1x8"
     )
     with pytest.raises(VerifyError, match=r"keeps its scale"):
+        read_program(text)
+
+
+# -- two scales
+
+
+def twice(shape: str, block: str = "b1x16", room: float = 1.0) -> str:
+    kind = f"{block}:fp8.143:t[{shape}]"
+    return (
+        f"program p\ninput x : f32[{shape}]\n\nforward:\n"
+        "  m = amax(x) : f32[]\n"
+        f"  s = scale_blocks_twice(x, m) {{to=fp4.121, top=448.0, headroom={room}}} : f32*{kind}\n"
+        f"  q = cast(s) : fp4.121*{kind}\n"
+        f"  y = dequantize(q) : f32[{shape}]\n"
+        f"  n = block_numbers(q) : bf16[{shape}]\n"
+        "  o = outer_scale(q) : f32[]\n\nreturn y, n, o\n"
+    )
+
+
+def by_hand(x: np.ndarray) -> tuple[np.ndarray, np.float32]:
+    """Transformer Engine's reference, line by line: blocks of 16 of one row each."""
+    one, most = np.float32(1), np.finfo(np.float32).max
+    encode_all = np.float32(min(np.float32(2688) / np.abs(x).max(), most)) if x.any() else one
+    out = np.zeros_like(x)
+    for row in range(x.shape[0]):
+        for first in range(0, x.shape[1], 16):
+            part = x[row, first : first + 16]
+            wanted = np.float32(np.abs(part).max()) * (encode_all * np.float32(1 / 6))
+            s = np.float32(min(wanted, np.float32(448))).astype(ml_dtypes.float8_e4m3fn)
+            s = np.float32(s)
+            with np.errstate(divide="ignore", over="ignore"):
+                factor = np.float32(min(one / (s * (one / encode_all)), most))
+                codes = np.clip(part * factor, -6, 6).astype(ml_dtypes.float4_e2m1fn)
+            out[row, first : first + 16] = codes.astype(np.float32) * s
+    return out, one / encode_all
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-30, 1e30, 0.0])
+def test_two_scales_are_those_of_the_published_reference(size: float) -> None:
+    x = (np.random.default_rng(0).standard_normal((7, 40)) * size).astype(np.float32)
+    x[3, :16] = 0
+    x[4, 16:32] *= 1e-6  # its scale is 0
+    program = read_program(twice("7x40"))
+    given = {"x": Tensor.from_numbers(program.inputs[0].type, x)}
+    y, n, o = (evaluate(program, given)[v].numbers for v in program.outputs)
+    numbers, outer = by_hand(x)
+    np.testing.assert_array_equal(n, numbers)
+    assert o == outer
+    np.testing.assert_array_equal(y, numbers * outer)
+
+
+@pytest.mark.parametrize("block", ["b1x16", "b16x16", "b5x1"])
+@pytest.mark.parametrize("shape", [(7, 33), (1, 1), (28, 3)], ids=str)
+def test_both_scales_apart_are_the_same_numbers(shape: tuple[int, int], block: str) -> None:
+    program = read_program(twice("x".join(map(str, shape)), block, 17 / 16))
+    apart = blocks_apart(program)
+    assert not any(
+        isinstance(r.type.scale, BlockScale) for _, op in apart.ops() for r in op.results
+    )
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    given = {"x": Tensor.from_numbers(TensorType(shape, F32), x)}
+    for p, r in zip(program.outputs, apart.outputs, strict=True):
+        if p.name != "y":  # three factors in another order
+            wanted, made = evaluate(program, given)[p], evaluate(apart, given)[r]
+            np.testing.assert_array_equal(made.numbers, wanted.numbers)
+
+
+@pytest.mark.parametrize("wrong", [np.inf, np.nan])
+def test_a_block_with_what_is_no_number_is_none(wrong: float) -> None:
+    x = np.ones((2, 32), np.float32)
+    x[0, 3] = wrong
+    program = read_program(twice("2x32"))
+    given = {"x": Tensor.from_numbers(program.inputs[0].type, x)}
+    y = evaluate(program, given)[program.outputs[0]].numbers
+    assert np.isnan(y[0, :16]).all() and np.isfinite(y[0, 16:]).all() and np.isfinite(y[1]).all()
+
+
+def test_the_clipping_bias_of_nvfp4_and_its_cure() -> None:
+    """A scale that FP8 rounds down, by up to 1/16, leaves the largest number of a block beyond 6."""
+    x = np.abs(np.random.default_rng(0).standard_normal((64, 32))).astype(np.float32)
+    errors = {}
+    for room in (1.0, 17 / 16):
+        e = outer_encoding(np.abs(x).max(), FP4_121, 448.0)
+        scale = BlockScale((1, 16), FP8_143, outer=True)
+        s = inner_scale(largest(x, scale), e, FP4_121, room)
+        factor, back = (spread(v, scale, x.shape) for v in (inner_factor(s, e), s / e))
+        made = [
+            decode_table(FP4_121)[encode_stochastic(x * factor, FP4_121, uniform(7, i, 3, x.shape))]
+            for i in range(200)
+        ]
+        each = (np.array(made, np.float64) * back - x).sum((1, 2))
+        errors[room] = each.mean() / (each.std() / np.sqrt(len(each)))
+    assert errors[1.0] < -4 and abs(errors[17 / 16]) < 4
+
+
+# -- the transform
+
+
+@pytest.mark.parametrize("size", [1, 2, 16, 128])
+@pytest.mark.parametrize(("shape", "dim"), [((7, 5), 0), ((3, 33), 1), ((2, 19, 3), 1)])
+def test_a_transform_is_sylvester_s_matrix(shape: tuple[int, ...], dim: int, size: int) -> None:
+    whole = tuple(-(-n // size) * size if d == dim else n for d, n in enumerate(shape))
+    given, made = ("x".join(map(str, s)) for s in (shape, whole))
+    program = read_program(
+        f"program p\ninput x : f32[{given}]\ninput s : f32[{size}]\n\nforward:\n"
+        f"  y = hadamard(x, s) {{dim={dim}}} : f32[{made}]\n\nreturn y\n"
+    )
+    rng = np.random.default_rng(0)
+    x, signs = rng.standard_normal(shape), rng.choice([-1.0, 1.0], size)
+    matrix = np.ones((1, 1))
+    while len(matrix) < size:
+        matrix = np.block([[matrix, matrix], [matrix, -matrix]])
+    padded = np.pad(x, [(0, n - m) for n, m in zip(whole, shape, strict=True)])
+    rows = np.moveaxis(padded, dim, -1)
+    turned = (rows.reshape(*rows.shape[:-1], -1, size) * signs) @ matrix.T / np.sqrt(size)
+    wanted = np.moveaxis(turned.reshape(rows.shape), -1, dim)
+    tensors = {
+        v.name: Tensor.from_numbers(v.type, n)
+        for v, n in zip(program.inputs, (x, signs), strict=True)
+    }
+    # Seven additions in f32 of numbers near 1, before they are divided again.
+    np.testing.assert_allclose(
+        evaluate(program, tensors)[program.outputs[0]].numbers, wanted, atol=1e-5
+    )
+
+
+def test_a_transform_of_other_sizes_is_refused() -> None:
+    text = (
+        "program p\ninput x : f32[5x6]\ninput s : f32[6]\n\nforward:\n"
+        "  y = hadamard(x, s) {dim=1} : f32[5x6]\n\nreturn y\n"
+    )
+    with pytest.raises(VerifyError, match="of a power of two numbers, not of 6"):
         read_program(text)

@@ -93,6 +93,10 @@ OPTIONS: dict[str, dict[str, object]] = {
     "fixed_operands.product": BETWEEN,
     "dynamic_fixed_point.product": BETWEEN,
     "fp8_operands.product": ALL,
+    "nvfp4_operands.shared": ALL,
+    "nvfp4_operands.random": ALL | {"hadamard": "random", "two_d_weights": False, "sr": False},
+    "nvfp4_operands.product": BETWEEN | {"sr": False},
+    "nvfp4_operands.conv": ALL | {"hadamard": "none", "sr": False, "headroom": 1.0625},
     "mx_operands.shared": ALL,
     "mx_operands.stochastic": ALL
     | {"mx_format": "fp4.121", "mx_gradient_format": "fp4.121", "mx_scale": "even", "sr": True},

@@ -71,8 +71,16 @@ def _rescaled(op: Op, at: Extents) -> str:
 def _in_blocks(op: Op, at: Extents) -> str:
     scale = op.result.type.scale
     assert isinstance(scale, BlockScale), op
-    fits = scale.format.is_exponent
-    return "" if fits else f"a rule of powers of two makes no scales of {scale.format}"
+    fits = scale.outer != scale.format.is_exponent == (op.kind == "scale_blocks")
+    return "" if fits else f"{op.kind} makes no scales of {scale.value.partition(':')[2]}"
+
+
+def _hadamard(op: Op, at: Extents) -> str:
+    (size,), dim = at["L"], op.int_attr("dim")
+    if size & (size - 1):
+        return f"a transform is of a power of two numbers, not of {size}"
+    whole = tuple(-(-n // size) * size if d == dim else n for d, n in enumerate(at["*A"]))
+    return "" if whole == at["*B"] else f"y has the shape {whole}, not {at['*B']}"
 
 
 QUANTIZER, CONVERTS, POINTWISE = Trait.QUANTIZER, Trait.CONVERTS, Trait.POINTWISE
@@ -210,6 +218,7 @@ SCALES: tuple[OpDef, ...] = (
 
 # Elements of OCP's Microscaling Formats; int8 stands for MXINT8, whose step is 2^-6 of its scale.
 ELEMENTS = ("fp8.143", "fp8.152", "fp6.123", "fp6.132", "fp4.121", "int8")
+NESTED = "to: fp4.121|fp6.123|fp6.132"
 SCALE_RULE = f"to: {'|'.join(ELEMENTS)}, rule: floor|ceil|rceil|even"
 
 BLOCKS: tuple[OpDef, ...] = (
@@ -218,6 +227,46 @@ BLOCKS: tuple[OpDef, ...] = (
         """stored numbers x / s, s the power of two that block_scale makes of the largest magnitude
         of each block""",
         Trait.COMPOSED, REMADE, check=_in_blocks,
+    ),
+    define(
+        "hadamard(x: float[*A], signs: f32[L]) {dim: dim of x} -> y: float[*B]",
+        """along a dimension, zeros added up to a multiple of L: of each L numbers the product with
+        Sylvester's matrix, after that with signs, and 1/sqrt(L)""",
+        Trait.COMPOSED, check=_hadamard,
+    ),
+    define(
+        "scale_blocks_twice(x: float[*S], m: f32[])"
+        f" {{{NESTED}, top: float > 0, headroom: float > 0}} -> xs: blocks[*S]",
+        """stored numbers x inner_factor(s, e): e the outer_encoding of m, by which the scale of the
+        tensor is 1/e, s the inner_scale of the largest magnitude of each block""",
+        Trait.COMPOSED, REMADE, check=_in_blocks,
+    ),
+    define(
+        f"outer_encoding(m: f32[*S]) {{{NESTED}, top: float > 0}} -> e: f32[*S]",
+        """(top max) / m, max the largest number of the format, at most f32's; 1 where m or that is
+        not above 0, or m is not finite""",
+        POINTWISE,
+    ),
+    define(
+        f"inner_scale(b: f32[*S], e: f32[]) {{{NESTED}, headroom: float > 0}} -> s: f32[*S]",
+        """the number of fp8.143 nearest to b (e (headroom/max)), which is at most 448; NaN where b
+        is not finite""",
+        POINTWISE,
+    ),
+    define(
+        "inner_factor(s: f32[*S], e: f32[]) -> f: f32[*S]",
+        "1/(s (1/e)), at most f32's largest number; NaN stays",
+        POINTWISE,
+    ),
+    define(
+        "block_numbers(q: nested[*S]) -> x: float[*S]",
+        "stored number times the scale of its block, without that of the tensor",
+        Trait.COMPOSED,
+    ),
+    define(
+        "outer_scale(q: nested[*S]) -> s: f32[]",
+        "the scale of the tensor that those of its blocks are multiplied by",
+        Trait.COMPOSED,
     ),
     define(
         f"block_scale(m: f32[*S]) {{{SCALE_RULE}}} -> s: f32[*S]",

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+
 import numpy as np
 from tvm import tirx as tir
 
-from ....compiler.formats import FORMATS, Format
+from ....compiler.formats import FORMATS, FP8_143, Format
 from ...numbers.blocks import mantissa_bits, top_exponent
 from ..expr import Expr, Vectors
-from ..formats import HALVES, INFINITY, MAGNITUDE, QUIET
-from .point import Evaluate, Point
+from ..formats import HALVES, INFINITY, MAGNITUDE, QUIET, decode, encode
+from .point import Evaluate, Frame, Point
 from .space import Node
 
 MANTISSA = 0x7FFFFF
+GREATEST = float(np.finfo(np.float32).max)
 
 
 def block_scale(p: Point, n: Node) -> None:
@@ -46,4 +50,45 @@ def _inverse(to: Format) -> float:
     return float(np.float32(1) / np.float32(to.max))
 
 
-BLOCKS: dict[str, Evaluate] = {"block_scale": block_scale}
+def outer_encoding(p: Point, n: Node) -> None:
+    """top / m, or 1."""
+    v, m = p.v, p.number(n.inputs[0])
+    to = FORMATS[str(n.attr("to"))]
+    e = _at_most(v, v.div(v.splat(float(np.float32(n.number("top") * to.max))), m), GREATEST)
+    some = (m > v.splat(0.0)) & (m <= v.splat(GREATEST)) & (e > v.splat(0.0))
+    p.put(n.results[0], v.f(v.where(some, e, v.splat(1.0))))
+
+
+def inner_scale(p: Point, n: Node) -> None:
+    """A number of fp8.143."""
+    v, b = p.v, p.number(n.inputs[0])
+    to, e = FORMATS[str(n.attr("to"))], p.constant(n, "e")
+    part = v.mul(e, v.splat(float(np.float32(n.number("headroom") / to.max))))
+    wanted = _at_most(v, v.mul(b, part), FP8_143.max)
+    s = decode(v, encode(v, wanted, FP8_143), FP8_143)
+    finite = v.magnitude(b) <= v.splat(GREATEST)
+    p.put(n.results[0], v.f(v.where(finite, v.f(s), v.splat(math.nan))))
+
+
+def inner_factor(p: Point, n: Node) -> None:
+    """1/(s (1/e)), not infinite."""
+    v, s = p.v, p.number(n.inputs[0])
+    outer = v.div(v.splat(1.0), p.constant(n, "e"))
+    p.put(n.results[0], _at_most(v, v.div(v.splat(1.0), v.mul(s, outer)), GREATEST))
+
+
+def _at_most(v: Vectors, x: Expr, most: float) -> Expr:
+    return v.f(v.where(x > v.splat(most), v.splat(most), x))
+
+
+def encoding_scalars(frame: Frame, node: Node) -> Mapping[str, Expr]:
+    """What the whole tensor is multiplied by."""
+    return {"e": Vectors(frame.code, 1).f(frame.scalar(node.inputs[1]))}
+
+
+BLOCKS: dict[str, Evaluate] = {
+    "block_scale": block_scale,
+    "outer_encoding": outer_encoding,
+    "inner_scale": inner_scale,
+    "inner_factor": inner_factor,
+}

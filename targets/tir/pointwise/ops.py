@@ -20,7 +20,7 @@ from ..formats import (
     sign_code,
 )
 from .affine import affine_scalars, dequantize, quantize_affine
-from .blocks import BLOCKS
+from .blocks import BLOCKS, encoding_scalars
 from .math import MATH
 from .point import Evaluate, Frame, Point, top_number
 from .random import (
@@ -84,6 +84,7 @@ SCALARS: dict[str, Callable[[Frame, Node], NamedNumbers]] = {
     "squeeze": squeeze_scalars,
     **dict.fromkeys(("grad_scale", "normalize"), scale_scalars),
     "amax_first": first_scalars,
+    **dict.fromkeys(("inner_scale", "inner_factor"), encoding_scalars),
     **dict.fromkeys(("round_stochastic", "round_float"), threefry_keys),
     "random_mask": threefry_keys,
     "random_uniform": threefry_keys,

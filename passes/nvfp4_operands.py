@@ -1,0 +1,166 @@
+"""NVFP4 operands: blocks of 16 four-bit floats with an FP8 scale each, and one f32 for the tensor.
+
+"Pretraining Large Language Models with NVFP4" (NVIDIA, 2025; arXiv 2509.25149), section 4; scales
+in the order of Transformer Engine's reference.
+
+    operand                blocks                                   rounding
+    x of forward           16 along the channels of the sum         to nearest
+    w of forward and dX    16 x 16, or 16 along each sum            to nearest
+    dY of dX               16 along the channels of its sum         stochastic
+    dY and x of dW         16 along rows or samples, behind a       dY stochastic, x to nearest
+                           Hadamard transform along them
+
+16 x 16 numbers of a weight have one scale, so that both products that read it read the same codes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import count
+from typing import Literal, NamedTuple
+
+from ..compiler.formats import BF16, F32, FP4_121, FP8_143
+from ..compiler.ir import Op, Program, Value, attrs, unused
+from ..compiler.ir.ops import BETWEEN_ACTIVATIONS, GRADIENT_PRODUCTS, WEIGHT_GRADS
+from ..compiler.types import SCALAR, BlockScale, Shape, TensorType
+from .parts.blocks import BlockOperands, name_of, rounding, summed
+from .parts.draws import seed_and_step, with_seed
+from .parts.order import Makes, placed
+from .parts.select import Attention, quantized
+
+SIZE, TOP = 16, 448.0
+# Transformer Engine's own signs.
+FIXED = (1, 1, 1, -1, 1, -1, -1, -1, -1, -1, -1, 1, -1, 1, -1, -1)
+
+
+class Nvfp4Sum(NamedTuple):
+    """What a product asks of an operand: where it sums, and what else is done to the numbers."""
+
+    dims: tuple[int, ...]
+    gradient: bool
+    turned: bool
+
+
+@placed(makes=Makes.CODES)
+def nvfp4_operands(
+    program: Program,
+    *,
+    hadamard: Literal["none", "fixed", "random"] = "fixed",
+    two_d_weights: bool = True,
+    sr: bool = True,
+    headroom: float = 1.0,
+    exempt: str = "first,last",
+    attention: Attention = "keep",
+) -> Program:
+    """Scale and round what the products of all layers but the exempt ones read.
+
+    States such as ``LAYER.x.nv1.max`` keep the largest magnitudes of data for prediction; they are
+    0 before any training step, where the scale of a tensor is 1. ``hadamard`` are the signs of the
+    transform, ``random`` ones anew in each step; ``sr`` rounds gradients stochastically;
+    ``headroom`` multiplies the scales of blocks.
+    """
+    random = sr or hadamard == "random"
+    drawn = seed_and_step(program, "sr=true or hadamard=random") if random else ()
+    work = _Nvfp4(program, hadamard, two_d_weights, headroom, drawn, sr)
+    chosen = quantized(program, exempt, attention)
+    rule = BlockOperands(program, chosen, work.ask, work.quantize).rule
+    out = program.rewrite(rule, by="nvfp4_operands").with_state(dict.fromkeys(work.state, 0.0))
+    out = replace(out, next=(*out.next, *work.pairs))
+    return with_seed(out, drawn, next(work.salts) > 0)
+
+
+class _Nvfp4:
+    """What is asked of operands, and how codes are made."""
+
+    def __init__(
+        self,
+        program: Program,
+        hadamard: str,
+        two_d: bool,
+        headroom: float,
+        drawn: tuple[Value, ...],
+        sr: bool,
+    ) -> None:
+        self.hadamard, self.two_d, self.headroom = hadamard, two_d, headroom
+        self.drawn, self.sr = drawn, sr
+        self.taken, self.weights = program.names(), frozenset(program.state)
+        self.salts = count()
+        self.signs: Value | None = None
+        self.training = bool(program.region("backward").ops)
+        self.state: list[Value] = []
+        self.pairs: list[tuple[Value, Value]] = []
+
+    def ask(self, op: Op, i: int) -> Nvfp4Sum:
+        """One of a weight in two dimensions asks alike for both of its products."""
+        dim, of_dw = summed(op)[i], op.kind in WEIGHT_GRADS - BETWEEN_ACTIVATIONS
+        weight = self.two_d and op.inputs[i] in self.weights and not of_dw
+        gradient = i == 0 and op.kind in GRADIENT_PRODUCTS
+        dims = (0, 1) if weight else (dim,)
+        return Nvfp4Sum(dims, gradient, of_dw and self.hadamard != "none")
+
+    def quantize(self, op: Op, i: int, kind: Nvfp4Sum) -> tuple[list[Op], Value]:
+        """Transformed where that is asked for, scaled twice and rounded."""
+        x, ending = op.inputs[i], f"nv{''.join(map(str, kind.dims))}"
+        ops: list[Op] = []
+        if kind.turned:
+            ops, x = self._turned(op, i, x, kind.dims[0], ending)
+        shape = x.type.shape
+        block = tuple(SIZE if d in kind.dims else 1 for d in range(len(shape)))
+        scale = BlockScale(block, FP8_143, outer=True)
+
+        scaled, code = (
+            Value(name_of(op, i, name, self.taken), TensorType(shape, f, scale))
+            for name, f in ((f"{ending}.scaled", F32), (ending, FP4_121))
+        )
+        largest, m = self._largest(op, i, x, kind, f"{ending}.max")
+        how = attrs(to=FP4_121.name, top=TOP, headroom=self.headroom)
+        drawn = self.drawn if kind.gradient and self.sr else ()
+        return [
+            *ops,
+            *largest,
+            Op("scale_blocks_twice", (x, m), (scaled,), how, op.origin),
+            rounding(scaled, code, op.origin, drawn, self.salts),
+        ], code
+
+    def _largest(
+        self, op: Op, i: int, x: Value, kind: Nvfp4Sum, ending: str
+    ) -> tuple[list[Op], Value]:
+        """The largest magnitude; that of data is kept, as prediction takes the last step's."""
+        m = Value(name_of(op, i, ending, self.taken), SCALAR)
+        if x in self.weights or kind.gradient or kind.turned:
+            return [Op("amax", (x,), (m,), origin=op.origin)], m
+        self.state.append(m)
+        if not self.training:
+            return [], m
+        now = Value(unused(f"{m.name}.now", self.taken), SCALAR)
+        self.pairs.append((m, now))
+        return [Op("amax", (x,), (now,), origin=op.origin)], now
+
+    def _turned(self, op: Op, i: int, x: Value, dim: int, ending: str) -> tuple[list[Op], Value]:
+        """Numbers behind the transform, as many as blocks hold, rounded to bf16."""
+        ops = [] if self.signs else self._draw_signs(op.origin)
+        assert self.signs is not None
+        whole: Shape = tuple(
+            -(-n // SIZE) * SIZE if d == dim else n for d, n in enumerate(x.type.shape)
+        )
+        name = name_of(op, i, f"{ending}.turned", self.taken)
+        made = Value(name, TensorType(whole, BF16))
+        turn = Op("hadamard", (x, self.signs), (made,), attrs(dim=dim), op.origin)
+        return [*ops, turn], made
+
+    def _draw_signs(self, layer: str) -> list[Op]:
+        """One vector of signs for all layers."""
+        signs = TensorType((SIZE,), F32)
+        self.signs = Value(unused("signs", self.taken), signs)
+        if self.hadamard == "fixed":
+            numbers = attrs(numbers=tuple(map(float, FIXED)))
+            return [Op("table", (), (self.signs,), numbers, layer)]
+        u, low, twice = (
+            Value(unused(f"signs.{name}", self.taken), signs) for name in ("u", "low", "twice")
+        )
+        return [
+            Op("random_uniform", self.drawn, (u,), attrs(salt=next(self.salts)), layer),
+            Op("compare_to", (u,), (low,), attrs(relation="lt", value=0.5), layer),
+            Op("scale", (low,), (twice,), attrs(factor=2.0), layer),
+            Op("shift", (twice,), (self.signs,), attrs(by=-1.0), layer),
+        ]

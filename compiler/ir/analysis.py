@@ -123,11 +123,12 @@ def _of_blocks(op: Op | None, made: Mapping[Value, Op]) -> TensorType | None:
     if op is None or op.kind != "mul":
         return None
     code, scale = (made.get(v) for v in op.inputs)
+    passed = set()
     while scale and scale.kind in ("broadcast", "view", "slice"):
+        passed.add(scale.kind)
         scale = made.get(scale.inputs[0])
-    if not (code and scale and code.kind == scale.kind == "dequantize"):
-        return None
-    return code.inputs[0].type if scale.inputs[0].type.format.is_exponent else None
+    decoded = code and scale and code.kind == scale.kind == "dequantize"
+    return code.inputs[0].type if code and decoded and "broadcast" in passed else None
 
 
 def direction(kind: str) -> str:

@@ -109,10 +109,18 @@ class Plan:
         for i, planned in enumerate(self.kernels):
             made.update(dict.fromkeys(planned.kernel.outputs, i))
             used.update(dict.fromkeys(planned.kernel.inputs, i))
+        producers = self.program.producers()
+
+        def source(s: Slot) -> Slot:
+            """What made the memory of a view."""
+            while s not in made and (op := producers.get(s.value)) and op.kind == "view":
+                s = Slot(op.inputs[0], s.scale)
+            return s
+
         crossing = {
             (p.offset, p.bytes): (s, p)
             for s, p in self.places.items()
-            if p.where == "arena" and made.get(s, -1) <= last_forward < used.get(s, -1)
+            if p.where == "arena" and made.get(source(s), -1) <= last_forward < used.get(s, -1)
         }
         return list(crossing.values())
 

@@ -5,12 +5,15 @@ import json
 import pytest
 
 from quatrain.compiler.ir import Program
+from quatrain.compiler.ir.analysis import gemms
 from quatrain.compiler.ir.text import parse
 from quatrain.compiler.ir.verify import verify
 from quatrain.compiler.saved import Kept
+from quatrain.passes.recipe import load_recipe
 from quatrain.runtime.report import bill_tables, tables
 from quatrain.runtime.report.bill import Bill, bill_of
 from quatrain.runtime.report.costs import Making
+from quatrain.targets.gemm.lowering import lower
 
 from ..cases.bill_programs import CAPTURED, QUANTIZED
 
@@ -166,3 +169,14 @@ def test_counts(n: int, text: str) -> None:
 @pytest.mark.parametrize(("n", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB")])
 def test_sizes(n: int, text: str) -> None:
     assert tables.size(n) == text
+
+
+@pytest.mark.parametrize(("recipe", "bits"), [("mxfp8", 8), ("nvfp4", 4)])
+@pytest.mark.parametrize("stages", [False, True])
+def test_numbers_in_blocks_have_the_bits_of_their_elements(
+    captured: Program, recipe: str, bits: int, stages: bool
+) -> None:
+    program = load_recipe(recipe).with_options({"exempt": "none"}).apply(captured)[-1][1]
+    if stages:
+        program = lower("cpu", program, ())[-1][1]
+    assert {g.bits for g in gemms(program)} == {bits}

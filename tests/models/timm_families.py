@@ -54,7 +54,7 @@ FAMILIES: Mapping[str, tuple[str, int, Mapping[str, Any]]] = {
     "efficientformer_v2": ("efficientformerv2_s0", 224, {}),
     "efficientnet": ("test_efficientnet", 32, {}),
     "efficientvim": ("efficientvim_m1", 64, {}),
-    "efficientvit_mit": ("efficientvit_b0", 32, {}),
+    "efficientvit_mit": ("efficientvit_b0", 64, {}),
     "efficientvit_msra": ("efficientvit_m0", 64, {"img_size": 64}),
     "eva": (
         "eva02_tiny_patch14_224",
@@ -67,7 +67,7 @@ FAMILIES: Mapping[str, tuple[str, int, Mapping[str, Any]]] = {
     "gcvit": ("gcvit_xxtiny", 224, {}),
     "gemma4_vit": ("gemma4_vit_167m", 64, {"embed_dim": 32, "depth": 2, "num_heads": 2}),
     "ghostnet": ("ghostnet_050", 32, {}),
-    "hardcorenas": ("hardcorenas_a", 32, {}),
+    "hardcorenas": ("hardcorenas_a", 64, {}),
     "hgnet": ("hgnetv2_b0", 64, {}),
     "hiera": (
         "hiera_tiny_224",
@@ -88,7 +88,7 @@ FAMILIES: Mapping[str, tuple[str, int, Mapping[str, Any]]] = {
     "maxxvit": ("test_maxvit", 64, {"img_size": 64}),
     "metaformer": ("poolformer_s12", 32, {}),
     "mlp_mixer": ("mixer_s16_224", 64, {"img_size": 64}),
-    "mobilenetv3": ("mobilenetv3_small_050", 32, {}),
+    "mobilenetv3": ("mobilenetv3_small_050", 64, {}),
     "mobilenetv5": ("mobilenetv5_base", 64, {}),
     "mobilevit": ("mobilevit_xxs", 64, {}),
     "mvitv2": ("mvitv2_tiny", 64, {"img_size": 64}),

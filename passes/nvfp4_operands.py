@@ -25,6 +25,7 @@ from ..compiler.ir.ops import BETWEEN_ACTIVATIONS, GRADIENT_PRODUCTS, WEIGHT_GRA
 from ..compiler.types import SCALAR, BlockScale, Shape, TensorType
 from .parts.blocks import BlockOperands, name_of, rounding, summed
 from .parts.draws import seed_and_step, with_seed
+from .parts.options import require
 from .parts.order import Makes, placed
 from .parts.select import Attention, quantized
 
@@ -57,8 +58,9 @@ def nvfp4_operands(
     States such as ``LAYER.x.nv1.max`` keep the largest magnitudes of data for prediction; they are
     0 before any training step, where the scale of a tensor is 1. ``hadamard`` are the signs of the
     transform, ``random`` ones anew in each step; ``sr`` rounds gradients stochastically;
-    ``headroom`` multiplies the scales of blocks.
+    ``headroom`` multiplies the scales of blocks; RecipeError where it is not positive.
     """
+    require(headroom > 0, f"headroom={headroom:g} must be positive")
     random = sr or hadamard == "random"
     drawn = seed_and_step(program, "sr=true or hadamard=random") if random else ()
     work = _Nvfp4(program, hadamard, two_d_weights, headroom, drawn, sr)
@@ -107,7 +109,6 @@ class _Nvfp4:
         shape = x.type.shape
         block = tuple(SIZE if d in kind.dims else 1 for d in range(len(shape)))
         scale = BlockScale(block, FP8_143, outer=True)
-
         scaled, code = (
             Value(name_of(op, i, name, self.taken), TensorType(shape, f, scale))
             for name, f in ((f"{ending}.scaled", F32), (ending, FP4_121))

@@ -295,3 +295,20 @@ def test_wrong_options_of_hfp8_are_refused(options: dict[str, Any], message: str
 def test_wrong_loss_scales_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(RecipeError, match=message.replace("^", r"\^")):
         compiled("fp16_amp", "reference", **options)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options", "words"),
+    [
+        ("mxfp8", {"mx_block": 0}, "mx_block=0 must be at least 1"),
+        ("mxfp8", {"mx_scale": "up"}, "mx_scale of mx_operands must be .*, not 'up'"),
+        ("mxfp8", {"mx_format": "fp8"}, "mx_format of mx_operands must be .*, not 'fp8'"),
+        ("nvfp4", {"headroom": 0.0}, "headroom=0 must be positive"),
+        ("nvfp4", {"hadamard": "some"}, "hadamard of nvfp4_operands must be .*, not 'some'"),
+    ],
+)
+def test_options_of_blocks_that_mean_nothing(
+    recipe: str, options: dict[str, object], words: str
+) -> None:
+    with pytest.raises(RecipeError, match=words):
+        compiled(recipe, "reference", **options)

@@ -29,7 +29,7 @@ from ..compiler.ir import Op, Program, Region, Value, attrs, unused
 from ..compiler.ir.analysis import without_dead
 from ..compiler.ir.loops import CARRIED, FEED, Loop, ProgramLoops, loops
 from ..compiler.ir.ops import OPS, WEIGHT_GRADS, Trait, has
-from ..compiler.types import Scale, TensorType
+from ..compiler.types import BlockScale, Scale, TensorType
 from .parts.order import placed
 
 
@@ -119,6 +119,8 @@ class _Products:
         op = self.made.get(v)
         if v.type.scale is Scale.NONE or op is None or self.found.around(op) is None:
             return True
+        if isinstance(v.type.scale, BlockScale):
+            return False
         return all(self._of_all_steps(i, v) for i in op.inputs)
 
     def _of_all_steps(self, operand: Value, made: Value) -> bool:

@@ -214,6 +214,19 @@ def test_a_rounding_keeps_the_blocks() -> None:
         read_program(text)
 
 
+def test_blocks_do_not_leave_a_loop() -> None:
+    text = (
+        "program p\ninput x : f32[6x8]\n\nforward:\n"
+        "  t = steps() {count=3, reverse=false} : i64[]\n"
+        "  a = rows_of_step(x, t) : f32[2x8]\n"
+        "  s = scale_blocks(a) {to=fp8.143, rule=floor} : f32*b2x1:e8m0[2x8]\n"
+        "  q = cast(s) : fp8.143*b2x1:e8m0[2x8]\n"
+        "  y = all_steps(q, t) : fp8.143*b2x1:e8m0[6x8]\n\nreturn y\n"
+    )
+    with pytest.raises(VerifyError, match="numbers in blocks stay in a loop"):
+        read_program(text)
+
+
 # -- two scales
 
 

@@ -95,7 +95,7 @@ def language_step(recipe: str, target: str, steps: int = STEPS, **more: Any) -> 
 
 @pytest.mark.tvm
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", ["ultra_low_4bit", "sbm8", "luq4"])
+@pytest.mark.parametrize("recipe", ["ultra_low_4bit", "sbm8", "luq4", "nvfp4"])
 def test_a_step_is_that_of_the_reference(recipe: str) -> None:
     (step, x), (other, _) = (language_step(recipe, target) for target in ("cpu", "reference"))
     for _ in range(3):

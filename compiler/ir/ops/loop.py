@@ -5,6 +5,7 @@ An op is in a loop where an operand is a value of each step: see ``compiler/ir/l
 
 from __future__ import annotations
 
+from ...types import BlockScale
 from ..program import Op
 from .definition import Extents, OpDef
 from .kinds import mixed
@@ -19,6 +20,8 @@ def _part(op: Op, at: Extents) -> str:
     whole, one = (op.inputs[0], op.result)[:: 1 if op.kind == "rows_of_step" else -1]
     if whole.type.format != one.type.format or whole.type.scale != one.type.scale:
         return f"the rows of {whole.type} are none of {one.type}"
+    if isinstance(one.type.scale, BlockScale):
+        return f"numbers in blocks stay in a loop, and {one.type} are such"
     return mixed((op.inputs[0], op.result))
 
 

@@ -308,7 +308,7 @@ def test_wrong_loss_scales_are_refused(options: dict[str, Any], message: str) ->
     ],
 )
 def test_options_of_blocks_that_mean_nothing(
-    recipe: str, options: dict[str, object], words: str
+    recipe: str, options: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(RecipeError, match=words):
         compiled(recipe, "reference", **options)

@@ -65,7 +65,7 @@ def outer_encoding(m: Array, to: Format, top: float) -> Array:
 def inner_scale(b: Array, e: Array, to: Format, headroom: float) -> Array:
     """The scales of blocks of largest magnitudes ``b``, multiples of the tensor's."""
     with np.errstate(over="ignore", invalid="ignore"):
-        wanted = np.fmin(b * (e * np.float32(headroom / to.max)), np.float32(FP8_143.max))
+        wanted = np.minimum(b * (e * np.float32(headroom / to.max)), np.float32(FP8_143.max))
     return np.where(np.isfinite(b), decode(encode(wanted, FP8_143), FP8_143), np.float32(np.nan))
 
 

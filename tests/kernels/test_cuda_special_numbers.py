@@ -18,7 +18,7 @@ from .test_special_numbers import (
 pytestmark = [
     pytest.mark.tvm,
     pytest.mark.usefixtures("emulated", "together"),
-    pytest.mark.share(16),
+    pytest.mark.share(32),
 ]
 __all__ = [
     "test_an_op_beside_its_own_operand",

@@ -36,7 +36,6 @@ RECIPES: dict[str, tuple[str, dict[str, object], float]] = {
     "hfp8, 1-5-2": ("hfp8", {"fwd_format": "152", "fp8_subnormals": True}, 2.0**-9),
     "hfp8, narrow": ("hfp8", {"update_format": "fp16.169"}, 2.0**-9),
     "mxfp8": ("mxfp8", {}, 2.0**-9),
-    "mxfp8, drawn": ("mxfp8", {"sr": True, "mx_block": 5, "mx_scale": "even"}, 2.0**-9),
     "nvfp4": ("nvfp4", {}, 2.0**-9),
     "nvfp4, random": ("nvfp4", {"hadamard": "random", "two_d_weights": False}, 2.0**-9),
     "hfp8, chunks": ("hfp8", {"accumulator": "fp16.169", "chunk": 8}, 2.0**-9),

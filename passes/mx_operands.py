@@ -1,8 +1,8 @@
 """MX operands: each product reads blocks of small floats, each block scaled by a power of two.
 
 "OCP Microscaling Formats (MX) Specification" 1.0 (2023); "Microscaling Data Formats for Deep
-Learning" (Rouhani et al., 2023); "Recipes for Pre-training LLMs with MXFP8" (Mishra et al., 2025),
-section 4, for scales that are rounded up.
+Learning" (Rouhani et al., 2023); "Recipes for Pre-training LLMs with MXFP8" (Mishra et al., 2025)
+for scales that are rounded up.
 
     operand                         blocks
     x, w of the forward product     along the channels that it sums over
@@ -23,7 +23,7 @@ from ..compiler.formats import E8M0, F32, FORMATS
 from ..compiler.ir import Op, Program, Value, attrs
 from ..compiler.ir.ops import GRADIENT_PRODUCTS
 from ..compiler.types import BlockScale, TensorType
-from .parts.blocks import BlockOperands, name_of, rounding, summed
+from .parts.blocks import BlockOperands, name_of, rounding, sum_dims
 from .parts.draws import seed_and_step, with_seed
 from .parts.options import require
 from .parts.order import Makes, placed
@@ -55,7 +55,7 @@ def mx_operands(
     taken, salts = program.names(), count()
 
     def ask(op: Op, i: int) -> MxSum:
-        return summed(op)[i], i == 0 and op.kind in GRADIENT_PRODUCTS
+        return sum_dims(op)[i], i == 0 and op.kind in GRADIENT_PRODUCTS
 
     def quantize(op: Op, i: int, kind: MxSum) -> tuple[list[Op], Value]:
         v, (dim, gradient) = op.inputs[i], kind

@@ -1,7 +1,7 @@
 """NVFP4 operands: blocks of 16 four-bit floats with an FP8 scale each, and one f32 for the tensor.
 
-"Pretraining Large Language Models with NVFP4" (NVIDIA, 2025; arXiv 2509.25149), section 4; scales
-in the order of Transformer Engine's reference.
+"Pretraining Large Language Models with NVFP4" (NVIDIA, 2025; arXiv 2509.25149); scales in the order
+of Transformer Engine's reference.
 
     operand                blocks                                   rounding
     x of forward           16 along the channels of the sum         to nearest
@@ -23,7 +23,7 @@ from ..compiler.formats import BF16, F32, FP4_121, FP8_143
 from ..compiler.ir import Op, Program, Value, attrs, unused
 from ..compiler.ir.ops import BETWEEN_ACTIVATIONS, GRADIENT_PRODUCTS, WEIGHT_GRADS
 from ..compiler.types import SCALAR, BlockScale, Shape, TensorType
-from .parts.blocks import BlockOperands, name_of, rounding, summed
+from .parts.blocks import BlockOperands, name_of, rounding, sum_dims
 from .parts.draws import seed_and_step, with_seed
 from .parts.options import require
 from .parts.order import Makes, placed
@@ -94,7 +94,7 @@ class _Nvfp4:
 
     def ask(self, op: Op, i: int) -> Nvfp4Sum:
         """One of a weight in two dimensions asks alike for both of its products."""
-        dim, of_dw = summed(op)[i], op.kind in WEIGHT_GRADS - BETWEEN_ACTIVATIONS
+        dim, of_dw = sum_dims(op)[i], op.kind in WEIGHT_GRADS - BETWEEN_ACTIVATIONS
         weight = self.two_d and op.inputs[i] in self.weights and not of_dw
         gradient = i == 0 and op.kind in GRADIENT_PRODUCTS
         dims = (0, 1) if weight else (dim,)

@@ -8,7 +8,7 @@ from math import prod
 
 import networkx as nx
 
-from ..types import Scale, TensorType
+from ..types import BLOCK_SCALES, Scale, TensorType
 from .loops import COUNTER, loops
 from .ops import BETWEEN_ACTIVATIONS, OPS, PRODUCTS, TRANSPOSED
 from .program import Op, Program, Region, Value
@@ -127,8 +127,9 @@ def _of_blocks(op: Op | None, made: Mapping[Value, Op]) -> TensorType | None:
     while scale and scale.kind in ("broadcast", "view", "slice"):
         passed.add(scale.kind)
         scale = made.get(scale.inputs[0])
-    decoded = code and scale and code.kind == scale.kind == "dequantize"
-    return code.inputs[0].type if code and decoded and "broadcast" in passed else None
+    if not (code and scale and code.kind == scale.kind == "dequantize" and "broadcast" in passed):
+        return None
+    return code.inputs[0].type if scale.inputs[0].type.format in BLOCK_SCALES else None
 
 
 def direction(kind: str) -> str:

@@ -21,7 +21,7 @@ Ask = Callable[[Op, int], Asked]
 Quantize = Callable[[Op, int, Asked], tuple[list[Op], Value]]
 
 
-def summed(op: Op) -> tuple[int, int]:
+def sum_dims(op: Op) -> tuple[int, int]:
     """The dimension of both operands along which a product sums: the first one it has not."""
     definition = OPS[op.kind]
     (made,) = definition.results[0].patterns

@@ -15,7 +15,7 @@ TITLES = {
 HEAD = f"""# Models that people have
 
 Made by `python -m tests.models results.jsonl --page docs/models.md`; a process for each model, one
-thread, a CPU of two cores with AVX-512 that other work shared. `timm` and `transformers` were
+thread, CPUs of two cores that other work shared. `timm` and `transformers` were
 installed beside quatrain. Sizes are small throughout: what is asked is whether a model's calls are
 there and right, not how fast a large one is.
 

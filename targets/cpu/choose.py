@@ -13,8 +13,10 @@ from dataclasses import fields
 
 from ...compiler.errors import TargetError
 from ...compiler.ir import Op, Value
+from ...compiler.ir.accumulation import accumulation
 from ..gemm.check import check_gemm
-from ..gemm.product import Product, product_of, product_of_matrices
+from ..gemm.matrices import in_batch, in_groups
+from ..gemm.product import Product, product_of
 from ..plan.kernel import Kernel, Slot, slots_of
 from ..plan.layout import Order
 from .gemm.spec import GemmRequest, GemmSpec, Way
@@ -51,12 +53,12 @@ def gemm_kernel(ops: tuple[Op, ...], orders: Mapping[Value, Order], cpu: CpuInfo
 
 
 def matrices_kernel(op: Op, cpu: CpuInfo) -> Kernel:
-    """The kernel of a product of matrices, see ``product_of_matrices``.
+    """The kernel of a product of matrices, see ``targets.gemm.matrices``.
 
     Raises NoKernelError, see ``check_gemm``.
     """
     check_gemm("cpu", op)
-    product, operands = product_of_matrices(op)
+    product, operands = in_batch(op) if accumulation(op) is None else in_groups(op)
     spec = choose(_for_cpu(product, cpu))
     return Kernel(spec, (op,), slots_of(operands), (Slot(op.result),), spec.dot.unit)
 

@@ -15,7 +15,12 @@ from ..tir import expr
 from ..tir.dialect import Rounded, Statements
 from ..tir.expr import PARALLEL, SERIAL, Code, Expr, i32
 
-INTRINSICS: dict[Rounded, str] = {"sqrt": "sqrt", "rint": "roundeven", "floor": "floor"}
+INTRINSICS: dict[Rounded, str] = {
+    "sqrt": "sqrt",
+    "rint": "roundeven",
+    "floor": "floor",
+    "fma": "fma",
+}
 # TVM has no words for such a store.
 STREAM = """
 define linkonce_odr i32 @quatrain_stream_{lanes}(ptr %p, <{lanes} x float> %x) alwaysinline {{
@@ -37,9 +42,9 @@ class Llvm:
         """LLVM may contract a product with the addition that reads it, but not across this."""
         return tir.call_llvm_pure_intrin(vector, "llvm.arithmetic.fence", value)
 
-    def call(self, function: Rounded, vector: str, x: Expr) -> Expr:
+    def call(self, function: Rounded, vector: str, *numbers: Expr) -> Expr:
         """One instruction."""
-        return tir.call_llvm_pure_intrin(vector, f"llvm.{INTRINSICS[function]}", x)
+        return tir.call_llvm_pure_intrin(vector, f"llvm.{INTRINSICS[function]}", *numbers)
 
     def where(self, condition: Expr, a: Expr, b: Expr) -> Expr:
         """One instruction."""

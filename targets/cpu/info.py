@@ -26,6 +26,7 @@ AMX = frozenset({"amx-tile", "amx-int8", "amx-bf16", "avx512vbmi", *VNNI512})
 BF16 = frozenset({"avx512bf16", *VNNI512})
 # What a CPU must report before code for its whole family may use it: a virtual machine can hide it.
 MASKABLE = (*VNNI512, "avx2", "fma", "f16c")
+AVX2_BYTES = 32
 BASELINES = ("x86-64-v4", "x86-64-v3", "x86-64-v2", "x86-64")
 # Linux: ask that this process may use the state of the tiles, and the number of that state.
 ARCH_PRCTL, ARCH_REQ_XCOMP_PERM, XTILEDATA = 158, 0x1023, 18
@@ -58,10 +59,15 @@ class CpuInfo:
         return self.vector_bytes // 4
 
     @property
+    def pairs(self) -> bool:
+        """Whether one instruction multiplies int16 and adds pairs of products (vpmaddwd)."""
+        return self.vector_bytes >= AVX2_BYTES
+
+    @property
     def units(self) -> tuple[Unit, ...]:
         """Multiplying units of this CPU, fastest first."""
         tiles = (Unit.INT8_TILE, Unit.BF16_TILE) if self.amx else ()
-        dots = (Unit.INT8_DOT, Unit.INT16_DOT) if self.vnni else ()
+        dots = (Unit.INT8_DOT, Unit.INT16_DOT) if self.pairs else ()
         floats = (Unit.BF16_DOT,) if self.bf16 else ()
         return (*tiles, *dots, *floats, Unit.INT32, Unit.F32)
 
@@ -91,9 +97,9 @@ def tiles_allowed() -> bool:
 
 def vector_bytes(features: frozenset[str]) -> int:
     """Width of the widest vector register among ``features``."""
-    if "avx512f" in features:
+    if features >= {"avx512f", "avx512bw"}:
         return 64
-    return 32 if "avx2" in features else 16
+    return AVX2_BYTES if "avx2" in features else 16
 
 
 @cache

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -43,7 +43,7 @@ from .amx.tiles import (
 )
 from .build import compile_kernel
 from .dialect import function
-from .gemm.dots import multiply_add, prepare
+from .gemm.dots import multiply_add, multiply_add_short, prepare
 from .gemm.units import BF16_DOT, BF16_TILE, FLOAT, INT16, Dot
 from .gemm.vectors import Registers, splat, store
 
@@ -63,6 +63,11 @@ CHAINS = 12
 TURNS, FLOATS, BLOCK = 1 << 20, 1 << 24, 1 << 14
 TILE_TURNS = 8  # turns of the vector units that take as long as one of the tiles
 GIGA = 1e9
+
+
+def dot_on(cpu: CpuInfo, unit: Unit) -> Dot:
+    """The multiply-accumulate of a unit that is no tile."""
+    return replace(INT8, run=1) if unit is Unit.INT8_DOT and not cpu.vnni else DOTS[unit]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,33 +90,56 @@ class DotLoop:
         return 2 * self.threads * self.turns * CHAINS * self.lanes * self.dot.block
 
     @property
+    def sums(self) -> tuple[str, int]:
+        """Type of a sum and the sums of a chain: two of int16 for one that they would join."""
+        return ("int16", 2 * self.lanes) if self.dot.run else (self.dot.acc, self.lanes)
+
+    @property
+    def apart(self) -> bool:
+        """Whether instructions multiply that do not add to a sum.
+
+        LLVM would take a product that never changes out of the loop, and make one for all chains:
+        each has a second operand of its own, which is read in every turn.
+        """
+        return self.dot.run > 0 or self.dot.unit is Unit.INT16_DOT
+
+    @property
     def sizes(self) -> list[tuple[str, int]]:
         """Element type and count of both operands and of the result."""
-        n, out = self.lanes * self.dot.block, self.threads * CHAINS * self.lanes
-        return [(self.dot.a, n), (self.dot.b, n), (self.dot.acc, out)]
+        n, (acc, some) = self.lanes * self.dot.block, self.sums
+        second = CHAINS * n if self.apart else n
+        return [(self.dot.a, n), (self.dot.b, second), (acc, self.threads * CHAINS * some)]
 
     def build(self) -> tir.PrimFunc:
         """The function: operands, then the sums, so that nothing can be left out."""
 
         def body(code: Code, slots: list[Expr]) -> None:
             prepare(code, self.dot)
-            lanes, n = self.lanes, self.lanes * self.dot.block
+            n, (acc, some) = self.lanes * self.dot.block, self.sums
             with code.blocks(self.threads) as thread:
-                sums = Registers(code, (CHAINS,), self.dot.acc, lanes)
+                sums = Registers(code, (CHAINS,), acc, some)
                 for i in range(CHAINS):
                     # Different from the start, or LLVM would find that all are one sum.
-                    sums.set(splat(i, self.dot.acc, lanes), i)
-                with code.loop(self.turns):
-                    a, b = (load(slot, 0, n) for slot in slots[:2])
+                    sums.set(splat(i, acc, some), i)
+                with code.loop(self.turns) as turn:
+                    a = load(slots[0], 0, n)
                     for i in range(CHAINS):
+                        b = load(slots[1], self._place(slots[0], turn, i) if self.apart else 0, n)
                         sums.set(self._add(sums.get(i), a, b), i)
                 for i in range(CHAINS):
-                    place = (thread * CHAINS + i) * lanes
-                    store(code, slots[2], place, sums.get(i), lanes)
+                    place = (thread * CHAINS + i) * some
+                    store(code, slots[2], place, sums.get(i), some)
 
         return function(self.sizes, body)
 
+    def _place(self, ones: Expr, turn: Expr, chain: int) -> Expr:
+        """Where the second operand of a chain lies, in every turn: LLVM cannot know that."""
+        nothing = tir.Cast("int32", load(ones, 0)) - 1
+        return turn * nothing + chain * self.lanes * self.dot.block
+
     def _add(self, total: Expr, a: Expr, b: Expr) -> Expr:
+        if self.dot.run:
+            return multiply_add_short(total, a, b, self.lanes)
         if self.dot.unit is not Unit.F32:
             return multiply_add(self.dot, total, a, b, self.lanes)
         # As written, LLVM would take the product, which never changes, out of the loop.
@@ -203,7 +231,7 @@ def measure_peaks(
     use_threads(threads)
     found = {}
     for unit in (u for u in cpu.units if u in DOTS):
-        loop: DotLoop | TileLoop = DotLoop(DOTS[unit], cpu.lanes, threads, turns)
+        loop: DotLoop | TileLoop = DotLoop(dot_on(cpu, unit), cpu.lanes, threads, turns)
         if unit in (Unit.INT8_TILE, Unit.BF16_TILE):
             loop = TileLoop(DOTS[unit], threads, max(1, turns // TILE_TURNS))
         found[unit.value] = loop.operations / GIGA / _best(loop, cpu, repeats)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ...compiler.ir import Program, Value
 from ...compiler.ir.ops import GEMMS, Trait, has
-from ..gemm.product import CONVOLVED
+from ..gemm.matrices import MATRICES
 from ..plan.choose import KnownPlaces, make_plan
 from ..plan.fuse import Group
 from ..plan.halves import Halved, half_plans
@@ -91,7 +91,7 @@ class CpuKernels:
     def kernel(self, group: Group, orders: Mapping[Value, Order]) -> Kernel:
         """The GEMM with its bias, the fused pointwise ops, or the op that stays alone."""
         first = group.ops[0]
-        if first.kind in CONVOLVED:
+        if first.kind in MATRICES:
             return matrices_kernel(first, self.cpu)
         if first.kind in GEMMS:
             return gemm_kernel(group.ops, orders, self.cpu)

@@ -37,12 +37,12 @@ def _exact(gemm: GemmRequest) -> bool:
 
 
 def _tiled_taps(gemm: GemmRequest) -> int | None:
-    whole = _exact(gemm) and gemm.groups == 1 and not gemm.weight_grad
+    whole = _exact(gemm) and gemm.groups * gemm.batch == 1 and not gemm.weight_grad
     return gemm.length if whole else None
 
 
 def _tiled_images(gemm: GemmRequest) -> int | None:
-    if not _exact(gemm) or gemm.groups > 1 or not gemm.weight_grad:
+    if not _exact(gemm) or gemm.groups * gemm.batch > 1 or not gemm.weight_grad:
         return None
     n, _, h, w = shape4(gemm.a)
     images, columns = (n * h * w, 1) if gemm.pointwise else (n, w)

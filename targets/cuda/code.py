@@ -22,6 +22,7 @@ FUNCTIONS: dict[Rounded, tuple[str, str]] = {
     "sqrt": ("sqrtf", "sqrt"),
     "rint": ("rintf", "rint"),
     "floor": ("floorf", "floor"),
+    "fma": ("fmaf", "fma"),
 }
 
 
@@ -37,14 +38,15 @@ class DeviceWords:
         """The value: nvcc is told to contract nothing."""
         return value
 
-    def call(self, function: Rounded, vector: str, x: Expr) -> Expr:
+    def call(self, function: Rounded, vector: str, *numbers: Expr) -> Expr:
         """Lane by lane: CUDA C's functions know no vectors."""
         dtype, _, lanes = vector.partition("x")
         name = FUNCTIONS[function][dtype == "float64"]
         if not lanes:
-            return tir.call_pure_extern(dtype, name, x)
+            return tir.call_pure_extern(dtype, name, *numbers)
         places = [i32(k) for k in range(int(lanes))]
-        made = [tir.call_pure_extern(dtype, name, tir.Shuffle([x], [k])) for k in places]
+        each = [[tir.Shuffle([x], [k]) for x in numbers] for k in places]
+        made = [tir.call_pure_extern(dtype, name, *some) for some in each]
         return tir.Shuffle(made, places)
 
     def where(self, condition: Expr, a: Expr, b: Expr) -> Expr:

@@ -110,7 +110,7 @@ def geometry(spec: Product) -> Geometry:
     _, _, out_h, out_w = shape4(spec.out)
     _, _, r, s = shape4(spec.b)
     pointwise = (r, s) == (1, 1) and spec.stride == (1, 1) and spec.padding == (0, 0)
-    if pointwise and channels_last(spec.a) and channels_last(spec.out):
+    if spec.batch == 1 and pointwise and channels_last(spec.a) and channels_last(spec.out):
         pixels = n * h * w
         return Geometry(1, 1, pixels, _forward(1, 1, 1, 0, 1), _forward(pixels, 1, 1, 0, 1), True)
     make = _forward if spec.direction == "forward" else _input_grad

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 
 from ...compiler.formats import F32, Format
 from ...compiler.ir import Op, Value
 from ...compiler.ir.accumulation import Accumulation, accumulation
-from ...compiler.types import Scale, TensorType
+from ...compiler.types import Scale
 from ..plan.layout import Layout, Order
 from .pair import FormatPair
 from .shapes import channels_last, shape4
@@ -21,13 +21,6 @@ WALKS_AS = {
     "conv2d_transpose_input_grad": "conv2d",
     "conv2d_transpose_weight_grad": "conv2d_weight_grad",
 }
-# Products of matrices as a convolution in groups, whose weights are a.
-CONVOLVED = {
-    "matmul": "conv2d",
-    "product": "conv2d",
-    "product_input_grad": "conv2d_weight_grad",
-    "product_weight_grad": "conv2d_input_grad",
-}
 EXCHANGED = frozenset({"conv2d_transpose_weight_grad"})
 
 
@@ -37,6 +30,7 @@ class Product:
 
     ``a``, ``b`` are the operands as the op orders them, ``out`` is what is stored, ``made`` the
     format that the GEMM itself rounds to. A linear layer is a convolution of one pixel an image.
+    Of a ``batch`` each image has weights of its own, which lie one after the other.
     """
 
     kind: str
@@ -49,6 +43,7 @@ class Product:
     padding: Steps
     dilation: Steps
     groups: int
+    batch: int
     accumulation: Accumulation | None
 
     @property
@@ -76,8 +71,8 @@ class Product:
         if self.direction == "forward":
             return prod(second[1:])
         if self.direction == "input_grad":
-            return second[0] // self.groups * prod(second[2:])
-        return first[0] * prod(first[2:])
+            return second[0] // (self.groups * self.batch) * prod(second[2:])
+        return first[0] // self.batch * prod(first[2:])
 
     def pair(self, length: int) -> FormatPair:
         """Its formats, with sums of at most ``length`` products in one accumulator."""
@@ -94,7 +89,7 @@ class Product:
         """Whether a weight gradient sums over pixels one by one: 1x1, stride 1, channels last."""
         taps = shape4(self.out)[2:]
         plain = taps == (1, 1) and self.stride == (1, 1) and self.padding == (0, 0)
-        return plain and channels_last(self.a) and channels_last(self.b)
+        return self.batch == 1 and plain and channels_last(self.a) and channels_last(self.b)
 
     @property
     def depthwise(self) -> bool:
@@ -143,39 +138,10 @@ def product_of(
         padding=_steps(gemm, "padding") if conv else (0, 0),
         dilation=_steps(gemm, "dilation") if conv else (1, 1),
         groups=gemm.int_attr("groups") if conv else 1,
+        batch=1,
         accumulation=accumulation(gemm),
     )
     return product, operands
-
-
-def product_of_matrices(op: Op) -> tuple[Product, tuple[Value, ...]]:
-    """What a product of matrices asks for, as groups of a 1x1 convolution; its operands in order.
-
-    All values lie row-major, so that they are its operands as they are: BxMxK weights of B*M
-    channels out, an image of B*K channels and N pixels, one of B*M channels that it makes. Its dX
-    is the gradient of b, and its dW that of a.
-    """
-    kind = CONVOLVED[op.kind]
-    operands = op.inputs[::-1] if kind == "conv2d" else op.inputs
-    first, second, made = (v.type for v in (*operands, op.result))
-    a, (b, out) = _image(first), (_weights(second), _image(made))
-    if kind == "conv2d_weight_grad":
-        b, out = _image(second), _weights(made)
-    one, batch = (1, 1), made.shape[0]
-    product = Product(kind, a, b, made.format, None, out, one, (0, 0), one, batch, accumulation(op))
-    return product, operands
-
-
-def _image(t: TensorType) -> Layout:
-    """A batch of matrices as the rows of an image's channels."""
-    batch, rows, columns = t.shape
-    return Layout(replace(t, shape=(1, batch * rows, 1, columns)), Order.ROWS)
-
-
-def _weights(t: TensorType) -> Layout:
-    """A batch of matrices as weights, a row for each channel out."""
-    batch, rows, columns = t.shape
-    return Layout(replace(t, shape=(batch * rows, columns, 1, 1)), Order.PIXELS)
 
 
 def _steps(gemm: Op, name: str) -> Steps:

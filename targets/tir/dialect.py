@@ -9,8 +9,9 @@ from typing import Literal, Protocol
 from tvm.ir import Expr
 from tvm.tirx import stmt as st
 
-# Functions of floats that every target has, correctly rounded; rint breaks ties to even.
-Rounded = Literal["sqrt", "rint", "floor"]
+# Functions of floats that every target has, correctly rounded; rint breaks ties to even, and
+# fma(a, b, c) is a * b + c.
+Rounded = Literal["sqrt", "rint", "floor", "fma"]
 
 
 class Statements(Protocol):
@@ -40,7 +41,7 @@ class Dialect(Protocol):
     def fence(self, value: Expr, vector: str) -> Expr:
         """A float of type ``vector`` that is not contracted with what reads it."""
 
-    def call(self, function: Rounded, vector: str, x: Expr) -> Expr:
+    def call(self, function: Rounded, vector: str, *numbers: Expr) -> Expr:
         """A function of floats of type ``vector``."""
 
     def where(self, condition: Expr, a: Expr, b: Expr) -> Expr:

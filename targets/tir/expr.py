@@ -251,6 +251,10 @@ class Vectors:
         number = a.value if isinstance(a, tir.Broadcast) else a
         return self.f(a) if isinstance(number, tir.FloatImm) and number.value == 0 else a
 
+    def fma(self, a: Expr, b: Expr, c: Expr) -> Expr:
+        """a * b + c, rounded once."""
+        return self.f(self.call("fma", a, b, c))
+
     def sqrt(self, a: Expr) -> Expr:
         """The square root, correctly rounded."""
         return self.f(self.call("sqrt", a))
@@ -267,9 +271,9 @@ class Vectors:
         """|a|, as a name."""
         return self.f(self.to_f(self.bits(a) & self.u(0x7FFFFFFF)))
 
-    def call(self, function: Rounded, a: Expr) -> Expr:
+    def call(self, function: Rounded, *numbers: Expr) -> Expr:
         """See ``Dialect.call``."""
-        return self.code.dialect.call(function, typed(self.dtype, self.lanes), a)
+        return self.code.dialect.call(function, typed(self.dtype, self.lanes), *numbers)
 
     def where(self, condition: Expr, a: Expr, b: Expr) -> Expr:
         """a where the condition holds in a lane, else b; both are names or constants."""

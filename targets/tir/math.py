@@ -71,10 +71,8 @@ def exp(v: Vectors, x: Expr) -> Expr:
     """
     x = v.f(v.where(x < v.splat(-700.0), v.splat(-700.0), x))
     k = v.rint(v.mul(x, v.splat(LOG2E)))
-    r = v.sub(v.sub(x, v.mul(k, v.splat(LN2_HIGH))), v.mul(k, v.splat(LN2_LOW)))
-    p = v.splat(1 / math.factorial(EXP_TERMS))
-    for n in reversed(range(EXP_TERMS)):
-        p = v.add(v.mul(p, r), v.splat(1 / math.factorial(n)))
+    r = v.fma(k, v.splat(-LN2_LOW), v.fma(k, v.splat(-LN2_HIGH), x))
+    p = _polynomial(v, r, [1 / math.factorial(n) for n in reversed(range(EXP_TERMS + 1))])
     power = v.cast(v.cast(k, "int32"), "int64") + v.splat(1023, "int64")
     bits = tir.shift_left(power, v.splat(52, "int64"))
     return v.mul(p, tir.reinterpret(typed("float64", v.lanes), bits))
@@ -93,9 +91,7 @@ def log(v: Vectors, x: Expr) -> Expr:
     rest = tir.bitwise_and(above, v.splat((1 << 52) - 1, "int64"))
     m = v.f(tir.reinterpret(double, rest + v.splat(base, "int64")))
     t = v.div(v.sub(m, v.splat(1.0)), v.add(m, v.splat(1.0)))
-    square, p = v.mul(t, t), v.splat(1 / (2 * LOG_TERMS + 1))
-    for n in reversed(range(LOG_TERMS)):
-        p = v.add(v.mul(p, square), v.splat(1 / (2 * n + 1)))
+    p = _polynomial(v, v.mul(t, t), [1 / (2 * n + 1) for n in reversed(range(LOG_TERMS + 1))])
     exponent = v.f(v.cast(k, "float64"))
     small = v.add(v.mul(exponent, v.splat(LN2_LOW)), v.mul(v.mul(t, v.splat(2.0)), p))
     result = v.add(v.mul(exponent, v.splat(LN2_HIGH)), small)
@@ -109,19 +105,25 @@ def _clamped(v: Vectors, x: Expr, low: float, high: float) -> Expr:
     return v.f(v.where(x < v.splat(low), v.splat(low), x))
 
 
-def _horner(v: Vectors, x: Expr, terms: Sequence[float]) -> Expr:
-    """The polynomial with ``terms`` from the highest power on."""
-    p = v.splat(terms[0])
-    for term in terms[1:]:
-        # Not ``add``, which keeps a term of 0.
-        p = v.f(v.mul(p, x) + v.splat(term))
-    return p
+def _polynomial(v: Vectors, x: Expr, terms: Sequence[float]) -> Expr:
+    """The polynomial with ``terms`` from the highest power on, by Estrin's scheme.
+
+    Neighbours are joined to polynomials of x^2, those of x^4, and so on: as many instructions as
+    Horner's, of which few wait for another.
+    """
+    made, power = [v.splat(term) for term in reversed(terms)], x
+    while len(made) > 1:
+        alone = made[-1:] if len(made) % 2 else []
+        pairs = zip(made[::2], made[1::2], strict=False)
+        made = [v.fma(high, power, low) for low, high in pairs] + alone
+        power = v.mul(power, power) if len(made) > 1 else power
+    return made[0]
 
 
 def _near_zero(v: Vectors, x: Expr, terms: Sequence[float], else_: Expr) -> Expr:
     """A series where |x| is small, with terms from the highest power on and none for x^0."""
     size = v.f(v.where(x < v.splat(0.0), v.mul(x, v.splat(-1.0)), x))
-    series = v.mul(_horner(v, x, terms), x)
+    series = v.mul(_polynomial(v, x, terms), x)
     return v.f(v.where(size < v.splat(SMALL), series, else_))
 
 
@@ -167,11 +169,14 @@ def erf(v: Vectors, x: Expr) -> Expr:
     negative = x < v.splat(0.0)
     size = v.f(v.where(negative, v.mul(x, v.splat(-1.0)), x))
     square = v.mul(size, size)
-    near = v.mul(size, v.div(_horner(v, square, ERF_P), _horner(v, square, ERF_Q)))
     z = _clamped(v, size, 0.0, ERF_END)
-    far = v.div(_horner(v, z, ERFC_P), _horner(v, z, ERFC_Q))
-    far = v.sub(v.splat(1.0), v.mul(exp(v, v.mul(v.mul(z, z), v.splat(-1.0))), far))
-    made = v.f(v.where(size > v.splat(ERF_EDGE), far, near))
+    over = v.mul(exp(v, v.mul(v.mul(z, z), v.splat(-1.0))), _polynomial(v, z, ERFC_P))
+    under = _polynomial(v, z, ERFC_Q)
+    near = size < v.splat(ERF_EDGE)
+    # One quotient for both: of NaN it is NaN.
+    top = v.f(v.where(near, v.mul(size, _polynomial(v, square, ERF_P)), over))
+    ratio = v.div(top, v.f(v.where(near, _polynomial(v, square, ERF_Q), under)))
+    made = v.f(v.where(near, ratio, v.sub(v.splat(1.0), ratio)))
     return v.f(v.where(negative, v.mul(made, v.splat(-1.0)), made))
 
 

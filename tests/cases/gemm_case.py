@@ -112,10 +112,6 @@ class Case:
             return y, w, x
         return (y, x, w) if self.kind.endswith("weight_grad") else (x, w, y)
 
-    def factors(self, operands: Sequence[Tensor]) -> Sequence[Tensor]:
-        """A kernel's operands as the op orders them: b is the image of a product of matrices."""
-        return operands[1::-1] if self.kind == MATRICES[0] else operands[:2]
-
     def kernel_on(self, cpu: CpuInfo) -> tuple[Kernel, dict[Value, Order]]:
         """The kernel and the order of every value."""
         ops, orders = self.ordered()
@@ -180,7 +176,8 @@ Draw = Callable[[TensorType, np.random.Generator], Tensor]
 
 @dataclass(frozen=True)
 class Drawn:
-    """Random operands of a kernel, and the arrays that it takes: theirs, and room for a result."""
+    """Random operands as the op orders them, and the arrays that its kernel takes: theirs, and room
+    for a result."""
 
     operands: list[Tensor]
     arrays: list[np.ndarray]
@@ -193,20 +190,21 @@ class Drawn:
     ) -> Drawn:
         """The first operand may have a sample that is ``infinite``."""
         rng = np.random.default_rng(7)
-        operands: list[Tensor] = []
+        operands: dict[Value, Tensor] = {}
         arrays = []
         for slot in kernel.inputs:
             if slot.scale:
-                arrays.append(np.atleast_1d(np.asarray(operands[-1].scale)))
+                arrays.append(np.atleast_1d(np.asarray(operands[slot.value].scale)))
                 continue
-            operands.append(draw(slot.value.type, rng))
+            operand = operands[slot.value] = draw(slot.value.type, rng)
             if infinite is not None and len(operands) == 1:
-                operands[0].data[infinite] = np.inf
-            arrays.append(to_memory(operands[-1], Layout(slot.value.type, orders[slot.value])))
+                operand.data[infinite] = np.inf
+            arrays.append(to_memory(operand, Layout(slot.value.type, orders[slot.value])))
         result = kernel.outputs[0].value
         layout = Layout(result.type, orders[result])
         out = np.full(layout.rows * layout.cell + CANARY, 77, layout.dtype)
-        return cls(operands, arrays, out, layout)
+        inputs = [v for op in kernel.ops for v in op.inputs if v in operands]
+        return cls([operands[v] for v in inputs], arrays, out, layout)
 
     def result(self, function: Callable[..., object]) -> Tensor:
         """What a kernel makes of them; nothing behind it is touched."""
@@ -238,7 +236,7 @@ def run(
 def expected(case: Case, operands: list[Tensor]) -> Tensor:
     """The reference's result."""
     gemm, *bias = case.ops()
-    (y,) = GEMM[gemm.kind](gemm, case.factors(operands))
+    (y,) = GEMM[gemm.kind](gemm, operands[:2])
     for op in bias:
         column = operands[2].numbers.reshape(1, -1, *(1,) * (len(y.type.shape) - 2))
         y = Tensor.from_numbers(op.result.type, y.numbers + column)
@@ -250,7 +248,7 @@ def bound(case: Case, operands: list[Tensor]) -> np.ndarray:
     gemm = case.ops()[0]
     sizes = [
         Tensor.from_numbers(TensorType(x.type.shape, F32), np.abs(x.real()))
-        for x in case.factors(operands)
+        for x in operands[:2]
     ]
     plain = replace(case, made=F32, bias=None)
     (total,) = GEMM[gemm.kind](plain.ops()[0], sizes)

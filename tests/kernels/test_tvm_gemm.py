@@ -352,8 +352,10 @@ UNITS: list[tuple[str, tuple[Format, Format], str, Unit]] = [
     ("conv2d_weight_grad", (FP4_ODD, UINT4), "znver4", Unit.INT16_DOT),
     ("linear_weight_grad", (FP4_ODD, UINT4), "znver4", Unit.INT16_DOT),
     *((kind, (BF16, BF16), "znver4", Unit.BF16_DOT) for kind in (*KINDS, *LINEAR)),
+    ("conv2d", (UINT4, INT4), "skylake-avx512", Unit.INT16_DOT),
+    *((kind, (UINT4, INT4), "x86-64-v2", Unit.INT32) for kind in (*KINDS, *LINEAR)),
     *((kind, (F32, F32), "skylake-avx512", Unit.F32) for kind in (*KINDS, *LINEAR)),
-    *((kind, (UINT4, INT4), "x86-64-v3", Unit.INT32) for kind in (*KINDS, *LINEAR)),
+    *((kind, (UINT4, INT4), "x86-64-v3", Unit.INT16_DOT) for kind in (*KINDS, *LINEAR)),
 ]
 
 
@@ -367,7 +369,9 @@ def test_the_declared_unit_is_in_the_assembly(
     kernel, _ = case.kernel_on(named(mcpu))
     assert kernel.unit is unit
     assembly = compile_case(kernel, case, beside).assembly
-    present = {u for u, word in WORDS.items() if word in assembly}
+    fused = named(mcpu).vnni
+    words = WORDS if fused else {**WORDS, Unit.INT16_DOT: "pmaddwd", Unit.INT32: "pmulld"}
+    present = {u for u, word in words.items() if word in assembly}
     assert unit in present
     assert not present & ({Unit.INT8_DOT, Unit.INT16_DOT} - {unit})
     assert (unit in TILES) == ("ldtilecfg" in assembly)

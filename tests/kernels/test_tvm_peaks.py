@@ -14,6 +14,7 @@ from quatrain.targets.cpu.peaks import (
     DotLoop,
     TileLoop,
     Triad,
+    dot_on,
     measure_peaks,
 )
 from quatrain.targets.plan.kernel import Kernel, Unit
@@ -27,6 +28,7 @@ INSTRUCTION = {
     Unit.INT16_DOT: "vpdpwssd",
     Unit.F32: "vfmadd",
 }
+WITHOUT_VNNI = {Unit.INT8_DOT: "vpmaddubsw", Unit.INT16_DOT: "vpmaddwd"}
 BF16_ONE = 0x3F80
 
 
@@ -40,17 +42,19 @@ def cpus() -> list[CpuInfo]:
 def test_every_product_is_added(unit: Unit, cpu: CpuInfo) -> None:
     if unit not in cpu.units:
         pytest.skip(f"{cpu.mcpu} has no {unit.value}")
-    loop = DotLoop(DOTS[unit], cpu.lanes, 3, TURNS)
+    loop = DotLoop(dot_on(cpu, unit), cpu.lanes, 3, TURNS)
     compiled = compile_kernel(Kernel(loop, (), (), ()), cpu)
     one = BF16_ONE if unit is Unit.BF16_DOT else 1
     arrays = compiled.copies(*(np.full(n, one, dtype) for dtype, n in loop.sizes))
     compiled.run(*arrays)
     sums = arrays[2].astype(np.float64)
     # Each lane adds one product of ones for each number of a block, in every turn.
-    added = sums.reshape(3, CHAINS, cpu.lanes) - np.arange(CHAINS)[:, None]
-    assert (added == TURNS * loop.dot.block).all()
+    _, each = loop.sums
+    added = sums.reshape(3, CHAINS, each) - np.arange(CHAINS)[:, None]
+    assert (added == TURNS * loop.dot.block * cpu.lanes / each).all()
     assert loop.operations == 2 * added.sum()
-    assert compiled.assembly.count(INSTRUCTION[unit]) >= CHAINS
+    words = INSTRUCTION if cpu.vnni else INSTRUCTION | WITHOUT_VNNI
+    assert compiled.assembly.count(words[unit]) >= CHAINS
 
 
 @pytest.mark.parametrize("unit", TILES, ids=lambda u: u.value)

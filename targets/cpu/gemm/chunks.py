@@ -66,7 +66,7 @@ class Chunks:
 def choose_chunks(spec: GemmSpec, grid: Pixels, row_bytes: int, result_bytes: int) -> Chunks:
     """For rows that take ``row_bytes`` unpacked and sums of ``result_bytes``."""
     chunks = _cut(spec, grid, row_bytes, shared=False)
-    if apart(chunks.partitions.chunks, result_bytes):
+    if spec.batch > 1 or apart(chunks.partitions.chunks, result_bytes):
         return chunks
     return _cut(spec, grid, row_bytes, shared=True)
 
@@ -80,6 +80,8 @@ def _cut(spec: GemmSpec, grid: Pixels, row_bytes: int, *, shared: bool) -> Chunk
     rows = min(grid.rows, most)
     bands = -(-grid.rows // rows)
     images = 1
+    if spec.batch > 1:
+        return Chunks(1, rows, bands, Partitions(grid.images * bands, grid.images, bands, False))
     if bands == 1:
         few = -(-CHUNK_PIXELS // (grid.rows * grid.columns))
         images = max(1, min(grid.images, most // grid.rows))

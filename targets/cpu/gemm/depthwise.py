@@ -84,7 +84,7 @@ class TapPairs:
         pixel = plan.pixel(patch.phase, (patch.y, patch.x), (row, columns[0]))
         lane = panel.first_lane(patch.block)
         taps = [(patch.phase.rows.tap(row), patch.phase.columns.tap(j)) for j in columns]
-        starts = [panel.at(patch.group, patch.block, tap, 0) for tap in taps]
+        starts = [panel.at(patch.weights, patch.block, tap, 0) for tap in taps]
         for v in range(patch.tile.vectors):
             b = self._weights(factors.weights, starts, v)
             for m in range(patch.tile.pixels):

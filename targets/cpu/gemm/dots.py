@@ -9,11 +9,12 @@ from ...tir.expr import Code, Expr, Index, load, typed
 from .units import Dot
 from .vectors import bits, cast, splat
 
-# LLVM 22 types them (v16i32, v64i8, v64i8) and (v16i32, v32i16, v32i16).
-INTRINSICS = {
-    Unit.INT8_DOT: "llvm.x86.avx512.vpdpbusd.512",
-    Unit.INT16_DOT: "llvm.x86.avx512.vpdpwssd.512",
-}
+# LLVM 22 types it (v16i32, v64i8, v64i8).
+VPDPBUSD = "llvm.x86.avx512.vpdpbusd.512"
+# Sums of two products, by lanes of int32: of uint8 with int8 in int16, and of int16 in int32. LLVM
+# makes vpdpwssd of the second and an addition.
+VPMADDUBSW = {8: "llvm.x86.avx2.pmadd.ub.sw", 16: "llvm.x86.avx512.pmaddubs.w.512"}
+VPMADDWD = {8: "llvm.x86.avx2.pmadd.wd", 16: "llvm.x86.avx512.pmaddw.d.512"}
 
 # TVM turns operands of type bf16 into f32 ahead of an intrinsic, so LLVM's own text is linked in.
 BF16_DOT = """
@@ -48,10 +49,27 @@ def repeated(dot: Dot, a: Expr, lanes: int) -> Expr:
     return splat(a, dot.a, lanes)
 
 
+def multiply_add_short(acc: Expr, a: Expr, b: Expr, lanes: int) -> Expr:
+    """``acc + a * b`` on two sums of int16 for each of ``lanes`` blocks of four bytes."""
+    both = typed("int16", 2 * lanes)
+    return acc + tir.call_llvm_pure_intrin(both, VPMADDUBSW[lanes], a, b)
+
+
+def add_short(acc: Expr, some: Expr, lanes: int) -> Expr:
+    """``acc`` plus the two sums of int16 that belong to each of its lanes."""
+    return acc + _pairs(some, splat(1, "int16", 2 * lanes), lanes)
+
+
+def _pairs(a: Expr, b: Expr, lanes: int) -> Expr:
+    return tir.call_llvm_pure_intrin(typed("int32", lanes), VPMADDWD[lanes], a, b)
+
+
 def multiply_add(dot: Dot, acc: Expr, a: Expr, b: Expr, lanes: int) -> Expr:
     """``acc + a * b`` on vectors of ``lanes`` blocks."""
-    if dot.unit in INTRINSICS:
-        return tir.call_llvm_pure_intrin(typed("int32", lanes), INTRINSICS[dot.unit], acc, a, b)
+    if dot.unit is Unit.INT8_DOT:
+        return tir.call_llvm_pure_intrin(typed("int32", lanes), VPDPBUSD, acc, a, b)
+    if dot.unit is Unit.INT16_DOT:
+        return acc + _pairs(a, b, lanes)
     if dot.unit is Unit.BF16_DOT:
         words = (bits(x, "int32", lanes) for x in (a, b))
         return tir.call_pure_extern(typed("float32", lanes), "quatrain_bf16_dot", acc, *words)

@@ -92,7 +92,7 @@ class Finish:
         code, spec, vector = self.code, self.spec, self.vector
         channels = shape4(spec.out)[1]
         wide = self._vectors * vector
-        jobs = (spec.lane_groups, -(-channels // self._channels), self.partial.lanes // wide)
+        jobs = (self.partial.groups, -(-channels // self._channels), self.partial.lanes // wide)
         size = self._taps * self._channels * self._pitch
         with (
             code.blocks(prod(jobs)) as job,
@@ -132,7 +132,7 @@ class Finish:
         """Copy a block to the result, one lane after the other."""
         code, (g, begin, first) = self.code, what
         out_channels, channels, _, _ = shape4(self.spec.out)
-        lanes = out_channels // self.spec.lane_groups
+        lanes = out_channels // self.partial.groups
         pixels = StoredTensor(self.buffers.out, self.spec.out).pixels
         with code.loop(self._vectors * self.vector) as i:
             lane = self.g.channel(begin + i)

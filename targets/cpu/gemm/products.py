@@ -9,27 +9,33 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from ...gemm.geometry import Phase
 from ...tir.expr import Code, Expr, Index, load
-from .dots import multiply_add, repeated, word
+from .dots import add_short, multiply_add, multiply_add_short, repeated, word
 from .taps_plan import TapsPlan
 from .tile import Tile
-from .vectors import Registers
+from .vectors import Registers, splat
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Patch:
     """A tile of a band's results: pixels from place (y, x) of a phase on, and vectors of channels
-    from a block of a group on."""
+    from a block of a group on; ``weights`` is the group of the panel that they meet."""
 
-    group: Expr
+    group: Index
+    weights: Index
     block: Index
     phase: Phase
     tile: Tile
     y: Index
     x: Index
+
+
+# A tap's row and column, and a block of summed channels.
+Place: TypeAlias = tuple[Index, Index, Index]
+Loop: TypeAlias = tuple[Index, int]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -64,24 +70,32 @@ class EachTap:
 
     def add(self, sums: Registers, factors: Factors, patch: Patch) -> None:
         """See ``Products``."""
-        code, plan, dot, phase = self.code, self.plan, self.plan.spec.dot, patch.phase
+        code, phase = self.code, patch.phase
         with (
             code.loop(phase.rows.taps) as i,
             code.loop(phase.columns.taps) as j,
-            code.loop(plan.panel.turns) as turn,
+            code.loop(self.plan.panel.turns) as turn,
         ):
-            pixel = plan.pixel(phase, (patch.y, patch.x), (i, j))
-            tap = (phase.rows.tap(i), phase.columns.tap(j))
-            at = plan.panel.at(patch.group, patch.block, tap, turn)
-            for m in range(patch.tile.pixels):
-                start = (pixel + m * plan.rows.step[1]) * plan.pitch
-                for v in range(patch.tile.vectors):
-                    a = self._first(factors.pixels, start, patch, turn, v)
-                    lanes = plan.vector * dot.block
-                    b = load(factors.weights, at + v * lanes, lanes)
-                    sums.set(multiply_add(dot, sums.get(m, v), a, b, plan.vector), m, v)
+            self._turn(sums, factors, patch, (i, j, turn))
 
-    def _first(self, pixels: Expr, start: Index, patch: Patch, turn: Expr, v: int) -> Expr:
+    def _turn(self, sums: Registers, factors: Factors, patch: Patch, place: Place) -> None:
+        """Add the products of one tap and block of channels."""
+        plan, dot, phase, (i, j, turn) = self.plan, self.plan.spec.dot, patch.phase, place
+        pixel = plan.pixel(phase, (patch.y, patch.x), (i, j))
+        tap = (phase.rows.tap(i), phase.columns.tap(j))
+        at = plan.panel.at(patch.weights, patch.block, tap, turn)
+        for m in range(patch.tile.pixels):
+            start = (pixel + m * plan.rows.step[1]) * plan.pitch
+            for v in range(patch.tile.vectors):
+                a = self._first(factors.pixels, start, patch, turn, v)
+                lanes = plan.vector * dot.block
+                b = load(factors.weights, at + v * lanes, lanes)
+                sums.set(self._added(sums.get(m, v), a, b), m, v)
+
+    def _added(self, total: Expr, a: Expr, b: Expr) -> Expr:
+        return multiply_add(self.plan.spec.dot, total, a, b, self.plan.vector)
+
+    def _first(self, pixels: Expr, start: Index, patch: Patch, turn: Index, v: int) -> Expr:
         """The first operand at a pixel: a block of channels in all lanes, or lanes of channels."""
         plan, dot = self.plan, self.plan.spec.dot
         if plan.spec.depthwise:
@@ -89,3 +103,48 @@ class EachTap:
             return load(pixels, start + lane, plan.vector)
         offset = patch.group * plan.panel.length + turn * dot.block
         return repeated(dot, word(dot, pixels, start + offset), plan.vector)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class InRuns(EachTap):
+    """The same by a dot that adds a run of products in int16: as many loops as a run holds."""
+
+    def add(self, sums: Registers, factors: Factors, patch: Patch) -> None:
+        """See ``Products``."""
+        code, phase, run = self.code, patch.phase, self.plan.spec.dot.run
+        rows, columns, turns = phase.rows.taps, phase.columns.taps, self.plan.panel.turns
+        if rows * columns * turns <= run:
+            self._run(sums, factors, patch, ((0, rows), (0, columns), (0, turns)))
+            return
+        with code.loop(rows) as i:
+            if columns * turns <= run:
+                self._run(sums, factors, patch, ((i, 1), (0, columns), (0, turns)))
+                return
+            with code.loop(columns) as j:
+                if turns <= run:
+                    self._run(sums, factors, patch, ((i, 1), (j, 1), (0, turns)))
+                    return
+                whole = turns // run
+                with code.loop(whole) as some:
+                    self._run(sums, factors, patch, ((i, 1), (j, 1), (some * run, run)))
+                if turns % run:
+                    rest = (whole * run, turns % run)
+                    self._run(sums, factors, patch, ((i, 1), (j, 1), rest))
+
+    def _run(
+        self, sums: Registers, factors: Factors, patch: Patch, loops: tuple[Loop, Loop, Loop]
+    ) -> None:
+        """Add the products of a run: each loop has its first place and its turns."""
+        code, lanes, tile = self.code, self.plan.vector, patch.tile
+        places = [(m, v) for m in range(tile.pixels) for v in range(tile.vectors)]
+        short = Registers(code, (tile.pixels, tile.vectors), "int16", 2 * lanes)
+        for place in places:
+            short.set(splat(0, "int16", 2 * lanes), *place)
+        (i, rows), (j, columns), (first, turns) = loops
+        with code.loop(rows) as r, code.loop(columns) as c, code.loop(turns) as turn:
+            self._turn(short, factors, patch, (i + r, j + c, first + turn))
+        for place in places:
+            sums.set(add_short(sums.get(*place), short.get(*place), lanes), *place)
+
+    def _added(self, total: Expr, a: Expr, b: Expr) -> Expr:
+        return multiply_add_short(total, a, b, self.plan.vector)

@@ -23,7 +23,7 @@ class Starts:
     plan: TapsPlan
     table: Expr | None
 
-    def vector(self, phase: Phase, group: Expr, block: Index, v: int) -> Expr:
+    def vector(self, phase: Phase, group: Index, block: Index, v: int) -> Expr:
         """Of the sums of vector ``v`` of a block of channels."""
         panel, lanes = self.plan.panel, self.plan.vector
         if self.table is None:

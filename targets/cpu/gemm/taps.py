@@ -19,7 +19,7 @@ from .decode import numbers_of, zero_of
 from .dots import prepare
 from .epilogue import Epilogue, GemmBuffers, epilogue, put
 from .panel import PanelWriter
-from .products import EachTap, Factors, Patch, Products
+from .products import EachTap, Factors, InRuns, Patch, Products
 from .rows import BandUnpacker
 from .spec import GemmSpec
 from .starts import Starts, starts
@@ -33,7 +33,8 @@ def build_taps(spec: GemmSpec) -> tir.PrimFunc:
 
     def body(code: Code, slots: list[Expr]) -> None:
         plan = plan_taps(spec)
-        emit_taps(code, plan, GemmBuffers.of(spec, slots), EachTap(code, plan))
+        products = InRuns(code, plan) if spec.dot.run else EachTap(code, plan)
+        emit_taps(code, plan, GemmBuffers.of(spec, slots), products)
 
     return function(spec.parameters, body)
 
@@ -93,15 +94,16 @@ class _Band:
 
     def emit(self, part: Expr) -> None:
         """All phases of a part of the channels."""
-        code, panel = self.code, self.plan.panel
+        code, panel, spec = self.code, self.plan.panel, self.plan.spec
         each = -(-panel.blocks // self.plan.bands.parts)
-        with code.loop(panel.groups) as group, code.loop(each) as i:
+        with code.loop(spec.lane_groups) as group, code.loop(each) as i:
             block = least(part * each + i, panel.blocks - 1)
+            weights = self.image if spec.batch > 1 else group
             for phase in self.plan.geo.phases:
-                self._phase(group, block, phase)
+                self._phase((group, weights), block, phase)
 
-    def _phase(self, group: Expr, block: Index, phase: Phase) -> None:
-        """All patches of a phase and block of channels."""
+    def _phase(self, groups: tuple[Index, Index], block: Index, phase: Phase) -> None:
+        """All patches of a phase and block of channels; see ``Patch`` for both groups."""
         code, plan, tile = self.code, self.plan, self.plan.tiles[phase.number]
         places = plan.bands.columns if plan.geo.flat else phase.columns.places
         with (
@@ -109,7 +111,7 @@ class _Band:
             code.loop(-(-places // tile.pixels)) as t,
         ):
             x = least(t * tile.pixels, places - tile.pixels)
-            patch = Patch(group, block, phase, tile, y, x)
+            patch = Patch(*groups, block, phase, tile, y, x)
             self._store(self._sums(patch), patch)
 
     def _rows(self, phase: Phase) -> Index:
@@ -123,7 +125,7 @@ class _Band:
         tile, vector = patch.tile, self.plan.vector
         sums = Registers(self.code, (tile.pixels, tile.vectors), self.plan.spec.dot.acc, vector)
         for v in range(tile.vectors):
-            start = self.starts.vector(patch.phase, patch.group, patch.block, v)
+            start = self.starts.vector(patch.phase, patch.weights, patch.block, v)
             for m in range(tile.pixels):
                 sums.set(start, m, v)
         if patch.phase.taps:

@@ -102,7 +102,7 @@ def plan_taps(spec: GemmSpec, *, pairs: bool = False) -> TapsPlan:
         for phase in geo.phases
     )
     # The last group's blocks may reach beyond its channels.
-    pitch = max(slots.count, (panel.groups - 1) * panel.length + panel.turns * panel.depth)
+    pitch = max(slots.count, (spec.lane_groups - 1) * panel.length + panel.turns * panel.depth)
     pixel_bytes = pitch * (BYTES[spec.dot.a] + (WORD_BYTES if pairs else 0))
     partner = _partner(rows) if pairs else 0
     bands = _bands(rows, panel, tiles[0], pixel_bytes)
@@ -121,7 +121,7 @@ def _panel(spec: GemmSpec, slots: Slots, width: int) -> Panel:
     length = 1 if spec.depthwise else slots.channels // groups
     summed = slots.count if groups == 1 and not spec.depthwise else length
     lanes = shape4(spec.out)[1] // groups
-    return Panel(groups, lanes, length, width, -(-summed // depth), depth, (r, s))
+    return Panel(groups * spec.batch, lanes, length, width, -(-summed // depth), depth, (r, s))
 
 
 def _choose_pair_tile(places: int, lanes: int, vector: int) -> Tile:

@@ -9,7 +9,7 @@ formats) is taken in int64. The bound is that of each partial sum: what a unit a
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ....compiler.formats import Format
 from ...gemm.pair import FormatPair
@@ -17,12 +17,16 @@ from ...numbers.integers import BYTE, Integers, most_products
 from ...plan.kernel import Unit
 from ..info import CpuInfo
 
+INT16_END = 1 << 15
+SHORTEST_RUN = 4  # below, sums in int16 save little
+
 
 @dataclass(frozen=True, slots=True)
 class Dot:
     """One multiply-accumulate: ``acc += sum over block of a * b`` on every lane.
 
-    ``a`` is broadcast over the lanes and stored as ``a + zero``; ``b`` comes from the panel.
+    ``a`` is broadcast over the lanes and stored as ``a + zero``; ``b`` comes from the panel. Where
+    ``run`` is not 0, so many are added in int16, two sums a lane, before they join ``acc``.
     """
 
     unit: Unit
@@ -31,6 +35,7 @@ class Dot:
     acc: str
     block: int = 1
     zero: int = 0
+    run: int = 0
 
     @property
     def wide(self) -> bool:
@@ -98,13 +103,19 @@ def _bf16_tile(pair: FormatPair, cpu: CpuInfo) -> Dot | None:
 
 
 def _int8_dot(pair: FormatPair, cpu: CpuInfo) -> Dot | None:
-    if not cpu.vnni or pair.integers is None:
+    if not cpu.pairs or pair.integers is None:
         return None
     a, b = pair.integers
     zero = max(0, -_stored_low(pair.a, a))
     if a.high + zero >= BYTE or b.byte != "int8":
         return None
-    return short(pair, Dot(Unit.INT8_DOT, "uint8", "int8", "int32", block=4, zero=zero))
+    dot = Dot(Unit.INT8_DOT, "uint8", "int8", "int32", block=4, zero=zero)
+    if not cpu.vnni:
+        # vpmaddubsw adds two products in int16.
+        dot = replace(dot, run=(INT16_END - 1) // (2 * (a.high + zero) * b.magnitude))
+        if dot.run < SHORTEST_RUN:
+            return None
+    return short(pair, dot)
 
 
 def _stored_low(f: Format, numbers: Integers) -> int:
@@ -114,7 +125,7 @@ def _stored_low(f: Format, numbers: Integers) -> int:
 
 
 def _int16_dot(pair: FormatPair, cpu: CpuInfo) -> Dot | None:
-    return short(pair, INT16) if cpu.vnni else None
+    return short(pair, INT16) if cpu.pairs else None
 
 
 def _bf16_dot(pair: FormatPair, cpu: CpuInfo) -> Dot | None:

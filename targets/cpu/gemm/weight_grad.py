@@ -69,6 +69,8 @@ class _WeightGrad:
         one = Partial(1, self.groups, self.taps, *self._extent, sum_type(spec))
         self.chunks = choose_chunks(spec, self.grid, self._row_bytes(), one.elements * 4)
         self.partial = replace(one, partitions=self.chunks.partitions.count)
+        # What is of one pair of matrices each is not added up.
+        self.sums = replace(one, groups=spec.batch) if spec.batch > 1 else self.partial
 
     @property
     def word(self) -> str:
@@ -136,7 +138,7 @@ class _WeightGrad:
 
             partitions.emit(code, self._scratch, clear, add)
             g, x = self.g.unpacker.slots, self.x.unpacker.slots
-            finish = Finish(code, self.spec, self.buffers, self.partial, g, x, self.vector)
+            finish = Finish(code, self.spec, self.buffers, self.sums, g, x, self.vector)
             finish.emit(partial)
 
     @contextmanager

@@ -13,7 +13,8 @@ import numpy as np
 
 from ....compiler.ir import Op, Value
 from ...gemm.check import check_gemm
-from ...gemm.product import Product, product_of, product_of_matrices
+from ...gemm.matrices import in_groups
+from ...gemm.product import Product, product_of
 from ...plan.kernel import Kernel, Slot, slots_of
 from ...plan.layout import Order
 from .spec import DeviceGemm
@@ -31,12 +32,12 @@ def gemm_kernel(ops: tuple[Op, ...], orders: Mapping[Value, Order], arch: str) -
 
 
 def matrices_kernel(op: Op, arch: str) -> Kernel:
-    """The kernel of a product of matrices, see ``product_of_matrices``.
+    """The kernel of a product of matrices, see ``in_groups``.
 
     Raises NoKernelError, see ``check_gemm``.
     """
     check_gemm("cuda", op)
-    product, operands = product_of_matrices(op)
+    product, operands = in_groups(op)
     return _kernel(product, (op,), operands, arch)
 
 

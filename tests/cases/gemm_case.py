@@ -247,8 +247,7 @@ def bound(case: Case, operands: list[Tensor]) -> np.ndarray:
     """How far an f32 sum may be off, see the top of this file."""
     gemm = case.ops()[0]
     sizes = [
-        Tensor.from_numbers(TensorType(x.type.shape, F32), np.abs(x.real()))
-        for x in operands[:2]
+        Tensor.from_numbers(TensorType(x.type.shape, F32), np.abs(x.real())) for x in operands[:2]
     ]
     plain = replace(case, made=F32, bias=None)
     (total,) = GEMM[gemm.kind](plain.ops()[0], sizes)

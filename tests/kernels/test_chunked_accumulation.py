@@ -245,7 +245,7 @@ from ..cases.gemm_case import (  # noqa: E402
     expected,
     run,
 )
-from .test_tvm_gemm import PORTABLE  # noqa: E402
+from .test_cpus_without_vnni import PORTABLE  # noqa: E402
 
 ROWS = (Order.ROWS,) * 3
 

@@ -45,7 +45,7 @@ from quatrain.compiler.formats import (
     Format,
 )
 from quatrain.targets.cpu.gemm.spec import GemmSpec
-from quatrain.targets.cpu.info import CpuInfo, detect, flags, named
+from quatrain.targets.cpu.info import CpuInfo, detect, named
 from quatrain.targets.cpu.module import use_threads
 from quatrain.targets.numbers.integers import integers
 from quatrain.targets.plan.kernel import Kernel, Unit
@@ -67,9 +67,6 @@ from ..cases.gemm_case import (
 
 pytestmark = pytest.mark.tvm
 
-PORTABLE = pytest.param(
-    "x86-64-v3", marks=pytest.mark.skipif("avx2" not in flags(), reason="no AVX2")
-)
 DOTS = [
     Case("conv2d", n=3, c=16, size=(8, 8), k=16),
     Case("conv2d", formats=(INT4, INT4)),
@@ -171,18 +168,6 @@ DEPTHWISE = [
 )
 def test_depthwise_gemms_equal_the_reference(case: Case, cpu: CpuInfo) -> None:
     check(case, cpu, beside=DEPTHWISE)
-
-
-PORTABLE_CASES = [
-    Case(kind, formats=(INT4, INT4) if "_" not in kind else PAIRS[kind.partition("_")[2]])
-    for kind in (*KINDS, *LINEAR)
-]
-
-
-@pytest.mark.parametrize("mcpu", [PORTABLE])
-@pytest.mark.parametrize("case", PORTABLE_CASES, ids=lambda c: c.kind)
-def test_other_cpus_give_the_same_integers(case: Case, mcpu: str) -> None:
-    check(case, named(mcpu), Unit.INT32, beside=PORTABLE_CASES)
 
 
 DECODED = [
@@ -352,10 +337,7 @@ UNITS: list[tuple[str, tuple[Format, Format], str, Unit]] = [
     ("conv2d_weight_grad", (FP4_ODD, UINT4), "znver4", Unit.INT16_DOT),
     ("linear_weight_grad", (FP4_ODD, UINT4), "znver4", Unit.INT16_DOT),
     *((kind, (BF16, BF16), "znver4", Unit.BF16_DOT) for kind in (*KINDS, *LINEAR)),
-    ("conv2d", (UINT4, INT4), "skylake-avx512", Unit.INT16_DOT),
-    *((kind, (UINT4, INT4), "x86-64-v2", Unit.INT32) for kind in (*KINDS, *LINEAR)),
     *((kind, (F32, F32), "skylake-avx512", Unit.F32) for kind in (*KINDS, *LINEAR)),
-    *((kind, (UINT4, INT4), "x86-64-v3", Unit.INT16_DOT) for kind in (*KINDS, *LINEAR)),
 ]
 
 
@@ -369,9 +351,7 @@ def test_the_declared_unit_is_in_the_assembly(
     kernel, _ = case.kernel_on(named(mcpu))
     assert kernel.unit is unit
     assembly = compile_case(kernel, case, beside).assembly
-    fused = named(mcpu).vnni
-    words = WORDS if fused else {**WORDS, Unit.INT16_DOT: "pmaddwd", Unit.INT32: "pmulld"}
-    present = {u for u, word in words.items() if word in assembly}
+    present = {u for u, word in WORDS.items() if word in assembly}
     assert unit in present
     assert not present & ({Unit.INT8_DOT, Unit.INT16_DOT} - {unit})
     assert (unit in TILES) == ("ldtilecfg" in assembly)

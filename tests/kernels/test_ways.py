@@ -21,7 +21,7 @@ from ..cases.gemm_case import KINDS, LINEAR, Case
 
 pytestmark = pytest.mark.tvm
 
-CPUS = ("sapphirerapids", "znver4", "haswell")
+CPUS = ("sapphirerapids", "znver4", "haswell", "nehalem")
 PAIRS = (
     *((F32, F32), (BF16, BF16), (FP8_152, INT4)),
     *((UINT4, INT4), (FP4_EVEN, INT4), (INT16, INT16)),

@@ -16,7 +16,7 @@ from ..gemm.pixels import Pixels
 from ..gemm.spec import GemmSpec
 from ..gemm.units import most_in_planes
 
-PRIVATE_BYTES, SHARED_BYTES, TILE_BYTES = 3 << 19, 4 << 20, 1024
+PRIVATE_BYTES, SHARED_BYTES, TILE_BYTES, PARTIAL_BYTES = 3 << 19, 4 << 20, 1024, 8 << 20
 ROWS_LEAST = 4  # rows of a band at least: its rows of x are prepared again by its neighbours
 
 
@@ -123,7 +123,7 @@ def choose_amx_chunks(
         Reach(*side) for side in zip(taps, spec.stride, spec.dilation, spec.padding, strict=True)
     )
     all_blocks = -(-grid.images // depth)
-    shared = not apart(all_blocks * grid.rows, result_bytes)
+    shared = not apart(all_blocks * grid.rows, result_bytes, PARTIAL_BYTES)
     room = (SHARED_BYTES if shared else PRIVATE_BYTES) // TILE_BYTES
     exact = _exact(spec) // min(depth, grid.images)
     limits = _Limits(grid, down, across, *tiles, room, exact)

@@ -12,6 +12,7 @@ from functools import cached_property
 from tvm import tirx as tir
 
 from ...tir.expr import Code, Expr, Index, i32, load
+from ..gemm.cells import Cells
 from ..gemm.decode import Numbers
 from ..gemm.slots import Slots
 from ..gemm.spec import GemmSpec
@@ -92,7 +93,7 @@ class AmxPanelWriter:
             fill(code, scratch, start + rest, self._run_pitch - rest, 0, lanes)
             first = 0 if runs.merged else j
             n = columns if runs.merged else 1
-            self._unpacker.row(scratch, start, runs.pitch, (k, i, first), n, 1)
+            self._unpacker.row(scratch, Cells(start, runs.pitch), (k, i, first), n, 1)
 
     def _transpose(self, scratch: Expr, to: Expr, tile: Index) -> None:
         code, runs = self.code, self.panel.runs[0]

@@ -18,6 +18,7 @@ from tvm import tirx as tir
 
 from ...tir.expr import Code, Expr, Index
 from ..dialect import function
+from ..gemm.cells import Cells
 from ..gemm.epilogue import GemmBuffers, epilogue
 from ..gemm.rows import BandUnpacker
 from ..gemm.spec import GemmSpec
@@ -80,7 +81,7 @@ def _unpack(
             fill(code, rows, start, plan.item_elements, 0, ROW_BYTES // plan.element_bytes)
         if plan.geo.flat:
             at = (0, 0, plan.first_pixel(band))
-            unpacker.row(rows, start, pitch, at, items.columns, 1)
+            unpacker.row(rows, Cells(start, pitch), at, items.columns, 1)
             continue
         whole = BandUnpacker(code, plan.rows, unpacker, pitch, 0)
         with code.loop(items.images) as i:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from tvm import tirx as tir
 
 from ...tir.expr import Code, Expr, Index, load
+from ..gemm.cells import Cells
 from ..gemm.unpack import Unpacker
 from ..gemm.vectors import bits, fill, store
 from .tiles import COLUMNS, LINE, ROWS, together, transpose
@@ -102,7 +103,7 @@ class TileMaker:
         if right > left:
             place = (at[0], at[1], at[2] + left * of.step)
             first = start + left * self.slots
-            self.unpacker.row(to, first, self.slots, place, right - left, of.step)
+            self.unpacker.row(to, Cells(first, self.slots), place, right - left, of.step)
         self._blank(to, start + right * self.slots, of.width - right)
 
     def _blank(self, to: Expr, start: Index, pixels: int, elements: int = 0) -> None:

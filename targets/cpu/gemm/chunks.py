@@ -12,10 +12,11 @@ from ...tir.expr import Expr
 from .partitions import PARTITIONS, Partitions, apart
 from .pixels import Pixels
 from .spec import GemmSpec
-from .tile import LATENCY, LOAD, TURN
-from .units import fits
+from .tile import LATENCY, LOAD, TURN, registers
+from .units import Dot, fits
 
-PRIVATE_BYTES, SHARED_BYTES = 384 << 10, 1 << 20
+# Scratch of a chunk, within the second-level cache of the CPUs of today; sums of all partitions.
+CHUNK_BYTES, PARTIAL_BYTES = 384 << 10, 3 << 20
 CHUNK_PIXELS = 256
 
 
@@ -28,15 +29,15 @@ class WeightTile:
     vectors: int
 
 
-def choose_weight_tile(taps: int, channels: int, lanes: int, vector: int) -> WeightTile:
+def choose_weight_tile(dot: Dot, taps: int, channels: int, lanes: int, vector: int) -> WeightTile:
     """The cheapest tile for ``taps`` columns, ``channels`` of x and ``lanes`` channels of g."""
-    registers = 32 if vector == 16 else 16
+    most = registers(dot, vector)
     best, least = WeightTile(1, 1, 1), float("inf")
     for t in (t for t in range(1, taps + 1) if taps % t == 0):
         for v in range(1, min(4, -(-lanes // vector)) + 1):
             for c in range(1, channels + 1):
                 accumulators = t * c * v
-                if accumulators + v + 1 > registers:
+                if accumulators + v + 1 > most:
                     break
                 turns = taps // t * -(-channels // c) * -(-lanes // (v * vector))
                 cost = turns * (max(accumulators, LATENCY) + LOAD * (t * c + v) + TURN)
@@ -66,13 +67,13 @@ class Chunks:
 def choose_chunks(spec: GemmSpec, grid: Pixels, row_bytes: int, result_bytes: int) -> Chunks:
     """For rows that take ``row_bytes`` unpacked and sums of ``result_bytes``."""
     chunks = _cut(spec, grid, row_bytes, shared=False)
-    if spec.batch > 1 or apart(chunks.partitions.chunks, result_bytes):
+    if spec.batch > 1 or apart(chunks.partitions.chunks, result_bytes, PARTIAL_BYTES):
         return chunks
     return _cut(spec, grid, row_bytes, shared=True)
 
 
 def _cut(spec: GemmSpec, grid: Pixels, row_bytes: int, *, shared: bool) -> Chunks:
-    most = max(1, (SHARED_BYTES if shared else PRIVATE_BYTES) // row_bytes)
+    most = max(1, CHUNK_BYTES // row_bytes)
     a, b = (integers(x.type.format) for x in (spec.a, spec.b))
     if a and b and spec.dot.acc == "int32":
         while most > 1 and not fits(spec.dot, a, b, most * grid.columns):

@@ -23,6 +23,7 @@ LOOKUPS = {
     32: "llvm.x86.avx2.pshuf.b",
     64: "llvm.x86.avx512.pshuf.b.512",
 }
+TABLE_BITS = 4
 WIDTHS = {"uint8": 8, "int8": 8, "int16": 16, "uint16": 16, "int32": 32, "float32": 32}
 
 
@@ -142,12 +143,31 @@ def _biased(f: Format, c: Expr, lanes: int, zero: int) -> Expr:
 def _biased_levels(f: Format, c: Expr, lanes: int, zero: int) -> Expr:
     """The same of a logarithmic format of at most 4 bits: looked up where vectors allow it."""
     if lanes in LOOKUPS:
-        numbers = integers(f)
-        assert numbers is not None and f.bits <= 4, f"{f} has no table of sixteen bytes"
-        levels = [int(f.decode(code) / numbers.unit) + zero for code in range(1 << f.bits)]
-        return bits(lookup(levels, c, lanes), "uint8", lanes)
+        table = [level + zero for level in _levels(f)]
+        return bits(lookup(table, c, lanes), "uint8", lanes)
     number = bits(_integer(f, bits(c, "int8", lanes), "int8", lanes), "uint8", lanes)
     return number + splat(zero, "uint8", lanes)
+
+
+def _looked_up(f: Format, c: Expr, lanes: int) -> Expr:
+    """i16 numbers of a logarithmic format: AVX2 does not shift int16 by lanes of their own.
+
+    Both bytes are looked up apart. The upper byte of a lane has code 0, which is the number 0.
+    """
+    words = [word % (1 << 16) for word in _levels(f)]
+    assert words[0] == 0, f"{f} has no zero at code 0"
+    low, high = (
+        bits(lookup([word >> shift & 0xFF for word in words], c, 2 * lanes), "int16", lanes)
+        for shift in (0, 8)
+    )
+    return tir.bitwise_or(low, tir.shift_left(high, splat(8, "int16", lanes)))
+
+
+def _levels(f: Format) -> list[int]:
+    """The number of each code."""
+    numbers = integers(f)
+    assert numbers is not None and f.bits <= TABLE_BITS, f"{f} has no table of sixteen bytes"
+    return [int(f.decode(code) / numbers.unit) for code in range(1 << f.bits)]
 
 
 def lookup(levels: list[int], codes: Expr, lanes: int) -> Expr:
@@ -166,6 +186,8 @@ def _integer(f: Format, c: Expr, dtype: str, lanes: int) -> Expr:
     def k(value: int) -> Expr:
         return splat(value, dtype, lanes)
 
+    if f.is_log and dtype == "int16" and f.bits <= TABLE_BITS and 2 * lanes in LOOKUPS:
+        return _looked_up(f, c, lanes)
     if f.is_log:
         step = f.radix.bit_length() - 1
         exponent = tir.bitwise_and(c, k((1 << f.exp) - 1))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from tvm import tirx as tir
 
 from ...tir.expr import Code, Expr, Index, load
+from .cells import Cells
 from .decode import Numbers
 from .unpack import StoredTensor, Unpacker, part_codes, side_by_side_codes
 from .vectors import bits, cast, fill, splat, store, vectors
@@ -53,54 +54,62 @@ class WordRow:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class WordWriter:
-    """Writes rows of words of ``source`` to scratch, ``pitch`` words a pixel; where words are pairs
-    their halves are ``numbers``."""
+    """Writes rows of words of ``source`` to ``cells`` of scratch, a word for each slot; where
+    words are pairs their halves are ``numbers``."""
 
     code: Code
     source: StoredTensor
     unpacker: Unpacker
     words: WordRow
-    pitch: int
+    cells: Cells
     vector_bytes: int
     numbers: Numbers
 
-    def row(self, to: Expr, start: Index, at: tuple[Index, Index, Index]) -> None:
-        """One row; ``at`` is image, row and the column that counts as 0."""
+    def row(self, to: Expr, row: Index, at: tuple[Index, Index, Index]) -> None:
+        """The row of a number; ``at`` is image, row and the column that counts as 0."""
         image, h, w = at
+        start = self.cells.behind(row * self.words.count)
         for run in self.words.runs():
-            begin, n = start + run.start * self.pitch, run.end - run.start
+            cells, n = start.behind(run.start), run.end - run.start
             first = w + (run.start * self.words.step + self.words.origin)
             if not (run.first or run.second):
-                self.zero(to, begin, n)
+                self._zero(to, cells, n)
             elif not self.words.partner:
                 place = (image, h, first)
-                self.unpacker.row(to, begin, self.pitch, place, n, self.words.step)
+                self.unpacker.row(to, cells, place, n, self.words.step)
             else:
-                self._pairs(to, begin, (image, h, first), run)
+                self._pairs(to, cells, (image, h, first), run)
 
-    def zero(self, to: Expr, start: Index, words: int) -> None:
-        """Zero ``words`` words."""
-        fill(self.code, to, start, words * self.pitch, 0, self.vector_bytes // 4)
+    def zero(self, to: Expr, row: Index) -> None:
+        """Zero the row of a number."""
+        self._zero(to, self.cells.behind(row * self.words.count), self.words.count)
 
-    def _pairs(self, to: Expr, start: Index, at: tuple[Index, Index, Index], run: WordRun) -> None:
+    def _zero(self, to: Expr, cells: Cells, words: int) -> None:
+        slots = self.unpacker.slots.count
+        runs = -(-slots // cells.run) if cells.run else 1
+        with self.code.loop(runs) as run:
+            start = cells.start + run * cells.apart
+            fill(self.code, to, start, words * cells.pitch, 0, self.vector_bytes // 4)
+
+    def _pairs(self, to: Expr, cells: Cells, at: tuple[Index, Index, Index], run: WordRun) -> None:
         image, h, w = at
         n, step, cell = run.end - run.start, self.words.step, self.source.cell
         if not self.source.pixels:
-            self._planes(to, start, at, run)
+            self._planes(to, cells, at, run)
             return
         base = self.source.pixel(image, h, w) * cell
         whole = self.unpacker.slots.side_by_side
-        if whole and step == 1 and self.pitch == self.unpacker.slots.count:
-            self._bytes(to, start, base, n * cell, run)
+        if whole and step == 1 and cells.full(self.unpacker.slots.count):
+            self._bytes(to, cells, base, n * cell, run)
             return
         with self.code.loop(n) as i:
             raw = base + i * (step * cell)
             if whole:
-                self._bytes(to, start + i * self.pitch, raw, cell, run)
+                self._bytes(to, cells.behind(i), raw, cell, run)
             else:
-                self._channels(to, start + i * self.pitch, raw, run)
+                self._channels(to, cells.behind(i), raw, run)
 
-    def _bytes(self, to: Expr, start: Index, raw: Index, n: int, run: WordRun) -> None:
+    def _bytes(self, to: Expr, cells: Cells, raw: Index, n: int, run: WordRun) -> None:
         """``n`` stored elements whose numbers become neighbouring words."""
         f, parts = self.source.format, self.source.layout.parts
 
@@ -109,11 +118,11 @@ class WordWriter:
             if f.is_coded:
                 stored = [side_by_side_codes(x, f, parts, 32, lanes) for x in stored]
             joined = self._join(stored, lanes * parts, run)
-            store(self.code, to, start + i * parts, joined, lanes * parts)
+            store(self.code, to, cells.at(0, i * parts), joined, lanes * parts)
 
         vectors(self.code, n, self.vector_bytes // (4 * parts), write)
 
-    def _channels(self, to: Expr, start: Index, raw: Index, run: WordRun) -> None:
+    def _channels(self, to: Expr, cells: Cells, raw: Index, run: WordRun) -> None:
         """One pixel with its channels in order."""
         f, cell, channels = self.source.format, self.source.cell, self.source.shape[1]
         for part in range(self.source.layout.parts):
@@ -124,11 +133,11 @@ class WordWriter:
                     part_codes(stored, f, part, 32, lanes)
                     for stored in self._stored(raw + i, lanes)
                 ]
-                store(self.code, to, start + first + i, self._join(codes, lanes, run), lanes)
+                store(self.code, to, cells.at(0, first + i), self._join(codes, lanes, run), lanes)
 
             vectors(self.code, max(0, min(cell, channels - first)), self.vector_bytes // 4, write)
 
-    def _planes(self, to: Expr, start: Index, at: tuple[Index, Index, Index], run: WordRun) -> None:
+    def _planes(self, to: Expr, cells: Cells, at: tuple[Index, Index, Index], run: WordRun) -> None:
         """Channels apart from each other: one element at a time."""
         image, h, w = at
         n, step = run.end - run.start, self.words.step
@@ -146,7 +155,7 @@ class WordWriter:
                 tir.bitwise_and(low, tir.const(0xFFFF, "int32")),
                 tir.shift_left(high, tir.const(16, "int32")),
             )
-            store(self.code, to, start + i * self.pitch + c, word)
+            store(self.code, to, cells.at(i, c), word)
 
     def _stored(self, raw: Index, lanes: int) -> list[Expr]:
         """The bytes of a pixel and of its partner, to be used where they exist."""

@@ -15,14 +15,15 @@ from typing import TypeVar
 
 from ...tir.expr import Code, Expr, Index, i32
 
-PARTITIONS, PARTIAL_BYTES = 16, 8 << 20
+PARTITIONS = 16
 
 Memory = TypeVar("Memory")
 
 
-def apart(chunks: int, result_bytes: int) -> bool:
-    """Whether up to ``chunks`` chunks are summed in partitions, of ``result_bytes`` each."""
-    return min(PARTITIONS, chunks) * result_bytes <= PARTIAL_BYTES
+def apart(chunks: int, result_bytes: int, most: int) -> bool:
+    """Whether up to ``chunks`` chunks are summed in partitions, of ``result_bytes`` each: in all
+    they take ``most`` bytes."""
+    return min(PARTITIONS, chunks) * result_bytes <= most
 
 
 @dataclass(frozen=True, slots=True)

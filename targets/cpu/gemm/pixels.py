@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ...gemm.shapes import shape4
 from ...plan.layout import Layout
 
-FLAT_LEAST, FLAT_MOST, FLAT_WHOLE = 16, 1024, 8192
+FLAT_LEAST, FLAT_MOST, FLAT_WHOLE = 16, 64, 8192
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from tvm import tirx as tir
 
 from ...gemm.geometry import Geometry, Phase
 from ...tir.expr import Code, Expr, Index
+from .cells import Cells
 from .unpack import Unpacker
 from .vectors import fill
 
@@ -87,7 +88,8 @@ class BandUnpacker:
         self._blank(to, start, left)
         if right > left:
             at = (image, h, low + left * step)
-            self.unpacker.row(to, start + left * self.pitch, self.pitch, at, right - left, step)
+            cells = Cells(start + left * self.pitch, self.pitch)
+            self.unpacker.row(to, cells, at, right - left, step)
         self._blank(to, start + right * self.pitch, width - right)
 
     def _blank(self, to: Expr, start: Index, pixels: int) -> None:

@@ -15,6 +15,7 @@ from tvm import tirx as tir
 from ...gemm.geometry import Phase
 from ...tir.expr import Code, Expr, Index
 from ..dialect import function
+from .cells import Cells
 from .decode import numbers_of, zero_of
 from .dots import prepare
 from .epilogue import Epilogue, GemmBuffers, epilogue, put
@@ -72,7 +73,7 @@ def _unpack(
         fill(code, rows, 0, plan.band_elements, 0, spec.cpu.vector_bytes // BYTES[spec.dot.a])
     if plan.geo.flat:
         first = plan.first_pixel(band)
-        unpacker.row(rows, 0, plan.pitch, (0, 0, first), bands.columns, 1)
+        unpacker.row(rows, Cells(0, plan.pitch), (0, 0, first), bands.columns, 1)
         return
     size = (bands.rows, bands.columns)
     whole = BandUnpacker(code, plan.rows, unpacker, plan.pitch, zero_of(spec.dot))

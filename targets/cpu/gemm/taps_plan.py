@@ -18,7 +18,7 @@ from .panel import Panel
 from .rows import Rows
 from .slots import Slots
 from .spec import GemmSpec
-from .tile import Tile, choose_tile
+from .tile import Tile, choose_tile, registers
 from .vectors import least
 
 BYTES = {"uint8": 1, "int8": 1, "int16": 2, "uint16": 2, "int32": 4, "float32": 4, "int64": 8}
@@ -94,11 +94,15 @@ def plan_taps(spec: GemmSpec, *, pairs: bool = False) -> TapsPlan:
     """The plan for a spec; ``pairs`` asks for words of two pixels, see ``depthwise``."""
     geo = geometry(spec)
     rows, slots = Rows(geo), _slots(spec)
-    choose = _choose_pair_tile if pairs else choose_tile
     lanes, vector = shape4(spec.out)[1] // spec.lane_groups, spec.cpu.lanes
-    panel = _panel(spec, slots, choose(geo.columns.places, lanes, vector).vectors * vector)
+
+    def choose(places: int) -> Tile:
+        return _pair_tile(places) if pairs else choose_tile(places, lanes, vector, spec.dot)
+
+    panel = _panel(spec, slots, choose(geo.columns.places).vectors * vector)
+    most = registers(spec.dot, vector) - 1
     tiles = tuple(
-        _fitted(choose(phase.columns.places, lanes, vector), phase, panel.width, vector)
+        _fitted(choose(phase.columns.places), phase, panel.width // vector, most)
         for phase in geo.phases
     )
     # The last group's blocks may reach beyond its channels.
@@ -124,18 +128,17 @@ def _panel(spec: GemmSpec, slots: Slots, width: int) -> Panel:
     return Panel(groups * spec.batch, lanes, length, width, -(-summed // depth), depth, (r, s))
 
 
-def _choose_pair_tile(places: int, lanes: int, vector: int) -> Tile:
+def _pair_tile(places: int) -> Tile:
     """Pixels of one vector of channels, whose weights stay in registers too."""
     turns = -(-places // PAIR_PIXELS)
     return Tile(-(-places // turns), 1)
 
 
-def _fitted(best: Tile, phase: Phase, width: int, vector: int) -> Tile:
+def _fitted(best: Tile, phase: Phase, vectors: int, registers: int) -> Tile:
     """The best tile of a phase, or one that fits the panel, which all phases share."""
-    vectors = width // vector
     if best.vectors == vectors:
         return best
-    most = (30 if vector == 16 else 14) // vectors
+    most = max(1, registers // vectors - 1)
     turns = -(-phase.columns.places // most)
     return Tile(-(-phase.columns.places // turns), vectors)
 

@@ -13,6 +13,7 @@ from ....compiler.formats import Format
 from ...gemm.shapes import channels_last, shape4
 from ...plan.layout import Layout
 from ...tir.expr import Code, Expr, Index, load, packed_place, typed
+from .cells import Cells
 from .decode import Numbers, from_carrier, from_codes
 from .slots import Slots
 from .vectors import bits, cast, splat, store, vectors
@@ -90,29 +91,29 @@ class Unpacker:
         return Slots(self.source.layout, self.numbers.width, self.in_order)
 
     def row(
-        self, to: Expr, start: Index, pitch: int, at: tuple[Index, Index, Index], n: int, step: int
+        self, to: Expr, cells: Cells, at: tuple[Index, Index, Index], n: int, step: int
     ) -> None:
-        """Unpack ``n`` pixels, from (n, h, w) on, ``step`` apart, to ``start + i * pitch``."""
+        """Unpack ``n`` pixels, from (n, h, w) on, ``step`` apart, to ``cells``."""
         image, h, w = at
         cell = self.source.cell
         if not self.source.pixels:
-            self._planes(to, start, pitch, at, n, step)
-        elif self.slots.side_by_side and step == 1 and pitch == self.slots.count:
-            self._bytes(to, start, self.source.pixel(image, h, w) * cell, n * cell)
+            self._planes(to, cells, at, n, step)
+        elif self.slots.side_by_side and step == 1 and cells.full(self.slots.count):
+            self._bytes(to, cells, self.source.pixel(image, h, w) * cell, n * cell)
         else:
             write = self._bytes if self.slots.side_by_side else self._channels
             with self.code.loop(n) as i:
                 raw = self.source.pixel(image, h, w + i * step) * cell
-                write(to, start + i * pitch, raw, cell)
+                write(to, cells.behind(i), raw, cell)
 
-    def _bytes(self, to: Expr, start: Index, raw: Index, n: int) -> None:
+    def _bytes(self, to: Expr, cells: Cells, raw: Index, n: int) -> None:
         parts, source = self.source.layout.parts, self.source
         widest = max(1, self.vector_bytes * 8 // (self.numbers.width * parts))
 
         def write(i: Index, lanes: int) -> None:
             stored = load(source.buffer, raw + i, lanes)
             out = lanes * parts
-            store(self.code, to, start + i * parts, self._decoded(stored, lanes), out)
+            store(self.code, to, cells.at(0, i * parts), self._decoded(stored, lanes), out)
 
         vectors(self.code, n, widest, write)
 
@@ -123,7 +124,7 @@ class Unpacker:
         codes = side_by_side_codes(stored, f, self.source.layout.parts, self.numbers.width, lanes)
         return self.numbers.of_codes(f, codes, lanes * self.source.layout.parts)
 
-    def _channels(self, to: Expr, start: Index, raw: Index, cell: int) -> None:
+    def _channels(self, to: Expr, cells: Cells, raw: Index, cell: int) -> None:
         """One pixel with its channels in order: a run for each part of the bytes."""
         f, width = self.source.format, self.numbers.width
         channels = self.source.shape[1]
@@ -134,19 +135,19 @@ class Unpacker:
                 stored = load(self.source.buffer, raw + i, lanes)
                 codes = part_codes(stored, f, part, width, lanes)
                 numbers = self.numbers.of_codes(f, codes, lanes)
-                store(self.code, to, start + first + i, numbers, lanes)
+                store(self.code, to, cells.at(0, first + i), numbers, lanes)
 
             count = max(0, min(cell, channels - first))
             vectors(self.code, count, self.vector_bytes * 8 // width, write)
 
     def _planes(
-        self, to: Expr, start: Index, pitch: int, at: tuple[Index, Index, Index], n: int, step: int
+        self, to: Expr, cells: Cells, at: tuple[Index, Index, Index], n: int, step: int
     ) -> None:
         """Channels apart from each other: one element at a time."""
         image, h, w = at
         with self.code.loop(self.source.shape[1]) as c, self.code.loop(n) as i:
             number = self.source.number((image, c, h, w + i * step), self.numbers.wide)
-            store(self.code, to, start + i * pitch + c, self.numbers.of_number(number))
+            store(self.code, to, cells.at(i, c), self.numbers.of_number(number))
 
 
 def part_codes(stored: Expr, f: Format, part: int, width: int, lanes: int) -> Expr:

@@ -15,8 +15,10 @@ from dataclasses import dataclass, replace
 from tvm import tirx as tir
 
 from ...gemm.shapes import shape4
+from ...plan.layout import Layout
 from ...tir.expr import Code, Expr, Index, load
 from ..dialect import function
+from .cells import Cells
 from .chunks import ChunkMemory, choose_chunks, choose_weight_tile
 from .decode import Numbers, numbers_of
 from .dots import multiply_add, prepare, repeated
@@ -24,9 +26,14 @@ from .epilogue import GemmBuffers
 from .finish import Finish, Partial, sum_type
 from .pairs import WordRow, WordWriter, as_operand
 from .pixels import pixels
+from .slots import Slots
 from .spec import GemmSpec
 from .unpack import StoredTensor, Unpacker
 from .vectors import Registers, cast, fill, least, splat, split, store
+
+WORD_BYTES = 4
+# A line of the cache; pixels of so many words meet in it, unless they are put apart.
+LINE_WORDS, MANY_WORDS = 16, 128
 
 
 def build_weight_grad(spec: GemmSpec) -> tir.PrimFunc:
@@ -36,6 +43,11 @@ def build_weight_grad(spec: GemmSpec) -> tir.PrimFunc:
         _WeightGrad(code, spec, GemmBuffers.of(spec, slots)).emit()
 
     return function(spec.parameters, body)
+
+
+def _spread(words: int) -> int:
+    """Words from one pixel to the next: an odd number of lines where there are many."""
+    return words if words < MANY_WORDS else (-(-words // LINE_WORDS) | 1) * LINE_WORDS
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -61,13 +73,19 @@ class _WeightGrad:
         out_channels, channels, *taps = shape4(spec.out)
         self.taps = (taps[0], taps[1])
         self.groups = spec.lane_groups
-        self.g, self.x = self._writers()
+        words, slots = self._words_of(), [self._slots(x) for x in (spec.a, spec.b)]
         whole = self.groups == 1
-        self.lanes = self.g.unpacker.slots.count if whole else out_channels // self.groups
-        self.channels = self.x.unpacker.slots.count if whole and not spec.depthwise else channels
-        self.tile = choose_weight_tile(self.taps[1], self.channels, self.lanes, self.vector)
+        self.lanes = slots[0].count if whole else out_channels // self.groups
+        self.channels = slots[1].count if whole and not spec.depthwise else channels
+        sizes = (self.taps[1], self.channels, self.lanes, self.vector)
+        self.tile = choose_weight_tile(spec.dot, *sizes)
         one = Partial(1, self.groups, self.taps, *self._extent, sum_type(spec))
-        self.chunks = choose_chunks(spec, self.grid, self._row_bytes(), one.elements * 4)
+        pitches = [_spread(s.count) for s in slots]
+        # Scratch of one output row: its words of g and about as many rows of x as the stride.
+        row = words[0].count * pitches[0] + words[1].count * pitches[1] * max(1, spec.stride[0])
+        self.chunks = choose_chunks(spec, self.grid, WORD_BYTES * row, one.elements * 4)
+        self.g = self._writer(buffers.a, slots[0], words[0], self._cells_of_g(slots[0], words[0]))
+        self.x = self._writer(buffers.b, slots[1], words[1], Cells(0, pitches[1]))
         self.partial = replace(one, partitions=self.chunks.partitions.count)
         # What is of one pair of matrices each is not added up.
         self.sums = replace(one, groups=spec.batch) if spec.batch > 1 else self.partial
@@ -77,7 +95,8 @@ class _WeightGrad:
         """Type of a word of scratch."""
         return "float32" if self.dot.a == "float32" else "int32"
 
-    def _writers(self) -> tuple[WordWriter, WordWriter]:
+    def _words_of(self) -> tuple[WordRow, WordRow]:
+        """The words of a row of g and of x."""
         spec, pair, grid = self.spec, self.pair, self.grid
         columns = -(-grid.columns // pair)
         partner = 1 if pair == 2 else 0
@@ -90,19 +109,24 @@ class _WeightGrad:
         else:
             count = (columns - 1) * pair * stride + (self.taps[1] - 1) * dilation + 1
             words = WordRow(count, 1, origin, partner, width)
-        g = self._writer(StoredTensor(self.buffers.a, spec.a), seen)
-        return g, self._writer(StoredTensor(self.buffers.b, spec.b), words)
+        return seen, words
 
-    def _writer(self, source: StoredTensor, words: WordRow) -> WordWriter:
-        spec, wide = self.spec, self.spec.cpu.vector_bytes
-        unpacker = Unpacker(self.code, source, Numbers(self.word), wide, spec.groups > 1)
+    def _slots(self, layout: Layout) -> Slots:
+        """Slots of a pixel in words."""
+        return Slots(layout, 8 * WORD_BYTES, self.spec.groups > 1)
+
+    def _cells_of_g(self, slots: Slots, words: WordRow) -> Cells:
+        """Cells of a chunk of g: what a tile reads of many channels lies in runs."""
+        wide = self.tile.vectors * self.vector
+        if not slots.side_by_side or self.groups > 1 or slots.count < MANY_WORDS:
+            return Cells(0, _spread(slots.count))
+        return Cells(0, wide, wide, self.chunks.images * self.chunks.rows * words.count * wide)
+
+    def _writer(self, buffer: Expr, slots: Slots, words: WordRow, cells: Cells) -> WordWriter:
+        wide, source = self.spec.cpu.vector_bytes, StoredTensor(buffer, slots.layout)
+        unpacker = Unpacker(self.code, source, Numbers(self.word), wide, slots.in_order)
         numbers = numbers_of(self.dot.a) if self.pair == 2 else Numbers(self.word)
-        return WordWriter(self.code, source, unpacker, words, unpacker.slots.count, wide, numbers)
-
-    def _row_bytes(self) -> int:
-        """Scratch of one output row: its words of g and about as many rows of x as the stride."""
-        x = self.x.words.count * self.x.pitch * max(1, self.spec.stride[0])
-        return 4 * (x + self.g.words.count * self.g.pitch)
+        return WordWriter(self.code, source, unpacker, words, cells, wide, numbers)
 
     @property
     def _blocks(self) -> tuple[int, int, int]:
@@ -144,10 +168,11 @@ class _WeightGrad:
     @contextmanager
     def _scratch(self) -> Iterator[ChunkMemory]:
         """Words of g and of x for one chunk; tiles may read a little beyond the last."""
-        images = self.chunks.images
-        g = images * self.chunks.rows * self.g.words.count * self.g.pitch
-        x = images * self._x_rows() * self.x.words.count * self.x.pitch
-        channels, lanes = self._extent
+        images, channels, lanes = self.chunks.images, *self._extent
+        cells = self.g.cells
+        runs = lanes // cells.run if cells.run else 1
+        g = runs * images * self.chunks.rows * self.g.words.count * cells.pitch
+        x = images * self._x_rows() * self.x.words.count * self.x.cells.pitch
         with (
             self.code.workspace(self.word, g + lanes) as gs,
             self.code.workspace(self.word, x + max(channels, lanes)) as xs,
@@ -187,13 +212,12 @@ class _WeightGrad:
                 i, y = split(job, chunks.images, rows)
                 image = first[0] + i
                 row = first[1] + y if writer is self.g else self._x_row(first[1], y)
-                start = job * (writer.words.count * writer.pitch)
                 inside = tir.all(image < grid.images, row >= 0, row < limit)
                 with code.when(inside):
                     at = (0, 0, image * grid.columns) if grid.flat else (image, row, 0)
-                    writer.row(to, start, at)
+                    writer.row(to, job, at)
                 with code.when(tir.Not(inside)):
-                    writer.zero(to, start, writer.words.count)
+                    writer.zero(to, job)
 
     def _x_row(self, first: Index, y: Index) -> Index:
         """The row of x at row ``y`` of scratch, for output rows from ``first`` on."""
@@ -247,7 +271,7 @@ class _WeightGrad:
         t, spec, lanes = self.tile, self.spec, self.vector
         line = (image * self.chunks.rows + row) * self.g.words.count + word
         first = job.group * self.lanes + job.lanes * (t.vectors * lanes)
-        start = line * self.g.pitch + first
+        start = self.g.cells.at(line, first)
         vectors = [self._words(memory.g, start + v * lanes) for v in range(t.vectors)]
         down = row if self.taps[0] == 1 else row * spec.stride[0] + job.row * spec.dilation[0]
         across = word * (1 if self.taps[1] == 1 else self.pair * spec.stride[1])
@@ -256,10 +280,10 @@ class _WeightGrad:
             pixel = line + (job.columns * t.taps + i) * spec.dilation[1]
             for j in range(t.channels):
                 channel = job.group * self.channels + job.channels * t.channels + j
-                start = pixel * self.x.pitch + channel
+                start = self.x.cells.at(pixel, channel)
                 for v, b in enumerate(vectors):
                     if spec.depthwise:
-                        a = self._words(memory.x, pixel * self.x.pitch + first + v * lanes)
+                        a = self._words(memory.x, self.x.cells.at(pixel, first + v * lanes))
                     else:
                         a = repeated(self.dot, load(memory.x, start), lanes)
                     total = multiply_add(self.dot, sums.get(i, j, v), a, b, lanes)

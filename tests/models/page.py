@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from statistics import median
 
 from .verdict import NEAR, OWN, RECIPES, Verdict
 
@@ -42,15 +43,25 @@ def page(verdicts: Iterable[Verdict]) -> str:
 
 
 def summary(groups: dict[str, Rows]) -> Iterator[str]:
-    """How many of each group compile and agree."""
-    yield "| | models | " + " | ".join(f"`{r}` compiles" for r in RECIPES) + " | `fp32` agrees |"
-    yield "|---|---|" + "---|" * (len(RECIPES) + 1)
+    """How many of each group compile and agree, and what those that were built cost."""
+    compiles = " | ".join(f"`{r}` compiles" for r in RECIPES)
+    yield f"| | models | {compiles} | `fp32` agrees | built: seconds | step |"
+    yield "|---|---|" + "---|" * (len(RECIPES) + 3)
     for group, rows in groups.items():
         count = [sum(r in v and v[r].compiles for v in rows.values()) for r in RECIPES]
         compared = [v["fp32"].agrees for v in rows.values() if "fp32" in v]
         told = [a for a in compared if a is not None]
         cells = " | ".join(map(str, count))
-        yield f"| {group} | {len(rows)} | {cells} | {sum(told)} of {len(told)} compared |"
+        agrees = f"{sum(told)} of {len(told)} compared"
+        yield f"| {group} | {len(rows)} | {cells} | {agrees} | {cost(rows)} |"
+
+
+def cost(rows: Rows) -> str:
+    """Of the models that were built: medians of seconds to a step, and of its time beside eager."""
+    verdicts = [v for row in rows.values() for v in row.values()]
+    seconds = [v.seconds for v in verdicts if v.seconds]
+    ratios = [v.step / v.eager for v in verdicts if v.step and v.eager]
+    return f"{len(seconds)}: {median(seconds):.1f} | {median(ratios):.2f}" if ratios else " | "
 
 
 def table(group: str, rows: Rows) -> Iterator[str]:

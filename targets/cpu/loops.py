@@ -36,6 +36,7 @@ class CpuLoops:
         dims: Sequence[int],
         lanes: int,
         body: Callable[[Spot], None],
+        each: int = 1,
     ) -> None:
         """In the order of ``dims``; what remains of a row is done element by element."""
         side = dims[-1] if dims else -1
@@ -49,13 +50,13 @@ class CpuLoops:
                 place = {**at, side: first + j * i32(width)} if dims else at
                 body(Spot(Vectors(self.code, width), place, side))
 
-        if rows == 1 and length > BLOCK:
+        if rows == 1 and length * each > BLOCK:
             at = row_place(i32(0), shape, dims)
-            with self._blocks(vectors, lanes) as (first, count):
+            with self._blocks(vectors, lanes * each) as (first, count):
                 some(at, first * i32(lanes), count, lanes)
             some(at, length - singles, singles, 1)
             return
-        with self._blocks(rows, length) as (first, count), self.code.loop(count) as r:
+        with self._blocks(rows, length * each) as (first, count), self.code.loop(count) as r:
             at = row_place(first + r, shape, dims)
             for n, width, start in ((vectors, lanes, 0), (singles, 1, length - singles)):
                 if n:

@@ -56,6 +56,7 @@ class DeviceLoops:
         dims: Sequence[int],
         lanes: int,
         body: Callable[[Spot], None],
+        each: int = 1,
     ) -> None:
         """Neighbours by neighbouring threads, as vectors where they leave no single elements."""
         if not self._turn():
@@ -66,17 +67,17 @@ class DeviceLoops:
         width = width if length % width == 0 else 1
         columns = length // width
         count = columns * prod(shape[d] for d in dims[:-1])
-        with self._elements(count) as e:
+        with self._elements(count, TURNS if each == 1 else 1) as e:
             at = row_place(tir.floordiv(e, i32(columns)), shape, dims)
             if dims:
                 at[side] = tir.floormod(e, i32(columns)) * i32(width)
             body(Spot(Vectors(self.code, width), at, side))
 
     @contextmanager
-    def _elements(self, count: int) -> Iterator[Expr]:
-        """0 .. count - 1 over all threads of the grid."""
+    def _elements(self, count: int, turns: int = TURNS) -> Iterator[Expr]:
+        """0 .. count - 1 over all threads of the grid, each of which has some turns."""
         code = self.code
-        code.grid = max(1, -(-count // (code.threads * TURNS)))
+        code.grid = max(1, -(-count // (code.threads * turns)))
         step = code.grid * code.threads
         with code.alone(None), code.loop(-(-count // step)) as turn:
             e = code.let(turn * i32(step) + code.block * i32(code.threads) + code.thread, "int32")

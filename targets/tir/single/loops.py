@@ -35,10 +35,12 @@ class Loops(Protocol):
         dims: Sequence[int],
         lanes: int,
         body: Callable[[Spot], None],
+        each: int = 1,
     ) -> None:
         """Run ``body`` over a box, in any order, in vectors along the last of ``dims``.
 
-        What stands behind in the rule sees all that ``body`` stores.
+        ``each`` numbers are read for a place. What stands behind in the rule sees all that ``body``
+        stores.
         """
 
     def total(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import ExitStack
 from math import prod
 
@@ -15,6 +16,9 @@ from .grid import Single, Spot, rounded
 from .loops import Buffers, Join
 from .scalar import instant_scale
 from .total import add, read, wide
+
+# Shorter ones are made side by side: a vector has a number in each lane.
+LONG = 32
 
 
 def store_wide(v: Vectors, buffer: Expr, index: Expr, layout: Layout, x: Expr) -> None:
@@ -43,6 +47,10 @@ def _reduce_each(b: Buffers, spec: Single, start: float, join: Join, divisor: fl
     (x,), (y,) = spec.inputs, spec.outputs
     dims = spec.op.ints_attr("dims")
     strides, shape = memory_strides(x), x.type.shape
+    length = prod(shape[d] for d in dims)
+    if length >= LONG and _lines(x, y, dims):
+        _reduce_lines(b, spec, start, join, divisor)
+        return
     keep = spec.op.bool_attr("keepdim")
     kept = [d for d in range(len(shape)) if keep or d not in dims]
     own = {i: 0 if d in dims else strides[d] for i, d in enumerate(kept)}
@@ -63,7 +71,37 @@ def _reduce_each(b: Buffers, spec: Single, start: float, join: Join, divisor: fl
         result = v.div(v.f(load(made, everything)), v.splat(divisor))
         store_wide(s.v, b.outputs[0], s.index(memory_strides(y)), y, result)
 
-    b.loops.over(y.type.shape, memory_dims(y), 8, each)
+    b.loops.over(y.type.shape, memory_dims(y), 8, each, length)
+
+
+def _lines(x: Layout, y: Layout, dims: Sequence[int]) -> bool:
+    """Whether what each number of ``y`` is made of lies together, in the order of ``y``."""
+    order = memory_dims(x)
+    first = len(order) - len(dims)
+    kept = [d for d in order[:first] if x.type.shape[d] > 1]
+    same = [d for d in memory_dims(y) if y.type.shape[d] > 1]
+    rank = len(x.type.shape)
+    if len(y.type.shape) < rank:
+        left = [d for d in range(rank) if d not in dims]
+        same = [left[d] for d in same]
+    return x.parts == 1 and {*order[first:]} == {*dims} and kept == same
+
+
+def _reduce_lines(b: Buffers, spec: Single, start: float, join: Join, divisor: float) -> None:
+    """One number after the other, vectors along what it is made of."""
+    (x,), (y,) = spec.inputs, spec.outputs
+    length = x.type.elements // y.type.elements
+
+    def terms(s: Spot) -> list[Expr]:
+        number = s.number(b.inputs[0], x, {0: 1})
+        return [wide(s.v).f(wide(s.v).cast(number, "float64"))]
+
+    def one(row: Expr) -> None:
+        (made,) = b.loops.line(length, spec.lanes, terms, [join], start, row * i32(length))
+        v = Vectors(b.code, 1)
+        store_wide(v, b.outputs[0], row, y, wide(v).div(made, wide(v).splat(divisor)))
+
+    b.loops.rows(y.type.elements, length, one)
 
 
 def largest(a: Expr, b: Expr) -> Expr:

@@ -15,9 +15,10 @@ from ..dialect import LLVM
 from ..gemm.epilogue import GemmBuffers, narrow, scalar_factor
 from ..gemm.slots import Slots
 from ..gemm.spec import GemmSpec
+from ..gemm.transpose import transpose
 from ..gemm.unpack import StoredTensor
 from ..gemm.vectors import bits, cast, splat, store
-from .tiles import COLUMNS, ROWS, transpose
+from .tiles import COLUMNS, ROWS
 
 # One more than a row has, so that a column's elements spread over the cache.
 PITCH = COLUMNS + 1

@@ -16,11 +16,12 @@ from ..gemm.cells import Cells
 from ..gemm.decode import Numbers
 from ..gemm.slots import Slots
 from ..gemm.spec import GemmSpec
+from ..gemm.transpose import together, transpose
 from ..gemm.unpack import StoredTensor, Unpacker, part_codes
 from ..gemm.vectors import bits, cast, fill, least, splat, split, store
 from .panel import AmxPanel, Runs
 from .planes import planes
-from .tiles import COLUMNS, LINE, ROW_BYTES, ROWS, together, transpose
+from .tiles import COLUMNS, LINE, ROW_BYTES, ROWS
 
 
 @dataclass(frozen=True, eq=False)

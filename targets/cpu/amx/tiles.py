@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from tvm import tirx as tir
 from tvm.tirx import stmt as st
 
-from ...tir.expr import Code, Expr, Index, i32, load, shuffle
+from ...tir.expr import Code, Expr, Index, i32
 from ..gemm.vectors import splat, store
 
 ROWS, ROW_BYTES, COLUMNS, TILES = 16, 64, 16, 8
@@ -86,31 +86,3 @@ def _place(buffer: Expr, start: Index, row_bytes: Index) -> tuple[Expr, Expr]:
 
 def _do(code: Code, name: str, *arguments: Expr) -> None:
     code.add(st.Evaluate(tir.call_llvm_intrin("void", f"llvm.x86.{name}", *arguments)))
-
-
-def together(rows: Sequence[Expr], lanes: int) -> Expr:
-    """The first elements of all rows, then the second ones: ``lanes`` columns of a B tile."""
-    count = len(rows)
-    return shuffle(rows, [(i % count) * lanes + i // count for i in range(count * lanes)])
-
-
-def transpose(code: Code, rows: Sequence[Expr]) -> list[Expr]:
-    """Sixteen vectors of sixteen int32, as columns: four rounds that swap halves of blocks."""
-    held = [_held(code, row) for row in rows]
-    step = ROWS // 2
-    while step:
-        stay = [j if not j & step else ROWS + j - step for j in range(ROWS)]
-        move = [j + step if not j & step else ROWS + j for j in range(ROWS)]
-        for i in (i for i in range(ROWS) if not i & step):
-            pair = [load(held[i], 0, ROWS), load(held[i + step], 0, ROWS)]
-            held[i] = _held(code, shuffle(pair, stay))
-            held[i + step] = _held(code, shuffle(pair, move))
-        step //= 2
-    return [load(row, 0, ROWS) for row in held]
-
-
-def _held(code: Code, vector: Expr) -> Expr:
-    """A local array with the vector, which LLVM keeps in a register."""
-    place = code.local("int32", ROWS)
-    store(code, place, 0, vector, ROWS)
-    return place

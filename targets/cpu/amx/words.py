@@ -13,9 +13,10 @@ from tvm import tirx as tir
 
 from ...tir.expr import Code, Expr, Index, load
 from ..gemm.cells import Cells
+from ..gemm.transpose import together, transpose
 from ..gemm.unpack import Unpacker
 from ..gemm.vectors import bits, fill, store
-from .tiles import COLUMNS, LINE, ROWS, together, transpose
+from .tiles import COLUMNS, LINE, ROWS
 
 
 @dataclass(frozen=True, slots=True)

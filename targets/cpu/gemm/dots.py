@@ -60,6 +60,15 @@ def add_short(acc: Expr, some: Expr, lanes: int) -> Expr:
     return acc + _pairs(some, splat(1, "int16", 2 * lanes), lanes)
 
 
+def add_numbers(dot: Dot, acc: Expr, b: Expr, lanes: int) -> Expr:
+    """``acc`` plus the numbers of each block of ``b``."""
+    ones = splat(1, dot.a, lanes * dot.block)
+    if not dot.run:
+        return multiply_add(dot, acc, ones, b, lanes)
+    nothing = splat(0, "int16", 2 * lanes)
+    return add_short(acc, multiply_add_short(nothing, ones, b, lanes), lanes)
+
+
 def _pairs(a: Expr, b: Expr, lanes: int) -> Expr:
     return tir.call_llvm_pure_intrin(typed("int32", lanes), VPMADDWD[lanes], a, b)
 

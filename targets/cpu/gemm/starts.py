@@ -11,9 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ...gemm.geometry import Phase
-from ...tir.expr import Code, Expr, Index, i32, load
+from ...tir.expr import Code, Expr, Index, load
+from .dots import add_numbers
+from .panel_writer import PARALLEL_ELEMENTS
 from .taps_plan import TapsPlan
-from .vectors import cast, splat, split
+from .vectors import Registers, splat, split, store
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -51,20 +53,25 @@ def starts(code: Code, plan: TapsPlan, weights: Expr) -> Iterator[Starts]:
 
 
 def _fill(code: Code, plan: TapsPlan, weights: Expr, table: Expr, phase: Phase) -> None:
-    """Minus ``zero`` times the sum of the weights of a phase, lane by lane."""
-    panel = plan.panel
+    """Minus ``zero`` times the sum of the weights of a phase, vector by vector."""
+    panel, lanes, dot = plan.panel, plan.vector, plan.spec.dot
     taps = [
         (phase.rows.tap(i), phase.columns.tap(j))
         for i in range(phase.rows.taps)
         for j in range(phase.columns.taps)
     ]
-    with code.loop(panel.groups * panel.blocks) as job, code.loop(panel.width) as lane:
+    count = panel.groups * panel.blocks
+    with (
+        code.blocks(count) if panel.elements > PARALLEL_ELEMENTS else code.loop(count) as job,
+        code.loop(panel.width // lanes) as v,
+    ):
         g, block = split(job, panel.groups, panel.blocks)
-        total = code.local("int32", 1)
-        code.store(total, 0, i32(0))
+        total = Registers(code, (1,), "int32", lanes)
+        total.set(splat(0, "int32", lanes), 0)
         for tap in taps:
-            with code.loop(panel.turns) as turn, code.loop(panel.depth) as b:
-                at = panel.at(g, block, tap, turn) + lane * panel.depth + b
-                code.store(total, 0, load(total, 0) + cast(load(weights, at), "int32"))
-        start = phase.number * _size(plan) + job * panel.width
-        code.store(table, start + lane, load(total, 0) * -plan.spec.dot.zero)
+            with code.loop(panel.turns) as turn:
+                at = panel.at(g, block, tap, turn) + v * (lanes * dot.block)
+                numbers = load(weights, at, lanes * dot.block)
+                total.set(add_numbers(dot, total.get(0), numbers, lanes), 0)
+        start = phase.number * _size(plan) + job * panel.width + v * lanes
+        store(code, table, start, total.get(0) * splat(-dot.zero, "int32", lanes), lanes)

@@ -19,7 +19,7 @@ from .cells import Cells
 from .decode import numbers_of, zero_of
 from .dots import prepare
 from .epilogue import Epilogue, GemmBuffers, epilogue, put
-from .panel import PanelWriter
+from .panel_writer import PanelWriter
 from .products import EachTap, Factors, InRuns, Patch, Products
 from .rows import BandUnpacker
 from .spec import GemmSpec

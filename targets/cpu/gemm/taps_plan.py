@@ -24,7 +24,7 @@ from .vectors import least
 BYTES = {"uint8": 1, "int8": 1, "int16": 2, "uint16": 2, "int32": 4, "float32": 4, "int64": 8}
 WORD_BYTES = 4
 # Scratch of one band: a good part of the second-level cache. Items: enough for many threads.
-BAND_BYTES, ITEMS, FLAT_PIXELS = 256 << 10, 16, 256
+BAND_BYTES, ITEMS, FLAT_PIXELS, FEW_TILES = 256 << 10, 16, 256, 4
 # Elements behind a band that the last tile may read; they matter to nothing.
 BEYOND = 64
 PAIR_PIXELS = 8
@@ -154,7 +154,9 @@ def _bands(rows: Rows, panel: Panel, tile: Tile, pixel_bytes: int) -> Bands:
     geo = rows.geo
     if geo.flat:
         fair = -(-geo.width // ITEMS)
-        room = min(FLAT_PIXELS, max(1, BAND_BYTES // pixel_bytes), max(fair, 2 * tile.pixels))
+        # Each band reads the whole panel: it has some tiles, however long its pixels are.
+        room = max(FEW_TILES * tile.pixels, BAND_BYTES // pixel_bytes)
+        room = min(FLAT_PIXELS, room, max(fair, 2 * tile.pixels))
         height, width = 1, min(geo.width, -(-room // tile.pixels) * tile.pixels)
         count = -(-geo.width // width)
     else:

@@ -33,7 +33,10 @@ def choose_weight_tile(dot: Dot, taps: int, channels: int, lanes: int, vector: i
     """The cheapest tile for ``taps`` columns, ``channels`` of x and ``lanes`` channels of g."""
     most = registers(dot, vector)
     best, least = WeightTile(1, 1, 1), float("inf")
-    for t in (t for t in range(1, taps + 1) if taps % t == 0):
+    # Where a word is one pixel, taps of neighbours read the same words: LLVM keeps those in
+    # registers too, and sums outside.
+    widest = 1 if dot.block == 1 else taps
+    for t in (t for t in range(1, widest + 1) if taps % t == 0):
         for v in range(1, min(4, -(-lanes // vector)) + 1):
             for c in range(1, channels + 1):
                 accumulators = t * c * v

@@ -2,7 +2,8 @@
 
 "OCP Microscaling Formats (MX) Specification" 1.0 (2023); "Microscaling Data Formats for Deep
 Learning" (Rouhani et al., 2023); "Recipes for Pre-training LLMs with MXFP8" (Mishra et al., 2025)
-for scales that are rounded up.
+for scales that are rounded up; "Training LLMs with MXFP4" (Tseng et al., 2025) for gradients that
+are rounded stochastically, behind a transform.
 
     operand                         blocks
     x, w of the forward product     along the channels that it sums over
@@ -11,26 +12,35 @@ for scales that are rounded up.
 
 So a tensor is quantized once for each direction that it is summed along, from its own numbers each
 time. A convolution sums over channels and taps: a block is of neighbouring channels at one place,
-or one tap; that of dW of neighbouring samples at one place.
+or one tap; that of dW of neighbouring samples at one place. With ``hadamard`` both operands of dW
+are transformed along their blocks, which leaves the product as it is.
 """
 
 from __future__ import annotations
 
 from itertools import count
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ..compiler.formats import E8M0, F32, FORMATS
 from ..compiler.ir import Op, Program, Value, attrs
-from ..compiler.ir.ops import GRADIENT_PRODUCTS
+from ..compiler.ir.ops import BETWEEN_ACTIVATIONS, GRADIENT_PRODUCTS, WEIGHT_GRADS
 from ..compiler.types import BlockScale, TensorType
 from .parts.blocks import BlockOperands, name_of, rounding, sum_dims
 from .parts.draws import seed_and_step, with_seed
+from .parts.hadamard import Hadamard, Turns
 from .parts.options import require
 from .parts.order import Makes, placed
 from .parts.select import Attention, quantized
 
 MxFormat = Literal["fp8.143", "fp8.152", "fp6.123", "fp6.132", "fp4.121", "int8"]
-MxSum = tuple[int, bool]  # the dimension of the sum, and whether it is a gradient
+
+
+class MxSum(NamedTuple):
+    """What a product asks of an operand: where it sums, and what else is done to the numbers."""
+
+    dim: int
+    gradient: bool
+    turned: bool
 
 
 @placed(makes=Makes.CODES)
@@ -42,32 +52,41 @@ def mx_operands(
     mx_scale: Literal["floor", "ceil", "rceil", "even"] = "rceil",
     mx_block: int = 32,
     sr: bool = False,
+    hadamard: Hadamard = "none",
     exempt: str = "first,last",
     attention: Attention = "quantize",
 ) -> Program:
     """Scale and round what the products of all layers but the exempt ones read.
 
-    ``sr`` rounds gradients stochastically, others are rounded to the nearest. RecipeError for
-    blocks of no number.
+    ``sr`` rounds gradients stochastically, others are rounded to the nearest; ``hadamard`` are the
+    signs of the transform for dW, ``random`` ones anew in each step. RecipeError for blocks of no
+    number, or of a number that is no power of two where they are transformed.
     """
     require(mx_block >= 1, f"mx_block={mx_block} must be at least 1")
-    drawn = seed_and_step(program, "sr=true") if sr else ()
+    whole = hadamard == "none" or mx_block & (mx_block - 1) == 0
+    require(whole, f"mx_block={mx_block} must be a power of two where hadamard={hadamard}")
+    random = sr or hadamard == "random"
+    drawn = seed_and_step(program, "sr=true or hadamard=random") if random else ()
     taken, salts = program.names(), count()
+    turns = Turns(hadamard, mx_block, taken, drawn, salts)
 
     def ask(op: Op, i: int) -> MxSum:
-        return sum_dims(op)[i], i == 0 and op.kind in GRADIENT_PRODUCTS
+        turned = hadamard != "none" and op.kind in WEIGHT_GRADS - BETWEEN_ACTIVATIONS
+        return MxSum(sum_dims(op)[i], i == 0 and op.kind in GRADIENT_PRODUCTS, turned)
 
     def quantize(op: Op, i: int, kind: MxSum) -> tuple[list[Op], Value]:
-        v, (dim, gradient) = op.inputs[i], kind
-        to = mx_gradient_format if gradient else mx_format
-        block = tuple(mx_block if d == dim else 1 for d in range(len(v.type.shape)))
-        scale, ending = BlockScale(block, E8M0), f"mx{dim}"
-        scaled = Value(
-            name_of(op, i, f"{ending}.scaled", taken), TensorType(v.type.shape, F32, scale)
+        ending = f"mx{kind.dim}"
+        ops, v = turns.turned(op, i, kind.dim, ending) if kind.turned else ([], op.inputs[i])
+        to = mx_gradient_format if kind.gradient else mx_format
+        block = tuple(mx_block if d == kind.dim else 1 for d in range(len(v.type.shape)))
+        scale = BlockScale(block, E8M0)
+        scaled, code = (
+            Value(name_of(op, i, name, taken), TensorType(v.type.shape, f, scale))
+            for name, f in ((f"{ending}.scaled", F32), (ending, FORMATS[to]))
         )
-        code = Value(name_of(op, i, ending, taken), TensorType(v.type.shape, FORMATS[to], scale))
         first = Op("scale_blocks", (v,), (scaled,), attrs(to=to, rule=mx_scale), op.origin)
-        return [first, rounding(scaled, code, op.origin, drawn if gradient else (), salts)], code
+        by = drawn if kind.gradient and sr else ()
+        return [*ops, first, rounding(scaled, code, op.origin, by, salts)], code
 
     work = BlockOperands(program, quantized(program, exempt, attention), ask, quantize)
     return with_seed(program.rewrite(work.rule, by="mx_operands"), drawn, next(salts) > 0)

@@ -17,21 +17,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import count
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from ..compiler.formats import BF16, F32, FP4_121, FP8_143
+from ..compiler.formats import F32, FP4_121, FP8_143
 from ..compiler.ir import Op, Program, Value, attrs, unused
 from ..compiler.ir.ops import BETWEEN_ACTIVATIONS, GRADIENT_PRODUCTS, WEIGHT_GRADS
-from ..compiler.types import SCALAR, BlockScale, Shape, TensorType
+from ..compiler.types import SCALAR, BlockScale, TensorType
 from .parts.blocks import BlockOperands, name_of, rounding, sum_dims
 from .parts.draws import seed_and_step, with_seed
+from .parts.hadamard import Hadamard, Turns
 from .parts.options import require
 from .parts.order import Makes, placed
 from .parts.select import Attention, quantized
 
 SIZE, TOP = 16, 448.0
-# Transformer Engine's own signs.
-FIXED = (1, 1, 1, -1, 1, -1, -1, -1, -1, -1, -1, 1, -1, 1, -1, -1)
 
 
 class Nvfp4Sum(NamedTuple):
@@ -46,7 +45,7 @@ class Nvfp4Sum(NamedTuple):
 def nvfp4_operands(
     program: Program,
     *,
-    hadamard: Literal["none", "fixed", "random"] = "fixed",
+    hadamard: Hadamard = "fixed",
     two_d_weights: bool = True,
     sr: bool = True,
     headroom: float = 1.0,
@@ -77,7 +76,7 @@ class _Nvfp4:
     def __init__(
         self,
         program: Program,
-        hadamard: str,
+        hadamard: Hadamard,
         two_d: bool,
         headroom: float,
         drawn: tuple[Value, ...],
@@ -87,7 +86,7 @@ class _Nvfp4:
         self.drawn, self.sr = drawn, sr
         self.taken, self.weights = program.names(), frozenset(program.state)
         self.salts = count()
-        self.signs: Value | None = None
+        self.turns = Turns(hadamard, SIZE, self.taken, drawn, self.salts)
         self.training = bool(program.region("backward").ops)
         self.state: list[Value] = []
         self.pairs: list[tuple[Value, Value]] = []
@@ -105,7 +104,7 @@ class _Nvfp4:
         x, ending = op.inputs[i], f"nv{''.join(map(str, kind.dims))}"
         ops: list[Op] = []
         if kind.turned:
-            ops, x = self._turned(op, i, x, kind.dims[0], ending)
+            ops, x = self.turns.turned(op, i, kind.dims[0], ending)
         shape = x.type.shape
         block = tuple(SIZE if d in kind.dims else 1 for d in range(len(shape)))
         scale = BlockScale(block, FP8_143, outer=True)
@@ -136,32 +135,3 @@ class _Nvfp4:
         now = Value(unused(f"{m.name}.now", self.taken), SCALAR)
         self.pairs.append((m, now))
         return [Op("amax", (x,), (now,), origin=op.origin)], now
-
-    def _turned(self, op: Op, i: int, x: Value, dim: int, ending: str) -> tuple[list[Op], Value]:
-        """Numbers behind the transform, as many as blocks hold, rounded to bf16."""
-        ops = [] if self.signs else self._draw_signs(op.origin)
-        assert self.signs is not None
-        whole: Shape = tuple(
-            -(-n // SIZE) * SIZE if d == dim else n for d, n in enumerate(x.type.shape)
-        )
-        name = name_of(op, i, f"{ending}.turned", self.taken)
-        made = Value(name, TensorType(whole, BF16))
-        turn = Op("hadamard", (x, self.signs), (made,), attrs(dim=dim), op.origin)
-        return [*ops, turn], made
-
-    def _draw_signs(self, layer: str) -> list[Op]:
-        """One vector of signs for all layers."""
-        signs = TensorType((SIZE,), F32)
-        self.signs = Value(unused("signs", self.taken), signs)
-        if self.hadamard == "fixed":
-            numbers = attrs(numbers=tuple(map(float, FIXED)))
-            return [Op("table", (), (self.signs,), numbers, layer)]
-        u, low, twice = (
-            Value(unused(f"signs.{name}", self.taken), signs) for name in ("u", "low", "twice")
-        )
-        return [
-            Op("random_uniform", self.drawn, (u,), attrs(salt=next(self.salts)), layer),
-            Op("compare_to", (u,), (low,), attrs(relation="lt", value=0.5), layer),
-            Op("scale", (low,), (twice,), attrs(factor=2.0), layer),
-            Op("shift", (twice,), (self.signs,), attrs(by=-1.0), layer),
-        ]

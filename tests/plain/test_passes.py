@@ -98,6 +98,7 @@ OPTIONS: dict[str, dict[str, object]] = {
     "nvfp4_operands.product": BETWEEN | {"sr": False},
     "nvfp4_operands.conv": ALL | {"hadamard": "none", "sr": False, "headroom": 1.0625},
     "mx_operands.shared": ALL,
+    "mx_operands.turned": ALL | {"hadamard": "random", "mx_block": 16, "sr": True},
     "mx_operands.stochastic": ALL
     | {"mx_format": "fp4.121", "mx_gradient_format": "fp4.121", "mx_scale": "even", "sr": True},
     "mx_operands.product": ALL,

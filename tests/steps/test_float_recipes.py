@@ -36,6 +36,7 @@ RECIPES: dict[str, tuple[str, dict[str, object], float]] = {
     "hfp8, 1-5-2": ("hfp8", {"fwd_format": "152", "fp8_subnormals": True}, 2.0**-9),
     "hfp8, narrow": ("hfp8", {"update_format": "fp16.169"}, 2.0**-9),
     "mxfp8": ("mxfp8", {}, 2.0**-9),
+    "mxfp4": ("mxfp4", {}, 2.0**-9),
     "nvfp4": ("nvfp4", {}, 2.0**-9),
     "nvfp4, random": ("nvfp4", {"hadamard": "random", "two_d_weights": False}, 2.0**-9),
     "hfp8, chunks": ("hfp8", {"accumulator": "fp16.169", "chunk": 8}, 2.0**-9),
@@ -300,6 +301,7 @@ def test_wrong_loss_scales_are_refused(options: dict[str, Any], message: str) ->
     ("recipe", "options", "words"),
     [
         ("mxfp8", {"mx_block": 0}, "mx_block=0 must be at least 1"),
+        ("mxfp4", {"mx_block": 24}, "mx_block=24 must be a power of two where hadamard=fixed"),
         ("mxfp8", {"mx_scale": "up"}, "mx_scale of mx_operands must be .*, not 'up'"),
         ("mxfp8", {"mx_format": "fp8"}, "mx_format of mx_operands must be .*, not 'fp8'"),
         ("nvfp4", {"headroom": 0.0}, "headroom=0 must be positive"),

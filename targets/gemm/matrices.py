@@ -15,7 +15,7 @@ from ...compiler.types import TensorType
 from ..plan.layout import Layout, Order
 from .product import Product
 
-Asked = tuple[Product, tuple[Value, ...]]
+AskedProduct = tuple[Product, tuple[Value, ...]]
 MATRICES = frozenset({"matmul", "product", "product_input_grad", "product_weight_grad"})
 # Of the ops whose weights are the first operand of ``in_groups``.
 GROUPED = {
@@ -36,7 +36,7 @@ ROW, LEAST_ROW = 256, 24
 ONE = (1, 1)
 
 
-def in_batch(op: Op) -> Asked:
+def in_batch(op: Op) -> AskedProduct:
     """What a product asks for as images with weights of their own; its operands in order."""
     kind = BATCHED[op.kind]
     operands = op.inputs[::-1] if kind == "linear_weight_grad" else op.inputs
@@ -51,7 +51,7 @@ def in_batch(op: Op) -> Asked:
     return product, operands
 
 
-def in_groups(op: Op) -> Asked:
+def in_groups(op: Op) -> AskedProduct:
     """What a product asks for as groups of a 1x1 convolution; its operands in order.
 
     BxMxK weights of B*M channels out, an image of B*K channels and N pixels, one of B*M channels

@@ -30,7 +30,7 @@ from .vectors import bits, fill, least, splat, split, store
 PARALLEL_ELEMENTS = 1 << 15
 RUN_TURNS = 16
 LINE = 64  # bytes of a cache line
-TapPlace = tuple[Index, Index]
+WeightTap = tuple[Index, Index]
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +166,7 @@ class PanelWriter:
                 lane = panel.first_lane(block) + v * self.spec.cpu.lanes
                 self._interleave(scratch, turn * (panel.depth * pitch) + lane, pitch, (to, at))
 
-    def _row(self, scratch: Expr, start: Index, which: tuple[Index, Index], tap: TapPlace) -> None:
+    def _row(self, scratch: Expr, start: Index, which: tuple[Index, Index], tap: WeightTap) -> None:
         """Unpack the row of a slot; 0 where it is none."""
         code, panel, (g, slot) = self.code, self.panel, which
         channel = i32(0) + self.slots.channel(slot)
@@ -219,7 +219,7 @@ class PanelWriter:
                 start = panel.at(g, block, (tap_r, tap_s), first + i)
                 code.store(to, start + lane * panel.depth + b, value)
 
-    def _weight(self, g: Index, lane: Index, slot: Index, tap: TapPlace) -> Expr:
+    def _weight(self, g: Index, lane: Index, slot: Index, tap: WeightTap) -> Expr:
         """The element for an output channel and a slot; 0 outside."""
         panel = self.panel
         channel = self.slots.channel(slot)

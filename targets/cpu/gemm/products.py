@@ -34,8 +34,8 @@ class Patch:
 
 
 # A tap's row and column, and a block of summed channels.
-Place: TypeAlias = tuple[Index, Index, Index]
-Loop: TypeAlias = tuple[Index, int]
+SumPlace: TypeAlias = tuple[Index, Index, Index]
+SumLoop: TypeAlias = tuple[Index, int]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -78,7 +78,7 @@ class EachTap:
         ):
             self._turn(sums, factors, patch, (i, j, turn))
 
-    def _turn(self, sums: Registers, factors: Factors, patch: Patch, place: Place) -> None:
+    def _turn(self, sums: Registers, factors: Factors, patch: Patch, place: SumPlace) -> None:
         """Add the products of one tap and block of channels."""
         plan, dot, phase, (i, j, turn) = self.plan, self.plan.spec.dot, patch.phase, place
         pixel = plan.pixel(phase, (patch.y, patch.x), (i, j))
@@ -132,7 +132,11 @@ class InRuns(EachTap):
                     self._run(sums, factors, patch, ((i, 1), (j, 1), rest))
 
     def _run(
-        self, sums: Registers, factors: Factors, patch: Patch, loops: tuple[Loop, Loop, Loop]
+        self,
+        sums: Registers,
+        factors: Factors,
+        patch: Patch,
+        loops: tuple[SumLoop, SumLoop, SumLoop],
     ) -> None:
         """Add the products of a run: each loop has its first place and its turns."""
         code, lanes, tile = self.code, self.plan.vector, patch.tile

@@ -9,7 +9,7 @@ from math import prod
 from .formats import E8M0, F32, FP8_143, Format
 
 Shape = tuple[int, ...]
-BLOCK_SCALES = (E8M0, FP8_143)  # what the scales of blocks may be stored in
+BLOCK_SCALES = (E8M0, FP8_143, F32)  # what the scales of blocks may be stored in
 
 
 class Scale(Enum):

@@ -34,6 +34,7 @@ from .dorefa_activations import dorefa_activations
 from .dorefa_gradients import dorefa_gradients
 from .dorefa_weights import dorefa_weights
 from .dynamic_fixed_point import dynamic_fixed_point
+from .fitted_operands import fitted_operands
 from .fixed_norm import fixed_norm
 from .fixed_operands import fixed_operands
 from .fp8_operands import fp8_operands
@@ -81,6 +82,7 @@ PASSES: dict[str, Pass] = {
         dorefa_gradients,
         dorefa_weights,
         dynamic_fixed_point,
+        fitted_operands,
         fixed_norm,
         fixed_operands,
         fp8_operands,

@@ -122,12 +122,17 @@ def _of_blocks(op: Op | None, made: Mapping[Value, Op]) -> TensorType | None:
     """The codes of numbers that are multiplied by the scales of their blocks; see blocks_apart."""
     if op is None or op.kind != "mul":
         return None
+    # Scales that are f32 are read as they are.
     code, scale = (made.get(v) for v in op.inputs)
     passed = set()
     while scale and scale.kind in ("broadcast", "view", "slice"):
         passed.add(scale.kind)
         scale = made.get(scale.inputs[0])
-    if not (code and scale and code.kind == scale.kind == "dequantize" and "broadcast" in passed):
+    if not (code and scale and code.kind == "dequantize" and "broadcast" in passed):
+        return None
+    if scale.kind == "fit_scale":
+        return code.inputs[0].type
+    if scale.kind != "dequantize":
         return None
     return code.inputs[0].type if scale.inputs[0].type.format in BLOCK_SCALES else None
 

@@ -306,7 +306,7 @@ RULES: Mapping[str, AxisRule] = {
     **dict.fromkeys(REPEATING, _repeated),
     **dict.fromkeys(("gather", "scatter", "cumsum"), _gathered),
     "take": _taken,
-    "scale_blocks": _blocked,
+    **dict.fromkeys(("scale_blocks", "fit_blocks"), _blocked),
     "permute": _permuted,
     "broadcast": _broadcast,
     **dict.fromkeys(("sum", "mean", "max"), _reduced),

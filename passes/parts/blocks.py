@@ -33,13 +33,19 @@ def sum_dims(op: Op) -> tuple[int, int]:
 class BlockOperands(Generic[Asked]):
     """The codes of a program's operands, each by what a product asks of it.
 
-    ``ask`` says what a product wants of an operand, ``quantize`` makes the ops and the codes.
+    ``ask`` says what a product wants of an operand, ``quantize`` makes the ops and the codes;
+    ``kinds`` are the products that read codes.
     """
 
     def __init__(
-        self, program: Program, chosen: frozenset[str], ask: Ask[Asked], quantize: Quantize[Asked]
+        self,
+        program: Program,
+        chosen: frozenset[str],
+        ask: Ask[Asked],
+        quantize: Quantize[Asked],
+        kinds: frozenset[str] = GEMMS,
     ) -> None:
-        self.chosen, self.ask, self.quantize = chosen, ask, quantize
+        self.chosen, self.ask, self.quantize, self.kinds = chosen, ask, quantize, kinds
         self.weights = frozenset(program.state)
         self.codes: dict[tuple[Value, Asked], Value] = {}
         self.asked: dict[Value, list[Asked]] = {}
@@ -50,7 +56,7 @@ class BlockOperands(Generic[Asked]):
 
     def is_chosen(self, op: Op) -> bool:
         """Whether an op is a product of a chosen layer."""
-        return op.kind in GEMMS and op.origin in self.chosen
+        return op.kind in self.kinds and op.origin in self.chosen
 
     def rule(self, region: Region, op: Op) -> tuple[Op, ...] | None:
         """A product that reads codes, behind what makes those that are new."""

@@ -55,6 +55,12 @@ def power_scale(m: Array, to: Format, rule: str) -> Array:
     return np.where(np.isfinite(m), made, np.nan).astype(np.float32)
 
 
+def fit_scale(m: Array, to: Format) -> Array:
+    """The scale by which a largest magnitude ``m`` becomes the largest number."""
+    s = m / np.float32(to.max)
+    return np.where(np.isfinite(m), np.where(s == 0, np.float32(1), s), np.float32(np.nan))
+
+
 def outer_encoding(m: Array, to: Format, top: float) -> Array:
     """What a tensor of largest magnitude ``m`` is multiplied by, so that it reaches ``top``."""
     with np.errstate(divide="ignore", over="ignore"):

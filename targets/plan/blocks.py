@@ -3,10 +3,12 @@
     in the program                     in its place
     xs = scale_blocks(x)               m = the largest magnitude of each block; s = block_scale(m),
                                        stored in its format; xs = x (1/s), s repeated in each block
+    xs = fit_blocks(x)                 the same with f32 scales, by which x is divided
     xs = scale_blocks_twice(x, m)      the same with scalars of the tensor and numbers of fp8.143
     q = cast(xs), round_stochastic     the same of the stored numbers, whose scale is then 1
     y = dequantize(q), block_numbers   the codes' numbers times s
     y = outer_scale(q)                 the scalar
+    y = linear(q, r), ``factored``     the product of stored numbers, times the scales
 
 An element and a power of two have few enough bits to be multiplied exactly in bf16.
 """
@@ -16,8 +18,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ...compiler.ir import Op, Program, Region, Value, unused
+from ...compiler.ir.ops import SCALES_OF
 from ...compiler.types import BlockScale, Scale, Shape, TensorType
 from .composition import Composition
+from .factored import factored, times_scales
 
 
 def blocks_apart(program: Program) -> Program:
@@ -64,10 +68,14 @@ class _Apart:
     def rule(self, region: Region, op: Op) -> tuple[Op, ...] | None:
         """What stands in the place of an op that makes or reads numbers in blocks."""
         to = Composition(op, self.taken)
-        if op.kind in ("scale_blocks", "scale_blocks_twice"):
+        if op.kind in SCALES_OF:
             self._scaled(to, op)
         elif isinstance(op.results[0].type.scale, BlockScale):
             self._rounded(to, op)
+        elif factored(op):
+            a, b = op.inputs
+            numbers, scales = (self.numbers[a], self.numbers[b]), (self.scales[a], self.scales[b])
+            times_scales(to, op, numbers, scales)
         elif op.kind == "outer_scale":
             to.into("scale", op.result, self.outer[op.inputs[0]], factor=1.0)
         elif op.inputs and isinstance(op.inputs[0].type.scale, BlockScale):
@@ -86,7 +94,12 @@ class _Apart:
             size = to("pad", "whole", size, shape=cut.whole, before=ahead, value=0.0)
         size = to("view", "cut", size, shape=cut.shape)
         m = to("max", "largest", size, shape=cut.grid, dims=cut.within, keepdim=False)
-        factor = self._twice(to, op, m) if len(op.inputs) > 1 else self._once(to, op, m)
+        if op.kind == "fit_blocks":
+            s = to("fit_scale", "s", m, shape=cut.grid, to=op.word_attr("to"))
+            self.scales[made] = s
+            self.numbers[made] = to("div", "stored", x, _spread(to, s, cut, shape), shape=shape)
+            return
+        factor = self._once(to, op, m) if op.kind == "scale_blocks" else self._twice(to, op, m)
         self.numbers[made] = to("mul", "stored", x, _spread(to, factor, cut, shape), shape=shape)
 
     def _once(self, to: Composition, op: Op, m: Value) -> Value:
@@ -126,7 +139,9 @@ class _Apart:
         (read,) = op.inputs
         assert op.kind in ("dequantize", "block_numbers"), f"{op.kind} reads {read.type}"
         shape, cut = read.type.shape, Cut.of(_scale(read), read.type.shape)
-        s = to("dequantize", "s", self.scales[read], shape=cut.grid)
+        s = self.scales[read]
+        if s.type.format.is_coded:
+            s = to("dequantize", "s", s, shape=cut.grid)
         numbers = to("dequantize", "numbers", self.numbers[read], shape=shape)
         to.into("mul", op.result, numbers, _spread(to, s, cut, shape))
 

@@ -2,7 +2,7 @@
 
 A sum of products of such numbers is no sum of stored ones times a factor. They are stored as codes,
 and multiplied in f32, as the plan and the bill say; numbers of blocks in bf16, where they are
-exact.
+exact. Integers whose sums are of one block stay as they are, see ``factored``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from ...compiler.ir.accumulation import NAMES, significant_bits
 from ...compiler.ir.ops import GEMMS
 from ...compiler.types import BlockScale, TensorType
 from .composition import Composition
+from .factored import factored
 
 
 def decode_operands(program: Program) -> Program:
@@ -64,7 +65,7 @@ def _has_outer(v: Value) -> bool:
 
 
 def _wanted(op: Op) -> tuple[Value, ...]:
-    if op.kind not in GEMMS:
+    if op.kind not in GEMMS or factored(op):
         return ()
     return tuple(dict.fromkeys(v for v in op.inputs if not v.type.scale.is_factor))
 
@@ -72,6 +73,8 @@ def _wanted(op: Op) -> tuple[Value, ...]:
 def _plain(v: Value) -> TensorType:
     f, scale = v.type.format, v.type.scale
     if not isinstance(scale, BlockScale):
+        return TensorType(v.type.shape, F32)
+    if scale.format is F32:
         return TensorType(v.type.shape, F32)
     bits = significant_bits(f) + (0 if scale.format.is_exponent else significant_bits(scale.format))
     return TensorType(v.type.shape, BF16 if bits <= BF16.man + 1 else F32)

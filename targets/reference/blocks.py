@@ -26,6 +26,22 @@ def scale_blocks(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
     return (Tensor.from_numbers(made, numbers, s),)
 
 
+def fit_blocks(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Rounded once to f32, then to the elements."""
+    (x,) = (t.numbers for t in inputs)
+    made = op.result.type
+    assert isinstance(made.scale, BlockScale), op
+    s = fit_scale(op, largest(x, made.scale))
+    with np.errstate(invalid="ignore", over="ignore"):
+        numbers = x / spread(s, made.scale, made.shape)
+    return (Tensor.from_numbers(made, numbers, s),)
+
+
+def fit_scale(op: Op, m: Array) -> Array:
+    """Of largest magnitudes."""
+    return blocks.fit_scale(m, FORMATS[op.word_attr("to")])
+
+
 def scale_blocks_twice(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
     """Multiplied by one factor a block."""
     x, m = (t.numbers for t in inputs)
@@ -78,6 +94,8 @@ def block_scale(op: Op, m: Array) -> Array:
 
 BLOCKS: dict[str, Meaning] = {
     "scale_blocks": scale_blocks,
+    "fit_blocks": fit_blocks,
+    "fit_scale": on_numbers(fit_scale),
     "scale_blocks_twice": scale_blocks_twice,
     "block_numbers": block_numbers,
     "outer_scale": outer_scale,

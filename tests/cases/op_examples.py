@@ -77,6 +77,7 @@ TYPES = {
     "round_flag": "int15*p",
     "rescale.q": "int4*t",
     "rescale": "int4*c",
+    "fit_blocks": "f32*b1x2:f32",
     "scale_blocks_twice": "f32*b1x2:fp8.143:t",
     "adaptive_max_pool2d": "i32",
     "adaptive_max_pool2d_grad": "i32",

@@ -153,7 +153,7 @@ def test_a_type_reads_as_it_is_written() -> None:
     [
         ("fp4.121*b32:e8m0[7x40]", "a block of 32 is none of a tensor of 2 dimensions"),
         ("fp4.121*b1x0:e8m0[7x40]", "a block of 1x0 is none"),
-        ("fp4.121*b1x32:fp4.even[7x40]", "stored in e8m0 or fp8.143, not in 'fp4.even'"),
+        ("fp4.121*b1x32:fp4.even[7x40]", "stored in e8m0 or fp8.143 or f32, not in 'fp4.even'"),
         ("fp4.121*b1x32:[7x40]", "is no type"),
     ],
 )

@@ -97,6 +97,11 @@ OPTIONS: dict[str, dict[str, object]] = {
     "nvfp4_operands.random": ALL | {"hadamard": "random", "two_d_weights": False, "sr": False},
     "nvfp4_operands.product": BETWEEN | {"sr": False},
     "nvfp4_operands.conv": ALL | {"hadamard": "none", "sr": False, "headroom": 1.0625},
+    "fitted_operands.shared": ALL | {"fit_block": 4},
+    "fitted_operands.power": ALL | {"fit_scale": "power", "fit_weights": "blocks", "sr": True},
+    "fitted_operands.product": BETWEEN
+    | {"fit_format": "int8", "fit_block": 0, "fit_weights": "tensor"},
+    "fitted_operands.conv": ALL | {"fit_dw": False, "fit_weights": "tensor"},
     "mx_operands.shared": ALL,
     "mx_operands.turned": ALL | {"hadamard": "random", "mx_block": 16, "sr": True},
     "mx_operands.stochastic": ALL

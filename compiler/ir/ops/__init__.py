@@ -20,7 +20,7 @@ from .loss import LOSS
 from .norm import NORM
 from .pointwise import ELEMENTS, FUNCTIONS
 from .pool import POOL
-from .quantize import QUANTIZE
+from .quantize import QUANTIZE, SCALES_OF
 from .reduce import REDUCE
 from .shape import SHAPE
 from .traits import Trait
@@ -54,6 +54,7 @@ __all__ = [
     "OPS",
     "PRODUCTS",
     "READS_WEIGHT",
+    "SCALES_OF",
     "TRANSPOSED",
     "WEIGHT_GRADS",
     "Direction",

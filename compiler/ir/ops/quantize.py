@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ...formats import E8M0, F32, FP8_143
 from ...types import BlockScale, Scale
 from ..program import Op
 from .definition import Extents, OpDef
@@ -68,10 +69,18 @@ def _rescaled(op: Op, at: Extents) -> str:
     return f"{q} keeps its codes and gets a scale a channel, not {made}"
 
 
+# What the scales are stored in, and whether the tensor has one too.
+SCALES_OF = {
+    "scale_blocks": (E8M0, False),
+    "fit_blocks": (F32, False),
+    "scale_blocks_twice": (FP8_143, True),
+}
+
+
 def _in_blocks(op: Op, at: Extents) -> str:
     scale = op.result.type.scale
     assert isinstance(scale, BlockScale), op
-    fits = scale.outer != scale.format.is_exponent == (op.kind == "scale_blocks")
+    fits = (scale.format, scale.outer) == SCALES_OF[op.kind]
     return "" if fits else f"{op.kind} makes no scales of {scale.value.partition(':')[2]}"
 
 
@@ -219,7 +228,8 @@ SCALES: tuple[OpDef, ...] = (
 # Elements of OCP's Microscaling Formats; int8 stands for MXINT8, whose step is 2^-6 of its scale.
 ELEMENTS = ("fp8.143", "fp8.152", "fp6.123", "fp6.132", "fp4.121", "int8")
 NESTED = "to: fp4.121|fp6.123|fp6.132"
-SCALE_RULE = f"to: {'|'.join(ELEMENTS)}, rule: floor|ceil|rceil|even"
+FITTED = f"to: {'|'.join(ELEMENTS)}"
+SCALE_RULE = f"{FITTED}, rule: floor|ceil|rceil|even"
 
 BLOCKS: tuple[OpDef, ...] = (
     define(
@@ -227,6 +237,17 @@ BLOCKS: tuple[OpDef, ...] = (
         """stored numbers x / s, s the power of two that block_scale makes of the largest magnitude
         of each block""",
         Trait.COMPOSED, REMADE, check=_in_blocks,
+    ),
+    define(
+        f"fit_blocks(x: float[*S]) {{{FITTED}}} -> xs: blocks[*S]",
+        "stored numbers x / s, s the f32 that fit_scale makes of each block's largest magnitude",
+        Trait.COMPOSED, REMADE, check=_in_blocks,
+    ),
+    define(
+        f"fit_scale(m: f32[*S]) {{{FITTED}}} -> s: f32[*S]",
+        """m / max, max the largest number of the format: 1 where that is 0, NaN where m is not
+        finite""",
+        POINTWISE,
     ),
     define(
         "hadamard(x: float[*A], signs: f32[L]) {dim: dim of x} -> y: float[*B]",

@@ -50,6 +50,15 @@ def _inverse(to: Format) -> float:
     return float(np.float32(1) / np.float32(to.max))
 
 
+def fit_scale(p: Point, n: Node) -> None:
+    """m / max, or 1."""
+    v, m = p.v, p.number(n.inputs[0])
+    s = v.div(m, v.splat(FORMATS[str(n.attr("to"))].max))
+    s = v.f(v.where(tir.EQ(s, v.splat(0.0)), v.splat(1.0), s))
+    finite = v.magnitude(m) <= v.splat(GREATEST)
+    p.put(n.results[0], v.f(v.where(finite, s, v.splat(math.nan))))
+
+
 def outer_encoding(p: Point, n: Node) -> None:
     """top / m, or 1."""
     v, m = p.v, p.number(n.inputs[0])
@@ -88,6 +97,7 @@ def encoding_scalars(frame: Frame, node: Node) -> Mapping[str, Expr]:
 
 BLOCKS: dict[str, Evaluate] = {
     "block_scale": block_scale,
+    "fit_scale": fit_scale,
     "outer_encoding": outer_encoding,
     "inner_scale": inner_scale,
     "inner_factor": inner_factor,

@@ -128,11 +128,11 @@ def _of_blocks(op: Op | None, made: Mapping[Value, Op]) -> TensorType | None:
     while scale and scale.kind in ("broadcast", "view", "slice"):
         passed.add(scale.kind)
         scale = made.get(scale.inputs[0])
-    if not (code and scale and code.kind == "dequantize" and "broadcast" in passed):
+    if not (code and scale and code.kind == "dequantize"):
         return None
     if scale.kind == "fit_scale":
         return code.inputs[0].type
-    if scale.kind != "dequantize":
+    if scale.kind != "dequantize" or "broadcast" not in passed:
         return None
     return code.inputs[0].type if scale.inputs[0].type.format in BLOCK_SCALES else None
 

@@ -93,7 +93,9 @@ class _Apart:
             ahead = (0,) * len(shape)
             size = to("pad", "whole", size, shape=cut.whole, before=ahead, value=0.0)
         size = to("view", "cut", size, shape=cut.shape)
-        m = to("max", "largest", size, shape=cut.grid, dims=cut.within, keepdim=False)
+        m = size
+        if cut.within:
+            m = to("max", "largest", size, shape=cut.grid, dims=cut.within, keepdim=False)
         if op.kind == "fit_blocks":
             s = to("fit_scale", "s", m, shape=cut.grid, to=op.word_attr("to"))
             self.scales[made] = s
@@ -161,6 +163,8 @@ def _scale(v: Value) -> BlockScale:
 
 def _spread(to: Composition, s: Value, cut: Cut, shape: Shape) -> Value:
     """The scale of its block at each place."""
+    if not cut.within:
+        return s
     wide = to("broadcast", "wide", s, shape=cut.shape, dims=cut.within)
     wide = to("view", "each", wide, shape=cut.whole)
     for dim, (whole, size) in enumerate(zip(cut.whole, shape, strict=True)):

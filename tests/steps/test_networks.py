@@ -32,6 +32,8 @@ INSTRUCTION = {
     Unit.INT32: "vpmulld",
     Unit.F32: "vfmadd",
 }
+if not detect().vnni:
+    INSTRUCTION |= {Unit.INT8_DOT: "vpmaddubsw", Unit.INT16_DOT: "vpmaddwd"}
 
 
 @pytest.mark.slow

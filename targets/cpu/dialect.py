@@ -19,7 +19,8 @@ INTRINSICS: dict[Rounded, str] = {
     "sqrt": "sqrt",
     "rint": "roundeven",
     "floor": "floor",
-    "fma": "fma",
+    # Without such an instruction a product and an addition: a call of libm's would cost tenfold.
+    "fma": "fmuladd",
 }
 # TVM has no words for such a store.
 STREAM = """

@@ -10,7 +10,7 @@ from tvm.ir import Expr
 from tvm.tirx import stmt as st
 
 # Functions of floats that every target has, correctly rounded; rint breaks ties to even, and
-# fma(a, b, c) is a * b + c.
+# fma(a, b, c) is a * b + c, rounded once where there is an instruction for it.
 Rounded = Literal["sqrt", "rint", "floor", "fma"]
 
 

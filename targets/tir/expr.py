@@ -252,7 +252,7 @@ class Vectors:
         return self.f(a) if isinstance(number, tir.FloatImm) and number.value == 0 else a
 
     def fma(self, a: Expr, b: Expr, c: Expr) -> Expr:
-        """a * b + c, rounded once."""
+        """a * b + c, rounded once where there is an instruction for it."""
         return self.f(self.call("fma", a, b, c))
 
     def sqrt(self, a: Expr) -> Expr:

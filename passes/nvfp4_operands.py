@@ -15,12 +15,13 @@ of Transformer Engine's reference.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import count
 from typing import NamedTuple
 
 from ..compiler.formats import F32, FP4_121, FP8_143
-from ..compiler.ir import Op, Program, Value, attrs, unused
+from ..compiler.ir import Attr, Op, Program, Value, attrs, unused
 from ..compiler.ir.ops import BETWEEN_ACTIVATIONS, GRADIENT_PRODUCTS, WEIGHT_GRADS
 from ..compiler.types import SCALAR, BlockScale, TensorType
 from .parts.blocks import BlockOperands, name_of, rounding, sum_dims
@@ -31,6 +32,8 @@ from .parts.order import Makes, placed
 from .parts.select import Attention, quantized
 
 SIZE, TOP = 16, 448.0
+# With four_over_six a scale may be 1.5 times as large and is still a number of fp8.143.
+TOP_OF_FOUR = 256.0
 
 
 class Nvfp4Sum(NamedTuple):
@@ -49,6 +52,7 @@ def nvfp4_operands(
     two_d_weights: bool = True,
     sr: bool = True,
     headroom: float = 1.0,
+    four_over_six: bool = False,
     exempt: str = "first,last",
     attention: Attention = "keep",
 ) -> Program:
@@ -58,11 +62,14 @@ def nvfp4_operands(
     0 before any training step, where the scale of a tensor is 1. ``hadamard`` are the signs of the
     transform, ``random`` ones anew in each step; ``sr`` rounds gradients stochastically;
     ``headroom`` multiplies the scales of blocks; RecipeError where it is not positive.
+    ``four_over_six`` takes for each block that is rounded to the nearest the better one of two
+    scales, by which its largest number becomes 6 or 4.
     """
     require(headroom > 0, f"headroom={headroom:g} must be positive")
     random = sr or hadamard == "random"
     drawn = seed_and_step(program, "sr=true or hadamard=random") if random else ()
-    work = _Nvfp4(program, hadamard, two_d_weights, headroom, drawn, sr)
+    how = attrs(to=FP4_121.name, headroom=headroom)
+    work = _Nvfp4(program, hadamard, two_d_weights, how, four_over_six, drawn, sr)
     chosen = quantized(program, exempt, attention)
     rule = BlockOperands(program, chosen, work.ask, work.quantize).rule
     out = program.rewrite(rule, by="nvfp4_operands").with_state(dict.fromkeys(work.state, 0.0))
@@ -78,11 +85,12 @@ class _Nvfp4:
         program: Program,
         hadamard: Hadamard,
         two_d: bool,
-        headroom: float,
+        how: Mapping[str, Attr],
+        four: bool,
         drawn: tuple[Value, ...],
         sr: bool,
     ) -> None:
-        self.hadamard, self.two_d, self.headroom = hadamard, two_d, headroom
+        self.hadamard, self.two_d, self.how, self.four = hadamard, two_d, how, four
         self.drawn, self.sr = drawn, sr
         self.taken, self.weights = program.names(), frozenset(program.state)
         self.salts = count()
@@ -113,8 +121,9 @@ class _Nvfp4:
             for name, f in ((f"{ending}.scaled", F32), (ending, FP4_121))
         )
         largest, m = self._largest(op, i, x, kind, f"{ending}.max")
-        how = attrs(to=FP4_121.name, top=TOP, headroom=self.headroom)
         drawn = self.drawn if kind.gradient and self.sr else ()
+        four = self.four and not drawn
+        how = attrs(**self.how, top=TOP_OF_FOUR if four else TOP, four_over_six=four)
         return [
             *ops,
             *largest,

@@ -24,11 +24,15 @@ NORMAL = 2.0**-126  # the least f32 whose exponent is its own
 
 def largest(x: Array, scale: BlockScale) -> Array:
     """The largest magnitude of each block, one for each place of the grid; NaN stays."""
-    whole = [(0, -n % b) for n, b in zip(x.shape, scale.block, strict=True)]
-    padded = np.pad(np.abs(x), whole)
-    pairs = zip(scale.grid(x.shape), scale.block, strict=True)
-    cut = padded.reshape([n for pair in pairs for n in pair])
+    cut = _cut(np.abs(x), scale)
     return np.asarray(cut.max(axis=tuple(range(1, cut.ndim, 2))))
+
+
+def _cut(x: Array, scale: BlockScale) -> Array:
+    """For each dimension a number of blocks and a place in them, filled up with 0."""
+    padded = np.pad(x, [(0, -n % b) for n, b in zip(x.shape, scale.block, strict=True)])
+    pairs = zip(scale.grid(x.shape), scale.block, strict=True)
+    return np.asarray(padded.reshape([n for pair in pairs for n in pair]))
 
 
 def spread(s: Array, scale: BlockScale, shape: Shape) -> Array:
@@ -81,6 +85,15 @@ def inner_factor(s: Array, e: Array) -> Array:
     with np.errstate(divide="ignore", over="ignore"):
         factor = one / (s * (one / e))
     return np.where(np.isnan(factor), factor, np.fmin(factor, GREATEST))
+
+
+def rounding_error(x: Array, s: Array, e: Array, scale: BlockScale, to: Format) -> Array:
+    """What rounding by scales ``s`` leaves of each block: the sum of |x - rounded|."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        codes = encode(x * spread(inner_factor(s, e), scale, x.shape), to)
+        rounded = decode(codes, to) * spread(s, scale, x.shape) * (np.float32(1) / e)
+        cut = _cut(np.abs(rounded - x).astype(np.float64), scale)
+    return np.asarray(cut.sum(axis=tuple(range(1, cut.ndim, 2))), np.float32)
 
 
 def top_exponent(f: Format) -> int:

@@ -17,8 +17,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from ...compiler.formats import FORMATS
 from ...compiler.ir import Op, Program, Region, Value, unused
-from ...compiler.ir.ops import SCALES_OF
+from ...compiler.ir.ops import FOUR_OVER_SIX, SCALES_OF
 from ...compiler.types import BlockScale, Scale, Shape, TensorType
 from .composition import Composition
 from .factored import factored, times_scales
@@ -88,12 +89,7 @@ class _Apart:
         """Scales, and numbers over them."""
         x, made = op.inputs[0], op.result
         shape, cut = x.type.shape, Cut.of(_scale(made), x.type.shape)
-        size = to("abs", "size", x, shape=shape)
-        if cut.whole != shape:
-            ahead = (0,) * len(shape)
-            size = to("pad", "whole", size, shape=cut.whole, before=ahead, value=0.0)
-        size = to("view", "cut", size, shape=cut.shape)
-        m = size
+        m = size = _cut_up(to, to("abs", "size", x, shape=shape), cut)
         if cut.within:
             m = to("max", "largest", size, shape=cut.grid, dims=cut.within, keepdim=False)
         if op.kind == "fit_blocks":
@@ -116,11 +112,36 @@ class _Apart:
         made, grid, name = op.result, b.type.shape, op.word_attr("to")
         top, room = op.float_attr("top"), op.float_attr("headroom")
         e = to("outer_encoding", "e", op.inputs[1], shape=(), to=name, top=top)
-        s = to("inner_scale", "s", b, e, shape=grid, to=name, headroom=room)
-        self.scales[made] = to.into("cast", self._new(made, "scales", grid), s)
         one = to("constant", "one", shape=(), value=1.0)
         self.outer[made] = to("div", "outer", one, e, shape=())
+        s = to("inner_scale", "s", b, e, shape=grid, to=name, headroom=room)
+        if op.bool_attr("four_over_six"):
+            wide = to(
+                "inner_scale", "wide", b, e, shape=grid, to=name, headroom=FOUR_OVER_SIX * room
+            )
+            near, far = (self._error(to, op, t, e) for t in (s, wide))
+            less = to("compare", "less", far, near, shape=grid, relation="lt")
+            s = to("where", "chosen", less, wide, s, shape=grid)
+        self.scales[made] = to.into("cast", self._new(made, "scales", grid), s)
         return to("inner_factor", "factor", s, e, shape=grid)
+
+    def _error(self, to: Composition, op: Op, s: Value, e: Value) -> Value:
+        """What rounding by scales ``s`` leaves of each block, see ``rounding_error``."""
+        x, made = op.inputs[0], op.result
+        shape, cut = x.type.shape, Cut.of(_scale(made), x.type.shape)
+        factor = to("inner_factor", "tried", s, e, shape=cut.grid)
+        stored = to("mul", "tried", x, _spread(to, factor, cut, shape), shape=shape)
+        element = FORMATS[op.word_attr("to")]
+        code = to("cast", "tried", stored, shape=shape, f=element, scaled=Scale.POW2)
+        number = to("dequantize", "tried", code, shape=shape)
+        number = to("mul", "tried", number, _spread(to, s, cut, shape), shape=shape)
+        outer = to.wide("outers", self.outer[made], shape)
+        number = to("mul", "tried", number, outer, shape=shape)
+        left = to("abs", "left", to("sub", "away", number, x, shape=shape), shape=shape)
+        left = _cut_up(to, left, cut)
+        if not cut.within:
+            return left
+        return to("sum", "error", left, shape=cut.grid, dims=cut.within, keepdim=False)
 
     def _rounded(self, to: Composition, op: Op) -> None:
         """Codes of the stored numbers."""
@@ -159,6 +180,14 @@ def _of_one_scale(t: TensorType) -> TensorType:
 def _scale(v: Value) -> BlockScale:
     assert isinstance(v.type.scale, BlockScale), v
     return v.type.scale
+
+
+def _cut_up(to: Composition, x: Value, cut: Cut) -> Value:
+    """Blocks and places in them as dimensions, filled up with 0."""
+    shape = x.type.shape
+    if cut.whole != shape:
+        x = to("pad", "whole", x, shape=cut.whole, before=(0,) * len(shape), value=0.0)
+    return to("view", "cut", x, shape=cut.shape)
 
 
 def _spread(to: Composition, s: Value, cut: Cut, shape: Shape) -> Value:

@@ -8,6 +8,7 @@ import numpy as np
 
 from ...compiler.formats import FORMATS
 from ...compiler.ir import Op
+from ...compiler.ir.ops import FOUR_OVER_SIX
 from ...compiler.types import BlockScale
 from ..numbers import blocks
 from ..numbers.blocks import largest, power_scale, spread
@@ -48,7 +49,12 @@ def scale_blocks_twice(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
     made = op.result.type
     assert isinstance(made.scale, BlockScale), op
     e = outer_encoding(op, m)
-    s = inner_scale(op, largest(x, made.scale), e)
+    b, to, room = largest(x, made.scale), FORMATS[op.word_attr("to")], op.float_attr("headroom")
+    s = blocks.inner_scale(b, e, to, room)
+    if op.bool_attr("four_over_six"):
+        wide = blocks.inner_scale(b, e, to, FOUR_OVER_SIX * room)
+        near, far = (blocks.rounding_error(x, t, e, made.scale, to) for t in (s, wide))
+        s = np.where(far < near, wide, s)
     with np.errstate(invalid="ignore", over="ignore"):
         numbers = x * spread(blocks.inner_factor(s, e), made.scale, made.shape)
     scales = np.concatenate([1 / e.reshape(1), s.ravel()])

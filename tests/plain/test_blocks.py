@@ -229,12 +229,12 @@ def test_blocks_do_not_leave_a_loop() -> None:
 # -- two scales
 
 
-def twice(shape: str, block: str = "b1x16", room: float = 1.0) -> str:
+def twice(shape: str, block: str = "b1x16", room: float = 1.0, four: str = "false") -> str:
     kind = f"{block}:fp8.143:t[{shape}]"
     return (
         f"program p\ninput x : f32[{shape}]\n\nforward:\n"
         "  m = amax(x) : f32[]\n"
-        f"  s = scale_blocks_twice(x, m) {{to=fp4.121, top=448.0, headroom={room}}} : f32*{kind}\n"
+        f"  s = scale_blocks_twice(x, m) {{to=fp4.121, top=448.0, headroom={room}, four_over_six={four}}} : f32*{kind}\n"
         f"  q = cast(s) : fp4.121*{kind}\n"
         f"  y = dequantize(q) : f32[{shape}]\n"
         f"  n = block_numbers(q) : bf16[{shape}]\n"
@@ -276,8 +276,11 @@ def test_two_scales_are_those_of_the_published_reference(size: float) -> None:
 
 @pytest.mark.parametrize("block", ["b1x16", "b16x16", "b5x1"])
 @pytest.mark.parametrize("shape", [(7, 33), (1, 1), (28, 3)], ids=str)
-def test_both_scales_apart_are_the_same_numbers(shape: tuple[int, int], block: str) -> None:
-    program = read_program(twice("x".join(map(str, shape)), block, 17 / 16))
+@pytest.mark.parametrize("four", ["false", "true"])
+def test_both_scales_apart_are_the_same_numbers(
+    shape: tuple[int, int], block: str, four: str
+) -> None:
+    program = read_program(twice("x".join(map(str, shape)), block, 17 / 16, four))
     apart = blocks_apart(program)
     assert not any(
         isinstance(r.type.scale, BlockScale) for _, op in apart.ops() for r in op.results
@@ -288,6 +291,22 @@ def test_both_scales_apart_are_the_same_numbers(shape: tuple[int, int], block: s
         if p.name != "y":  # three factors in another order
             wanted, made = evaluate(program, given)[p], evaluate(apart, given)[r]
             np.testing.assert_array_equal(made.numbers, wanted.numbers)
+
+
+def test_four_over_six_takes_the_better_scale_of_each_block() -> None:
+    """Beside both alone; a block that 6 serves as well keeps it, as one with 4 and 6 exactly."""
+    x = np.random.default_rng(0).standard_normal((9, 64)).astype(np.float32)
+    x[0, :16] = np.resize([6, 4, 3, 0.5], 16) / 6 * np.abs(x).max()
+
+    def left(four: str, room: float) -> np.ndarray:
+        program = read_program(twice("9x64", room=room, four=four))
+        given = {"x": Tensor.from_numbers(program.inputs[0].type, x)}
+        y = evaluate(program, given)[program.outputs[0]].numbers
+        return np.asarray(np.abs(y.astype(np.float64) - x).reshape(9, 4, 16).sum(2))
+
+    six, four, best = left("false", 1.0), left("false", 1.5), left("true", 1.0)
+    np.testing.assert_allclose(best, np.minimum(six, four), rtol=1e-6, atol=1e-9)
+    assert (four < six).any() and (six < four).any() and best[0, 0] < 1e-5
 
 
 @pytest.mark.parametrize("wrong", [np.inf, np.nan])

@@ -96,6 +96,7 @@ OPTIONS: dict[str, dict[str, object]] = {
     "nvfp4_operands.shared": ALL,
     "nvfp4_operands.random": ALL | {"hadamard": "random", "two_d_weights": False, "sr": False},
     "nvfp4_operands.product": BETWEEN | {"sr": False},
+    "nvfp4_operands.four": ALL | {"hadamard": "none", "four_over_six": True},
     "nvfp4_operands.conv": ALL | {"hadamard": "none", "sr": False, "headroom": 1.0625},
     "fitted_operands.shared": ALL | {"fit_block": 4},
     "fitted_operands.power": ALL | {"fit_scale": "power", "fit_weights": "blocks", "sr": True},

@@ -41,7 +41,11 @@ RECIPES: dict[str, tuple[str, dict[str, object], float]] = {
     "int8_mixed": ("int8_mixed", {"sr": True}, 2.0**-9),
     "switchback": ("switchback", {}, 2.0**-9),
     "nvfp4": ("nvfp4", {}, 2.0**-9),
-    "nvfp4, random": ("nvfp4", {"hadamard": "random", "two_d_weights": False}, 2.0**-9),
+    "nvfp4, random": (
+        "nvfp4",
+        {"hadamard": "random", "two_d_weights": False, "four_over_six": True},
+        2.0**-9,
+    ),
     "hfp8, chunks": ("hfp8", {"accumulator": "fp16.169", "chunk": 8}, 2.0**-9),
 }
 EACH = pytest.mark.parametrize("case", RECIPES)

@@ -20,7 +20,7 @@ from .loss import LOSS
 from .norm import NORM
 from .pointwise import ELEMENTS, FUNCTIONS
 from .pool import POOL
-from .quantize import QUANTIZE, SCALES_OF
+from .quantize import FOUR_OVER_SIX, QUANTIZE, SCALES_OF
 from .reduce import REDUCE
 from .shape import SHAPE
 from .traits import Trait
@@ -48,6 +48,7 @@ __all__ = [
     "DATA_GRADS",
     "FAMILIES",
     "FORWARD_GEMMS",
+    "FOUR_OVER_SIX",
     "GEMMS",
     "GRADIENT_PRODUCTS",
     "INPUT_GRADS",

@@ -69,6 +69,8 @@ def _rescaled(op: Op, at: Extents) -> str:
     return f"{q} keeps its codes and gets a scale a channel, not {made}"
 
 
+# Times the scale that takes the largest number of a block to 6: it becomes 4.
+FOUR_OVER_SIX = 1.5
 # What the scales are stored in, and whether the tensor has one too.
 SCALES_OF = {
     "scale_blocks": (E8M0, False),
@@ -257,9 +259,11 @@ BLOCKS: tuple[OpDef, ...] = (
     ),
     define(
         "scale_blocks_twice(x: float[*S], m: f32[])"
-        f" {{{NESTED}, top: float > 0, headroom: float > 0}} -> xs: blocks[*S]",
+        f" {{{NESTED}, top: float > 0, headroom: float > 0, four_over_six: flag}}"
+        " -> xs: blocks[*S]",
         """stored numbers x inner_factor(s, e): e the outer_encoding of m, by which the scale of the
-        tensor is 1/e, s the inner_scale of the largest magnitude of each block""",
+        tensor is 1/e, s the inner_scale of the largest magnitude of each block; with four_over_six
+        that of 1.5 headroom where it leaves less of |x - rounded| in all""",
         Trait.COMPOSED, REMADE, check=_in_blocks,
     ),
     define(

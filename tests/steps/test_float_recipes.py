@@ -96,6 +96,7 @@ def compiled(case: str, target: str, *, clip_norm: float = 0.0, **options: Any) 
 
 
 @EACH
+@pytest.mark.share(2)
 def test_every_kernel_equals_the_reference(case: str) -> None:
     """Codes and all pointwise results bit for bit, sums of floats within what ``compare`` states."""
     step = compiled(case, "reference")

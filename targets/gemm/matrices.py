@@ -16,7 +16,6 @@ from ..plan.layout import Layout, Order
 from .product import Product
 
 AskedProduct = tuple[Product, tuple[Value, ...]]
-MATRICES = frozenset({"matmul", "product", "product_input_grad", "product_weight_grad"})
 # Of the ops whose weights are the first operand of ``in_groups``.
 GROUPED = {
     "matmul": "conv2d",
@@ -31,6 +30,7 @@ BATCHED = {
     "product_input_grad": "linear",
     "product_weight_grad": "linear_weight_grad",
 }
+MATRICES = frozenset(BATCHED)
 # Rows of a matrix in a row of an image: bands are cut between rows.
 ROW, LEAST_ROW = 256, 24
 ONE = (1, 1)
@@ -45,8 +45,7 @@ def in_batch(op: Op) -> AskedProduct:
     if kind == "linear_weight_grad":
         b, out = _pixels(second), _weights(made)
     batch = made.shape[0]
-    exact = accumulation(op)
-    assert exact is None, f"{op.kind} adds in an order of its own"
+    assert accumulation(op) is None, f"{op.kind} adds in an order of its own"
     product = Product(kind, a, b, made.format, None, out, ONE, (0, 0), ONE, 1, batch, None)
     return product, operands
 

@@ -27,8 +27,8 @@ from ..compiler.ir.ops import (
     INPUT_GRADS,
     WEIGHT_GRADS,
 )
-from ..compiler.types import BlockScale, Shape, TensorType
-from .parts.blocks import BlockOperands, name_of, rounding, sum_dims
+from ..compiler.types import BlockScale, Shape
+from .parts.blocks import BlockCodes, BlockOperands, sum_dims
 from .parts.draws import seed_and_step, with_seed
 from .parts.options import require
 from .parts.order import Makes, placed
@@ -38,7 +38,7 @@ FitFormat = Literal["fp8.143", "fp8.152", "int8"]
 
 
 class FittedSum(NamedTuple):
-    """What a product asks of an operand: the dimensions of a block, and the format of elements."""
+    """What a product asks of an operand: where blocks reach along, and whether it is a gradient."""
 
     dims: tuple[int, ...]
     gradient: bool
@@ -77,7 +77,7 @@ def fitted_operands(
     chosen = quantized(program, exempt, attention)
     work = BlockOperands(program, chosen, own.ask, own.quantize, frozenset[str]().union(*kinds))
     out = program.rewrite(work.rule, by="fitted_operands")
-    return with_seed(out, drawn, next(own.salts) > 0)
+    return with_seed(out, drawn, next(own.codes.salts) > 0)
 
 
 class _Fitted:
@@ -94,8 +94,7 @@ class _Fitted:
     ) -> None:
         self.formats, self.size, self.of_weights = formats, size, of_weights
         self.power, self.drawn = power, drawn
-        self.taken, self.weights = program.names(), frozenset(program.state)
-        self.salts = count()
+        self.weights, self.codes = frozenset(program.state), BlockCodes(program.names(), count())
 
     def ask(self, op: Op, i: int) -> FittedSum:
         """Tiles and tensors of weights are one for both products that read them."""
@@ -111,15 +110,11 @@ class _Fitted:
         v, ending = op.inputs[i], f"fit{''.join(map(str, kind.dims))}"
         to, shape = self.formats[kind.gradient], v.type.shape
         scale = BlockScale(self._block(shape, kind.dims), E8M0 if self.power else F32)
-        scaled, code = (
-            Value(name_of(op, i, name, self.taken), TensorType(shape, f, scale))
-            for name, f in ((f"{ending}.scaled", F32), (ending, to))
-        )
         how = attrs(to=to.name, rule="rceil") if self.power else attrs(to=to.name)
-        scaling = "scale_blocks" if self.power else "fit_blocks"
-        first = Op(scaling, (v,), (scaled,), how, op.origin)
-        by = self.drawn if kind.gradient else ()
-        return [first, rounding(scaled, code, op.origin, by, self.salts)], code
+        by_what = "scale_blocks" if self.power else "fit_blocks"
+        scaling = Op(by_what, (v,), (), how, op.origin)
+        drawn = self.drawn if kind.gradient else ()
+        return self.codes.of(op, i, ending, (to, scale), scaling, drawn)
 
     def _block(self, shape: Shape, dims: tuple[int, ...]) -> Shape:
         """The sizes of a block that reaches along ``dims``."""

@@ -21,11 +21,11 @@ from __future__ import annotations
 from itertools import count
 from typing import Literal, NamedTuple
 
-from ..compiler.formats import E8M0, F32, FORMATS
+from ..compiler.formats import E8M0, FORMATS
 from ..compiler.ir import Op, Program, Value, attrs
 from ..compiler.ir.ops import BETWEEN_ACTIVATIONS, GRADIENT_PRODUCTS, WEIGHT_GRADS
-from ..compiler.types import BlockScale, TensorType
-from .parts.blocks import BlockOperands, name_of, rounding, sum_dims
+from ..compiler.types import BlockScale
+from .parts.blocks import BlockCodes, BlockOperands, sum_dims
 from .parts.draws import seed_and_step, with_seed
 from .parts.hadamard import Hadamard, Turns
 from .parts.options import require
@@ -67,8 +67,8 @@ def mx_operands(
     require(whole, f"mx_block={mx_block} must be a power of two where hadamard={hadamard}")
     random = sr or hadamard == "random"
     drawn = seed_and_step(program, "sr=true or hadamard=random") if random else ()
-    taken, salts = program.names(), count()
-    turns = Turns(hadamard, mx_block, taken, drawn, salts)
+    codes = BlockCodes(program.names(), salts := count())
+    turns = Turns(hadamard, mx_block, codes.taken, drawn, salts)
 
     def ask(op: Op, i: int) -> MxSum:
         turned = hadamard != "none" and op.kind in WEIGHT_GRADS - BETWEEN_ACTIVATIONS
@@ -79,14 +79,11 @@ def mx_operands(
         ops, v = turns.turned(op, i, kind.dim, ending) if kind.turned else ([], op.inputs[i])
         to = mx_gradient_format if kind.gradient else mx_format
         block = tuple(mx_block if d == kind.dim else 1 for d in range(len(v.type.shape)))
-        scale = BlockScale(block, E8M0)
-        scaled, code = (
-            Value(name_of(op, i, name, taken), TensorType(v.type.shape, f, scale))
-            for name, f in ((f"{ending}.scaled", F32), (ending, FORMATS[to]))
-        )
-        first = Op("scale_blocks", (v,), (scaled,), attrs(to=to, rule=mx_scale), op.origin)
+        made = FORMATS[to], BlockScale(block, E8M0)
+        scaling = Op("scale_blocks", (v,), (), attrs(to=to, rule=mx_scale), op.origin)
         by = drawn if kind.gradient and sr else ()
-        return [*ops, first, rounding(scaled, code, op.origin, by, salts)], code
+        rounded, code = codes.of(op, i, ending, made, scaling, by)
+        return [*ops, *rounded], code
 
     work = BlockOperands(program, quantized(program, exempt, attention), ask, quantize)
     return with_seed(program.rewrite(work.rule, by="mx_operands"), drawn, next(salts) > 0)

@@ -20,11 +20,11 @@ from dataclasses import replace
 from itertools import count
 from typing import NamedTuple
 
-from ..compiler.formats import F32, FP4_121, FP8_143
+from ..compiler.formats import FP4_121, FP8_143
 from ..compiler.ir import Attr, Op, Program, Value, attrs, unused
 from ..compiler.ir.ops import BETWEEN_ACTIVATIONS, GRADIENT_PRODUCTS, WEIGHT_GRADS
-from ..compiler.types import SCALAR, BlockScale, TensorType
-from .parts.blocks import BlockOperands, name_of, rounding, sum_dims
+from ..compiler.types import SCALAR, BlockScale
+from .parts.blocks import BlockCodes, BlockOperands, name_of, sum_dims
 from .parts.draws import seed_and_step, with_seed
 from .parts.hadamard import Hadamard, Turns
 from .parts.options import require
@@ -94,6 +94,7 @@ class _Nvfp4:
         self.drawn, self.sr = drawn, sr
         self.taken, self.weights = program.names(), frozenset(program.state)
         self.salts = count()
+        self.codes = BlockCodes(self.taken, self.salts)
         self.turns = Turns(hadamard, SIZE, self.taken, drawn, self.salts)
         self.training = bool(program.region("backward").ops)
         self.state: list[Value] = []
@@ -113,23 +114,15 @@ class _Nvfp4:
         ops: list[Op] = []
         if kind.turned:
             ops, x = self.turns.turned(op, i, kind.dims[0], ending)
-        shape = x.type.shape
-        block = tuple(SIZE if d in kind.dims else 1 for d in range(len(shape)))
-        scale = BlockScale(block, FP8_143, outer=True)
-        scaled, code = (
-            Value(name_of(op, i, name, self.taken), TensorType(shape, f, scale))
-            for name, f in ((f"{ending}.scaled", F32), (ending, FP4_121))
-        )
+        block = tuple(SIZE if d in kind.dims else 1 for d in range(len(x.type.shape)))
+        made = FP4_121, BlockScale(block, FP8_143, outer=True)
         largest, m = self._largest(op, i, x, kind, f"{ending}.max")
         drawn = self.drawn if kind.gradient and self.sr else ()
         four = self.four and not drawn
         how = attrs(**self.how, top=TOP_OF_FOUR if four else TOP, four_over_six=four)
-        return [
-            *ops,
-            *largest,
-            Op("scale_blocks_twice", (x, m), (scaled,), how, op.origin),
-            rounding(scaled, code, op.origin, drawn, self.salts),
-        ], code
+        scaling = Op("scale_blocks_twice", (x, m), (), how, op.origin)
+        rounded, code = self.codes.of(op, i, ending, made, scaling, drawn)
+        return [*ops, *largest, *rounded], code
 
     def _largest(
         self, op: Op, i: int, x: Value, kind: Nvfp4Sum, ending: str

@@ -122,7 +122,6 @@ def _of_blocks(op: Op | None, made: Mapping[Value, Op]) -> TensorType | None:
     """The codes of numbers that are multiplied by the scales of their blocks; see blocks_apart."""
     if op is None or op.kind != "mul":
         return None
-    # Scales that are f32 are read as they are.
     code, scale = (made.get(v) for v in op.inputs)
     passed = set()
     while scale and scale.kind in ("broadcast", "view", "slice"):
@@ -130,7 +129,7 @@ def _of_blocks(op: Op | None, made: Mapping[Value, Op]) -> TensorType | None:
         scale = made.get(scale.inputs[0])
     if not (code and scale and code.kind == "dequantize"):
         return None
-    if scale.kind == "fit_scale":
+    if scale.kind == "fit_scale":  # f32, which is read as it is
         return code.inputs[0].type
     if scale.kind != "dequantize" or "broadcast" not in passed:
         return None

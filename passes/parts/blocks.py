@@ -8,11 +8,13 @@ what is kept is codes then. Those of weights are made where they are read.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
+from ...compiler.formats import F32, Format
 from ...compiler.ir import Op, Program, Region, Value, attrs, unused
 from ...compiler.ir.ops import GEMMS, OPS
+from ...compiler.types import BlockScale, TensorType
 from .data import roles_of
 from .names import part
 
@@ -82,10 +84,31 @@ def name_of(op: Op, i: int, ending: str, taken: set[str]) -> str:
     return unused(part(op.origin, f"{roles_of(op)[i]}.{ending}"), taken)
 
 
-def rounding(
-    x: Value, code: Value, layer: str, drawn: tuple[Value, ...], salts: Iterator[int]
-) -> Op:
-    """To the nearest, or stochastically by ``drawn``, a salt for each."""
-    if not drawn:
-        return Op("cast", (x,), (code,), origin=layer)
-    return Op("round_stochastic", (x, *drawn), (code,), attrs(salt=next(salts)), layer)
+@dataclass(frozen=True, slots=True)
+class BlockCodes:
+    """Makes codes of operands: new names, and a salt for each stochastic rounding."""
+
+    taken: set[str]
+    salts: Iterator[int]
+
+    def of(
+        self,
+        op: Op,
+        i: int,
+        ending: str,
+        made: tuple[Format, BlockScale],
+        scaling: Op,
+        drawn: tuple[Value, ...],
+    ) -> tuple[list[Op], Value]:
+        """What ``scaling``, still without a result, makes of its first operand, rounded to codes:
+        to the nearest, or stochastically by ``drawn``."""
+        shape, (f, scale) = scaling.inputs[0].type.shape, made
+        scaled, code = (
+            Value(name_of(op, i, name, self.taken), TensorType(shape, stored, scale))
+            for name, stored in ((f"{ending}.scaled", F32), (ending, f))
+        )
+        rounded = Op("cast", (scaled,), (code,), origin=op.origin)
+        if drawn:
+            how = attrs(salt=next(self.salts))
+            rounded = Op("round_stochastic", (scaled, *drawn), (code,), how, op.origin)
+        return [replace(scaling, results=(scaled,)), rounded], code

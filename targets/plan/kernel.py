@@ -15,9 +15,9 @@ class Unit(Enum):
 
     INT8_TILE = "int8 tile"  # AMX tdpb*d: 16x64 by 64x16 bytes into 16x16 int32
     BF16_TILE = "bf16 tile"  # AMX tdpbf16ps: 16x32 by 32x16 bf16 into 16x16 f32
-    INT8_DOT = "int8 dot"  # vpdpbusd: uint8 x int8 into int32
+    INT8_DOT = "int8 dot"  # vpdpbusd, or vpmaddubsw: uint8 x int8 into int32
     BF16_DOT = "bf16 dot"  # vdpbf16ps: bf16 x bf16 into f32
-    INT16_DOT = "int16 dot"  # vpdpwssd: int16 x int16 into int32
+    INT16_DOT = "int16 dot"  # vpdpwssd, or vpmaddwd: int16 x int16 into int32
     INT4_MMA = "int4 mma"  # tensor cores of sm_80 to sm_89: 16x64 by 64x8 nibbles into int32
     INT8_MMA = "int8 mma"  # a GPU's tensor cores: 16x32 by 32x8 bytes into int32
     BF16_MMA = "bf16 mma"  # the same, 16x16 by 16x8 bf16 into f32

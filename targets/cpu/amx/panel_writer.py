@@ -12,7 +12,7 @@ from functools import cached_property
 from tvm import tirx as tir
 
 from ...tir.expr import Code, Expr, Index, i32, load
-from ..gemm.cells import Cells
+from ..gemm.cells import Cells, odd_lines
 from ..gemm.decode import Numbers
 from ..gemm.slots import Slots
 from ..gemm.spec import GemmSpec
@@ -76,7 +76,7 @@ class AmxPanelWriter:
         """Elements a lane; an odd number of cache lines, so that lanes spread over the cache."""
         line = LINE * 8 // self.numbers.width
         rows, runs = self.panel.runs[0].count
-        return (-(-rows * runs * self._run_pitch // line) | 1) * line
+        return odd_lines(rows * runs * self._run_pitch, line)
 
     def _unpack(self, scratch: Expr, tile: Index) -> None:
         code, runs = self.code, self.panel.runs[0]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from tvm import tirx as tir
 
 from ...tir.expr import Code, Expr, Index, load
-from ..gemm.cells import Cells
+from ..gemm.cells import Cells, odd_lines
 from ..gemm.transpose import together, transpose
 from ..gemm.unpack import Unpacker
 from ..gemm.vectors import bits, fill, store
@@ -72,7 +72,7 @@ class TileMaker:
     def _pitch(self) -> int:
         """Elements of an image's row; an odd number of cache lines, so that images spread."""
         line = LINE // (4 // self.block)
-        return (-(-(self.of.width * self.slots + COLUMNS) // line) | 1) * line
+        return odd_lines(self.of.width * self.slots + COLUMNS, line)
 
     @property
     def elements(self) -> int:

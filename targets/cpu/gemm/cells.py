@@ -9,6 +9,11 @@ from tvm import tirx as tir
 from ...tir.expr import Index
 
 
+def odd_lines(elements: int, line: int) -> int:
+    """``elements`` filled up to an odd number of lines, so that rows spread over the cache."""
+    return (-(-elements // line) | 1) * line
+
+
 @dataclass(frozen=True, slots=True)
 class Cells:
     """Pixels ``pitch`` elements apart, the first at ``start``.

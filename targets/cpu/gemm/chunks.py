@@ -83,9 +83,9 @@ def _cut(spec: GemmSpec, grid: Pixels, row_bytes: int, *, shared: bool) -> Chunk
             most //= 2
     rows = min(grid.rows, most)
     bands = -(-grid.rows // rows)
-    images = 1
     if spec.batch > 1:
         return Chunks(1, rows, bands, Partitions(grid.images * bands, grid.images, bands, False))
+    images = 1
     if bands == 1:
         few = -(-CHUNK_PIXELS // (grid.rows * grid.columns))
         images = max(1, min(grid.images, most // grid.rows))

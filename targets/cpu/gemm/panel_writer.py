@@ -17,7 +17,7 @@ from tvm import tirx as tir
 
 from ...numbers.integers import unit_of
 from ...tir.expr import Code, Expr, Index, i32, load
-from .cells import Cells
+from .cells import Cells, odd_lines
 from .decode import numbers_of
 from .panel import Panel
 from .slots import Slots
@@ -31,6 +31,11 @@ PARALLEL_ELEMENTS = 1 << 15
 RUN_TURNS = 16
 LINE = 64  # bytes of a cache line
 WeightTap = tuple[Index, Index]
+
+
+def panel_turns(code: Code, panel: Panel, count: int) -> AbstractContextManager[Expr]:
+    """Turns over a panel, which threads share where there is enough to do."""
+    return code.blocks(count) if panel.elements > PARALLEL_ELEMENTS else code.loop(count)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,15 +80,9 @@ class PanelWriter:
         """Slots that are summed over, those of unused codes too."""
         return self.slots.count if self.panel.length == self.slots.channels else self.panel.length
 
-    def _blocks(self, count: int) -> AbstractContextManager[Expr]:
-        """Turns that threads share where there is enough to do."""
-        large = self.panel.elements > PARALLEL_ELEMENTS
-        return self.code.blocks(count) if large else self.code.loop(count)
-
     def _padded(self, elements: int) -> int:
-        """Elements of a row with what vectors read behind it, an odd number of lines."""
-        line = LINE * 8 // self._unpacker.numbers.width
-        return (-(-elements // line) | 1) * line
+        """Elements of a row with what vectors read behind it."""
+        return odd_lines(elements, LINE * 8 // self._unpacker.numbers.width)
 
     # forward
 
@@ -94,7 +93,7 @@ class PanelWriter:
         count = panel.groups * panel.blocks * panel.taps[0] * panel.taps[1] * wide
         pitch = self._padded((panel.turns + lanes) * panel.depth)
         with (
-            self._blocks(count) as job,
+            panel_turns(code, panel, count) as job,
             code.workspace(self.spec.dot.b, lanes * pitch) as scratch,
         ):
             g, block, r, s, v = split(job, *jobs)
@@ -150,7 +149,7 @@ class PanelWriter:
         count = panel.groups * panel.taps[0] * panel.taps[1] * runs
         pitch = self._padded(max(panel.lanes, panel.width))
         with (
-            self._blocks(count) as job,
+            panel_turns(code, panel, count) as job,
             code.workspace(self.spec.dot.b, some * panel.depth * pitch) as scratch,
         ):
             g, r, s, run = split(job, *jobs)
@@ -206,7 +205,7 @@ class PanelWriter:
         # Turns of one lane are neighbours in memory; the narrow elements of the integer dots share
         # cache lines anyway.
         some = 1 if panel.depth > 1 else min(RUN_TURNS, panel.turns)
-        with self._blocks(count) as job, code.loop(-(-panel.turns // some)) as run:
+        with panel_turns(code, panel, count) as job, code.loop(-(-panel.turns // some)) as run:
             g, block, tap_r, tap_s = split(job, *jobs)
             first = least(run * some, panel.turns - some)
             with (

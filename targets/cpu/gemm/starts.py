@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ...gemm.geometry import Phase
 from ...tir.expr import Code, Expr, Index, load
 from .dots import add_numbers
-from .panel_writer import PARALLEL_ELEMENTS
+from .panel_writer import panel_turns
 from .taps_plan import TapsPlan
 from .vectors import Registers, splat, split, store
 
@@ -62,7 +62,7 @@ def _fill(code: Code, plan: TapsPlan, weights: Expr, table: Expr, phase: Phase) 
     ]
     count = panel.groups * panel.blocks
     with (
-        code.blocks(count) if panel.elements > PARALLEL_ELEMENTS else code.loop(count) as job,
+        panel_turns(code, panel, count) as job,
         code.loop(panel.width // lanes) as v,
     ):
         g, block = split(job, panel.groups, panel.blocks)

@@ -18,7 +18,7 @@ from ...gemm.shapes import shape4
 from ...plan.layout import Layout
 from ...tir.expr import Code, Expr, Index, load
 from ..dialect import function
-from .cells import Cells
+from .cells import Cells, odd_lines
 from .chunks import ChunkMemory, choose_chunks, choose_weight_tile
 from .decode import Numbers, numbers_of
 from .dots import multiply_add, prepare, repeated
@@ -47,7 +47,7 @@ def build_weight_grad(spec: GemmSpec) -> tir.PrimFunc:
 
 def _spread(words: int) -> int:
     """Words from one pixel to the next: an odd number of lines where there are many."""
-    return words if words < MANY_WORDS else (-(-words // LINE_WORDS) | 1) * LINE_WORDS
+    return words if words < MANY_WORDS else odd_lines(words, LINE_WORDS)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -20,6 +20,7 @@ from .gemm.units import (
     ON_BF16_TILE,
     ON_INT8_TILE,
     ON_INT16_DOT,
+    ON_INT16_SPLIT,
     Dot,
     most_in_planes,
 )
@@ -110,16 +111,15 @@ def _build_chunked(spec: GemmSpec) -> PrimFunc:
     return build_chunked(spec)
 
 
+PAIRS = (ON_INT16_DOT, ON_INT16_SPLIT)
 TILES = (ON_INT8_TILE, ON_BF16_TILE)
 WAYS = (
     *ways("tiles over taps", _tiled_taps, TILES, _build_tiled_taps),
     *ways("tiles over images", _tiled_images, TILES, _build_tiled_images),
     *ways("taps", _taps, EVERY_DOT, _build_taps),
     # Sums of depthwise GEMMs have a product a tap: no dot of four products is filled by them.
-    *ways("pairs of depthwise taps", _depthwise, (ON_INT16_DOT,), _build_depthwise_pairs),
+    *ways("pairs of depthwise taps", _depthwise, PAIRS, _build_depthwise_pairs),
     *ways("depthwise taps", _depthwise, (IN_INT32, IN_INT64, IN_F32), _build_taps),
-    *ways(
-        "pixels", _pixels, (ON_INT16_DOT, ON_BF16_DOT, IN_INT32, IN_INT64, IN_F32), _build_pixels
-    ),
+    *ways("pixels", _pixels, (*PAIRS, ON_BF16_DOT, IN_INT32, IN_INT64, IN_F32), _build_pixels),
     Way("chunks of products, f32", IN_F32.peak, _chunked, _build_chunked),
 )

@@ -101,6 +101,13 @@ def check(case: Case, cpu: CpuInfo) -> None:
     for row_bytes in (1, 64, 1 << 22):
         if spec.dot.acc == "int32":
             assert products(spec, row_bytes) * widest(spec, a) * size(b) < END, spec
+        if spec.dot.split:
+            # A product may be added alone, and its upper half is one of 2^16 numbers.
+            assert 2 * size(a) * size(b) < END, spec
+            assert products(spec, row_bytes) * ((1 << 16) - 1) < 1 << 32, spec
+            assert products(spec, row_bytes) * (1 << 15) < END, spec
+    if spec.weight_grad and sum_type(spec) == "float64":
+        assert spec.length * size(a) * size(b) < 1 << 53, spec
     if spec.weight_grad and sum_type(spec) == "int32":
         assert spec.length * size(a) * size(b) < END, spec
 
@@ -149,6 +156,8 @@ EDGES = [
     *(((INT8, INT8), n) for n in (132104, 132105, 133144, 133145)),
     *(((MIDRISE[8], INT8), n) for n in (66052, 66053, 66311, 66312)),
     *(((FP4_EVEN, INT4), n) for n in (74898, 74899)),
+    # In two parts, whose upper halves end first.
+    *(((INT16, INT16), n) for n in (3, 65535, 65536)),
 ]
 EXTREMES = [
     *(Case("linear", n=1, c=n, k=2, formats=pair) for pair, n in EDGES),

@@ -62,7 +62,8 @@ def test_kernels_of_a_cpu_equal_the_reference(case: Case, cpu: CpuInfo) -> None:
         (CASES[5], "znver4", Unit.INT16_DOT),
         (CASES[10], "sapphirerapids", Unit.INT16_DOT),
         (CASES[4], "znver4", Unit.BF16_DOT),
-        (replace(CASES[0], formats=(INT16, INT16)), "znver4", Unit.INT32),
+        (replace(CASES[0], formats=(INT16, INT16)), "znver4", Unit.INT16_DOT),
+        (replace(CASES[0], formats=(INT16, INT16)), "nehalem", Unit.INT32),
     ],
     ids=lambda x: getattr(x, "kind", x),
 )

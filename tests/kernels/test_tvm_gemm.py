@@ -35,6 +35,7 @@ from quatrain.compiler.formats import (
     INT5_17,
     INT5_24,
     INT8,
+    INT16,
     INTS,
     LUQ,
     MIDRISE,
@@ -101,6 +102,11 @@ DOTS = [
     Case("conv2d_weight_grad", formats=(FP4_EVEN, INT4), kernel=(1, 1), stride=(2, 2), n=17),
     Case("conv2d_weight_grad", formats=(INT8, UINT8), stride=(2, 1), dilation=(1, 2), c=7, k=5),
     Case("conv2d_weight_grad", formats=(FP4_EVEN, UINT4), c=12, k=24, groups=4),
+    # In two parts of int32.
+    Case("conv2d", formats=(INT16, INT16), c=27, k=13, stride=(2, 1)),
+    Case("conv2d_input_grad", formats=(INT16, INT16), c=33, k=7, n=1, stride=(2, 2)),
+    Case("conv2d_weight_grad", formats=(INT16, INT16), c=28, k=13),
+    Case("conv2d", formats=(INT16, INT16), c=13, k=13, groups=13),
     Case("conv2d_weight_grad", formats=(FP4_EVEN, UINT4), c=33, k=33, groups=33),
     Case(
         "conv2d_weight_grad",
@@ -288,14 +294,16 @@ def test_what_scratch_memory_held_before_does_not_matter(kind: str, cpu: CpuInfo
 def test_sums_beyond_int32_are_exact() -> None:
     """2 x 36000 pixels of +-4096 times up to 15 do not fit int32, nor does one long row."""
     check(Case("linear_weight_grad", n=36000, c=1, k=2, formats=(FP4_ODD, INT4_MIDRISE)), detect())
-    check(Case("linear", n=1, c=36000, k=2, formats=(FP4_ODD, FP4_EVEN)), detect(), Unit.INT32)
+    row = Case("linear", n=1, c=36000, k=2, formats=(FP4_ODD, FP4_EVEN))
+    check(row, detect(), Unit.INT16_DOT)
+    check(replace(row, c=66000), detect(), Unit.INT32)
 
 
 def test_a_linear_layer_s_samples_are_one_row_of_pixels() -> None:
     """A prime number of samples is summed in one row, 8179 * 4096 * 255 at most: not in int32."""
     case = Case("linear_weight_grad", n=8179, c=1, k=2, formats=(FP4_EVEN, UINT8))
     spec = case.kernel_on(WITHOUT_TILES)[0].spec
-    assert isinstance(spec, GemmSpec) and spec.dot.wide
+    assert isinstance(spec, GemmSpec) and spec.dot.split
     check(case, WITHOUT_TILES)
 
 

@@ -78,7 +78,7 @@ def choose_chunks(spec: GemmSpec, grid: Pixels, row_bytes: int, result_bytes: in
 def _cut(spec: GemmSpec, grid: Pixels, row_bytes: int, *, shared: bool) -> Chunks:
     most = max(1, CHUNK_BYTES // row_bytes)
     a, b = (integers(x.type.format) for x in (spec.a, spec.b))
-    if a and b and spec.dot.acc == "int32":
+    if a and b and spec.dot.acc != "float32":
         while most > 1 and not fits(spec.dot, a, b, most * grid.columns):
             most //= 2
     rows = min(grid.rows, most)

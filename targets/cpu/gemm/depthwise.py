@@ -15,13 +15,13 @@ from tvm import tirx as tir
 
 from ...tir.expr import Code, Expr, Index, load
 from ..dialect import function
-from .dots import multiply_add
 from .epilogue import GemmBuffers
 from .products import Factors, Patch
 from .spec import GemmSpec
+from .sums import Sums
 from .taps import emit_taps
 from .taps_plan import TapsPlan, plan_taps
-from .vectors import Registers, bits, cast, splat, store, vectors
+from .vectors import bits, cast, splat, store, vectors
 
 HALF = 16  # bits
 
@@ -60,7 +60,7 @@ class TapPairs:
             vectors(self.code, size, widest, pair)
             yield pairs
 
-    def add(self, sums: Registers, factors: Factors, patch: Patch) -> None:
+    def add(self, sums: Sums, factors: Factors, patch: Patch) -> None:
         """See ``Products``."""
         code, columns = self.code, patch.phase.columns
         with code.loop(patch.phase.rows.taps) as i:
@@ -73,7 +73,7 @@ class TapPairs:
 
     def _add_some(
         self,
-        sums: Registers,
+        sums: Sums,
         factors: Factors,
         patch: Patch,
         row: Expr,
@@ -90,7 +90,7 @@ class TapPairs:
             for m in range(patch.tile.pixels):
                 start = (pixel + m * plan.rows.step[1]) * plan.pitch + lane + v * lanes
                 a = bits(load(factors.pixels, start, lanes), dot.a, 2 * lanes)
-                sums.set(multiply_add(dot, sums.get(m, v), a, b, lanes), m, v)
+                sums.add(a, b, m, v)
 
     def _weights(self, weights: Expr, starts: list[Index], v: int) -> Expr:
         """Words of the weights of one or two taps; the panel has each beside a 0."""

@@ -57,7 +57,7 @@ def multiply_add_short(acc: Expr, a: Expr, b: Expr, lanes: int) -> Expr:
 
 def add_short(acc: Expr, some: Expr, lanes: int) -> Expr:
     """``acc`` plus the two sums of int16 that belong to each of its lanes."""
-    return acc + _pairs(some, splat(1, "int16", 2 * lanes), lanes)
+    return acc + multiply_pairs(some, splat(1, "int16", 2 * lanes), lanes)
 
 
 def add_numbers(dot: Dot, acc: Expr, b: Expr, lanes: int) -> Expr:
@@ -69,7 +69,8 @@ def add_numbers(dot: Dot, acc: Expr, b: Expr, lanes: int) -> Expr:
     return add_short(acc, multiply_add_short(nothing, ones, b, lanes), lanes)
 
 
-def _pairs(a: Expr, b: Expr, lanes: int) -> Expr:
+def multiply_pairs(a: Expr, b: Expr, lanes: int) -> Expr:
+    """The sum of two products of int16 in each of ``lanes`` lanes of int32."""
     return tir.call_llvm_pure_intrin(typed("int32", lanes), VPMADDWD[lanes], a, b)
 
 
@@ -78,7 +79,7 @@ def multiply_add(dot: Dot, acc: Expr, a: Expr, b: Expr, lanes: int) -> Expr:
     if dot.unit is Unit.INT8_DOT:
         return tir.call_llvm_pure_intrin(typed("int32", lanes), VPDPBUSD, acc, a, b)
     if dot.unit is Unit.INT16_DOT:
-        return acc + _pairs(a, b, lanes)
+        return acc + multiply_pairs(a, b, lanes)
     if dot.unit is Unit.BF16_DOT:
         words = (bits(x, "int32", lanes) for x in (a, b))
         return tir.call_pure_extern(typed("float32", lanes), "quatrain_bf16_dot", acc, *words)

@@ -15,7 +15,7 @@ from ...tir.expr import Code, Expr, Index, load
 from .epilogue import GemmBuffers, narrow, scalar_factor
 from .slots import Slots
 from .spec import GemmSpec
-from .units import fits
+from .units import FLOAT64_END, fits
 from .unpack import StoredTensor
 from .vectors import Registers, cast, least, splat, split, store
 
@@ -23,11 +23,15 @@ BLOCK_VECTORS, BLOCK_ELEMENTS = 4, 4096
 
 
 def sum_type(spec: GemmSpec) -> str:
-    """Type of the partial sums: int64 where int32 could overflow over all pixels."""
+    """Type of the partial sums: int64 where that of one could overflow over all pixels."""
     a, b = (integers(x.type.format) for x in (spec.a, spec.b))
-    if spec.dot.acc != "int32" or a is None or b is None:
+    if spec.dot.acc == "float32" or a is None or b is None:
         return spec.dot.acc
-    return "int32" if fits(spec.dot, a, b, spec.length) else "int64"
+    if spec.dot.split:
+        held = spec.length * a.magnitude * b.magnitude < FLOAT64_END
+    else:
+        held = fits(spec.dot, a, b, spec.length)
+    return spec.dot.acc if held else "int64"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,10 @@ from typing import Protocol, TypeAlias
 
 from ...gemm.geometry import Phase
 from ...tir.expr import Code, Expr, Index, load
-from .dots import add_short, multiply_add, multiply_add_short, repeated, word
+from .dots import repeated, word
+from .sums import Adding, ShortSums, Sums
 from .taps_plan import TapsPlan
 from .tile import Tile
-from .vectors import Registers, splat
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -52,7 +52,7 @@ class Products(Protocol):
     def pixels(self, rows: Expr) -> AbstractContextManager[Expr]:
         """What the dots read of a band, made of its unpacked ``rows``."""
 
-    def add(self, sums: Registers, factors: Factors, patch: Patch) -> None:
+    def add(self, sums: Sums, factors: Factors, patch: Patch) -> None:
         """Add all products to the sums of a patch."""
 
 
@@ -68,7 +68,7 @@ class EachTap:
         """See ``Products``: the rows themselves."""
         yield rows
 
-    def add(self, sums: Registers, factors: Factors, patch: Patch) -> None:
+    def add(self, sums: Sums, factors: Factors, patch: Patch) -> None:
         """See ``Products``."""
         code, phase = self.code, patch.phase
         with (
@@ -78,7 +78,7 @@ class EachTap:
         ):
             self._turn(sums, factors, patch, (i, j, turn))
 
-    def _turn(self, sums: Registers, factors: Factors, patch: Patch, place: SumPlace) -> None:
+    def _turn(self, sums: Adding, factors: Factors, patch: Patch, place: SumPlace) -> None:
         """Add the products of one tap and block of channels."""
         plan, dot, phase, (i, j, turn) = self.plan, self.plan.spec.dot, patch.phase, place
         pixel = plan.pixel(phase, (patch.y, patch.x), (i, j))
@@ -90,10 +90,7 @@ class EachTap:
                 a = self._first(factors.pixels, start, patch, turn, v)
                 lanes = plan.vector * dot.block
                 b = load(factors.weights, at + v * lanes, lanes)
-                sums.set(self._added(sums.get(m, v), a, b), m, v)
-
-    def _added(self, total: Expr, a: Expr, b: Expr) -> Expr:
-        return multiply_add(self.plan.spec.dot, total, a, b, self.plan.vector)
+                sums.add(a, b, m, v)
 
     def _first(self, pixels: Expr, start: Index, patch: Patch, turn: Index, v: int) -> Expr:
         """The first operand at a pixel: a block of channels in all lanes, or lanes of channels."""
@@ -109,7 +106,7 @@ class EachTap:
 class InRuns(EachTap):
     """The same by a dot that adds a run of products in int16: as many loops as a run holds."""
 
-    def add(self, sums: Registers, factors: Factors, patch: Patch) -> None:
+    def add(self, sums: Sums, factors: Factors, patch: Patch) -> None:
         """See ``Products``."""
         code, phase, run = self.code, patch.phase, self.plan.spec.dot.run
         rows, columns, turns = phase.rows.taps, phase.columns.taps, self.plan.panel.turns
@@ -133,22 +130,15 @@ class InRuns(EachTap):
 
     def _run(
         self,
-        sums: Registers,
+        sums: Sums,
         factors: Factors,
         patch: Patch,
         loops: tuple[SumLoop, SumLoop, SumLoop],
     ) -> None:
         """Add the products of a run: each loop has its first place and its turns."""
-        code, lanes, tile = self.code, self.plan.vector, patch.tile
-        places = [(m, v) for m in range(tile.pixels) for v in range(tile.vectors)]
-        short = Registers(code, (tile.pixels, tile.vectors), "int16", 2 * lanes)
-        for place in places:
-            short.set(splat(0, "int16", 2 * lanes), *place)
+        code, tile = self.code, patch.tile
+        short = ShortSums(code, (tile.pixels, tile.vectors), self.plan.vector)
         (i, rows), (j, columns), (first, turns) = loops
         with code.loop(rows) as r, code.loop(columns) as c, code.loop(turns) as turn:
             self._turn(short, factors, patch, (i + r, j + c, first + turn))
-        for place in places:
-            sums.set(add_short(sums.get(*place), short.get(*place), lanes), *place)
-
-    def _added(self, total: Expr, a: Expr, b: Expr) -> Expr:
-        return multiply_add_short(total, a, b, self.plan.vector)
+        short.join(sums)

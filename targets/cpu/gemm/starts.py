@@ -25,11 +25,11 @@ class Starts:
     plan: TapsPlan
     table: Expr | None
 
-    def vector(self, phase: Phase, group: Index, block: Index, v: int) -> Expr:
-        """Of the sums of vector ``v`` of a block of channels."""
+    def vector(self, phase: Phase, group: Index, block: Index, v: int) -> Expr | None:
+        """Of the sums of vector ``v`` of a block of channels; None where they are 0."""
         panel, lanes = self.plan.panel, self.plan.vector
         if self.table is None:
-            return splat(0, self.plan.spec.dot.acc, lanes)
+            return None
         row = (group * panel.blocks + block) * panel.width + v * lanes
         return load(self.table, phase.number * _size(self.plan) + row, lanes)
 

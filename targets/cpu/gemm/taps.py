@@ -24,9 +24,10 @@ from .products import EachTap, Factors, InRuns, Patch, Products
 from .rows import BandUnpacker
 from .spec import GemmSpec
 from .starts import Starts, starts
+from .sums import Sums, sums_of
 from .taps_plan import BYTES, TapsPlan, plan_taps
 from .unpack import StoredTensor, Unpacker
-from .vectors import Registers, fill, least, split
+from .vectors import fill, least, split
 
 
 def build_taps(spec: GemmSpec) -> tir.PrimFunc:
@@ -122,18 +123,18 @@ class _Band:
             return rows
         return tir.max(least(places - self.band * rows, rows), 0)
 
-    def _sums(self, patch: Patch) -> Registers:
-        tile, vector = patch.tile, self.plan.vector
-        sums = Registers(self.code, (tile.pixels, tile.vectors), self.plan.spec.dot.acc, vector)
+    def _sums(self, patch: Patch) -> Sums:
+        tile, plan = patch.tile, self.plan
+        sums = sums_of(self.code, plan.spec.dot, (tile.pixels, tile.vectors), plan.vector)
         for v in range(tile.vectors):
             start = self.starts.vector(patch.phase, patch.weights, patch.block, v)
             for m in range(tile.pixels):
-                sums.set(start, m, v)
+                sums.begin(start, m, v)
         if patch.phase.taps:
             self.products.add(sums, self.factors, patch)
         return sums
 
-    def _store(self, sums: Registers, patch: Patch) -> None:
+    def _store(self, sums: Sums, patch: Patch) -> None:
         """Finish and store the sums of a patch."""
         plan, end = self.plan, self.end
         lanes, vector = plan.panel.lanes, plan.vector
@@ -142,7 +143,7 @@ class _Band:
             at = self._output(patch, m)
             for v in range(patch.tile.vectors):
                 first = plan.panel.first_lane(patch.block) + v * vector
-                value = end.finish(sums.get(m, v), patch.group * end.pitch + first)
+                value = end.finish(sums.total(m, v), patch.group * end.pitch + first)
                 some = (value, vector, min(vector, lanes))
                 put(self.code, out, at, patch.group * lanes + first, some)
 

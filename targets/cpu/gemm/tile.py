@@ -22,8 +22,11 @@ LATENCY, LOAD, TURN = 8, 0.15, 0.5
 def registers(dot: Dot, lanes: int) -> int:
     """Vector registers for sums and for what a dot reads.
 
-    AVX2 adds integer products by an instruction of its own: one register is between.
+    AVX2 adds integer products by an instruction of its own: one register is between. A sum in two
+    parts takes two.
     """
+    if dot.split:
+        return 16 if lanes == 16 else 8
     return 32 if lanes == 16 else 16 if dot.acc == "float32" else 15
 
 

@@ -2,8 +2,9 @@
 
 Formats whose levels are integer multiples of one power of two multiply in integers, exactly; all
 others are decoded to f32 or bf16. A sum that int32 cannot hold (its bound follows from length and
-formats) is taken in int64. The bound is that of each partial sum: what a unit adds up on the way,
-``a + zero`` from minus ``zero`` times the weights on, or planes of bytes, may be more than ``a``.
+formats) is taken in two parts of int32, a longer one in int64. The bound is that of each partial
+sum: what a unit adds up on the way, ``a + zero`` from minus ``zero`` times the weights on, or
+planes of bytes, may be more than ``a``.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from ...plan.kernel import Unit
 from ..info import CpuInfo
 
 INT16_END = 1 << 15
+# Sums in two parts: each product may be a pair of its own, whose upper half is up to 2^15.
+HALF_BITS, MOST_SPLIT, FLOAT64_END = 16, (1 << 16) - 1, 1 << 53
 SHORTEST_RUN = 4  # below, sums in int16 save little
 
 
@@ -26,7 +29,8 @@ class Dot:
     """One multiply-accumulate: ``acc += sum over block of a * b`` on every lane.
 
     ``a`` is broadcast over the lanes and stored as ``a + zero``; ``b`` comes from the panel. Where
-    ``run`` is not 0, so many are added in int16, two sums a lane, before they join ``acc``.
+    ``run`` is not 0, so many are added in int16, two sums a lane, before they join ``acc``. With
+    ``split`` a sum is two numbers of int32 until it is put together as ``acc``.
     """
 
     unit: Unit
@@ -36,6 +40,7 @@ class Dot:
     block: int = 1
     zero: int = 0
     run: int = 0
+    split: bool = False
 
     @property
     def wide(self) -> bool:
@@ -56,7 +61,11 @@ def most_in_planes(a: Integers, b: Integers) -> int:
 
 
 def fits(dot: Dot, a: Integers, b: Integers, length: int) -> bool:
-    """Whether int32 holds what ``dot`` adds up in a sum of ``length`` products."""
+    """Whether what ``dot`` adds up in a sum of ``length`` products fits."""
+    if dot.wide:
+        return True
+    if dot.split:
+        return length <= MOST_SPLIT
     return length <= most_products(largest(dot, a), b.magnitude)
 
 
@@ -67,10 +76,11 @@ INT64 = Dot(Unit.INT32, "int32", "int32", "int64")
 BF16_TILE = Dot(Unit.BF16_TILE, "uint16", "uint16", "float32", block=2)
 BF16_DOT = Dot(Unit.BF16_DOT, "uint16", "uint16", "float32", block=2)
 INT16 = Dot(Unit.INT16_DOT, "int16", "int16", "int32", block=2)
+INT16_SPLIT = replace(INT16, acc="float64", split=True)
 
 
 def short(pair: FormatPair, dot: Dot) -> Dot | None:
-    """``dot`` where both are integers whose sums it holds in int32."""
+    """``dot`` where both are integers whose sums it holds."""
     both = pair.integers
     return dot if both and fits(dot, *both, pair.length) else None
 
@@ -128,6 +138,10 @@ def _int16_dot(pair: FormatPair, cpu: CpuInfo) -> Dot | None:
     return short(pair, INT16) if cpu.pairs else None
 
 
+def _int16_split(pair: FormatPair, cpu: CpuInfo) -> Dot | None:
+    return short(pair, INT16_SPLIT) if cpu.pairs else None
+
+
 def _bf16_dot(pair: FormatPair, cpu: CpuInfo) -> Dot | None:
     return BF16_DOT if cpu.bf16 and pair.as_bf16 else None
 
@@ -149,7 +163,16 @@ ON_BF16_TILE = UnitRule("bf16 tile", 512, _bf16_tile)
 ON_INT8_DOT = UnitRule("int8 dot", 64, _int8_dot)
 ON_INT16_DOT = UnitRule("int16 dot", 32, _int16_dot)
 ON_BF16_DOT = UnitRule("bf16 dot", 32, _bf16_dot)
+ON_INT16_SPLIT = UnitRule("int16 dot in two parts", 16, _int16_split)
 IN_F32 = UnitRule("f32", 16, _f32)
 IN_INT32 = UnitRule("int32", 8, _int32)
 IN_INT64 = UnitRule("int64", 4, _int64)
-EVERY_DOT = (ON_INT8_DOT, ON_INT16_DOT, ON_BF16_DOT, IN_F32, IN_INT32, IN_INT64)
+EVERY_DOT = (
+    ON_INT8_DOT,
+    ON_INT16_DOT,
+    ON_BF16_DOT,
+    ON_INT16_SPLIT,
+    IN_F32,
+    IN_INT32,
+    IN_INT64,
+)

@@ -21,15 +21,16 @@ from ..dialect import function
 from .cells import Cells, odd_lines
 from .chunks import ChunkMemory, choose_chunks, choose_weight_tile
 from .decode import Numbers, numbers_of
-from .dots import multiply_add, prepare, repeated
+from .dots import prepare, repeated
 from .epilogue import GemmBuffers
 from .finish import Finish, Partial, sum_type
 from .pairs import WordRow, WordWriter, as_operand
 from .pixels import pixels
 from .slots import Slots
 from .spec import GemmSpec
+from .sums import Sums, places, sums_of
 from .unpack import StoredTensor, Unpacker
-from .vectors import Registers, cast, fill, least, splat, split, store
+from .vectors import cast, fill, least, split, store
 
 WORD_BYTES = 4
 # A line of the cache; pixels of so many words meet in it, unless they are put apart.
@@ -234,24 +235,22 @@ class _WeightGrad:
         counts: tuple[Index, Index],
     ) -> None:
         code, t, lanes = self.code, self.tile, self.vector
-        sums = Registers(code, (t.taps, t.channels, t.vectors), self.dot.acc, lanes)
-        places = [
-            (i, j, v) for i in range(t.taps) for j in range(t.channels) for v in range(t.vectors)
-        ]
-        for place in places:
-            sums.set(splat(0, self.dot.acc, lanes), *place)
+        shape = (t.taps, t.channels, t.vectors)
+        sums = sums_of(code, self.dot, shape, lanes)
+        for place in places(shape):
+            sums.begin(None, *place)
         with (
             code.loop(counts[0]) as image,
             code.loop(counts[1]) as row,
             code.loop(self.g.words.count) as word,
         ):
             self._multiply(memory, sums, (image, row, word), job)
-        for i, j, v in places:
+        for i, j, v in places(shape):
             tap = (job.row, job.columns * t.taps + i)
             lane = (job.lanes * t.vectors + v) * lanes
             channel = job.channels * t.channels + j
             at = self.partial.at(partition, job.group, tap, channel, lane)
-            total = load(partial, at, lanes) + self._widen(sums.get(i, j, v))
+            total = load(partial, at, lanes) + self._widen(sums.total(i, j, v))
             store(code, partial, at, total, lanes)
 
     def _widen(self, total: Expr) -> Expr:
@@ -262,7 +261,7 @@ class _WeightGrad:
     def _multiply(
         self,
         memory: ChunkMemory,
-        sums: Registers,
+        sums: Sums,
         place: tuple[Expr, Expr, Expr],
         job: _Job,
     ) -> None:
@@ -286,8 +285,7 @@ class _WeightGrad:
                         a = self._words(memory.x, self.x.cells.at(pixel, first + v * lanes))
                     else:
                         a = repeated(self.dot, load(memory.x, start), lanes)
-                    total = multiply_add(self.dot, sums.get(i, j, v), a, b, lanes)
-                    sums.set(total, i, j, v)
+                    sums.add(a, b, i, j, v)
 
     def _words(self, scratch: Expr, start: Index) -> Expr:
         """A vector of words as the dot takes it."""

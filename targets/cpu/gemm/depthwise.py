@@ -18,7 +18,7 @@ from ..dialect import function
 from .epilogue import GemmBuffers
 from .products import Factors, Patch
 from .spec import GemmSpec
-from .sums import Sums
+from .sums import TileSums
 from .taps import emit_taps
 from .taps_plan import TapsPlan, plan_taps
 from .vectors import bits, cast, splat, store, vectors
@@ -60,7 +60,7 @@ class TapPairs:
             vectors(self.code, size, widest, pair)
             yield pairs
 
-    def add(self, sums: Sums, factors: Factors, patch: Patch) -> None:
+    def add(self, sums: TileSums, factors: Factors, patch: Patch) -> None:
         """See ``Products``."""
         code, columns = self.code, patch.phase.columns
         with code.loop(patch.phase.rows.taps) as i:
@@ -73,7 +73,7 @@ class TapPairs:
 
     def _add_some(
         self,
-        sums: Sums,
+        sums: TileSums,
         factors: Factors,
         patch: Patch,
         row: Expr,

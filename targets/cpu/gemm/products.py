@@ -14,7 +14,7 @@ from typing import Protocol, TypeAlias
 from ...gemm.geometry import Phase
 from ...tir.expr import Code, Expr, Index, load
 from .dots import repeated, word
-from .sums import Adding, ShortSums, Sums
+from .sums import Adding, ShortSums, TileSums
 from .taps_plan import TapsPlan
 from .tile import Tile
 
@@ -52,7 +52,7 @@ class Products(Protocol):
     def pixels(self, rows: Expr) -> AbstractContextManager[Expr]:
         """What the dots read of a band, made of its unpacked ``rows``."""
 
-    def add(self, sums: Sums, factors: Factors, patch: Patch) -> None:
+    def add(self, sums: TileSums, factors: Factors, patch: Patch) -> None:
         """Add all products to the sums of a patch."""
 
 
@@ -68,7 +68,7 @@ class EachTap:
         """See ``Products``: the rows themselves."""
         yield rows
 
-    def add(self, sums: Sums, factors: Factors, patch: Patch) -> None:
+    def add(self, sums: TileSums, factors: Factors, patch: Patch) -> None:
         """See ``Products``."""
         code, phase = self.code, patch.phase
         with (
@@ -106,7 +106,7 @@ class EachTap:
 class InRuns(EachTap):
     """The same by a dot that adds a run of products in int16: as many loops as a run holds."""
 
-    def add(self, sums: Sums, factors: Factors, patch: Patch) -> None:
+    def add(self, sums: TileSums, factors: Factors, patch: Patch) -> None:
         """See ``Products``."""
         code, phase, run = self.code, patch.phase, self.plan.spec.dot.run
         rows, columns, turns = phase.rows.taps, phase.columns.taps, self.plan.panel.turns
@@ -130,7 +130,7 @@ class InRuns(EachTap):
 
     def _run(
         self,
-        sums: Sums,
+        sums: TileSums,
         factors: Factors,
         patch: Patch,
         loops: tuple[SumLoop, SumLoop, SumLoop],

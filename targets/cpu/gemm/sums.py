@@ -19,7 +19,7 @@ class Adding(Protocol):
         """Add the products of two vectors at a place."""
 
 
-class Sums(Adding, Protocol):
+class TileSums(Adding, Protocol):
     """Vectors of sums; the products of a dot are added."""
 
     def begin(self, start: Expr | None, *place: int) -> None:
@@ -37,17 +37,17 @@ class WholeSums:
         self._totals = Registers(code, shape, dot.acc, lanes)
 
     def begin(self, start: Expr | None, *place: int) -> None:
-        """See ``Sums``."""
+        """See ``TileSums``."""
         zero = splat(0, self._dot.acc, self._lanes)
         self._totals.set(zero if start is None else start, *place)
 
     def add(self, a: Expr, b: Expr, *place: int) -> None:
-        """See ``Sums``."""
+        """See ``TileSums``."""
         total = multiply_add(self._dot, self._totals.get(*place), a, b, self._lanes)
         self._totals.set(total, *place)
 
     def total(self, *place: int) -> Expr:
-        """See ``Sums``."""
+        """See ``TileSums``."""
         return self._totals.get(*place)
 
 
@@ -64,7 +64,7 @@ class ShortSums:
         """See ``Adding``."""
         self._short.set(multiply_add_short(self._short.get(*place), a, b, self._lanes), *place)
 
-    def join(self, sums: Sums) -> None:
+    def join(self, sums: TileSums) -> None:
         """Add the run to ``sums``."""
         for place in self._places:
             some = self._short.get(*place)
@@ -83,20 +83,20 @@ class SplitSums:
         self._low, self._high = (Registers(code, shape, "int32", lanes) for _ in range(2))
 
     def begin(self, start: Expr | None, *place: int) -> None:
-        """See ``Sums``."""
+        """See ``TileSums``."""
         assert start is None, "sums in two parts begin with 0"
         for part in (self._low, self._high):
             part.set(splat(0, "int32", self._lanes), *place)
 
     def add(self, a: Expr, b: Expr, *place: int) -> None:
-        """See ``Sums``."""
+        """See ``TileSums``."""
         some = multiply_pairs(a, b, self._lanes)
         upper = some >> splat(HALF_BITS, "int32", self._lanes)
         self._low.set(self._low.get(*place) + some, *place)
         self._high.set(self._high.get(*place) + upper, *place)
 
     def total(self, *place: int) -> Expr:
-        """See ``Sums``; integers that f64 holds."""
+        """See ``TileSums``; integers that f64 holds."""
         low, high = self._low.get(*place), self._high.get(*place)
         rest = bits(low - (high << splat(HALF_BITS, "int32", self._lanes)), "uint32", self._lanes)
         unit = splat(1 << HALF_BITS, self._acc, self._lanes)
@@ -109,6 +109,6 @@ def places(shape: Sequence[int]) -> list[tuple[int, ...]]:
     return list(product(*(range(n) for n in shape)))
 
 
-def sums_of(code: Code, dot: Dot, shape: Sequence[int], lanes: int) -> Sums:
+def sums_of(code: Code, dot: Dot, shape: Sequence[int], lanes: int) -> TileSums:
     """The accumulators of a tile."""
     return (SplitSums if dot.split else WholeSums)(code, dot, shape, lanes)

@@ -24,7 +24,7 @@ from .products import EachTap, Factors, InRuns, Patch, Products
 from .rows import BandUnpacker
 from .spec import GemmSpec
 from .starts import Starts, starts
-from .sums import Sums, sums_of
+from .sums import TileSums, sums_of
 from .taps_plan import BYTES, TapsPlan, plan_taps
 from .unpack import StoredTensor, Unpacker
 from .vectors import fill, least, split
@@ -123,7 +123,7 @@ class _Band:
             return rows
         return tir.max(least(places - self.band * rows, rows), 0)
 
-    def _sums(self, patch: Patch) -> Sums:
+    def _sums(self, patch: Patch) -> TileSums:
         tile, plan = patch.tile, self.plan
         sums = sums_of(self.code, plan.spec.dot, (tile.pixels, tile.vectors), plan.vector)
         for v in range(tile.vectors):
@@ -134,7 +134,7 @@ class _Band:
             self.products.add(sums, self.factors, patch)
         return sums
 
-    def _store(self, sums: Sums, patch: Patch) -> None:
+    def _store(self, sums: TileSums, patch: Patch) -> None:
         """Finish and store the sums of a patch."""
         plan, end = self.plan, self.end
         lanes, vector = plan.panel.lanes, plan.vector

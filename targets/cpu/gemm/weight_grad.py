@@ -28,7 +28,7 @@ from .pairs import WordRow, WordWriter, as_operand
 from .pixels import pixels
 from .slots import Slots
 from .spec import GemmSpec
-from .sums import Sums, places, sums_of
+from .sums import TileSums, places, sums_of
 from .unpack import StoredTensor, Unpacker
 from .vectors import cast, fill, least, split, store
 
@@ -261,7 +261,7 @@ class _WeightGrad:
     def _multiply(
         self,
         memory: ChunkMemory,
-        sums: Sums,
+        sums: TileSums,
         place: tuple[Expr, Expr, Expr],
         job: _Job,
     ) -> None:

@@ -9,6 +9,8 @@ by element size; activations that are codes already are kept.
                 where a relu follows an add: its region,        codes decode to, relu and clip masks
                 2 bits                                          behind a batch norm
     bn_input    the same without the inputs of batch norm       these too: their GEMMs run twice
+    attention   as masks, without the probabilities             these too: products of q and k, and
+                of attention                                    its softmax, run twice
 """
 
 from __future__ import annotations
@@ -18,43 +20,49 @@ from typing import Literal
 
 from ..compiler.formats import F32, UINT2
 from ..compiler.ir import Op, Program, Region, Value, attrs, unused
-from ..compiler.ir.ops import FORWARD_GEMMS, Trait, has
+from ..compiler.ir.ops import BETWEEN_ACTIVATIONS, FORWARD_GEMMS, Trait, has
 from ..compiler.types import TensorType
 from .parts.order import Makes, placed
 
+Recompute = Literal["none", "masks", "bn_input", "attention"]
 NORM_GRADS = frozenset(("batch_norm_grad_stats", "batch_norm_input_grad"))
 
 
 @placed(after=(Makes.CODES, Makes.BITS, "depthwise_bits", "carrier", "loss_scale", "subsample"))
-def recompute(
-    program: Program, *, recompute: Literal["none", "masks", "bn_input"] = "masks"
-) -> Program:
+def recompute(program: Program, *, recompute: Recompute = "masks") -> Program:
     """Cut what crosses from forward to backward; the numbers stay the same."""
     if recompute == "none" or not program.region("backward").ops:
         return program.done("recompute")
     out = _read_masks(program)
-    out = _keep_masks(out, _Plan.of(out, recompute == "bn_input"))
-    plan = _Plan.of(out, recompute == "bn_input")
+    out = _keep_masks(out, _Plan.of(out, recompute))
+    plan = _Plan.of(out, recompute)
     return out.rewrite(_Again(out, plan).rule, by="recompute")
 
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """Which forward values backward can make again, given those that are kept."""
+    """Which forward values backward can make again, given those that are kept.
+
+    ``again`` are ops that may run twice though they are not cheap.
+    """
 
     makers: dict[Value, Op]
-    gemms: frozenset[Op]
+    again: frozenset[Op]
     weights: frozenset[Value]
     kept: set[Value] = field(default_factory=set)
 
     @classmethod
-    def of(cls, program: Program, gemms_too: bool) -> _Plan:
+    def of(cls, program: Program, mode: Recompute) -> _Plan:
         """Go through the values in order: one that cannot be made from those kept is kept too."""
         forward = program.region("forward").ops
         makers = {r: op for op in forward for r in op.results}
         backward, update = (program.region(n).ops for n in ("backward", "update"))
         needed = {v for op in backward for v in op.inputs if v in makers}
-        again = _norm_inputs(backward, makers) if gemms_too else frozenset()
+        again: frozenset[Op] = frozenset()
+        if mode == "bn_input":
+            again = _norm_inputs(backward, makers)
+        elif mode == "attention":
+            again = _probabilities(needed, makers)
         plan = cls(makers, again, frozenset(program.state))
         # Kept: what no cheap op makes, and what the update reads, at the very end.
         plan.kept.update(v for v in needed if not plan.cheap(v))
@@ -71,7 +79,7 @@ class _Plan:
     def cheap(self, v: Value) -> bool:
         """Whether the op that makes ``v`` may run twice."""
         op = self.makers[v]
-        return has(op, Trait.CHEAP) or op in self.gemms or self.weight_codes(v)
+        return has(op, Trait.CHEAP) or op in self.again or self.weight_codes(v)
 
     def weight_codes(self, v: Value) -> bool:
         """Whether ``v`` is a quantized weight: with its limits at hand one pass makes it again."""
@@ -86,9 +94,10 @@ class _Plan:
         if v in self.kept or v not in self.makers:
             return True
         op = self.makers[v]
-        if not self.cheap(v) or (op in self.gemms and not gemm):
+        multiplies = op.kind in FORWARD_GEMMS
+        if not self.cheap(v) or (multiplies and not gemm):
             return False
-        return all(self.possible(i, gemm and op not in self.gemms) for i in op.inputs)
+        return all(self.possible(i, gemm and not multiplies) for i in op.inputs)
 
 
 def _norm_inputs(backward: tuple[Op, ...], makers: dict[Value, Op]) -> frozenset[Op]:
@@ -104,6 +113,31 @@ def _norm_inputs(backward: tuple[Op, ...], makers: dict[Value, Op]) -> frozenset
         elif has(op, Trait.CHEAP):
             todo += op.inputs
     return frozenset(found)
+
+
+def _probabilities(needed: set[Value], makers: dict[Value, Op]) -> frozenset[Op]:
+    """The ops from products of activations to what backward reads of their exponentials."""
+    found: set[Op] = set()
+    for v in (v for v in needed if v.type.format.is_carrier):
+        todo, ops = [v], set[Op]()
+        while todo:
+            op = makers.get(todo.pop())
+            if op is None or op in ops or not _in_softmax(op):
+                continue
+            ops.add(op)
+            todo += op.inputs if op.kind not in FORWARD_GEMMS else ()
+        kinds = {op.kind for op in ops}
+        if "exp" in kinds and not kinds.isdisjoint(FORWARD_GEMMS):
+            found |= ops
+    return frozenset(found)
+
+
+def _in_softmax(op: Op) -> bool:
+    """Whether an op may stand between two products of activations, or is the first of these."""
+    if op.kind in FORWARD_GEMMS:
+        return op.kind in BETWEEN_ACTIVATIONS
+    traits = (Trait.POINTWISE, Trait.CHEAP, Trait.REDUCTION)
+    return not has(op, Trait.QUANTIZER) and (not op.inputs or any(has(op, t) for t in traits))
 
 
 def _read_masks(program: Program) -> Program:

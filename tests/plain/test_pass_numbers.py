@@ -1,16 +1,22 @@
 """What passes must not change: numbers, computed by the reference interpreter."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from quatrain.compiler.formats import F32, I64
 from quatrain.compiler.ir import Program
+from quatrain.compiler.ir.analysis import gemms, saved
+from quatrain.compiler.ir.text import parse
+from quatrain.compiler.ir.verify import verify
 from quatrain.passes import PASSES
 from quatrain.passes.recipe import load_recipe
 from quatrain.targets.numbers.tensor import Tensor
 from quatrain.targets.reference.evaluate import evaluate
 from tests.cases.residual import resnet
 
+GOLDEN = Path(__file__).parents[1] / "golden"
 RECIPE = load_recipe("ultra_low_4bit")
 
 
@@ -53,6 +59,25 @@ def test_recompute_changes_no_bit(mode: str, options: dict[str, object]) -> None
     assert a.keys() == b.keys()
     for name in a:
         assert np.array_equal(a[name], b[name]), name
+
+
+@pytest.mark.parametrize("recipe", ["bf16", "ultra_low_4bit", "mxfp8"])
+def test_probabilities_made_again_are_the_same(recipe: str) -> None:
+    text, _, _ = (GOLDEN / "recompute.attention.qt").read_text(encoding="utf-8").partition("====")
+    program = verify(parse(text))
+    given = values(program)
+    base, other = (
+        load_recipe(recipe).with_options({"recompute": mode}).apply(program)[-1][1]
+        for mode in ("masks", "attention")
+    )
+    a, b = results(base, given), results(other, given)
+    for name in a:
+        assert np.array_equal(a[name], b[name]), name
+    scores = (2, 5, 5)
+    floats = [v for v in saved(other) if v.type.format.is_carrier]
+    assert scores not in {v.type.shape for v in floats}
+    again = [g for g in gemms(other) if g.region == "backward" and g.direction == "forward"]
+    assert len(again) == 1
 
 
 def test_subsample_changes_no_bit_of_forward_and_little_of_dw() -> None:

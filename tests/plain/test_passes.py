@@ -57,6 +57,7 @@ OPTIONS: dict[str, dict[str, object]] = {
     "two_phase_rounding.radix8": {"radix": 8, "single": True, "midpoint": "harmonic"},
     "two_phase_rounding.log5": {"log5": True},
     "recompute.bn_input": {"recompute": "bn_input"},
+    "recompute.attention": {"recompute": "attention"},
     "dynamic_fixed_point.bits8": {"bits": 8},
     "fixed_operands.conv": ALL,
     "fixed_operands.wide": ALL | {"activations": "wide"},

@@ -61,6 +61,7 @@ from .sawb_weights import sawb_weights
 from .shift_gradients import shift_gradients
 from .skip_nonfinite import skip_nonfinite
 from .subsample import subsample
+from .tetrajet_operands import tetrajet_operands
 from .two_phase_rounding import two_phase_rounding
 
 PASSES: dict[str, Pass] = {
@@ -108,6 +109,7 @@ PASSES: dict[str, Pass] = {
         shift_gradients,
         skip_nonfinite,
         subsample,
+        tetrajet_operands,
         two_phase_rounding,
     )
 }

@@ -46,6 +46,7 @@ RECIPES: dict[str, tuple[str, dict[str, object], float]] = {
         {"hadamard": "random", "two_d_weights": False, "four_over_six": True},
         2.0**-9,
     ),
+    "tetrajet2": ("tetrajet2", {}, 2.0**-9),
     "hfp8, chunks": ("hfp8", {"accumulator": "fp16.169", "chunk": 8}, 2.0**-9),
 }
 EACH = pytest.mark.parametrize("case", RECIPES)
@@ -315,6 +316,7 @@ def test_wrong_loss_scales_are_refused(options: dict[str, Any], message: str) ->
         ("int8_mixed", {"fit_block": -1}, "fit_block=-1 must be at least 0"),
         ("int8_mixed", {"fit_weights": "square"}, "fit_weights=square is tiles of fit_block"),
         ("nvfp4", {"headroom": 0.0}, "headroom=0 must be positive"),
+        ("tetrajet2", {"headroom": -1.0}, "headroom=-1 must be positive"),
         ("nvfp4", {"hadamard": "some"}, "hadamard of nvfp4_operands must be .*, not 'some'"),
     ],
 )

@@ -71,18 +71,22 @@ def _rescaled(op: Op, at: Extents) -> str:
 
 # Times the scale that takes the largest number of a block to 6: it becomes 4.
 FOUR_OVER_SIX = 1.5
-# What the scales are stored in, and whether the tensor has one too.
+LEAST_INNER = 2.0**-9  # the least number of fp8.143 above 0
+LEAST_OUTER = 2.0**-116  # times that it is a normal f32
+# What the scales are stored in, and what has one more: nothing, the tensor, larger blocks.
 SCALES_OF = {
-    "scale_blocks": (E8M0, False),
-    "fit_blocks": (F32, False),
-    "scale_blocks_twice": (FP8_143, True),
+    "scale_blocks": (E8M0, None),
+    "fit_blocks": (F32, None),
+    "scale_blocks_twice": (FP8_143, False),
+    "scale_blocks_nested": (FP8_143, True),
 }
 
 
 def _in_blocks(op: Op, at: Extents) -> str:
     scale = op.result.type.scale
     assert isinstance(scale, BlockScale), op
-    fits = (scale.format, scale.outer) == SCALES_OF[op.kind]
+    outer = None if scale.outer is None else bool(scale.outer)
+    fits = (scale.format, outer) == SCALES_OF[op.kind]
     return "" if fits else f"{op.kind} makes no scales of {scale.value.partition(':')[2]}"
 
 
@@ -252,7 +256,7 @@ BLOCKS: tuple[OpDef, ...] = (
         POINTWISE,
     ),
     define(
-        "hadamard(x: float[*A], signs: f32[L]) {dim: dim of x} -> y: float[*B]",
+        "hadamard(x: gemm[*A], signs: f32[L]) {dim: dim of x} -> y: float[*B]",
         """along a dimension, zeros added up to a multiple of L: of each L numbers the product with
         Sylvester's matrix, after that with signs, and 1/sqrt(L)""",
         Trait.COMPOSED, check=_hadamard,
@@ -264,6 +268,14 @@ BLOCKS: tuple[OpDef, ...] = (
         """stored numbers x inner_factor(s, e): e the outer_encoding of m, by which the scale of the
         tensor is 1/e, s the inner_scale of the largest magnitude of each block; with four_over_six
         that of 1.5 headroom where it leaves less of |x - rounded| in all""",
+        Trait.COMPOSED, REMADE, check=_in_blocks,
+    ),
+    define(
+        f"scale_blocks_nested(x: gemm[*S]) {{{NESTED}, headroom: float > 0}} -> xs: blocks[*S]",
+        """stored numbers x / (s o) of the real x: o of each larger block 2^-116 or more and the
+        fit_scale to the format of the fit_scale to fp8.143 of its largest magnitude, s the number
+        of fp8.143 nearest to (b/o) (headroom/max), of at least 2^-9 and at most 448, b the largest
+        magnitude of each block""",
         Trait.COMPOSED, REMADE, check=_in_blocks,
     ),
     define(

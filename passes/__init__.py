@@ -48,6 +48,7 @@ from .luq_gradients import luq_gradients
 from .mx_operands import mx_operands
 from .narrow_update import narrow_update
 from .nvfp4_operands import nvfp4_operands
+from .oscillation_reset import oscillation_reset
 from .over_steps import over_steps
 from .pact_activations import pact_activations
 from .parts.options import Pass
@@ -97,6 +98,7 @@ PASSES: dict[str, Pass] = {
         loss_scale,
         luq_gradients,
         narrow_update,
+        oscillation_reset,
         over_steps,
         pact_activations,
         progressive_precision,

@@ -93,6 +93,8 @@ OPTIONS: dict[str, dict[str, object]] = {
     "fixed_operands.product": BETWEEN,
     "dynamic_fixed_point.product": BETWEEN,
     "fp8_operands.product": ALL,
+    "oscillation_reset.shared": {"reset_start": 8000},
+    "oscillation_reset.steps": {"steps": 12505, "reset_ratio": 4.0},
     "tetrajet_operands.conv": ALL | {"hadamard": "fixed", "sr": False},
     "tetrajet_operands.product": BETWEEN | {"hadamard": "none", "sr": False},
     "tetrajet_operands.shared": ALL | {"headroom": 1.0625},

@@ -46,7 +46,11 @@ RECIPES: dict[str, tuple[str, dict[str, object], float]] = {
         {"hadamard": "random", "two_d_weights": False, "four_over_six": True},
         2.0**-9,
     ),
-    "tetrajet2": ("tetrajet2", {}, 2.0**-9),
+    "tetrajet2": (
+        "tetrajet2",
+        {"reset_start": 1, "reset_every": 5, "reset_window": 2},
+        2.0**-9,
+    ),
     "hfp8, chunks": ("hfp8", {"accumulator": "fp16.169", "chunk": 8}, 2.0**-9),
 }
 EACH = pytest.mark.parametrize("case", RECIPES)

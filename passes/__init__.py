@@ -49,6 +49,7 @@ from .mx_operands import mx_operands
 from .narrow_update import narrow_update
 from .nvfp4_operands import nvfp4_operands
 from .oscillation_reset import oscillation_reset
+from .outlier_channels import outlier_channels
 from .over_steps import over_steps
 from .pact_activations import pact_activations
 from .parts.options import Pass
@@ -99,6 +100,7 @@ PASSES: dict[str, Pass] = {
         luq_gradients,
         narrow_update,
         oscillation_reset,
+        outlier_channels,
         over_steps,
         pact_activations,
         progressive_precision,

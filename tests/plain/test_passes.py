@@ -93,6 +93,8 @@ OPTIONS: dict[str, dict[str, object]] = {
     "fixed_operands.product": BETWEEN,
     "dynamic_fixed_point.product": BETWEEN,
     "fp8_operands.product": ALL,
+    "outlier_channels.conv": {"exempt": "none", "outlier_share": 0.3, "outlier_steps": 1},
+    "outlier_channels.shared": ALL,
     "oscillation_reset.shared": {"reset_start": 8000},
     "oscillation_reset.steps": {"steps": 12505, "reset_ratio": 4.0},
     "tetrajet_operands.conv": ALL | {"hadamard": "fixed", "sr": False},

@@ -48,7 +48,8 @@ RECIPES: dict[str, tuple[str, dict[str, object], float]] = {
     ),
     "tetrajet2": (
         "tetrajet2",
-        {"reset_start": 1, "reset_every": 5, "reset_window": 2},
+        {"reset_start": 1, "reset_every": 5, "reset_window": 2}
+        | {"outlier_start": 0, "outlier_steps": 1},
         2.0**-9,
     ),
     "hfp8, chunks": ("hfp8", {"accumulator": "fp16.169", "chunk": 8}, 2.0**-9),

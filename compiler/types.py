@@ -10,6 +10,8 @@ from .formats import E8M0, F32, FP8_143, Format
 
 Shape = tuple[int, ...]
 BLOCK_SCALES = (E8M0, FP8_143, F32)  # what the scales of blocks may be stored in
+LEAST_INNER = 2.0**-9  # the least number of fp8.143 above 0
+LEAST_OUTER = 2.0**-116  # times that it is a normal f32
 
 
 class Scale(Enum):

@@ -17,9 +17,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..compiler.ir import Attr, Op, Program, Value, attrs, unused
+from ..compiler.formats import I64
+from ..compiler.ir import Op, Program, Value, unused
 from ..compiler.ir.ops import BETWEEN_ACTIVATIONS, FORWARD_GEMMS, OPS
-from ..compiler.types import SCALAR, TensorType
+from .parts.appended import Appended
 from .parts.optimized import updates, widened
 from .parts.options import require
 from .parts.order import Makes, placed
@@ -59,10 +60,10 @@ def oscillation_reset(
     if not (oscillation_reset and found):
         return program.done(NAME)
     work = _Resets(program, reset_window, reset_ratio)
-    work.phases(reset_start, reset_share, reset_every)
+    given = work.phases(reset_start, reset_share, reset_every)
     for op, chain in found.items():
         work.watch(op, chain)
-    return work.finished(steps)
+    return work.finished(dict.fromkeys(given, float(steps)))
 
 
 def _chain(program: Program, weight: Value) -> tuple[Op, ...]:
@@ -89,132 +90,104 @@ class _Resets:
 
     def __init__(self, program: Program, window: int, ratio: float) -> None:
         self.program, self.window, self.ratio = program, window, ratio
-        self.taken, self.ops = program.names(), list[Op]()
+        self.taken = program.names()
+        self.all = Appended(self.taken, "optimizer")
         self.step = step_counter(program, NAME)
-        self.total = Value(TOTAL, INTEGER)
+        self.ops: list[Op] = []
         self.ends: dict[Value, Value] = {}  # what a weight is after the step
         self.sums: list[tuple[Value, Value]] = []
         self.counted: list[Value] = []
 
-    def phases(self, start: int, share: float, every: int) -> None:
-        """Whether a step is in the window, and whether it is the one behind it."""
-        self.by_share = not start
+    def phases(self, start: int, share: float, every: int) -> dict[Value, float]:
+        """Find whether a step is in the window or the one behind it; the state that this takes."""
+        total, new = Value(TOTAL, INTEGER), self.all
+        none, one, last, end = map(self._integer, (0, 1, self.window, self.window + 1))
         if start:
-            first = self.number("start", "whole_table", numbers=(start,))
+            first = self._integer(start)
         else:
-            parts = self.number("parts", "whole_table", numbers=(round(share * PARTS),))
-            product = self.number("product", "whole", self.total, parts, function="mul")
-            first = self.number("start", "whole_divided", product, by=PARTS, rest=False)
-        since = self.number("since", "whole", self.step, first, function="sub")
-        phase = self.number("phase", "whole_divided", since, by=every, rest=True)
-        none, one, last, end = (
-            self.number(f"of{n}", "whole_table", numbers=(n,))
-            for n in (0, 1, self.window, self.window + 1)
-        )
-        begun = self.truth("begun", since, none, "ge")
-        if self.by_share:
-            known = self.truth("known", self.total, none, "gt")
-            begun = self.op("mul", "resets.both", SCALAR, begun, known)
-        ends = self.truth("late", phase, one, "ge"), self.truth("early", phase, last, "le")
-        within = self.op("mul", "resets.within", SCALAR, *ends)
-        inside = self.op("mul", "resets.inside", SCALAR, begun, within)
-        now = self.truth("end", phase, end, "eq")
-        self.due = self.op("mul", "resets.due", SCALAR, begun, now)
-        self.outside = self.op(
-            "compare_to", "resets.outside", SCALAR, inside, relation="eq", value=0.0
-        )
+            parts = self._integer(round(share * PARTS))
+            product = new("whole", f"{RESETS}.product", (), total, parts, f=I64, function="mul")
+            first = new(
+                "whole_divided", f"{RESETS}.start", (), product, f=I64, by=PARTS, rest=False
+            )
+        since = new("whole", f"{RESETS}.since", (), self.step, first, f=I64, function="sub")
+        phase = new("whole_divided", f"{RESETS}.phase", (), since, f=I64, by=every, rest=True)
+        begun = self._is("begun", since, none, "ge")
+        if not start:
+            begun = self._both("known", begun, self._is("given", total, none, "gt"))
+        late, early = self._is("late", phase, one, "ge"), self._is("early", phase, last, "le")
+        inside = self._both("inside", begun, self._both("within", late, early))
+        self.due = self._both("due", begun, self._is("end", phase, end, "eq"))
+        self.outside = new("compare_to", f"{RESETS}.outside", (), inside, relation="eq", value=0.0)
+        known = start or total in self.program.state
+        return {} if known else {total: 0.0}
 
     def watch(self, update: Op, chain: tuple[Op, ...]) -> None:
         """Add up how far a weight and its codes go, and reset it where it is due."""
         weight, after = update.inputs[0], update.result
-        name, type_, origin = weight.name, weight.type, chain[-1].origin
-        before = self.op("dequantize", f"{name}.coded", type_, chain[-1].result, origin=origin)
-        then = self.coded(weight, after, chain)
-        far = self.distance(f"{name}.moved", after, weight, origin)
-        swung = self.distance(f"{name}.swung", then, before, origin)
-        ratio = self.op("div", f"{name}.ratio", type_, swung, far, origin=origin)
-        swings = self.op(
-            "compare_to", f"{name}.swings", type_, ratio,
-            origin=origin, relation="ge", value=float(self.ratio),
-        )  # fmt: skip
-        moves = self.op(
-            "compare_to", f"{name}.moves", type_, far, origin=origin, relation="gt", value=0.0
+        name, shape = weight.name, weight.type.shape
+        new = Appended(self.taken, chain[-1].origin)
+        before = new("dequantize", f"{name}.coded", shape, chain[-1].result)
+        then = self._coded(new, weight, after, chain)
+        far = self._distance(new, f"{name}.moved", after, weight)
+        swung = self._distance(new, f"{name}.swung", then, before)
+        ratio = new("div", f"{name}.ratio", shape, swung, far)
+        swings = new(
+            "compare_to", f"{name}.swings", shape, ratio, relation="ge", value=float(self.ratio)
         )
-        both = self.op("mul", f"{name}.both", type_, swings, moves, origin=origin)
-        due = self.wide(self.due, weight, origin)
-        chosen = self.op("mul", f"{name}.chosen", type_, both, due, origin=origin)
-        self.ends[after] = self.op(
-            "where", f"{name}.reset", type_, chosen, then, after, origin=origin
-        )
-        dims = tuple(range(len(type_.shape)))
-        self.counted.append(
-            self.op(
-                "sum", f"{name}.resets", SCALAR, chosen, origin=origin, dims=dims, keepdim=False
-            )
-        )
+        moves = new("compare_to", f"{name}.moves", shape, far, relation="gt", value=0.0)
+        both = new("mul", f"{name}.both", shape, swings, moves)
+        chosen = new("mul", f"{name}.chosen", shape, both, self._wide(new, self.due, weight))
+        self.ends[after] = new("where", f"{name}.reset", shape, chosen, then, after)
+        dims = tuple(range(len(shape)))
+        many = new("sum", f"{name}.resets", (), chosen, dims=dims, keepdim=False)
+        self.counted.append(many)
+        self.ops += new.ops
 
-    def coded(self, weight: Value, after: Value, chain: tuple[Op, ...]) -> Value:
+    def _coded(self, new: Appended, weight: Value, after: Value, chain: tuple[Op, ...]) -> Value:
         """What forward would make of a weight after the step."""
-        new = {weight: after}
+        swap = {weight: after}
         for op in chain:
-            for r in op.results:
-                new[r] = Value(unused(f"{r.name}.after", self.taken), r.type)
-            inputs = tuple(new.get(v, v) for v in op.inputs)
-            self.ops.append(replace(op, inputs=inputs, results=tuple(new[r] for r in op.results)))
-        codes, origin = new[chain[-1].result], chain[-1].origin
-        return self.op("dequantize", f"{weight.name}.after", weight.type, codes, origin=origin)
+            swap |= {r: Value(unused(f"{r.name}.after", self.taken), r.type) for r in op.results}
+            inputs = tuple(swap.get(v, v) for v in op.inputs)
+            new.ops.append(replace(op, inputs=inputs, results=tuple(swap[r] for r in op.results)))
+        codes = swap[chain[-1].result]
+        return new("dequantize", f"{weight.name}.after", weight.type.shape, codes)
 
-    def distance(self, name: str, to: Value, of: Value, origin: str) -> Value:
-        """The state of how far something went in the window, and a step more of it."""
-        type_ = to.type
-        so_far = Value(unused(name, self.taken), type_)
-        away = self.op("sub", f"{name}.away", type_, to, of, origin=origin)
-        size = self.op("abs", f"{name}.step", type_, away, origin=origin)
-        more = self.op("add", f"{name}.more", type_, so_far, size, origin=origin)
-        outside = self.wide(self.outside, so_far, origin)
-        after = self.op("masked", f"{name}.next", type_, outside, more, origin=origin, value=0.0)
-        self.sums.append((so_far, after))
+    def _distance(self, new: Appended, name: str, to: Value, of: Value) -> Value:
+        """The state of how far something went in the window; a step more of it follows."""
+        shape = to.type.shape
+        so_far = new.new(name, shape)
+        size = new("abs", f"{name}.step", shape, new("sub", f"{name}.away", shape, to, of))
+        more = new("add", f"{name}.more", shape, so_far, size)
+        outside = self._wide(new, self.outside, so_far)
+        self.sums.append((so_far, new("masked", f"{name}.next", shape, outside, more, value=0.0)))
         return so_far
 
-    def finished(self, steps: int) -> Program:
+    def finished(self, given: dict[Value, float]) -> Program:
         """The program with the ops, the new states and the weights that follow."""
-        resets = Value(unused(RESETS, self.taken), INTEGER)
-        total = resets
+        count = Appended(self.taken, "optimizer")
+        total = resets = count.new(RESETS, (), I64)
         for n in self.counted:
-            whole = self.number("whole", "to_whole", n)
-            total = self.number("count", "whole", total, whole, function="add")
-        states = dict.fromkeys((s for s, _ in self.sums), 0.0) | {resets: 0.0}
-        if self.by_share and self.total not in self.program.state:
-            states[self.total] = float(steps)
-        out = self.program.with_state(states).append("update", tuple(self.ops))
+            whole = count("to_whole", f"{RESETS}.whole", (), n, f=I64)
+            total = count("whole", f"{RESETS}.count", (), total, whole, f=I64, function="add")
+        states = dict.fromkeys((s for s, _ in self.sums), 0.0) | {resets: 0.0} | given
+        ops = (*self.all.ops, *self.ops, *count.ops)
+        out = self.program.with_state(states).append("update", ops)
         pairs = [(state, self.ends.get(v, v)) for state, v in out.next]
-        pairs += [*self.sums, (resets, total)]
-        return replace(out, next=tuple(pairs)).done(NAME)
+        return replace(out, next=(*pairs, *self.sums, (resets, total))).done(NAME)
 
-    def op(
-        self,
-        kind: str,
-        name: str,
-        type_: TensorType,
-        *x: Value,
-        origin: str = "optimizer",
-        **more: Attr,
-    ) -> Value:
-        """Append an op of the update."""
-        made = Value(unused(name, self.taken), type_)
-        self.ops.append(Op(kind, x, (made,), attrs(**more), origin))
-        return made
+    def _integer(self, n: int) -> Value:
+        return self.all("whole_table", f"{RESETS}.of{n}", (), f=I64, numbers=(n,))
 
-    def number(self, name: str, kind: str, *x: Value, **more: Attr) -> Value:
-        """Append an op that makes an integer."""
-        return self.op(kind, f"{RESETS}.{name}", INTEGER, *x, **more)
+    def _is(self, name: str, a: Value, b: Value, relation: str) -> Value:
+        return self.all("whole_compare", f"{RESETS}.{name}", (), a, b, relation=relation)
 
-    def truth(self, name: str, a: Value, b: Value, relation: str) -> Value:
-        """Append a comparison of two integers."""
-        return self.op("whole_compare", f"{RESETS}.{name}", SCALAR, a, b, relation=relation)
+    def _both(self, name: str, a: Value, b: Value) -> Value:
+        return self.all("mul", f"{RESETS}.{name}", (), a, b)
 
-    def wide(self, number: Value, like: Value, origin: str) -> Value:
+    def _wide(self, new: Appended, number: Value, like: Value) -> Value:
         """A number at every place."""
-        made, ops = widened(number, like, origin, self.taken)
-        self.ops += ops
+        made, ops = widened(number, like, new.origin, self.taken)
+        new.ops += ops
         return made

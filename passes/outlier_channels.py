@@ -42,7 +42,7 @@ def outlier_channels(
     program: Program,
     *,
     outlier_share: float = 0.1,
-    outlier_start: int = 501,
+    outlier_start: int = 502,
     outlier_steps: int = 50,
     exempt: str = "first,last",
 ) -> Program:
@@ -67,7 +67,7 @@ def outlier_channels(
 
 
 @dataclass(frozen=True, slots=True)
-class Apart:
+class TakenApart:
     """The data of layers without its outliers, the ``codes`` of those, and others for dW."""
 
     others: Value
@@ -86,7 +86,7 @@ class _Outliers:
         forward = (op for op in program.region("forward").ops if op.origin in chosen)
         self.layers = {op.origin: op for op in forward if self._fits(op)}
         self.graded = {op.inputs[1] for _, op in program.ops() if op.kind in WEIGHT_GRADS}
-        self.apart: dict[Value, Apart] = {}
+        self.apart: dict[Value, TakenApart] = {}
         self.state: list[Value] = []
         self.choices: list[Choice] = []
 
@@ -125,7 +125,7 @@ class _Outliers:
         ]
         return tuple(new.ops)
 
-    def _taken_apart(self, op: Op, new: Appended) -> Apart:
+    def _taken_apart(self, op: Op, new: Appended) -> TakenApart:
         """Outliers in FP8, and what is left of the data."""
         x, name = op.inputs[0], part(op.origin, "outliers")
         (channels, *rest), shape = x.type.shape[1:], x.type.shape
@@ -148,7 +148,7 @@ class _Outliers:
             mean, var = (new.new(f"{name}.{of}", (channels,)) for of in ("mean", "var"))
             new.ops.append(Op("batch_stats", (x,), (mean, var), origin=op.origin))
             self.choices.append(Choice(mask, places, (mean, var)))
-        return Apart(others, codes, again, places)
+        return TakenApart(others, codes, again, places)
 
     def _weight_grad(self, op: Op) -> tuple[Op, ...]:
         """The gradient of all columns, and that of the outliers added to theirs."""

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...compiler.formats import E8M0, FP8_143, Format
-from ...compiler.ir.ops import LEAST_INNER, LEAST_OUTER
-from ...compiler.types import BlockScale, Shape
+from ...compiler.types import LEAST_INNER, LEAST_OUTER, BlockScale, Shape
 from .rounding import decode, encode
 
 Array = NDArray[Any]

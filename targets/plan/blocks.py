@@ -21,8 +21,8 @@ from dataclasses import dataclass, replace
 
 from ...compiler.formats import F32, FORMATS, FP8_143
 from ...compiler.ir import Op, Program, Region, Value, unused
-from ...compiler.ir.ops import FOUR_OVER_SIX, LEAST_INNER, LEAST_OUTER, SCALES_OF
-from ...compiler.types import BlockScale, Scale, Shape, TensorType
+from ...compiler.ir.ops import FOUR_OVER_SIX, SCALES_OF
+from ...compiler.types import LEAST_INNER, LEAST_OUTER, BlockScale, Scale, Shape, TensorType
 from .composition import Composition
 from .factored import factored, times_scales
 

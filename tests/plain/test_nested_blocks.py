@@ -138,7 +138,7 @@ def test_stochastic_rounding_is_unbiased_but_for_clipping() -> None:
     x = np.abs(np.random.default_rng(0).standard_normal((16, 256))).astype(np.float32)
     x[:, 16:32] *= np.float32(2.0**-19)
     kind = TensorType(x.shape, F32, BlockScale((1, 16), FP8_143, (1, 128)))
-    errors, small = {}, {}
+    errors, small = dict[float, float](), dict[float, float]()
     for room in (1.0, 17 / 16):
         assert isinstance(kind.scale, BlockScale)
         scales = np.concatenate([s.ravel() for s in nested_scales(x, kind.scale, FP4_121, room)])

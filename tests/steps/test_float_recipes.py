@@ -26,6 +26,9 @@ from ..exactness import compare, given  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.tvm]
 CLASSES = 5
+# What a run of some hundred steps begins with, in two.
+SOON: dict[str, object] = {"reset_start": 1, "reset_every": 5, "reset_window": 2}
+SOON |= {"outlier_start": 0, "outlier_steps": 1}
 # Recipe, options, and half of the distance of neighbours in its carrier, of a number near 1. In FP8 a
 # code may turn to its neighbour, by 2^-2 at most in 1-5-2: one of the 100 terms of a gradient.
 RECIPES: dict[str, tuple[str, dict[str, object], float]] = {
@@ -48,8 +51,7 @@ RECIPES: dict[str, tuple[str, dict[str, object], float]] = {
     ),
     "tetrajet2": (
         "tetrajet2",
-        {"reset_start": 1, "reset_every": 5, "reset_window": 2}
-        | {"outlier_start": 0, "outlier_steps": 1},
+        SOON,
         2.0**-9,
     ),
     "hfp8, chunks": ("hfp8", {"accumulator": "fp16.169", "chunk": 8}, 2.0**-9),

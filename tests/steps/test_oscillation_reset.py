@@ -27,7 +27,7 @@ from ..cases.captured import captured_once  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.tvm]
 WEIGHT = "2.weight"
-SOON = {"reset_start": 2, "reset_every": 7, "reset_window": 4, "reset_ratio": 2.0}
+SOON: dict[str, Any] = {"reset_start": 2, "reset_every": 7, "reset_window": 4, "reset_ratio": 2.0}
 
 
 def batch(seed: int) -> tuple[Tensor, Tensor]:
@@ -85,7 +85,12 @@ def test_what_swings_is_reset_behind_each_window() -> None:
 
 def test_the_start_is_a_share_of_a_run_whose_length_is_known() -> None:
     """0.5 of 8 steps: the window is that of steps 5 .. 6."""
-    soon = {"reset_share": 0.5, "reset_every": 4, "reset_window": 2, "reset_ratio": 1.0}
+    soon: dict[str, Any] = {
+        "reset_share": 0.5,
+        "reset_every": 4,
+        "reset_window": 2,
+        "reset_ratio": 1.0,
+    }
     unknown, known = compiled(**soon), compiled(**soon)
     known.load_state({"schedule.total": 8})
     counts = []

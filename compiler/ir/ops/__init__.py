@@ -20,7 +20,7 @@ from .loss import LOSS
 from .norm import NORM
 from .pointwise import ELEMENTS, FUNCTIONS
 from .pool import POOL
-from .quantize import FOUR_OVER_SIX, LEAST_INNER, LEAST_OUTER, QUANTIZE, SCALES_OF
+from .quantize import FOUR_OVER_SIX, QUANTIZE, SCALES_OF
 from .reduce import REDUCE
 from .shape import SHAPE
 from .traits import Trait
@@ -52,8 +52,6 @@ __all__ = [
     "GEMMS",
     "GRADIENT_PRODUCTS",
     "INPUT_GRADS",
-    "LEAST_INNER",
-    "LEAST_OUTER",
     "OPS",
     "PRODUCTS",
     "READS_WEIGHT",

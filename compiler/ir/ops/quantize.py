@@ -71,8 +71,6 @@ def _rescaled(op: Op, at: Extents) -> str:
 
 # Times the scale that takes the largest number of a block to 6: it becomes 4.
 FOUR_OVER_SIX = 1.5
-LEAST_INNER = 2.0**-9  # the least number of fp8.143 above 0
-LEAST_OUTER = 2.0**-116  # times that it is a normal f32
 # What the scales are stored in, and what has one more: nothing, the tensor, larger blocks.
 SCALES_OF = {
     "scale_blocks": (E8M0, None),

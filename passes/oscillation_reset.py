@@ -53,7 +53,7 @@ def oscillation_reset(
     require(reset_window >= 1, f"reset_window={reset_window} must be at least 1")
     fits = reset_every >= reset_window + 2
     require(fits, f"reset_every={reset_every} must be at least reset_window + 2")
-    require(0 <= reset_share < 1, f"reset_share={reset_share:g} must be in 0 .. 1")
+    require(0 <= reset_share < 1, f"reset_share={reset_share:g} must be at least 0 and below 1")
     require(min(reset_start, steps) >= 0, f"reset_start={reset_start}, steps={steps} are below 0")
     require(reset_ratio > 0, f"reset_ratio={reset_ratio:g} must be positive")
     found = {op: chain for op in updates(program) if (chain := _chain(program, op.inputs[0]))}

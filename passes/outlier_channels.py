@@ -54,7 +54,9 @@ def outlier_channels(
     layers inside of loops, and those of which the share is less than half a channel. RecipeError
     for numbers that are none.
     """
-    require(0 <= outlier_share < 1, f"outlier_share={outlier_share:g} must be in 0 .. 1")
+    require(
+        0 <= outlier_share < 1, f"outlier_share={outlier_share:g} must be at least 0 and below 1"
+    )
     require(outlier_start >= 0, f"outlier_start={outlier_start} must be at least 0")
     require(outlier_steps >= 1, f"outlier_steps={outlier_steps} must be at least 1")
     work = _Outliers(program, quantized(program, exempt), outlier_share)
@@ -85,7 +87,8 @@ class _Outliers:
         self.codes, self.loops = BlockCodes(self.taken, count()), loops(program)
         forward = (op for op in program.region("forward").ops if op.origin in chosen)
         self.layers = {op.origin: op for op in forward if self._fits(op)}
-        self.graded = {op.inputs[1] for _, op in program.ops() if op.kind in WEIGHT_GRADS}
+        ops = (op for _, op in program.ops() if op.origin in self.layers)
+        self.graded = {op.inputs[1] for op in ops if op.kind in WEIGHT_GRADS}
         self.apart: dict[Value, TakenApart] = {}
         self.state: list[Value] = []
         self.choices: list[Choice] = []

@@ -29,7 +29,9 @@ def _scaled(t: TensorType) -> bool:
 
 
 def _in_blocks(t: TensorType) -> bool:
-    return isinstance(t.scale, BlockScale) and len(t.scale.block) == len(t.shape)
+    if not isinstance(t.scale, BlockScale):
+        return False
+    return all(len(b) == len(t.shape) for b in (t.scale.block, t.scale.outer) if b)
 
 
 def _unsigned(f: Format) -> bool:

@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from quatrain.compiler.errors import ParseError
+from quatrain.compiler.errors import ParseError, VerifyError
 from quatrain.compiler.formats import F32, FP4_121, FP8_143
 from quatrain.compiler.ir import Program
 from quatrain.compiler.ir.samples import samples_apart
@@ -17,6 +17,7 @@ from quatrain.targets.numbers.rounding import decode, encode_stochastic
 from quatrain.targets.numbers.tensor import Array, Tensor, scales_of
 from quatrain.targets.numbers.threefry import uniform
 from quatrain.targets.plan.blocks import blocks_apart
+from quatrain.targets.plan.composed import compose
 from quatrain.targets.plan.decode import decode_operands
 from quatrain.targets.reference.evaluate import evaluate
 
@@ -128,6 +129,29 @@ def test_codes_and_all_scales_are_counted() -> None:
 def test_larger_blocks_that_are_none(kind: str, words: str) -> None:
     with pytest.raises(ParseError, match=words):
         nested("7x40", kind)
+
+
+def test_a_transform_reads_codes_as_their_numbers() -> None:
+    """And no float that has a scale, of which it would read the stored numbers."""
+    text = (
+        f"program p\ninput x : f32[5x20]\ninput s : f32[16]\n\nforward:\n"
+        f"  a = scale_blocks_nested(x) {{to=fp4.121, headroom=1.0}} : f32*{KIND}[5x20]\n"
+        f"  q = cast(a) : fp4.121*{KIND}[5x20]\n"
+        "  r = dequantize(q) : f32[5x20]\n"
+        "  y = hadamard(q, s) {dim=1} : f32[5x32]\n"
+        "  z = hadamard(r, s) {dim=1} : f32[5x32]\n\nreturn y, z\n"
+    )
+    program = read_program(text)
+    rng = np.random.default_rng(0)
+    given = {
+        v.name: Tensor.from_numbers(v.type, rng.standard_normal(v.type.shape))
+        for v in program.inputs
+    }
+    for p in (program, blocks_apart(compose(program))):
+        y, z = (evaluate(p, given)[v].numbers for v in p.outputs)
+        np.testing.assert_array_equal(y, z)
+    with pytest.raises(VerifyError, match=r"hadamard reads plain floats or codes, not f32\*b1x16"):
+        read_program(text.replace("hadamard(q, s)", "hadamard(a, s)"))
 
 
 def test_stochastic_rounding_is_unbiased_but_for_clipping() -> None:

@@ -114,7 +114,7 @@ def test_less_than_half_a_channel_is_none(share: float) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"outlier_share": 1.0}, r"outlier_share=1 must be in 0 \.\. 1"),
+        ({"outlier_share": 1.0}, "outlier_share=1 must be at least 0 and below 1"),
         ({"outlier_start": -1}, "outlier_start=-1 must be at least 0"),
         ({"outlier_steps": 0}, "outlier_steps=0 must be at least 1"),
     ],

@@ -141,7 +141,7 @@ PASSES_OF = {
     [
         ({"reset_window": 0}, "reset_window=0 must be at least 1"),
         ({"reset_every": 51}, r"reset_every=51 must be at least reset_window \+ 2"),
-        ({"reset_share": 1.0}, r"reset_share=1 must be in 0 \.\. 1"),
+        ({"reset_share": 1.0}, "reset_share=1 must be at least 0 and below 1"),
         ({"reset_start": -1}, "reset_start=-1, steps=0 are below 0"),
         ({"reset_ratio": 0}, "reset_ratio=0 must be positive"),
     ],

@@ -84,8 +84,16 @@ def _in_blocks(op: Op, at: Extents) -> str:
     scale = op.result.type.scale
     assert isinstance(scale, BlockScale), op
     outer = None if scale.outer is None else bool(scale.outer)
-    fits = (scale.format, outer) == SCALES_OF[op.kind]
-    return "" if fits else f"{op.kind} makes no scales of {scale.value.partition(':')[2]}"
+    if (scale.format, outer) != SCALES_OF[op.kind]:
+        return f"{op.kind} makes no scales of {scale.value.partition(':')[2]}"
+    return _real(op)
+
+
+def _real(op: Op) -> str:
+    """Real numbers are read of plain floats and of codes."""
+    x = op.inputs[0].type
+    scaled = x.scale is not Scale.NONE and x.format.is_carrier
+    return f"{op.kind} reads plain floats or codes, not {x.short}" if scaled else ""
 
 
 def _hadamard(op: Op, at: Extents) -> str:
@@ -93,7 +101,7 @@ def _hadamard(op: Op, at: Extents) -> str:
     if size & (size - 1):
         return f"a transform is of a power of two numbers, not of {size}"
     whole = tuple(-(-n // size) * size if d == dim else n for d, n in enumerate(at["*A"]))
-    return "" if whole == at["*B"] else f"y has the shape {whole}, not {at['*B']}"
+    return _real(op) if whole == at["*B"] else f"y has the shape {whole}, not {at['*B']}"
 
 
 QUANTIZER, CONVERTS, POINTWISE = Trait.QUANTIZER, Trait.CONVERTS, Trait.POINTWISE
@@ -255,8 +263,8 @@ BLOCKS: tuple[OpDef, ...] = (
     ),
     define(
         "hadamard(x: gemm[*A], signs: f32[L]) {dim: dim of x} -> y: float[*B]",
-        """along a dimension, zeros added up to a multiple of L: of each L numbers the product with
-        Sylvester's matrix, after that with signs, and 1/sqrt(L)""",
+        """along a dimension, zeros added up to a multiple of L: of each L real numbers the product
+        with Sylvester's matrix, after that with signs, and 1/sqrt(L)""",
         Trait.COMPOSED, check=_hadamard,
     ),
     define(

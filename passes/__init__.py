@@ -4,6 +4,7 @@ Passes find their work by type, so their order decides what each finds. Where an
 leave a pass without work, or with the wrong one, ``@placed`` above its function says what it stands
 behind and ahead of, and a recipe file that has it otherwise is refused. In short:
 
+    channels apart          outlier_channels, ahead of what makes codes of the rest
     operands of products    codes of weights, activations and gradients, each by its own pass;
                             grad_scale ahead of hybrid_fp8, which takes its layers first, and of
                             two_phase_rounding, which takes what is left
@@ -11,6 +12,7 @@ behind and ahead of, and a recipe file that has it otherwise is refused. In shor
     what reads its format   range_batch_norm, loss_scale, subsample
     chosen bits             other numbers of bits in place of the constants that quantizers read
     recompute               sees the final formats, which decide what is worth keeping
+    oscillation_reset       makes the codes of forward again, of the weights behind the update
     canonicalize            removes what the others left without readers
     the update              average_weights reads what the optimizer makes, accumulate_gradients
                             decides when that becomes the next state, clip_gradients bounds the sums

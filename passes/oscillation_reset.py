@@ -67,7 +67,11 @@ def oscillation_reset(
 
 
 def _chain(program: Program, weight: Value) -> tuple[Op, ...]:
-    """The ops of forward that make the codes which a product reads of a weight; none without."""
+    """The quantizers of forward that make the codes which a product reads of a weight.
+
+    None where there are none, or where the codes are those of a function of the weight, such as
+    DoReFa's tanh: their numbers are none that it could be set to.
+    """
     forward, of_weight = program.region("forward").ops, {weight}
     codes: Value | None = None
     for op in forward:
@@ -82,7 +86,8 @@ def _chain(program: Program, weight: Value) -> tuple[Op, ...]:
         if needed.intersection(op.results) and of_weight.issuperset(op.results):
             needed.update(op.inputs)
             ops.append(op)
-    return tuple(reversed(ops))
+    own = all(OPS[op.kind].family == "quantizers" for op in ops)
+    return tuple(reversed(ops)) if own else ()
 
 
 class _Resets:

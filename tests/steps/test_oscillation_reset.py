@@ -17,7 +17,9 @@ from torch.nn.functional import cross_entropy  # noqa: E402
 import quatrain  # noqa: E402
 from quatrain.compiler.errors import RecipeError  # noqa: E402
 from quatrain.compiler.formats import F32, FP4_121, FP8_143  # noqa: E402
+from quatrain.compiler.ir.verify import read_program  # noqa: E402
 from quatrain.compiler.types import BlockScale, TensorType  # noqa: E402
+from quatrain.passes.oscillation_reset import oscillation_reset  # noqa: E402
 from quatrain.runtime.step import Step  # noqa: E402
 from quatrain.targets.numbers.blocks import nested_scales  # noqa: E402
 from quatrain.targets.numbers.rounding import decode, encode  # noqa: E402
@@ -134,6 +136,17 @@ PASSES_OF = {
     "mxfp4": ("mx_operands",),
     "int4": ("sawb_weights", "sawb_activations"),
 }
+
+
+def test_codes_of_a_function_of_a_weight_reset_nothing() -> None:
+    golden = Path(__file__).parents[1] / "golden" / "oscillation_reset.shared.qt"
+    text = golden.read_text(encoding="utf-8").partition("=" * 72)[0]
+    reads = "scale_blocks_nested(fc1.w)"
+    assert reads in text
+    twice = "  fc1.twice = scale(fc1.w) {factor=2.0} : f32[3x13]\n  fc1.w.tj1.scaled"
+    text = text.replace("  fc1.w.tj1.scaled", twice, 1).replace(reads, reads.replace("w", "twice"))
+    made = oscillation_reset(read_program(text), reset_start=1)
+    assert [v.name for v in made.state if v.name.endswith(".moved")] == ["fc2.w.moved"]
 
 
 @pytest.mark.parametrize(

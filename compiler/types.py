@@ -10,6 +10,8 @@ from .formats import E8M0, F32, FP8_143, Format
 
 Shape = tuple[int, ...]
 BLOCK_SCALES = (E8M0, FP8_143, F32)  # what the scales of blocks may be stored in
+LEAST_INNER = 2.0**-9  # the least number of fp8.143 above 0
+LEAST_OUTER = 2.0**-116  # times that it is a normal f32
 
 
 class Scale(Enum):
@@ -44,18 +46,22 @@ class BlockScale:
     """A scale for each block of a tensor: ``b1x32:e8m0`` is a power of two for 32 in a row.
 
     ``block`` are the sizes of a block along all dimensions; the last one along a dimension may be
-    cut off. ``format`` is what the scales are stored in. With ``outer`` one f32 for the tensor
-    multiplies them all: ``b1x16:fp8.143:t``.
+    cut off. ``format`` is what the scales are stored in. ``outer`` are the sizes of larger blocks
+    whose f32 multiplies the scales in them, () of one for the tensor: ``b1x16:fp8.143:b1x128``,
+    ``b1x16:fp8.143:t``.
     """
 
     block: Shape
     format: Format
-    outer: bool = False
+    outer: Shape | None = None
 
     @property
     def value(self) -> str:
         """How the text spells it."""
-        return f"b{'x'.join(map(str, self.block))}:{self.format}{':t' if self.outer else ''}"
+        inner = f"{_sizes(self.block)}:{self.format}"
+        if self.outer is None:
+            return inner
+        return f"{inner}:{_sizes(self.outer) if self.outer else 't'}"
 
     @property
     def per_channel(self) -> bool:
@@ -75,6 +81,16 @@ class BlockScale:
     def grid(self, shape: Shape) -> Shape:
         """How many blocks a tensor of this shape has along each dimension."""
         return tuple(-(-n // b) for n, b in zip(shape, self.block, strict=True))
+
+    def outer_grid(self, shape: Shape) -> Shape | None:
+        """How many larger blocks it has along each dimension, () of the tensor; None without."""
+        if not self.outer:
+            return self.outer
+        return tuple(-(-n // b) for n, b in zip(shape, self.outer, strict=True))
+
+
+def _sizes(block: Shape) -> str:
+    return f"b{'x'.join(map(str, block))}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +124,8 @@ class TensorType:
         if not isinstance(self.scale, BlockScale):
             return codes
         scales = prod(self.scale.grid(self.shape)) * self.scale.format.storage_bits // 8
-        return codes + scales + 4 * self.scale.outer
+        outer = self.scale.outer_grid(self.shape)
+        return codes + scales + (0 if outer is None else 4 * prod(outer))
 
 
 SCALAR = TensorType((), F32)  # a single number

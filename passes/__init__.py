@@ -4,6 +4,7 @@ Passes find their work by type, so their order decides what each finds. Where an
 leave a pass without work, or with the wrong one, ``@placed`` above its function says what it stands
 behind and ahead of, and a recipe file that has it otherwise is refused. In short:
 
+    channels apart          outlier_channels, ahead of what makes codes of the rest
     operands of products    codes of weights, activations and gradients, each by its own pass;
                             grad_scale ahead of hybrid_fp8, which takes its layers first, and of
                             two_phase_rounding, which takes what is left
@@ -11,6 +12,7 @@ behind and ahead of, and a recipe file that has it otherwise is refused. In shor
     what reads its format   range_batch_norm, loss_scale, subsample
     chosen bits             other numbers of bits in place of the constants that quantizers read
     recompute               sees the final formats, which decide what is worth keeping
+    oscillation_reset       makes the codes of forward again, of the weights behind the update
     canonicalize            removes what the others left without readers
     the update              average_weights reads what the optimizer makes, accumulate_gradients
                             decides when that becomes the next state, clip_gradients bounds the sums
@@ -48,6 +50,8 @@ from .luq_gradients import luq_gradients
 from .mx_operands import mx_operands
 from .narrow_update import narrow_update
 from .nvfp4_operands import nvfp4_operands
+from .oscillation_reset import oscillation_reset
+from .outlier_channels import outlier_channels
 from .over_steps import over_steps
 from .pact_activations import pact_activations
 from .parts.options import Pass
@@ -61,6 +65,7 @@ from .sawb_weights import sawb_weights
 from .shift_gradients import shift_gradients
 from .skip_nonfinite import skip_nonfinite
 from .subsample import subsample
+from .tetrajet_operands import tetrajet_operands
 from .two_phase_rounding import two_phase_rounding
 
 PASSES: dict[str, Pass] = {
@@ -96,6 +101,8 @@ PASSES: dict[str, Pass] = {
         loss_scale,
         luq_gradients,
         narrow_update,
+        oscillation_reset,
+        outlier_channels,
         over_steps,
         pact_activations,
         progressive_precision,
@@ -108,6 +115,7 @@ PASSES: dict[str, Pass] = {
         shift_gradients,
         skip_nonfinite,
         subsample,
+        tetrajet_operands,
         two_phase_rounding,
     )
 }

@@ -115,7 +115,7 @@ class _Nvfp4:
         if kind.turned:
             ops, x = self.turns.turned(op, i, kind.dims[0], ending)
         block = tuple(SIZE if d in kind.dims else 1 for d in range(len(x.type.shape)))
-        made = FP4_121, BlockScale(block, FP8_143, outer=True)
+        made = FP4_121, BlockScale(block, FP8_143, outer=())
         largest, m = self._largest(op, i, x, kind, f"{ending}.max")
         drawn = self.drawn if kind.gradient and self.sr else ()
         four = self.four and not drawn

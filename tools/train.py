@@ -18,6 +18,7 @@ import numpy as np
 from ..compiler.errors import UsageError
 from ..compiler.ir import STEP, Program, Value
 from ..passes.gated_precision import COST
+from ..passes.oscillation_reset import RESETS
 from ..passes.parts.plateau import PLATEAU
 from ..passes.parts.range_test import LOW
 from ..passes.parts.schedule_length import misfit_of
@@ -233,18 +234,22 @@ def give_length(step: Trained, steps: int) -> str:
     known = step.state.get(TOTAL)
     if known is None:
         return ""
+    words = "precision schedule" if NOW in step.state else "schedule of resets"
     if known.item() != 0:
         same = known.item() == steps
-        spans = f"the precision schedule spans {int(known)} steps"
+        spans = f"the {words} spans {int(known)} steps"
         return "" if same else f"{spans}, not the {steps} of this run"
     if why := misfit_of(step.program, steps):
         raise UsageError(f"{why}, or train longer")
     step.load_state({TOTAL: steps})
-    return f"the precision schedule spans {steps} steps, as this run does"
+    return f"the {words} spans {steps} steps, as this run does"
 
 
 def precision(step: Trained) -> dict[str, float]:
-    """Where precision that changes stands: bits, stage from 1 on, least bits found, cost in %."""
+    """Where precision that changes stands: bits, stage from 1 on, least bits found, cost in %.
+
+    With the weights that were reset so far.
+    """
     state, found = step.state, dict[str, float]()
     if NOW in state:
         found["bits"] = int(state[NOW])
@@ -254,6 +259,8 @@ def precision(step: Trained) -> dict[str, float]:
         found["stage"] = 1 + int(state[PLATEAU][0])
     if COST in state:
         found["cost_percent"] = round(float(state[COST]), 2)
+    if RESETS in state:
+        found["resets"] = int(state[RESETS])
     return found
 
 

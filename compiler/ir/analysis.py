@@ -127,6 +127,8 @@ def _of_blocks(op: Op | None, made: Mapping[Value, Op]) -> TensorType | None:
     while scale and scale.kind in ("broadcast", "view", "slice"):
         passed.add(scale.kind)
         scale = made.get(scale.inputs[0])
+    if code and scale and scale.kind == "clamp_min":  # f32 of larger blocks
+        return _of_blocks(code, made)
     if not (code and scale and code.kind == "dequantize"):
         return None
     if scale.kind == "fit_scale":  # f32, which is read as it is

@@ -298,7 +298,8 @@ def _gathered(flow: _Flow, op: Op, v: Value, axis: int) -> int | None:
 def _blocked(flow: _Flow, op: Op, v: Value, axis: int) -> int | None:
     """Along dimensions that blocks do not reach along."""
     scale = op.result.type.scale
-    return axis if isinstance(scale, BlockScale) and scale.block[axis] == 1 else None
+    alone = isinstance(scale, BlockScale) and (scale.outer or scale.block)[axis] == 1
+    return axis if alone else None
 
 
 REPEATING = ("whole", "whole_compare", "whole_where")
@@ -306,7 +307,7 @@ RULES: Mapping[str, AxisRule] = {
     **dict.fromkeys(REPEATING, _repeated),
     **dict.fromkeys(("gather", "scatter", "cumsum"), _gathered),
     "take": _taken,
-    **dict.fromkeys(("scale_blocks", "fit_blocks"), _blocked),
+    **dict.fromkeys(("scale_blocks", "fit_blocks", "scale_blocks_nested"), _blocked),
     "permute": _permuted,
     "broadcast": _broadcast,
     **dict.fromkeys(("sum", "mean", "max"), _reduced),

@@ -179,7 +179,7 @@ class _TextReader:
 
 SCALES = "|".join(s.value for s in Scale if s.value)
 DIMS = r"\d{1,12}(?:x\d{1,12})*"
-BLOCKS = re.compile(rf"b({DIMS}):([\w.]+)(:t)?")
+BLOCKS = re.compile(rf"b({DIMS}):([\w.]+)(:t|:b{DIMS})?")
 TYPE = re.compile(rf"([\w.]+?)(?:\*({SCALES}|{BLOCKS.pattern}))?\[((?:{DIMS})?)\]")
 
 
@@ -201,13 +201,22 @@ def _scale(text: str, rank: int) -> Scale | BlockScale:
     m = BLOCKS.fullmatch(text)
     if not m:
         return Scale(text)
-    block = tuple(map(int, m[1].split("x")))
+    outer = None if m[3] is None else _sizes(m[3][2:])
+    block = _sizes(m[1])
     if m[2] not in FORMATS or FORMATS[m[2]] not in BLOCK_SCALES:
         known = " or ".join(map(str, BLOCK_SCALES))
         raise ParseError(f"the scales of blocks are stored in {known}, not in {m[2]!r}")
-    if len(block) != rank or 0 in block:
-        raise ParseError(f"a block of {m[1]} is none of a tensor of {rank} dimensions")
-    return BlockScale(block, FORMATS[m[2]], bool(m[3]))
+    for sizes in (block, outer or block):
+        if len(sizes) != rank or 0 in sizes:
+            said = "x".join(map(str, sizes))
+            raise ParseError(f"a block of {said} is none of a tensor of {rank} dimensions")
+    if outer and any(n % b for n, b in zip(outer, block, strict=True)):
+        raise ParseError(f"larger blocks of {m[3][2:]} hold no whole blocks of {m[1]}")
+    return BlockScale(block, FORMATS[m[2]], outer)
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split("x"))) if text else ()
 
 
 def parse_attr(text: str) -> Attr:

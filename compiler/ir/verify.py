@@ -29,7 +29,9 @@ def _scaled(t: TensorType) -> bool:
 
 
 def _in_blocks(t: TensorType) -> bool:
-    return isinstance(t.scale, BlockScale) and len(t.scale.block) == len(t.shape)
+    if not isinstance(t.scale, BlockScale):
+        return False
+    return all(len(b) == len(t.shape) for b in (t.scale.block, t.scale.outer) if b)
 
 
 def _unsigned(f: Format) -> bool:
@@ -50,7 +52,7 @@ CLASSES: dict[str, Callable[[TensorType], bool]] = {
     "scaled": _scaled,
     "code": _code,
     "stored": _stored,
-    "nested": lambda t: _code(t) and isinstance(t.scale, BlockScale) and t.scale.outer,
+    "nested": lambda t: _code(t) and isinstance(t.scale, BlockScale) and t.scale.outer == (),
     "blocks": lambda t: t.format.name == "f32" and _in_blocks(t),
     "gemm": lambda t: _float(t) or _scaled(t) or _code(t),
     "f32": lambda t: _float(t) and t.format.name == "f32",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from ...compiler.formats import BF16, F32
+from ...compiler.formats import BF16, F32, Format
 from ...compiler.ir import Op, Value, attrs, unused
 from ...compiler.types import Shape, TensorType
 from .blocks import name_of
@@ -16,7 +16,10 @@ FIXED = (1, 1, 1, -1, 1, -1, -1, -1, -1, -1, -1, 1, -1, 1, -1, -1)
 
 
 class Turns:
-    """Transforms of ``size`` numbers: ``signs`` are fixed, or drawn anew in each step."""
+    """Transforms of ``size`` numbers, which make numbers of ``made``.
+
+    ``signs`` are fixed, or drawn anew in each step.
+    """
 
     def __init__(
         self,
@@ -25,13 +28,14 @@ class Turns:
         taken: set[str],
         drawn: tuple[Value, ...],
         salts: Iterator[int],
+        made: Format = BF16,
     ) -> None:
         self.fixed, self.size, self.taken = signs == "fixed", size, taken
-        self.drawn, self.salts = drawn, salts
+        self.drawn, self.salts, self.made = drawn, salts, made
         self.signs: Value | None = None
 
     def turned(self, op: Op, i: int, dim: int, ending: str) -> tuple[list[Op], Value]:
-        """An operand behind the transform along ``dim``, whole ones, rounded to bf16."""
+        """An operand behind the transform along ``dim``, whole ones, rounded once."""
         x, size = op.inputs[i], self.size
         ops = [] if self.signs else self._make_signs(op.origin)
         assert self.signs is not None
@@ -39,7 +43,7 @@ class Turns:
             -(-n // size) * size if d == dim else n for d, n in enumerate(x.type.shape)
         )
         name = name_of(op, i, f"{ending}.turned", self.taken)
-        made = Value(name, TensorType(whole, BF16))
+        made = Value(name, TensorType(whole, self.made))
         turn = Op("hadamard", (x, self.signs), (made,), attrs(dim=dim), op.origin)
         return [*ops, turn], made
 

@@ -6,6 +6,7 @@ torchao and Transformer Engine name them.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import frexp
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...compiler.formats import E8M0, FP8_143, Format
-from ...compiler.types import BlockScale, Shape
+from ...compiler.types import LEAST_INNER, LEAST_OUTER, BlockScale, Shape
 from .rounding import decode, encode
 
 Array = NDArray[Any]
@@ -85,6 +86,22 @@ def inner_factor(s: Array, e: Array) -> Array:
     with np.errstate(divide="ignore", over="ignore"):
         factor = one / (s * (one / e))
     return np.where(np.isnan(factor), factor, np.fmin(factor, GREATEST))
+
+
+def nested_scales(x: Array, scale: BlockScale, to: Format, headroom: float) -> tuple[Array, Array]:
+    """The scales of larger blocks and those of blocks, multiples of them, of each grid."""
+    assert scale.outer, scale
+    wide = replace(scale, block=scale.outer)
+    per = tuple(n // b for n, b in zip(scale.outer, scale.block, strict=True))
+    b = largest(x, scale)
+    m = fit_scale(fit_scale(largest(x, wide), FP8_143), to)
+    outer = np.where(np.isnan(m), m, np.maximum(m, np.float32(LEAST_OUTER)))
+    with np.errstate(over="ignore", invalid="ignore"):
+        wanted = (b / spread(outer, replace(scale, block=per), b.shape)) * np.float32(
+            headroom / to.max
+        )
+    floored = np.where(np.isnan(wanted), wanted, np.maximum(wanted, np.float32(LEAST_INNER)))
+    return outer.astype(np.float32), decode(encode(floored, FP8_143), FP8_143)
 
 
 def rounding_error(x: Array, s: Array, e: Array, scale: BlockScale, to: Format) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -39,17 +39,23 @@ def scale_shape(type_: TensorType) -> Shape | None:
         return None
     if isinstance(type_.scale, BlockScale):
         grid = type_.scale.grid(type_.shape)
-        return (1 + prod(grid),) if type_.scale.outer else grid
+        outer = type_.scale.outer_grid(type_.shape)
+        return grid if outer is None else (prod(outer) + prod(grid),)
     places = type_.shape[:1] if type_.scale.per_channel else ()
     return places if type_.scale.is_factor else (2, *places)
 
 
 def scales_of(type_: TensorType, scale: Array) -> tuple[Array, Array]:
-    """Of numbers in blocks: the scale of the tensor, and that of its block at each place."""
+    """Of numbers in blocks: the scale of the tensor, or of its larger block at each place, and that
+    of its block at each place."""
     assert isinstance(type_.scale, BlockScale), type_
     outer, blocks = np.ones((), scale.dtype), scale
+    grid = type_.scale.outer_grid(type_.shape)
+    if grid is not None:
+        outer, blocks = scale[: prod(grid)].reshape(grid), scale[prod(grid) :]
+        blocks = blocks.reshape(type_.scale.grid(type_.shape))
     if type_.scale.outer:
-        outer, blocks = scale[0], scale[1:].reshape(type_.scale.grid(type_.shape))
+        outer = spread(outer, replace(type_.scale, block=type_.scale.outer), type_.shape)
     return np.asarray(outer), spread(blocks, type_.scale, type_.shape)
 
 
@@ -64,7 +70,7 @@ class Tensor:
 
     ``scale`` is float32 and present exactly where the type carries one, of shape () or [K], affine
     [2] or [2, K]: scales, then offsets; squeezed [2]: alpha and beta; of blocks their grid, or in
-    a row the tensor's, then theirs.
+    a row the tensor's or those of larger blocks, then theirs.
     """
 
     type: TensorType

@@ -5,9 +5,11 @@
                                        stored in its format; xs = x (1/s), s repeated in each block
     xs = fit_blocks(x)                 the same with f32 scales, by which x is divided
     xs = scale_blocks_twice(x, m)      the same with scalars of the tensor and numbers of fp8.143
+    xs = scale_blocks_nested(x)        the same with f32 of larger blocks
     q = cast(xs), round_stochastic     the same of the stored numbers, whose scale is then 1
     y = dequantize(q), block_numbers   the codes' numbers times s
     y = outer_scale(q)                 the scalar
+    y = dequantize(q)                  times that too, or the f32 of larger blocks
     y = linear(q, r), ``factored``     the product of stored numbers, times the scales
 
 An element and a power of two have few enough bits to be multiplied exactly in bf16.
@@ -17,10 +19,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ...compiler.formats import FORMATS
+from ...compiler.formats import F32, FORMATS, FP8_143
 from ...compiler.ir import Op, Program, Region, Value, unused
 from ...compiler.ir.ops import FOUR_OVER_SIX, SCALES_OF
-from ...compiler.types import BlockScale, Scale, Shape, TensorType
+from ...compiler.types import LEAST_INNER, LEAST_OUTER, BlockScale, Scale, Shape, TensorType
 from .composition import Composition
 from .factored import factored, times_scales
 
@@ -87,15 +89,17 @@ class _Apart:
 
     def _scaled(self, to: Composition, op: Op) -> None:
         """Scales, and numbers over them."""
-        x, made = op.inputs[0], op.result
+        x, made = self._real(to, op.inputs[0]), op.result
         shape, cut = x.type.shape, Cut.of(_scale(made), x.type.shape)
-        m = size = _cut_up(to, to("abs", "size", x, shape=shape), cut)
-        if cut.within:
-            m = to("max", "largest", size, shape=cut.grid, dims=cut.within, keepdim=False)
+        m = _largest(to, x, cut)
         if op.kind == "fit_blocks":
             s = to("fit_scale", "s", m, shape=cut.grid, to=op.word_attr("to"))
             self.scales[made] = s
             self.numbers[made] = to("div", "stored", x, _spread(to, s, cut, shape), shape=shape)
+            return
+        if op.kind == "scale_blocks_nested":
+            both = self._nested(to, op, x, m)
+            self.numbers[made] = to("div", "stored", x, _spread(to, both, cut, shape), shape=shape)
             return
         factor = self._once(to, op, m) if op.kind == "scale_blocks" else self._twice(to, op, m)
         self.numbers[made] = to("mul", "stored", x, _spread(to, factor, cut, shape), shape=shape)
@@ -124,6 +128,26 @@ class _Apart:
             s = to("where", "chosen", less, wide, s, shape=grid)
         self.scales[made] = to.into("cast", self._new(made, "scales", grid), s)
         return to("inner_factor", "factor", s, e, shape=grid)
+
+    def _nested(self, to: Composition, op: Op, x: Value, b: Value) -> Value:
+        """What the numbers of each block are divided by, see ``nested_scales``."""
+        made, grid, name = op.result, b.type.shape, op.word_attr("to")
+        scale = _scale(made)
+        assert scale.outer, made
+        wide = Cut.of(replace(scale, block=scale.outer), x.type.shape)
+        m = _largest(to, x, wide)
+        m = to("fit_scale", "over", m, shape=wide.grid, to=FP8_143.name)
+        m = to("fit_scale", "fitted", m, shape=wide.grid, to=name)
+        self.outer[made] = to("clamp_min", "outer", m, shape=wide.grid, low=LEAST_OUTER)
+        per = tuple(n // b for n, b in zip(scale.outer, scale.block, strict=True))
+        outer = _spread(to, self.outer[made], Cut.of(replace(scale, block=per), grid), grid)
+        share = to("div", "share", b, outer, shape=grid)
+        room = op.float_attr("headroom") / FORMATS[name].max
+        wanted = to("scale", "wanted", share, shape=grid, factor=room)
+        s = to("clamp_min", "s", wanted, shape=grid, low=LEAST_INNER)
+        self.scales[made] = to.into("cast", self._new(made, "scales", grid), s)
+        s = to("dequantize", "inner", self.scales[made], shape=grid)
+        return to("mul", "both", s, outer, shape=grid)
 
     def _error(self, to: Composition, op: Op, s: Value, e: Value) -> Value:
         """What rounding by scales ``s`` leaves of each block, see ``rounding_error``."""
@@ -166,7 +190,24 @@ class _Apart:
         if s.type.format.is_coded:
             s = to("dequantize", "s", s, shape=cut.grid)
         numbers = to("dequantize", "numbers", self.numbers[read], shape=shape)
-        to.into("mul", op.result, numbers, _spread(to, s, cut, shape))
+        each = _spread(to, s, cut, shape)
+        if op.kind == "block_numbers" or read not in self.outer:
+            to.into("mul", op.result, numbers, each)
+            return
+        outer, larger = self.outer[read], _scale(read).outer
+        if larger:
+            outer = _spread(to, outer, Cut.of(replace(_scale(read), block=larger), shape), shape)
+        else:
+            outer = to.wide("outers", outer, shape)
+        to.into("mul", op.result, to("mul", "inner", numbers, each, shape=shape), outer)
+
+    def _real(self, to: Composition, x: Value) -> Value:
+        """The numbers of an operand that may be codes."""
+        if not x.type.format.is_coded:
+            return x
+        real = Value(unused(f"{x.name}.real", self.taken), TensorType(x.type.shape, F32))
+        self._decoded(to, Op("dequantize", (x,), (real,), origin=to.op.origin))
+        return real
 
     def _new(self, made: Value, name: str, grid: Shape) -> Value:
         stored = TensorType(grid, _scale(made).format, Scale.POW2)
@@ -180,6 +221,14 @@ def _of_one_scale(t: TensorType) -> TensorType:
 def _scale(v: Value) -> BlockScale:
     assert isinstance(v.type.scale, BlockScale), v
     return v.type.scale
+
+
+def _largest(to: Composition, x: Value, cut: Cut) -> Value:
+    """The largest magnitude of each block."""
+    m = size = _cut_up(to, to("abs", "size", x, shape=x.type.shape), cut)
+    if cut.within:
+        m = to("max", "largest", size, shape=cut.grid, dims=cut.within, keepdim=False)
+    return m
 
 
 def _cut_up(to: Composition, x: Value, cut: Cut) -> Value:

@@ -61,7 +61,7 @@ def _decoding(v: Value) -> str:
 
 
 def _has_outer(v: Value) -> bool:
-    return isinstance(v.type.scale, BlockScale) and v.type.scale.outer
+    return isinstance(v.type.scale, BlockScale) and v.type.scale.outer == ()
 
 
 def _wanted(op: Op) -> tuple[Value, ...]:
@@ -74,7 +74,7 @@ def _plain(v: Value) -> TensorType:
     f, scale = v.type.format, v.type.scale
     if not isinstance(scale, BlockScale):
         return TensorType(v.type.shape, F32)
-    if scale.format is F32:
+    if scale.format is F32 or scale.outer:
         return TensorType(v.type.shape, F32)
     bits = significant_bits(f) + (0 if scale.format.is_exponent else significant_bits(scale.format))
     return TensorType(v.type.shape, BF16 if bits <= BF16.man + 1 else F32)

@@ -17,6 +17,8 @@ def hadamard(op: Op, taken: set[str]) -> list[Op]:
     (x, signs), made = op.inputs, op.result
     to, dim = Composition(op, taken), op.int_attr("dim")
     size, whole = signs.type.shape[0], made.type.shape
+    if x.type.format.is_coded:
+        x = to("dequantize", "real", x, shape=x.type.shape)
     if whole != x.type.shape:
         x = to("pad", "whole", x, shape=whole, before=(0,) * len(whole), value=0.0)
     ahead, behind = math.prod(whole[:dim]), math.prod(whole[dim + 1 :])

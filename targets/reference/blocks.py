@@ -61,6 +61,19 @@ def scale_blocks_twice(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
     return (Tensor.from_numbers(made, numbers, scales),)
 
 
+def scale_blocks_nested(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Divided by the product of both scales, which is rounded to f32."""
+    (x,) = (t.dequantized() for t in inputs)
+    made = op.result.type
+    assert isinstance(made.scale, BlockScale) and made.scale.outer, op
+    to, room = FORMATS[op.word_attr("to")], op.float_attr("headroom")
+    outer, s = blocks.nested_scales(x, made.scale, to, room)
+    scales = np.concatenate([outer.ravel(), s.ravel()])
+    with np.errstate(invalid="ignore", over="ignore"):
+        both = np.multiply(*scales_of(made, scales))
+        return (Tensor.from_numbers(made, x / both, scales),)
+
+
 def outer_encoding(op: Op, m: Array) -> Array:
     """Of a tensor's largest magnitude."""
     return blocks.outer_encoding(m, FORMATS[op.word_attr("to")], op.float_attr("top"))
@@ -103,6 +116,7 @@ BLOCKS: dict[str, Meaning] = {
     "fit_blocks": fit_blocks,
     "fit_scale": on_numbers(fit_scale),
     "scale_blocks_twice": scale_blocks_twice,
+    "scale_blocks_nested": scale_blocks_nested,
     "block_numbers": block_numbers,
     "outer_scale": outer_scale,
     "outer_encoding": on_numbers(outer_encoding),

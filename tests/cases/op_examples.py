@@ -79,6 +79,7 @@ TYPES = {
     "rescale": "int4*c",
     "fit_blocks": "f32*b1x2:f32",
     "scale_blocks_twice": "f32*b1x2:fp8.143:t",
+    "scale_blocks_nested": "f32*b1x2:fp8.143:b1x4",
     "adaptive_max_pool2d": "i32",
     "adaptive_max_pool2d_grad": "i32",
 }

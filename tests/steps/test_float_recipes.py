@@ -26,6 +26,9 @@ from ..exactness import compare, given  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.tvm]
 CLASSES = 5
+# What a run of some hundred steps begins with, in two.
+SOON: dict[str, object] = {"reset_start": 1, "reset_every": 5, "reset_window": 2}
+SOON |= {"outlier_start": 0, "outlier_steps": 1}
 # Recipe, options, and half of the distance of neighbours in its carrier, of a number near 1. In FP8 a
 # code may turn to its neighbour, by 2^-2 at most in 1-5-2: one of the 100 terms of a gradient.
 RECIPES: dict[str, tuple[str, dict[str, object], float]] = {
@@ -44,6 +47,11 @@ RECIPES: dict[str, tuple[str, dict[str, object], float]] = {
     "nvfp4, random": (
         "nvfp4",
         {"hadamard": "random", "two_d_weights": False, "four_over_six": True},
+        2.0**-9,
+    ),
+    "tetrajet2": (
+        "tetrajet2",
+        SOON,
         2.0**-9,
     ),
     "hfp8, chunks": ("hfp8", {"accumulator": "fp16.169", "chunk": 8}, 2.0**-9),
@@ -315,6 +323,7 @@ def test_wrong_loss_scales_are_refused(options: dict[str, Any], message: str) ->
         ("int8_mixed", {"fit_block": -1}, "fit_block=-1 must be at least 0"),
         ("int8_mixed", {"fit_weights": "square"}, "fit_weights=square is tiles of fit_block"),
         ("nvfp4", {"headroom": 0.0}, "headroom=0 must be positive"),
+        ("tetrajet2", {"headroom": -1.0}, "headroom=-1 must be positive"),
         ("nvfp4", {"hadamard": "some"}, "hadamard of nvfp4_operands must be .*, not 'some'"),
     ],
 )

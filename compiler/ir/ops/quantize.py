@@ -71,19 +71,29 @@ def _rescaled(op: Op, at: Extents) -> str:
 
 # Times the scale that takes the largest number of a block to 6: it becomes 4.
 FOUR_OVER_SIX = 1.5
-# What the scales are stored in, and whether the tensor has one too.
+# What the scales are stored in, and what has one more: nothing, the tensor, larger blocks.
 SCALES_OF = {
-    "scale_blocks": (E8M0, False),
-    "fit_blocks": (F32, False),
-    "scale_blocks_twice": (FP8_143, True),
+    "scale_blocks": (E8M0, None),
+    "fit_blocks": (F32, None),
+    "scale_blocks_twice": (FP8_143, False),
+    "scale_blocks_nested": (FP8_143, True),
 }
 
 
 def _in_blocks(op: Op, at: Extents) -> str:
     scale = op.result.type.scale
     assert isinstance(scale, BlockScale), op
-    fits = (scale.format, scale.outer) == SCALES_OF[op.kind]
-    return "" if fits else f"{op.kind} makes no scales of {scale.value.partition(':')[2]}"
+    outer = None if scale.outer is None else bool(scale.outer)
+    if (scale.format, outer) != SCALES_OF[op.kind]:
+        return f"{op.kind} makes no scales of {scale.value.partition(':')[2]}"
+    return _real(op)
+
+
+def _real(op: Op) -> str:
+    """Real numbers are read of plain floats and of codes."""
+    x = op.inputs[0].type
+    scaled = x.scale is not Scale.NONE and x.format.is_carrier
+    return f"{op.kind} reads plain floats or codes, not {x.short}" if scaled else ""
 
 
 def _hadamard(op: Op, at: Extents) -> str:
@@ -91,7 +101,7 @@ def _hadamard(op: Op, at: Extents) -> str:
     if size & (size - 1):
         return f"a transform is of a power of two numbers, not of {size}"
     whole = tuple(-(-n // size) * size if d == dim else n for d, n in enumerate(at["*A"]))
-    return "" if whole == at["*B"] else f"y has the shape {whole}, not {at['*B']}"
+    return _real(op) if whole == at["*B"] else f"y has the shape {whole}, not {at['*B']}"
 
 
 QUANTIZER, CONVERTS, POINTWISE = Trait.QUANTIZER, Trait.CONVERTS, Trait.POINTWISE
@@ -252,9 +262,9 @@ BLOCKS: tuple[OpDef, ...] = (
         POINTWISE,
     ),
     define(
-        "hadamard(x: float[*A], signs: f32[L]) {dim: dim of x} -> y: float[*B]",
-        """along a dimension, zeros added up to a multiple of L: of each L numbers the product with
-        Sylvester's matrix, after that with signs, and 1/sqrt(L)""",
+        "hadamard(x: gemm[*A], signs: f32[L]) {dim: dim of x} -> y: float[*B]",
+        """along a dimension, zeros added up to a multiple of L: of each L real numbers the product
+        with Sylvester's matrix, after that with signs, and 1/sqrt(L)""",
         Trait.COMPOSED, check=_hadamard,
     ),
     define(
@@ -264,6 +274,14 @@ BLOCKS: tuple[OpDef, ...] = (
         """stored numbers x inner_factor(s, e): e the outer_encoding of m, by which the scale of the
         tensor is 1/e, s the inner_scale of the largest magnitude of each block; with four_over_six
         that of 1.5 headroom where it leaves less of |x - rounded| in all""",
+        Trait.COMPOSED, REMADE, check=_in_blocks,
+    ),
+    define(
+        f"scale_blocks_nested(x: gemm[*S]) {{{NESTED}, headroom: float > 0}} -> xs: blocks[*S]",
+        """stored numbers x / (s o) of the real x: o of each larger block 2^-116 or more and the
+        fit_scale to the format of the fit_scale to fp8.143 of its largest magnitude, s the number
+        of fp8.143 nearest to (b/o) (headroom/max), of at least 2^-9 and at most 448, b the largest
+        magnitude of each block""",
         Trait.COMPOSED, REMADE, check=_in_blocks,
     ),
     define(

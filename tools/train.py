@@ -18,6 +18,7 @@ import numpy as np
 from ..compiler.errors import UsageError
 from ..compiler.ir import STEP, Program, Value
 from ..passes.gated_precision import COST
+from ..passes.gradient_to_noise import RATIO
 from ..passes.parts.plateau import PLATEAU
 from ..passes.parts.range_test import LOW
 from ..passes.parts.schedule_length import misfit_of
@@ -244,7 +245,7 @@ def give_length(step: Trained, steps: int) -> str:
 
 
 def precision(step: Trained) -> dict[str, float]:
-    """Where precision that changes stands: bits, stage from 1 on, least bits found, cost in %."""
+    """Where precision stands: bits, stage from 1 on, least bits found, cost in %, noise of dW."""
     state, found = step.state, dict[str, float]()
     if NOW in state:
         found["bits"] = int(state[NOW])
@@ -254,6 +255,8 @@ def precision(step: Trained) -> dict[str, float]:
         found["stage"] = 1 + int(state[PLATEAU][0])
     if COST in state:
         found["cost_percent"] = round(float(state[COST]), 2)
+    if float(state.get(RATIO, 0)) > 0:
+        found[RATIO] = round(float(state[RATIO]), 2)
     return found
 
 

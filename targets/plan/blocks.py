@@ -6,6 +6,7 @@
     xs = fit_blocks(x)                 the same with f32 scales, by which x is divided
     xs = scale_blocks_twice(x, m)      the same with scalars of the tensor and numbers of fp8.143
     q = cast(xs), round_stochastic     the same of the stored numbers, whose scale is then 1
+    y = correct_scales(q, x)           the same codes, other scales: ``corrected``
     y = dequantize(q), block_numbers   the codes' numbers times s
     y = outer_scale(q)                 the scalar
     y = linear(q, r), ``factored``     the product of stored numbers, times the scales
@@ -15,13 +16,15 @@ An element and a power of two have few enough bits to be multiplied exactly in b
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ...compiler.formats import FORMATS
 from ...compiler.ir import Op, Program, Region, Value, unused
 from ...compiler.ir.ops import FOUR_OVER_SIX, SCALES_OF
 from ...compiler.types import BlockScale, Scale, Shape, TensorType
 from .composition import Composition
+from .corrected import ScaledCodes, corrected
+from .cut import Cut, cut_up, spread
 from .factored import factored, times_scales
 
 
@@ -30,31 +33,6 @@ def blocks_apart(program: Program) -> Program:
     if not any(isinstance(r.type.scale, BlockScale) for _, op in program.ops() for r in op.results):
         return program
     return program.rewrite(_Apart(program.names()).rule, by="blocks_apart")
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """How a tensor is cut into its blocks: filled up to ``whole``, then viewed as ``shape``.
-
-    Its dimensions ``within`` are places in a block, the others count the ``grid`` of blocks.
-    """
-
-    whole: Shape
-    shape: Shape
-    within: tuple[int, ...]
-    grid: Shape
-
-    @classmethod
-    def of(cls, scale: BlockScale, shape: Shape) -> Cut:
-        """Dimensions along which blocks are single numbers stay as they are."""
-        grid, dims, within = scale.grid(shape), list[int](), list[int]()
-        for count, size in zip(grid, scale.block, strict=True):
-            dims.append(count)
-            if size > 1:
-                within.append(len(dims))
-                dims.append(size)
-        whole = tuple(n * b for n, b in zip(grid, scale.block, strict=True))
-        return cls(whole, tuple(dims), tuple(within), grid)
 
 
 class _Apart:
@@ -71,6 +49,11 @@ class _Apart:
         to = Composition(op, self.taken)
         if op.kind in SCALES_OF:
             self._scaled(to, op)
+        elif op.kind == "correct_scales":
+            made, read = op.result, op.inputs[0]
+            q = ScaledCodes(self.numbers[read], self.scales[read], self.outer[read])
+            self.numbers[made], self.outer[made] = q.numbers, q.outer
+            self.scales[made] = corrected(to, op, q)
         elif isinstance(op.results[0].type.scale, BlockScale):
             self._rounded(to, op)
         elif factored(op):
@@ -89,16 +72,16 @@ class _Apart:
         """Scales, and numbers over them."""
         x, made = op.inputs[0], op.result
         shape, cut = x.type.shape, Cut.of(_scale(made), x.type.shape)
-        m = size = _cut_up(to, to("abs", "size", x, shape=shape), cut)
+        m = size = cut_up(to, to("abs", "size", x, shape=shape), cut)
         if cut.within:
             m = to("max", "largest", size, shape=cut.grid, dims=cut.within, keepdim=False)
         if op.kind == "fit_blocks":
             s = to("fit_scale", "s", m, shape=cut.grid, to=op.word_attr("to"))
             self.scales[made] = s
-            self.numbers[made] = to("div", "stored", x, _spread(to, s, cut, shape), shape=shape)
+            self.numbers[made] = to("div", "stored", x, spread(to, s, cut, shape), shape=shape)
             return
         factor = self._once(to, op, m) if op.kind == "scale_blocks" else self._twice(to, op, m)
-        self.numbers[made] = to("mul", "stored", x, _spread(to, factor, cut, shape), shape=shape)
+        self.numbers[made] = to("mul", "stored", x, spread(to, factor, cut, shape), shape=shape)
 
     def _once(self, to: Composition, op: Op, m: Value) -> Value:
         """The inverse of the scales, which are powers of two."""
@@ -130,15 +113,15 @@ class _Apart:
         x, made = op.inputs[0], op.result
         shape, cut = x.type.shape, Cut.of(_scale(made), x.type.shape)
         factor = to("inner_factor", "tried", s, e, shape=cut.grid)
-        stored = to("mul", "tried", x, _spread(to, factor, cut, shape), shape=shape)
+        stored = to("mul", "tried", x, spread(to, factor, cut, shape), shape=shape)
         element = FORMATS[op.word_attr("to")]
         code = to("cast", "tried", stored, shape=shape, f=element, scaled=Scale.POW2)
         number = to("dequantize", "tried", code, shape=shape)
-        number = to("mul", "tried", number, _spread(to, s, cut, shape), shape=shape)
+        number = to("mul", "tried", number, spread(to, s, cut, shape), shape=shape)
         outer = to.wide("outers", self.outer[made], shape)
         number = to("mul", "tried", number, outer, shape=shape)
         left = to("abs", "left", to("sub", "away", number, x, shape=shape), shape=shape)
-        left = _cut_up(to, left, cut)
+        left = cut_up(to, left, cut)
         if not cut.within:
             return left
         return to("sum", "error", left, shape=cut.grid, dims=cut.within, keepdim=False)
@@ -166,7 +149,11 @@ class _Apart:
         if s.type.format.is_coded:
             s = to("dequantize", "s", s, shape=cut.grid)
         numbers = to("dequantize", "numbers", self.numbers[read], shape=shape)
-        to.into("mul", op.result, numbers, _spread(to, s, cut, shape))
+        by = spread(to, s, cut, shape)
+        if op.kind == "dequantize" and read in self.outer:
+            numbers = to("mul", "inner", numbers, by, shape=shape)
+            by = to.wide("outers", self.outer[read], shape)
+        to.into("mul", op.result, numbers, by)
 
     def _new(self, made: Value, name: str, grid: Shape) -> Value:
         stored = TensorType(grid, _scale(made).format, Scale.POW2)
@@ -180,24 +167,3 @@ def _of_one_scale(t: TensorType) -> TensorType:
 def _scale(v: Value) -> BlockScale:
     assert isinstance(v.type.scale, BlockScale), v
     return v.type.scale
-
-
-def _cut_up(to: Composition, x: Value, cut: Cut) -> Value:
-    """Blocks and places in them as dimensions, filled up with 0."""
-    shape = x.type.shape
-    if cut.whole != shape:
-        x = to("pad", "whole", x, shape=cut.whole, before=(0,) * len(shape), value=0.0)
-    return to("view", "cut", x, shape=cut.shape)
-
-
-def _spread(to: Composition, s: Value, cut: Cut, shape: Shape) -> Value:
-    """The scale of its block at each place."""
-    if not cut.within:
-        return s
-    wide = to("broadcast", "wide", s, shape=cut.shape, dims=cut.within)
-    wide = to("view", "each", wide, shape=cut.whole)
-    for dim, (whole, size) in enumerate(zip(cut.whole, shape, strict=True)):
-        if whole > size:
-            kept = (*wide.type.shape[:dim], size, *wide.type.shape[dim + 1 :])
-            wide = to("slice", "inside", wide, shape=kept, dim=dim, start=0, step=1)
-    return wide

@@ -46,6 +46,8 @@ RECIPES: dict[str, tuple[str, dict[str, object], float]] = {
         {"hadamard": "random", "two_d_weights": False, "four_over_six": True},
         2.0**-9,
     ),
+    "fp4_all_the_way": ("fp4_all_the_way", {}, 2.0**-9),
+    "quartet2": ("quartet2", {}, 2.0**-9),
     "hfp8, chunks": ("hfp8", {"accumulator": "fp16.169", "chunk": 8}, 2.0**-9),
 }
 EACH = pytest.mark.parametrize("case", RECIPES)

@@ -86,6 +86,21 @@ def _in_blocks(op: Op, at: Extents) -> str:
     return "" if fits else f"{op.kind} makes no scales of {scale.value.partition(':')[2]}"
 
 
+def _corrected(op: Op, at: Extents) -> str:
+    """Whole blocks of one row meet in a group."""
+    scale, dim, group = op.result.type.scale, op.int_attr("dim"), op.int_attr("group")
+    if scale != op.inputs[0].type.scale or op.result.type.format is not op.inputs[0].type.format:
+        return f"codes stay {op.inputs[0].type.short}, they do not become {op.result.type.short}"
+    assert isinstance(scale, BlockScale), op
+    across = any(b > 1 and d != dim for d, b in enumerate(scale.block))
+    fits = scale.format is FP8_143 and not across and group % scale.block[dim] == 0
+    return (
+        ""
+        if fits
+        else f"no {group} numbers along dimension {dim} are whole blocks of {scale.value}"
+    )
+
+
 def _hadamard(op: Op, at: Extents) -> str:
     (size,), dim = at["L"], op.int_attr("dim")
     if size & (size - 1):
@@ -265,6 +280,14 @@ BLOCKS: tuple[OpDef, ...] = (
         tensor is 1/e, s the inner_scale of the largest magnitude of each block; with four_over_six
         that of 1.5 headroom where it leaves less of |x - rounded| in all""",
         Trait.COMPOSED, REMADE, check=_in_blocks,
+    ),
+    define(
+        f"correct_scales(q: nested[*S], x: float[*S], {DRAWN})"
+        " {dim: dim of q, group: int >= 1, by: real|stored, salt: int} -> y: nested[*S]",
+        """the same codes; of each group of numbers along a dimension the scales of blocks times the
+        sum of x x over that of x q, 1 where that is 0, rounded as round_stochastic does; by stored
+        numbers: x and q without the scales of their blocks""",
+        Trait.COMPOSED, check=_corrected,
     ),
     define(
         f"outer_encoding(m: f32[*S]) {{{NESTED}, top: float > 0}} -> e: f32[*S]",

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 
 from ..compiler.formats import F32
 from ..compiler.ir import Attr, Op, Program, Region, Value, attrs, unused
+from ..compiler.ir.accumulation import NAMES
 from ..compiler.ir.analysis import is_training
 from ..compiler.ir.ops import BETWEEN_ACTIVATIONS, GEMMS, SCALES_OF, WEIGHT_GRADS
 from ..compiler.types import SCALAR, BlockScale, Shape, TensorType
@@ -154,7 +155,8 @@ class _Noise:
                 unused(f"{op.result.name}.noise", self.taken),
                 TensorType((a.type.shape[1], 1, *op.result.type.shape[2:]), F32),
             )
-            self.ops.append(replace(op, inputs=(a, b), results=(made,)))
+            how = attrs(**{k: v for k, v in op.attrs.items() if k not in NAMES})
+            self.ops.append(Op(op.kind, (a, b), (made,), how, RATIO))
             return made
         each = self._op("mul", op.result, "noise.each", a.type.shape, a, b)
         return self._op("sum_channels", op.result, "noise", (1,), each)

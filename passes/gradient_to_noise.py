@@ -35,12 +35,12 @@ KEEPS_NUMBERS = frozenset(("cast", "round_stochastic", "correct_scales"))
 
 
 @placed(after=(Makes.CODES, "carrier", "subsample"), before=("recompute", "over_steps"))
-def gradient_to_noise(program: Program) -> Program:
+def gradient_to_noise(program: Program, *, measure_noise: bool = True) -> Program:
     """Add the state ``gradient_to_noise``, of the last step; 0 before one, and without noise.
 
-    A program without such products stays as it is.
+    A program without such products stays as it is, and any with ``measure_noise=false``.
     """
-    measured = _measured(program) if is_training(program) else {}
+    measured = _measured(program) if measure_noise and is_training(program) else {}
     trained = _trained(program, measured)
     if not trained:
         return program.done("gradient_to_noise")

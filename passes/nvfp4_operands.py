@@ -19,11 +19,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import count
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from ..compiler.formats import FP4_121, FP8_143
 from ..compiler.ir import Attr, Op, Program, Value, attrs
-from ..compiler.ir.ops import BETWEEN_ACTIVATIONS, GRADIENT_PRODUCTS, WEIGHT_GRADS
+from ..compiler.ir.ops import (
+    BETWEEN_ACTIVATIONS,
+    FORWARD_GEMMS,
+    GEMMS,
+    GRADIENT_PRODUCTS,
+    WEIGHT_GRADS,
+)
 from ..compiler.types import BlockScale
 from .parts.blocks import BlockCodes, BlockOperands, sum_dims
 from .parts.draws import seed_and_step, with_seed
@@ -57,6 +63,7 @@ def nvfp4_operands(
     sr_activations: bool = False,
     headroom: float = 1.0,
     four_over_six: bool = False,
+    products: Literal["all", "forward"] = "all",
     exempt: str = "first,last",
     attention: Attention = "keep",
 ) -> Program:
@@ -68,16 +75,18 @@ def nvfp4_operands(
     ``sr_activations`` x of dW; ``headroom`` multiplies the scales of blocks; RecipeError where it
     is not positive.
     ``four_over_six`` takes for each block that is rounded to the nearest the better one of two
-    scales, by which its largest number becomes 6 or 4.
+    scales, by which its largest number becomes 6 or 4. With ``products=forward`` those of backward
+    read the carrier.
     """
     require(headroom > 0, f"headroom={headroom:g} must be positive")
     random = sr or sr_activations or hadamard == "random"
-    drawn = seed_and_step(program, "sr=true or hadamard=random") if random else ()
+    drawn = seed_and_step(program, "sr, sr_activations or hadamard=random") if random else ()
     how = attrs(to=FP4_121.name, headroom=headroom)
     by_chance = sr, sr_activations
     work = _Nvfp4(program, hadamard, two_d_weights, how, four_over_six, drawn, by_chance)
     chosen = quantized(program, exempt, attention)
-    rule = BlockOperands(program, chosen, work.ask, work.quantize).rule
+    kinds = FORWARD_GEMMS if products == "forward" else GEMMS
+    rule = BlockOperands(program, chosen, work.ask, work.quantize, kinds).rule
     out = work.largest.added(program.rewrite(rule, by="nvfp4_operands"))
     return with_seed(out, drawn, next(work.salts) > 0)
 

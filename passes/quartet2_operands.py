@@ -74,7 +74,7 @@ def quartet2_operands(
     require(whole, f"hadamard_size={hadamard_size} must be a power of two, at least {SIZE}")
     drawn: tuple[Value, ...] = ()
     if hadamard == "random" or correction != "none":
-        drawn = seed_and_step(program, "hadamard=random or correction")
+        drawn = seed_and_step(program, "hadamard=random or a correction")
     work = _Quartet2(program, drawn, hadamard, hadamard_size)
     work.four, work.correction, work.from_codes = (
         four_over_six,

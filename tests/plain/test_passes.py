@@ -98,6 +98,7 @@ OPTIONS: dict[str, dict[str, object]] = {
     "nvfp4_operands.product": BETWEEN | {"sr": False},
     "nvfp4_operands.stochastic": ALL
     | {"hadamard": "none", "two_d_weights": False, "sr_activations": True},
+    "nvfp4_operands.forward": ALL | {"products": "forward"},
     "nvfp4_operands.four": ALL | {"hadamard": "none", "four_over_six": True},
     "nvfp4_operands.conv": ALL | {"hadamard": "none", "sr": False, "headroom": 1.0625},
     "quartet2_operands.shared": ALL,

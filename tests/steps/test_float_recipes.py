@@ -317,6 +317,10 @@ def test_wrong_loss_scales_are_refused(options: dict[str, Any], message: str) ->
         ("int8_mixed", {"fit_block": -1}, "fit_block=-1 must be at least 0"),
         ("int8_mixed", {"fit_weights": "square"}, "fit_weights=square is tiles of fit_block"),
         ("nvfp4", {"headroom": 0.0}, "headroom=0 must be positive"),
+        ("fp4_all_the_way", {"products": "dw"}, "products of nvfp4_operands must be .*, not 'dw'"),
+        ("quartet2", {"hadamard_size": 24}, "hadamard_size=24 must be a power of two, at least 16"),
+        ("quartet2", {"hadamard_size": 8}, "hadamard_size=8 must be a power of two, at least 16"),
+        ("quartet2", {"hadamard": "none"}, "hadamard of quartet2_operands must be .*, not 'none'"),
         ("nvfp4", {"hadamard": "some"}, "hadamard of nvfp4_operands must be .*, not 'some'"),
     ],
 )

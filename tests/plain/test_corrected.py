@@ -129,7 +129,7 @@ def test_the_mean_over_transforms_is_the_row(corrects: bool) -> None:
     """Along the row, its signs and its magnitudes, within four deviations of 2,000 transforms.
 
     A transform by signs is no rotation drawn from all: what is left of bias is 0.02 % of the length
-    of such a row, too little for as many, and 4 % of that of a row of a single number.
+    of such a row, too little for as many, and 4 % of that of a row of nearly one number.
     """
     rng, times = np.random.default_rng(0), 2000
     matrix = np.ones((1, 1))

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 
 from ..compiler.formats import F32
 from ..compiler.ir import Attr, Op, Program, Region, Value, attrs, unused
@@ -34,9 +35,12 @@ ENOUGH = 3**0.5
 KEEPS_NUMBERS = frozenset(("cast", "round_stochastic", "correct_scales"))
 
 
-@placed(after=(Makes.CODES, "carrier", "subsample"), before=("recompute", "over_steps"))
+@placed(
+    after=(Makes.CODES, "carrier", "subsample"),
+    before=("recompute", "loss_scale", "accumulate_gradients", "clip_gradients", "over_steps"),
+)
 def gradient_to_noise(program: Program, *, measure_noise: bool = True) -> Program:
-    """Add the state ``gradient_to_noise``, of the last step; 0 before one, and without noise.
+    """Add the state ``gradient_to_noise``, of the last step; infinite before it, and without noise.
 
     A program without such products stays as it is, and any with ``measure_noise=false``.
     """
@@ -48,7 +52,7 @@ def gradient_to_noise(program: Program, *, measure_noise: bool = True) -> Progra
     out = program.rewrite(work.rule, by="gradient_to_noise")
     ratio = work.ratio(trained)
     state = Value(unused(RATIO, work.taken), SCALAR)
-    out = out.append("update", tuple(work.ops)).with_state({state: 0.0})
+    out = out.append("update", tuple(work.ops)).with_state({state: inf})
     return replace(out, next=(*out.next, (state, ratio)))
 
 
@@ -96,17 +100,20 @@ def _trained(program: Program, measured: Container[Value]) -> tuple[Value, ...]:
     return tuple(g for g in dict.fromkeys(map(gradient, updates(program))) if reaches(g))
 
 
+def _groups(op: Op) -> int:
+    return op.int_attr("groups") if "groups" in op.attrs else 1
+
+
 class _Noise:
     """The ops made so far, and the lengths of rows of each operand and of what rounding did."""
 
     def __init__(self, program: Program, measured: Mapping[Value, NoisyProduct]) -> None:
         self.measured, self.taken = measured, program.names()
-        self.codes = {
-            code: (source, product.op)
-            for product in measured.values()
-            for code, source in zip(product.op.inputs, product.sources, strict=True)
-        }
-        self.rows: dict[Value, tuple[Value, Value]] = {}
+        self.codes: dict[Value, tuple[Value, set[int]]] = {}
+        for p in measured.values():
+            for code, source in zip(p.op.inputs, p.sources, strict=True):
+                self.codes.setdefault(code, (source, set()))[1].add(_groups(p.op))
+        self.rows: dict[tuple[Value, int], tuple[Value, Value]] = {}
         self.parts: list[Value] = []
         self.ops: list[Op] = []
 
@@ -114,13 +121,14 @@ class _Noise:
         """Lengths of rows behind codes, their products behind dW."""
         self.ops = [op]
         for code in (v for v in op.results if v in self.codes):
-            source, product = self.codes[code]
+            source, cuts = self.codes[code]
             shape = code.type.shape
             numbers = self._op("dequantize", code, "numbers", shape, code)
             error = self._op("sub", code, "error", shape, numbers, source)
-            self.rows[code] = self._rows(code, source, product), self._rows(code, error, product)
+            for n in sorted(cuts):
+                self.rows[code, n] = self._rows(code, source, n), self._rows(code, error, n)
         if any(v in self.measured for v in op.results):
-            (dy, e), (x, f) = (self.rows[v] for v in op.inputs)
+            (dy, e), (x, f) = (self.rows[v, _groups(op)] for v in op.inputs)
             both = self._op("add", op.inputs[1], "rows", x.type.shape, x, f)
             self.parts += [self._product(op, e, both), self._product(op, dy, f)]
         made, self.ops = self.ops, []
@@ -133,13 +141,12 @@ class _Noise:
         more = self._one("clamp_min", "more", self._one("sub", "less", length, noise), low=0.0)
         root = self._one("sqrt", "root", self._one("div", "square", more, noise))
         none = self._one("compare_to", "none", noise, relation="eq", value=0.0)
-        return self._one("where", "next", none, self._one("constant", "zero", value=0.0), root)
+        return self._one("where", "next", none, self._one("constant", "endless", value=inf), root)
 
-    def _rows(self, code: Value, x: Value, product: Op) -> Value:
+    def _rows(self, code: Value, x: Value, groups: int) -> Value:
         """The squares of the lengths of rows: places of a batch, and of an image's groups."""
         shape = x.type.shape
         squares = self._op("mul", code, "squares", shape, x, x)
-        groups = product.int_attr("groups") if "groups" in product.attrs else 1
         if groups > 1:
             shape = (shape[0], groups, shape[1] // groups, *shape[2:])
             squares = self._op("view", code, "groups", shape, squares)

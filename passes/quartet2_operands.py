@@ -22,6 +22,7 @@ from ..compiler.formats import F32, FP4_121, FP8_143, Format
 from ..compiler.ir import Op, Program, Value, attrs
 from ..compiler.ir.ops import GRADIENT_PRODUCTS, WEIGHT_GRADS
 from ..compiler.types import BlockScale, TensorType
+from .nvfp4_operands import SIZE, TOP, TOP_OF_FOUR
 from .parts.blocks import BlockCodes, BlockOperands, name_of, sum_dims
 from .parts.draws import seed_and_step, with_seed
 from .parts.hadamard import Turns
@@ -30,7 +31,7 @@ from .parts.options import require
 from .parts.order import Makes, placed
 from .parts.select import Attention, layers, quantized
 
-SIZE, TOP, TOP_OF_FOUR = 16, 448.0, 256.0
+Correction = Literal["real", "stored", "none"]
 # What scales are multiplied by: with it no number lies beyond 6, and the better one in the mean.
 ROOM = 17 / 16
 SMALLER = ROOM * 0.93
@@ -58,7 +59,7 @@ def quartet2_operands(
     four_over_six: bool = True,
     hadamard: Literal["random", "fixed"] = "random",
     hadamard_size: int = 128,
-    correction: Literal["real", "stored", "none"] = "real",
+    correction: Correction = "real",
     backward_from: Literal["codes", "numbers"] = "codes",
     exempt: str = "first,last",
     attention: Attention = "keep",
@@ -75,38 +76,31 @@ def quartet2_operands(
     drawn: tuple[Value, ...] = ()
     if hadamard == "random" or correction != "none":
         drawn = seed_and_step(program, "hadamard=random or a correction")
-    work = _Quartet2(program, drawn, hadamard, hadamard_size)
-    work.four, work.correction, work.from_codes = (
-        four_over_six,
-        correction,
-        backward_from == "codes",
-    )
+    how = Quartet2How(four_over_six, correction, backward_from == "codes", hadamard_size)
+    turns = Turns(hadamard, hadamard_size, taken := program.names(), drawn, salts := count())
+    work = _Quartet2(program, how, BlockCodes(taken, salts), turns)
     chosen = quantized(program, exempt, attention)
     operands = BlockOperands(program, chosen, work.ask, work.quantize, late=work.late)
     out = work.largest.added(program.rewrite(operands.rule, by="quartet2_operands"))
-    return with_seed(out, drawn, next(work.salts) > 0)
+    return with_seed(out, drawn, next(salts) > 0)
+
+
+class Quartet2How(NamedTuple):
+    """What the options say: of forward's scales, of backward's, and the row of the transform."""
+
+    four: bool
+    correction: Correction
+    from_codes: bool
+    row: int
 
 
 class _Quartet2:
     """What is asked of operands, and how codes are made."""
 
-    four: bool
-    correction: Literal["real", "stored", "none"]
-    from_codes: bool
-
-    def __init__(
-        self,
-        program: Program,
-        drawn: tuple[Value, ...],
-        hadamard: Literal["random", "fixed"],
-        row: int,
-    ) -> None:
-        self.drawn, self.row, self.layers = drawn, row, layers(program)
-        self.taken, self.weights = program.names(), frozenset(program.state)
-        self.salts = count()
-        self.codes = BlockCodes(self.taken, self.salts)
-        self.turns = Turns(hadamard, row, self.taken, drawn, self.salts)
-        self.largest = KeptLargest(program, self.taken)
+    def __init__(self, program: Program, how: Quartet2How, codes: BlockCodes, turns: Turns) -> None:
+        self.how, self.codes, self.turns = how, codes, turns
+        self.weights, self.layers = frozenset(program.state), layers(program)
+        self.largest = KeptLargest(program, codes.taken)
         self.forward: dict[tuple[Value, int], Value] = {}
 
     def ask(self, op: Op, i: int) -> Quartet2Sum:
@@ -115,7 +109,7 @@ class _Quartet2:
         if op.kind not in GRADIENT_PRODUCTS:
             return Quartet2Sum(dim)
         turned = op.kind in WEIGHT_GRADS or op.attrs.get("groups", 1) == 1
-        if i == 0 or not self.from_codes:
+        if i == 0 or not self.how.from_codes:
             return Quartet2Sum(dim, True, turned, i == 0)
         place = 0 if op.kind in WEIGHT_GRADS else 1
         return Quartet2Sum(dim, True, turned, False, sum_dims(self.layers[op.origin])[place])
@@ -146,22 +140,24 @@ class _Quartet2:
         room = SMALLER if kind.turned else ROOM
         how = attrs(to=FP4_121.name, headroom=room, top=TOP_OF_BACKWARD / room, four_over_six=False)
         scaling = Op("scale_blocks_twice", (x, m), (), how, op.origin)
-        drawn = self.drawn if kind.gradient and not kind.turned else ()
+        drawn = self.turns.drawn if kind.gradient and not kind.turned else ()
         rounded, code = self.codes.of(op, i, ending, _blocks(x, kind.dim), scaling, drawn)
         ops = [*turned, *largest, *rounded]
-        if self.correction == "none" or not kind.turned:
+        if self.how.correction == "none" or not kind.turned:
             return ops, code
-        fitted = Value(name_of(op, i, f"{ending}.fitted", self.taken), code.type)
-        by = attrs(dim=kind.dim, group=self.row, by=self.correction, salt=next(self.salts))
-        correct = Op("correct_scales", (code, x, *self.drawn), (fitted,), by, op.origin)
+        fitted = Value(name_of(op, i, f"{ending}.fitted", self.codes.taken), code.type)
+        by = attrs(
+            dim=kind.dim, group=self.how.row, by=self.how.correction, salt=next(self.codes.salts)
+        )
+        correct = Op("correct_scales", (code, x, *self.turns.drawn), (fitted,), by, op.origin)
         return [*ops, correct], fitted
 
     def _ahead(self, op: Op, i: int, dim: int) -> tuple[list[Op], Value]:
         """Codes for a forward product."""
         x, ending = op.inputs[i], f"q{dim}"
         largest, m = self.largest.of(op, i, x, ending, kept=x not in self.weights)
-        top = TOP_OF_FOUR if self.four else TOP
-        how = attrs(to=FP4_121.name, headroom=1.0, top=top, four_over_six=self.four)
+        top = TOP_OF_FOUR if self.how.four else TOP
+        how = attrs(to=FP4_121.name, headroom=1.0, top=top, four_over_six=self.how.four)
         scaling = Op("scale_blocks_twice", (x, m), (), how, op.origin)
         rounded, code = self.codes.of(op, i, ending, _blocks(x, dim), scaling, ())
         return [*largest, *rounded], code
@@ -172,7 +168,9 @@ class _Quartet2:
         if (x, dim) not in self.forward:
             ops, self.forward[x, dim] = self._ahead(op, i, dim)
         code = self.forward[x, dim]
-        made = Value(name_of(op, i, f"q{dim}.read", self.taken), TensorType(x.type.shape, F32))
+        made = Value(
+            name_of(op, i, f"q{dim}.read", self.codes.taken), TensorType(x.type.shape, F32)
+        )
         return [*ops, Op("dequantize", (code,), (made,), origin=op.origin)], made
 
 

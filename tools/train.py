@@ -255,7 +255,7 @@ def precision(step: Trained) -> dict[str, float]:
         found["stage"] = 1 + int(state[PLATEAU][0])
     if COST in state:
         found["cost_percent"] = round(float(state[COST]), 2)
-    if float(state.get(RATIO, 0)) > 0:
+    if math.isfinite(float(state.get(RATIO, math.inf))):
         found[RATIO] = round(float(state[RATIO]), 2)
     return found
 

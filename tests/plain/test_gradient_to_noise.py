@@ -89,14 +89,30 @@ def test_noise_is_what_rounding_does_to_dw_in_the_mean(text: str) -> None:
     assert pairs and abs(np.mean(left)) < 4 * np.std(left) / np.sqrt(TIMES)
 
 
-def test_without_noise_there_is_no_ratio() -> None:
+def test_without_noise_the_ratio_is_infinite() -> None:
     program = coded(read_program(CONV))
-    ((_, ratio),) = ((s, v) for s, v in program.next if s.name == RATIO)
-    for size, sign in ((0.0, 0), (1.0, 1)):
-        assert np.sign(evaluate(program, given(program, 0, size))[ratio].numbers) == sign
+    ((state, ratio),) = ((s, v) for s, v in program.next if s.name == RATIO)
+    assert program.initial[state.name] == np.inf
+    for size, finite in ((0.0, False), (1.0, True)):
+        made = evaluate(program, given(program, 0, size))[ratio].numbers
+        assert np.isfinite(made) == finite and made > 0
+
+
+def test_convolutions_in_other_groups_share_codes() -> None:
+    """One x: its rows are those of each number of groups."""
+    more = CONV.replace("state w :", "state u : f32[6x4x3x3]\nstate w :").replace(
+        "  dw =",
+        "  du = conv2d_weight_grad(dy, x) {stride=[2,2], padding=[1,1], dilation=[1,1], groups=1}"
+        " : f32[6x4x3x3]\n  dw =",
+    )
+    program = coded(read_program(more.replace("return y", "return y, du")))
+    assert {r.type.shape for _, op in program.ops() for r in op.results if "noise" in r.name} >= {
+        (1, 1, 3, 3),
+        (2, 1, 3, 3),
+    }
 
 
 def test_a_run_says_when_gradients_are_short() -> None:
     run = Run(0, 10, 10, lambda _: 1.0, {}, 0)
-    for number, said in ((5.25, "gradient to noise 5.25"), (1.5, "noise 1.5 (below 1.73)")):
+    for number, said in ((5.25, "gradient to noise 5.25"), (0.0, "noise 0 (below 1.73)")):
         assert f"{said}  " in words(run, Progress(10, 1.0, 1.0, precision={RATIO: number}))

@@ -42,6 +42,7 @@ from .fixed_operands import fixed_operands
 from .fp8_operands import fp8_operands
 from .gated_precision import gated_precision
 from .grad_scale import grad_scale
+from .gradient_to_noise import gradient_to_noise
 from .hybrid_fp8 import hybrid_fp8
 from .integer_gradients import integer_gradients
 from .integer_update import integer_update
@@ -57,6 +58,7 @@ from .pact_activations import pact_activations
 from .parts.options import Pass
 from .progressive_precision import progressive_precision
 from .progressive_target import progressive_target
+from .quartet2_operands import quartet2_operands
 from .range_batch_norm import range_batch_norm
 from .recompute import recompute
 from .s2fp8 import s2fp8
@@ -93,8 +95,10 @@ PASSES: dict[str, Pass] = {
         fp8_operands,
         mx_operands,
         nvfp4_operands,
+        quartet2_operands,
         gated_precision,
         grad_scale,
+        gradient_to_noise,
         hybrid_fp8,
         integer_gradients,
         integer_update,

@@ -8,25 +8,33 @@ of Transformer Engine's reference.
     w of forward and dX    16 x 16, or 16 along each sum            to nearest
     dY of dX               16 along the channels of its sum         stochastic
     dY and x of dW         16 along rows or samples, behind a       dY stochastic, x to nearest
-                           Hadamard transform along them
+                           Hadamard transform along them            (or stochastic as well)
 
 16 x 16 numbers of a weight have one scale, so that both products that read it read the same codes.
+"FP4 All the Way" (Chmiel et al., NeurIPS 2025; arXiv 2505.19115) has 16 along each sum throughout,
+no transform, and rounds both operands of dW stochastically: ``sr_activations``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from itertools import count
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from ..compiler.formats import FP4_121, FP8_143
-from ..compiler.ir import Attr, Op, Program, Value, attrs, unused
-from ..compiler.ir.ops import BETWEEN_ACTIVATIONS, GRADIENT_PRODUCTS, WEIGHT_GRADS
-from ..compiler.types import SCALAR, BlockScale
-from .parts.blocks import BlockCodes, BlockOperands, name_of, sum_dims
+from ..compiler.ir import Attr, Op, Program, Value, attrs
+from ..compiler.ir.ops import (
+    BETWEEN_ACTIVATIONS,
+    FORWARD_GEMMS,
+    GEMMS,
+    GRADIENT_PRODUCTS,
+    WEIGHT_GRADS,
+)
+from ..compiler.types import BlockScale
+from .parts.blocks import BlockCodes, BlockOperands, sum_dims
 from .parts.draws import seed_and_step, with_seed
 from .parts.hadamard import Hadamard, Turns
+from .parts.kept_largest import KeptLargest
 from .parts.options import require
 from .parts.order import Makes, placed
 from .parts.select import Attention, quantized
@@ -42,6 +50,7 @@ class Nvfp4Sum(NamedTuple):
     dims: tuple[int, ...]
     gradient: bool
     turned: bool
+    stochastic: bool
 
 
 @placed(makes=Makes.CODES)
@@ -51,8 +60,10 @@ def nvfp4_operands(
     hadamard: Hadamard = "fixed",
     two_d_weights: bool = True,
     sr: bool = True,
+    sr_activations: bool = False,
     headroom: float = 1.0,
     four_over_six: bool = False,
+    products: Literal["all", "forward"] = "all",
     exempt: str = "first,last",
     attention: Attention = "keep",
 ) -> Program:
@@ -60,20 +71,23 @@ def nvfp4_operands(
 
     States such as ``LAYER.x.nv1.max`` keep the largest magnitudes of data for prediction; they are
     0 before any training step, where the scale of a tensor is 1. ``hadamard`` are the signs of the
-    transform, ``random`` ones anew in each step; ``sr`` rounds gradients stochastically;
-    ``headroom`` multiplies the scales of blocks; RecipeError where it is not positive.
+    transform, ``random`` ones anew in each step; ``sr`` rounds gradients stochastically and
+    ``sr_activations`` x of dW; ``headroom`` multiplies the scales of blocks; RecipeError where it
+    is not positive.
     ``four_over_six`` takes for each block that is rounded to the nearest the better one of two
-    scales, by which its largest number becomes 6 or 4.
+    scales, by which its largest number becomes 6 or 4. With ``products=forward`` those of backward
+    read the carrier.
     """
     require(headroom > 0, f"headroom={headroom:g} must be positive")
-    random = sr or hadamard == "random"
-    drawn = seed_and_step(program, "sr=true or hadamard=random") if random else ()
+    random = sr or sr_activations or hadamard == "random"
+    drawn = seed_and_step(program, "sr, sr_activations or hadamard=random") if random else ()
     how = attrs(to=FP4_121.name, headroom=headroom)
-    work = _Nvfp4(program, hadamard, two_d_weights, how, four_over_six, drawn, sr)
+    by_chance = sr, sr_activations
+    work = _Nvfp4(program, hadamard, two_d_weights, how, four_over_six, drawn, by_chance)
     chosen = quantized(program, exempt, attention)
-    rule = BlockOperands(program, chosen, work.ask, work.quantize).rule
-    out = program.rewrite(rule, by="nvfp4_operands").with_state(dict.fromkeys(work.state, 0.0))
-    out = replace(out, next=(*out.next, *work.pairs))
+    kinds = FORWARD_GEMMS if products == "forward" else GEMMS
+    rule = BlockOperands(program, chosen, work.ask, work.quantize, kinds).rule
+    out = work.largest.added(program.rewrite(rule, by="nvfp4_operands"))
     return with_seed(out, drawn, next(work.salts) > 0)
 
 
@@ -88,17 +102,15 @@ class _Nvfp4:
         how: Mapping[str, Attr],
         four: bool,
         drawn: tuple[Value, ...],
-        sr: bool,
+        by_chance: tuple[bool, bool],
     ) -> None:
         self.hadamard, self.two_d, self.how, self.four = hadamard, two_d, how, four
-        self.drawn, self.sr = drawn, sr
+        self.drawn, (self.sr, self.sr_activations) = drawn, by_chance
         self.taken, self.weights = program.names(), frozenset(program.state)
         self.salts = count()
         self.codes = BlockCodes(self.taken, self.salts)
         self.turns = Turns(hadamard, SIZE, self.taken, drawn, self.salts)
-        self.training = bool(program.region("backward").ops)
-        self.state: list[Value] = []
-        self.pairs: list[tuple[Value, Value]] = []
+        self.largest = KeptLargest(program, self.taken)
 
     def ask(self, op: Op, i: int) -> Nvfp4Sum:
         """One of a weight in two dimensions asks alike for both of its products."""
@@ -106,7 +118,8 @@ class _Nvfp4:
         weight = self.two_d and op.inputs[i] in self.weights and not of_dw
         gradient = i == 0 and op.kind in GRADIENT_PRODUCTS
         dims = (0, 1) if weight else (dim,)
-        return Nvfp4Sum(dims, gradient, of_dw and self.hadamard != "none")
+        stochastic = self.sr if gradient else self.sr_activations and of_dw
+        return Nvfp4Sum(dims, gradient, of_dw and self.hadamard != "none", stochastic)
 
     def quantize(self, op: Op, i: int, kind: Nvfp4Sum) -> tuple[list[Op], Value]:
         """Transformed where that is asked for, scaled twice and rounded."""
@@ -116,24 +129,11 @@ class _Nvfp4:
             ops, x = self.turns.turned(op, i, kind.dims[0], ending)
         block = tuple(SIZE if d in kind.dims else 1 for d in range(len(x.type.shape)))
         made = FP4_121, BlockScale(block, FP8_143, outer=())
-        largest, m = self._largest(op, i, x, kind, f"{ending}.max")
-        drawn = self.drawn if kind.gradient and self.sr else ()
+        kept = not (x in self.weights or kind.gradient or kind.turned or kind.stochastic)
+        largest, m = self.largest.of(op, i, x, ending, kept)
+        drawn = self.drawn if kind.stochastic else ()
         four = self.four and not drawn
         how = attrs(**self.how, top=TOP_OF_FOUR if four else TOP, four_over_six=four)
         scaling = Op("scale_blocks_twice", (x, m), (), how, op.origin)
         rounded, code = self.codes.of(op, i, ending, made, scaling, drawn)
         return [*ops, *largest, *rounded], code
-
-    def _largest(
-        self, op: Op, i: int, x: Value, kind: Nvfp4Sum, ending: str
-    ) -> tuple[list[Op], Value]:
-        """The largest magnitude; that of data is kept, as prediction takes the last step's."""
-        m = Value(name_of(op, i, ending, self.taken), SCALAR)
-        if x in self.weights or kind.gradient or kind.turned:
-            return [Op("amax", (x,), (m,), origin=op.origin)], m
-        self.state.append(m)
-        if not self.training:
-            return [], m
-        now = Value(unused(f"{m.name}.now", self.taken), SCALAR)
-        self.pairs.append((m, now))
-        return [Op("amax", (x,), (now,), origin=op.origin)], now

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from ..passes.gradient_to_noise import ENOUGH, RATIO
 from . import terminal
 from .dataset import CHARACTERS
 
@@ -43,8 +44,14 @@ def words(run: Run, at: Progress) -> str:
     last = max(run.epoch(run.last), epoch)
     right = "" if at.test is None else f"  accuracy {100 * at.test.accuracy:.1f} %"
     right = f"{_of_loss(run, at.loss)}{right}{words_of_text(run, at.test)}"
-    stands = "".join(f"  {k.replace('_', ' ')} {v:g}" for k, v in at.precision.items())
+    stands = "".join(_stands(k, v) for k, v in at.precision.items())
     return f"epoch {epoch}/{last}  loss {at.loss:.4f}{right}{stands}  {at.speed:.0f} samples/s"
+
+
+def _stands(name: str, number: float) -> str:
+    """One number of precision, and whether gradients are too short beside their noise."""
+    low = f" (below {ENOUGH:.2f})" if name == RATIO and number < ENOUGH else ""
+    return f"  {name.replace('_', ' ')} {number:g}{low}"
 
 
 def perplexity(loss: float | None) -> float:

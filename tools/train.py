@@ -18,6 +18,7 @@ import numpy as np
 from ..compiler.errors import UsageError
 from ..compiler.ir import STEP, Program, Value
 from ..passes.gated_precision import COST
+from ..passes.gradient_to_noise import RATIO
 from ..passes.oscillation_reset import RESETS
 from ..passes.parts.plateau import PLATEAU
 from ..passes.parts.range_test import LOW
@@ -248,7 +249,7 @@ def give_length(step: Trained, steps: int) -> str:
 def precision(step: Trained) -> dict[str, float]:
     """Where precision that changes stands: bits, stage from 1 on, least bits found, cost in %.
 
-    With the weights that were reset so far.
+    With the weights that were reset so far, and the gradient beside its noise.
     """
     state, found = step.state, dict[str, float]()
     if NOW in state:
@@ -261,6 +262,8 @@ def precision(step: Trained) -> dict[str, float]:
         found["cost_percent"] = round(float(state[COST]), 2)
     if RESETS in state:
         found["resets"] = int(state[RESETS])
+    if math.isfinite(float(state.get(RATIO, math.inf))):
+        found[RATIO] = round(float(state[RATIO]), 2)
     return found
 
 

@@ -2,7 +2,8 @@
 
 A sum runs along one dimension of each operand, so that a tensor which several products read is
 quantized for each of these, from its own numbers. Codes of data for backward are made in forward:
-what is kept is codes then. Those of weights are made where they are read.
+what is kept is codes then. Those of weights are made where they are read, and late ones, which are
+made of codes that are kept anyway.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class BlockOperands(Generic[Asked]):
     """The codes of a program's operands, each by what a product asks of it.
 
     ``ask`` says what a product wants of an operand, ``quantize`` makes the ops and the codes;
-    ``kinds`` are the products that read codes.
+    ``kinds`` are the products that read codes, ``late`` what is made where it is read.
     """
 
     def __init__(
@@ -46,8 +47,10 @@ class BlockOperands(Generic[Asked]):
         ask: Ask[Asked],
         quantize: Quantize[Asked],
         kinds: frozenset[str] = GEMMS,
+        late: Callable[[Asked], bool] = lambda _: False,
     ) -> None:
         self.chosen, self.ask, self.quantize, self.kinds = chosen, ask, quantize, kinds
+        self.late = late
         self.weights = frozenset(program.state)
         self.codes: dict[tuple[Value, Asked], Value] = {}
         self.asked: dict[Value, list[Asked]] = {}
@@ -73,7 +76,9 @@ class BlockOperands(Generic[Asked]):
         if not v.type.format.is_carrier or (v, kind) in self.codes:
             return []
         ops: list[Op] = []
-        for wanted in [kind] if v in self.weights else dict.fromkeys(self.asked[v]):
+        alone = v in self.weights or self.late(kind)
+        early = dict.fromkeys(k for k in self.asked[v] if not self.late(k))
+        for wanted in [kind] if alone else early:
             made, self.codes[v, wanted] = self.quantize(op, i, wanted)
             ops += made
         return ops

@@ -34,9 +34,11 @@ class Turns:
         self.drawn, self.salts, self.made = drawn, salts, made
         self.signs: Value | None = None
 
-    def turned(self, op: Op, i: int, dim: int, ending: str) -> tuple[list[Op], Value]:
-        """An operand behind the transform along ``dim``, whole ones, rounded once."""
-        x, size = op.inputs[i], self.size
+    def turned(
+        self, op: Op, i: int, dim: int, ending: str, of: Value | None = None
+    ) -> tuple[list[Op], Value]:
+        """An operand, or what is made ``of`` it, behind transforms along ``dim``, rounded once."""
+        x, size = of or op.inputs[i], self.size
         ops = [] if self.signs else self._make_signs(op.origin)
         assert self.signs is not None
         whole: Shape = tuple(

@@ -113,6 +113,27 @@ def rounding_error(x: Array, s: Array, e: Array, scale: BlockScale, to: Format) 
     return np.asarray(cut.sum(axis=tuple(range(1, cut.ndim, 2))), np.float32)
 
 
+def correction(
+    x: Array, q: Array, s: Array, outer: Array, blocks: BlockScale, group: BlockScale, stored: bool
+) -> Array:
+    """For each block what makes the numbers ``q`` of its group as long along ``x`` as ``x`` is.
+
+    ``s`` are the scales of blocks, with ``outer`` that of the tensor.
+    """
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        t, r = x / outer, q * spread(s, blocks, x.shape)
+        if stored:
+            by = spread(np.where(s == 0, np.float32(1), s), blocks, x.shape)
+            t, r = t / by, r / by
+        over, under = (
+            cut.sum(axis=tuple(range(1, cut.ndim, 2))).astype(np.float32)
+            for cut in (_cut((t * v).astype(np.float64), group) for v in (t, r))
+        )
+        factor = np.where(under == 0, np.float32(1), over / under)
+    step = tuple(g // b for g, b in zip(group.block, blocks.block, strict=True))
+    return spread(factor, BlockScale(step, FP8_143), s.shape)
+
+
 def top_exponent(f: Format) -> int:
     """floor(log2) of the largest number."""
     return frexp(f.max)[1] - 1

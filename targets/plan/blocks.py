@@ -7,6 +7,7 @@
     xs = scale_blocks_twice(x, m)      the same with scalars of the tensor and numbers of fp8.143
     xs = scale_blocks_nested(x)        the same with f32 of larger blocks
     q = cast(xs), round_stochastic     the same of the stored numbers, whose scale is then 1
+    y = correct_scales(q, x)           the same codes, other scales: ``corrected``
     y = dequantize(q), block_numbers   the codes' numbers times s
     y = outer_scale(q)                 the scalar
     y = dequantize(q)                  times that too, or the f32 of larger blocks
@@ -17,13 +18,15 @@ An element and a power of two have few enough bits to be multiplied exactly in b
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ...compiler.formats import F32, FORMATS, FP8_143
 from ...compiler.ir import Op, Program, Region, Value, unused
 from ...compiler.ir.ops import FOUR_OVER_SIX, SCALES_OF
 from ...compiler.types import LEAST_INNER, LEAST_OUTER, BlockScale, Scale, Shape, TensorType
 from .composition import Composition
+from .corrected import ScaledCodes, corrected
+from .cut import Cut, cut_up, largest, spread
 from .factored import factored, times_scales
 
 
@@ -32,31 +35,6 @@ def blocks_apart(program: Program) -> Program:
     if not any(isinstance(r.type.scale, BlockScale) for _, op in program.ops() for r in op.results):
         return program
     return program.rewrite(_Apart(program.names()).rule, by="blocks_apart")
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """How a tensor is cut into its blocks: filled up to ``whole``, then viewed as ``shape``.
-
-    Its dimensions ``within`` are places in a block, the others count the ``grid`` of blocks.
-    """
-
-    whole: Shape
-    shape: Shape
-    within: tuple[int, ...]
-    grid: Shape
-
-    @classmethod
-    def of(cls, scale: BlockScale, shape: Shape) -> Cut:
-        """Dimensions along which blocks are single numbers stay as they are."""
-        grid, dims, within = scale.grid(shape), list[int](), list[int]()
-        for count, size in zip(grid, scale.block, strict=True):
-            dims.append(count)
-            if size > 1:
-                within.append(len(dims))
-                dims.append(size)
-        whole = tuple(n * b for n, b in zip(grid, scale.block, strict=True))
-        return cls(whole, tuple(dims), tuple(within), grid)
 
 
 class _Apart:
@@ -73,6 +51,11 @@ class _Apart:
         to = Composition(op, self.taken)
         if op.kind in SCALES_OF:
             self._scaled(to, op)
+        elif op.kind == "correct_scales":
+            made, read = op.result, op.inputs[0]
+            q = ScaledCodes(self.numbers[read], self.scales[read], self.outer[read])
+            self.numbers[made], self.outer[made] = q.numbers, q.outer
+            self.scales[made] = corrected(to, op, q)
         elif isinstance(op.results[0].type.scale, BlockScale):
             self._rounded(to, op)
         elif factored(op):
@@ -91,18 +74,18 @@ class _Apart:
         """Scales, and numbers over them."""
         x, made = self._real(to, op.inputs[0]), op.result
         shape, cut = x.type.shape, Cut.of(_scale(made), x.type.shape)
-        m = _largest(to, x, cut)
+        m = largest(to, x, cut)
         if op.kind == "fit_blocks":
             s = to("fit_scale", "s", m, shape=cut.grid, to=op.word_attr("to"))
             self.scales[made] = s
-            self.numbers[made] = to("div", "stored", x, _spread(to, s, cut, shape), shape=shape)
+            self.numbers[made] = to("div", "stored", x, spread(to, s, cut, shape), shape=shape)
             return
         if op.kind == "scale_blocks_nested":
             both = self._nested(to, op, x, m)
-            self.numbers[made] = to("div", "stored", x, _spread(to, both, cut, shape), shape=shape)
+            self.numbers[made] = to("div", "stored", x, spread(to, both, cut, shape), shape=shape)
             return
         factor = self._once(to, op, m) if op.kind == "scale_blocks" else self._twice(to, op, m)
-        self.numbers[made] = to("mul", "stored", x, _spread(to, factor, cut, shape), shape=shape)
+        self.numbers[made] = to("mul", "stored", x, spread(to, factor, cut, shape), shape=shape)
 
     def _once(self, to: Composition, op: Op, m: Value) -> Value:
         """The inverse of the scales, which are powers of two."""
@@ -135,12 +118,12 @@ class _Apart:
         scale = _scale(made)
         assert scale.outer, made
         wide = Cut.of(replace(scale, block=scale.outer), x.type.shape)
-        m = _largest(to, x, wide)
+        m = largest(to, x, wide)
         m = to("fit_scale", "over", m, shape=wide.grid, to=FP8_143.name)
         m = to("fit_scale", "fitted", m, shape=wide.grid, to=name)
         self.outer[made] = to("clamp_min", "outer", m, shape=wide.grid, low=LEAST_OUTER)
         per = tuple(n // b for n, b in zip(scale.outer, scale.block, strict=True))
-        outer = _spread(to, self.outer[made], Cut.of(replace(scale, block=per), grid), grid)
+        outer = spread(to, self.outer[made], Cut.of(replace(scale, block=per), grid), grid)
         share = to("div", "share", b, outer, shape=grid)
         room = op.float_attr("headroom") / FORMATS[name].max
         wanted = to("scale", "wanted", share, shape=grid, factor=room)
@@ -154,15 +137,15 @@ class _Apart:
         x, made = op.inputs[0], op.result
         shape, cut = x.type.shape, Cut.of(_scale(made), x.type.shape)
         factor = to("inner_factor", "tried", s, e, shape=cut.grid)
-        stored = to("mul", "tried", x, _spread(to, factor, cut, shape), shape=shape)
+        stored = to("mul", "tried", x, spread(to, factor, cut, shape), shape=shape)
         element = FORMATS[op.word_attr("to")]
         code = to("cast", "tried", stored, shape=shape, f=element, scaled=Scale.POW2)
         number = to("dequantize", "tried", code, shape=shape)
-        number = to("mul", "tried", number, _spread(to, s, cut, shape), shape=shape)
+        number = to("mul", "tried", number, spread(to, s, cut, shape), shape=shape)
         outer = to.wide("outers", self.outer[made], shape)
         number = to("mul", "tried", number, outer, shape=shape)
         left = to("abs", "left", to("sub", "away", number, x, shape=shape), shape=shape)
-        left = _cut_up(to, left, cut)
+        left = cut_up(to, left, cut)
         if not cut.within:
             return left
         return to("sum", "error", left, shape=cut.grid, dims=cut.within, keepdim=False)
@@ -190,16 +173,16 @@ class _Apart:
         if s.type.format.is_coded:
             s = to("dequantize", "s", s, shape=cut.grid)
         numbers = to("dequantize", "numbers", self.numbers[read], shape=shape)
-        each = _spread(to, s, cut, shape)
-        if op.kind == "block_numbers" or read not in self.outer:
-            to.into("mul", op.result, numbers, each)
-            return
-        outer, larger = self.outer[read], _scale(read).outer
-        if larger:
-            outer = _spread(to, outer, Cut.of(replace(_scale(read), block=larger), shape), shape)
-        else:
-            outer = to.wide("outers", outer, shape)
-        to.into("mul", op.result, to("mul", "inner", numbers, each, shape=shape), outer)
+        by = spread(to, s, cut, shape)
+        if op.kind == "dequantize" and read in self.outer:
+            numbers = to("mul", "inner", numbers, by, shape=shape)
+            outer, larger = self.outer[read], _scale(read).outer
+            if larger:
+                wide = Cut.of(replace(_scale(read), block=larger), shape)
+                by = spread(to, outer, wide, shape)
+            else:
+                by = to.wide("outers", outer, shape)
+        to.into("mul", op.result, numbers, by)
 
     def _real(self, to: Composition, x: Value) -> Value:
         """The numbers of an operand that may be codes."""
@@ -221,32 +204,3 @@ def _of_one_scale(t: TensorType) -> TensorType:
 def _scale(v: Value) -> BlockScale:
     assert isinstance(v.type.scale, BlockScale), v
     return v.type.scale
-
-
-def _largest(to: Composition, x: Value, cut: Cut) -> Value:
-    """The largest magnitude of each block."""
-    m = size = _cut_up(to, to("abs", "size", x, shape=x.type.shape), cut)
-    if cut.within:
-        m = to("max", "largest", size, shape=cut.grid, dims=cut.within, keepdim=False)
-    return m
-
-
-def _cut_up(to: Composition, x: Value, cut: Cut) -> Value:
-    """Blocks and places in them as dimensions, filled up with 0."""
-    shape = x.type.shape
-    if cut.whole != shape:
-        x = to("pad", "whole", x, shape=cut.whole, before=(0,) * len(shape), value=0.0)
-    return to("view", "cut", x, shape=cut.shape)
-
-
-def _spread(to: Composition, s: Value, cut: Cut, shape: Shape) -> Value:
-    """The scale of its block at each place."""
-    if not cut.within:
-        return s
-    wide = to("broadcast", "wide", s, shape=cut.shape, dims=cut.within)
-    wide = to("view", "each", wide, shape=cut.whole)
-    for dim, (whole, size) in enumerate(zip(cut.whole, shape, strict=True)):
-        if whole > size:
-            kept = (*wide.type.shape[:dim], size, *wide.type.shape[dim + 1 :])
-            wide = to("slice", "inside", wide, shape=kept, dim=dim, start=0, step=1)
-    return wide

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...compiler.formats import FORMATS
+from ...compiler.formats import FORMATS, FP8_143
 from ...compiler.ir import Op
 from ...compiler.ir.ops import FOUR_OVER_SIX
 from ...compiler.types import BlockScale
 from ..numbers import blocks
 from ..numbers.blocks import largest, power_scale, spread
+from ..numbers.rounding import decode, encode_stochastic
 from ..numbers.tensor import Array, Tensor, scales_of
+from ..numbers.threefry import uniform
 from .frame import Meaning, on_numbers
 
 
@@ -74,6 +76,23 @@ def scale_blocks_nested(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         return (Tensor.from_numbers(made, x / both, scales),)
 
 
+def correct_scales(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Products in f32, sums in f64."""
+    q, x, seed, step = inputs
+    scale = op.result.type.scale
+    assert isinstance(scale, BlockScale) and q.scale is not None, op
+    outer, s = q.scale[0], q.scale[1:].reshape(scale.grid(x.type.shape))
+    along, size = op.int_attr("dim"), op.int_attr("group")
+    block = tuple(size if d == along else 1 for d in range(len(scale.block)))
+    group, stored = BlockScale(block, FP8_143), op.word_attr("by") == "stored"
+    with np.errstate(invalid="ignore", over="ignore"):
+        wanted = s * blocks.correction(x.numbers, q.numbers, s, outer, scale, group, stored)
+    u = uniform(int(seed.data), int(step.data), op.int_attr("salt"), s.shape)
+    s = decode(encode_stochastic(wanted, FP8_143, u), FP8_143)
+    scales = np.concatenate([q.scale[:1], s.ravel()])
+    return (Tensor.from_numbers(op.result.type, q.numbers, scales),)
+
+
 def outer_encoding(op: Op, m: Array) -> Array:
     """Of a tensor's largest magnitude."""
     return blocks.outer_encoding(m, FORMATS[op.word_attr("to")], op.float_attr("top"))
@@ -117,6 +136,7 @@ BLOCKS: dict[str, Meaning] = {
     "fit_scale": on_numbers(fit_scale),
     "scale_blocks_twice": scale_blocks_twice,
     "scale_blocks_nested": scale_blocks_nested,
+    "correct_scales": correct_scales,
     "block_numbers": block_numbers,
     "outer_scale": outer_scale,
     "outer_encoding": on_numbers(outer_encoding),

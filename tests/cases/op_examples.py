@@ -58,6 +58,7 @@ ATTRS: dict[str, Mapping[str, Attr]] = {
     "plateau": {"eps": (0.1,)},
     "stage_bits": {"bits": (3, 4)},
     "hadamard": {"dim": 1},
+    "correct_scales": {"dim": 1, "group": 2},
     "muon": {"ns_coefficients": (3.0, -4.0, 2.0)},
 }
 LISTS: dict[str, Attr] = {"kernel": (3, 2), "padding": (0, 0)}

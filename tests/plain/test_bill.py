@@ -172,7 +172,11 @@ def test_sizes(n: int, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("recipe", "bits"), [("mxfp8", {8}), ("mxfp4", {4}), ("nvfp4", {4}), ("tetrajet2", {4, 8})]
+    ("recipe", "bits"),
+    [
+        *(("mxfp8", {8}), ("mxfp4", {4}), ("nvfp4", {4}), ("tetrajet2", {4, 8})),
+        *(("quartet2", {4}), ("fp4_all_the_way", {4})),
+    ],
 )
 @pytest.mark.parametrize("stages", [False, True])
 def test_numbers_in_blocks_have_the_bits_of_their_elements(

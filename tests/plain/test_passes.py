@@ -104,8 +104,17 @@ OPTIONS: dict[str, dict[str, object]] = {
     "nvfp4_operands.shared": ALL,
     "nvfp4_operands.random": ALL | {"hadamard": "random", "two_d_weights": False, "sr": False},
     "nvfp4_operands.product": BETWEEN | {"sr": False},
+    "nvfp4_operands.stochastic": ALL
+    | {"hadamard": "none", "two_d_weights": False, "sr_activations": True},
+    "nvfp4_operands.forward": ALL | {"products": "forward"},
     "nvfp4_operands.four": ALL | {"hadamard": "none", "four_over_six": True},
     "nvfp4_operands.conv": ALL | {"hadamard": "none", "sr": False, "headroom": 1.0625},
+    "quartet2_operands.shared": ALL,
+    "quartet2_operands.stored": ALL | {"correction": "stored", "backward_from": "numbers"},
+    "quartet2_operands.product": BETWEEN
+    | {"hadamard": "fixed", "correction": "none", "hadamard_size": 32},
+    "quartet2_operands.conv": ALL
+    | {"hadamard": "fixed", "correction": "none", "four_over_six": False},
     "fitted_operands.shared": ALL | {"fit_block": 4},
     "fitted_operands.power": ALL | {"fit_scale": "power", "fit_weights": "blocks", "sr": True},
     "fitted_operands.product": BETWEEN

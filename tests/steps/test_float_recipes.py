@@ -54,6 +54,8 @@ RECIPES: dict[str, tuple[str, dict[str, object], float]] = {
         SOON,
         2.0**-9,
     ),
+    "fp4_all_the_way": ("fp4_all_the_way", {}, 2.0**-9),
+    "quartet2": ("quartet2", {}, 2.0**-9),
     "hfp8, chunks": ("hfp8", {"accumulator": "fp16.169", "chunk": 8}, 2.0**-9),
 }
 EACH = pytest.mark.parametrize("case", RECIPES)
@@ -324,6 +326,10 @@ def test_wrong_loss_scales_are_refused(options: dict[str, Any], message: str) ->
         ("int8_mixed", {"fit_weights": "square"}, "fit_weights=square is tiles of fit_block"),
         ("nvfp4", {"headroom": 0.0}, "headroom=0 must be positive"),
         ("tetrajet2", {"headroom": -1.0}, "headroom=-1 must be positive"),
+        ("fp4_all_the_way", {"products": "dw"}, "products of nvfp4_operands must be .*, not 'dw'"),
+        ("quartet2", {"hadamard_size": 24}, "hadamard_size=24 must be a power of two, at least 16"),
+        ("quartet2", {"hadamard_size": 8}, "hadamard_size=8 must be a power of two, at least 16"),
+        ("quartet2", {"hadamard": "none"}, "hadamard of quartet2_operands must be .*, not 'none'"),
         ("nvfp4", {"hadamard": "some"}, "hadamard of nvfp4_operands must be .*, not 'some'"),
     ],
 )

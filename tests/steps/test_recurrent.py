@@ -95,7 +95,7 @@ def language_step(recipe: str, target: str, steps: int = STEPS, **more: Any) -> 
 
 @pytest.mark.tvm
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", ["ultra_low_4bit", "sbm8", "luq4", "nvfp4"])
+@pytest.mark.parametrize("recipe", ["ultra_low_4bit", "sbm8", "luq4", "quartet2"])
 def test_a_step_is_that_of_the_reference(recipe: str) -> None:
     (step, x), (other, _) = (language_step(recipe, target) for target in ("cpu", "reference"))
     for _ in range(3):
@@ -117,6 +117,12 @@ def test_a_step_on_a_gpu_is_that_of_the_reference() -> None:
         for _ in range(2):
             # The same codes; sums of floats in the first and the last layer.
             assert float(step(x, x)) == pytest.approx(float(other(x, x)), rel=1e-6)
+
+
+def test_noise_of_a_recurrent_layer_is_that_of_all_steps() -> None:
+    step, _ = language_step("fp4_all_the_way", "reference")
+    sums = [op for _, op in step.program.ops() if op.result.name.endswith(".noise.with")]
+    assert sums and {op.kind for op in sums} == {"add"}
 
 
 def test_a_program_does_not_grow_with_the_sequence() -> None:

@@ -96,6 +96,21 @@ def _real(op: Op) -> str:
     return f"{op.kind} reads plain floats or codes, not {x.short}" if scaled else ""
 
 
+def _corrected(op: Op, at: Extents) -> str:
+    """Whole blocks of one row meet in a group."""
+    scale, dim, group = op.result.type.scale, op.int_attr("dim"), op.int_attr("group")
+    if scale != op.inputs[0].type.scale or op.result.type.format is not op.inputs[0].type.format:
+        return f"codes stay {op.inputs[0].type.short}, they do not become {op.result.type.short}"
+    assert isinstance(scale, BlockScale), op
+    across = any(b > 1 and d != dim for d, b in enumerate(scale.block))
+    fits = scale.format is FP8_143 and not across and group % scale.block[dim] == 0
+    return (
+        ""
+        if fits
+        else f"no {group} numbers along dimension {dim} are whole blocks of {scale.value}"
+    )
+
+
 def _hadamard(op: Op, at: Extents) -> str:
     (size,), dim = at["L"], op.int_attr("dim")
     if size & (size - 1):
@@ -283,6 +298,14 @@ BLOCKS: tuple[OpDef, ...] = (
         of fp8.143 nearest to (b/o) (headroom/max), of at least 2^-9 and at most 448, b the largest
         magnitude of each block""",
         Trait.COMPOSED, REMADE, check=_in_blocks,
+    ),
+    define(
+        f"correct_scales(q: nested[*S], x: float[*S], {DRAWN})"
+        " {dim: dim of q, group: int >= 1, by: real|stored, salt: int} -> y: nested[*S]",
+        """the same codes; of each group of numbers along a dimension the scales of blocks times the
+        sum of x x over that of x q, 1 where that is 0, rounded as round_stochastic does; by stored
+        numbers: x and q without the scales of their blocks""",
+        Trait.COMPOSED, check=_corrected,
     ),
     define(
         f"outer_encoding(m: f32[*S]) {{{NESTED}, top: float > 0}} -> e: f32[*S]",

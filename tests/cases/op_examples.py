@@ -93,7 +93,7 @@ MADE: dict[str, list[Format]] = {
     "quantize_bits": INTEGERS,
     **dict.fromkeys(("quantize_affine", "quantize_affine_stochastic"), UNSIGNED),
     "round_log": [f for f in CODED if f.is_log],
-    "round_stochastic": [f for f in CODED if not f.is_exponent],
+    "round_stochastic": [f for f in CODED if f.is_element],
     "round_flag": [INT15, INT16],
     "squeeze": [f for f in CODED if f.exp and not f.is_exponent],
 }

@@ -12,6 +12,7 @@ from tvm import tirx as tir
 
 from ...tir.expr import Expr, i32
 from ...tir.pointwise.buffers import frame_of, parameters
+from ...tir.pointwise.lists import lists
 from ...tir.pointwise.point import Frame
 from ...tir.pointwise.prologue import channel_constants, compute_scalars, only_first, store_scales
 from ...tir.pointwise.space import STRIPE, PointwiseSpec
@@ -45,6 +46,7 @@ def _emit(frame: Frame) -> None:
         code.when(first) if first is not None else nullcontext(),
         channel_constants(frame, walk.lanes),
         tables(frame, walk.lanes),
+        lists(frame),
         tails.memory(),
         walk.memory(count) as enter,
     ):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from tvm import tirx as tir
 
 from ...tir.expr import Expr, Vectors, i32, load, packed_place, ramp, typed
+from ...tir.pointwise.lists import lists
 from ...tir.pointwise.ops import RULES
 from ...tir.pointwise.parts import Parts
 from ...tir.pointwise.point import Frame, Point
@@ -48,6 +49,7 @@ class Thread:
         with ExitStack() as stack:
             stack.enter_context(channel_constants(frame, 1))
             stack.enter_context(tables(frame, 1))
+            stack.enter_context(lists(frame))
             stack.enter_context(code.alone(None))
             self.sums = Sums(code, self.scratch, channel_tails(frame), lane_tails(frame))
             self.codes = RowCodes(frame, code, g) if g.padded else None

@@ -31,6 +31,7 @@ from .initial import initial_state, kept_of
 from .inputs import check_dense
 from .report.bill import Bill, make_bill, with_spent
 from .source import Source, mapping, source_of
+from .moments import in_codes
 from .state import State
 from .taken import find_checks
 from .telling import LOG, told
@@ -196,7 +197,7 @@ class Step:
             raise InputError(f"{shown(values)} is no state; give a dictionary of tensors by name")
         arrays = {k: _array(k, v) for k, v in values.items()}
         with self._lock:
-            self._state.load(arrays)
+            self._state.load(in_codes(self._state.layout.types, arrays))
 
     def state_dict(self, *, average: bool = False) -> dict[str, torch.Tensor]:
         """Parameters and buffers as the plain model names them; loads into it strictly.

@@ -11,6 +11,7 @@ from ..compiler.errors import UsageError, shown
 from ..compiler.ir import OPTIMIZER_STEP, Program
 from ..compiler.ir.loops import loops
 from ..passes.average_weights import AVERAGE
+from ..passes.low_bit_states import STORED
 from ..passes.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -23,17 +24,20 @@ GIVEN_AS = {
     ("accumulate_gradients", "batches"): "accumulate",
     ("clip_gradients", "norm"): "clip_norm",
     ("clip_gradients", "value"): "clip_value",
+    ("low_bit_states", "adam_states"): "adam_states",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """Bounds of the gradients (0: none), steps a turn of the optimizer, decay of an average."""
+    """Bounds of the gradients (0: none), steps a turn of the optimizer, decay of an average, and
+    what the optimizer's own averages are stored in."""
 
     clip_norm: float = 0.0
     clip_value: float = 0.0
     accumulate: int = 1
     average: float = 0.0
+    adam_states: str = "f32"
 
     def __post_init__(self) -> None:
         """UsageError, which names the argument, for what is no number of its range."""
@@ -47,6 +51,10 @@ class Update:
             lambda v: whole and 1 <= v <= MOST,
         )
         _demand("average", self.average, "a number of at least 0 and below 1", lambda v: 0 <= v < 1)
+        if not isinstance(self.adam_states, str) or self.adam_states not in ("f32", *STORED):
+            raise UsageError(
+                f"adam_states is {shown(self.adam_states)}; it is f32, {', '.join(STORED)}"
+            )
 
     def after(self, recipe: Recipe, program: Program | None = None) -> Recipe:
         """The recipe with the passes that are asked for, and behind them what every step has.
@@ -60,6 +68,8 @@ class Update:
         if self.clip_norm or self.clip_value:
             bounds = {"norm": self.clip_norm, "value": self.clip_value}
             recipe = recipe.followed_by("clip_gradients", **bounds)
+        if self.adam_states != "f32":
+            recipe = recipe.followed_by("low_bit_states", adam_states=self.adam_states)
         recipe = recipe.ending_with("skip_nonfinite")
         return recipe.ending_with("over_steps") if program and loops(program).of else recipe
 

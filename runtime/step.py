@@ -29,9 +29,9 @@ from .files import path_of
 from .hyper import check_hyper, remark_ignored
 from .initial import initial_state, kept_of
 from .inputs import check_dense
+from .moments import in_codes
 from .report.bill import Bill, make_bill, with_spent
 from .source import Source, mapping, source_of
-from .moments import in_codes
 from .state import State
 from .taken import find_checks
 from .telling import LOG, told

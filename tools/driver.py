@@ -110,8 +110,7 @@ def compile(
                 reevaluate=again.evaluation,
             )
     _remark(model, allowed, chosen, captured.train)
-    update.begin(step)
-    return step
+    return update.begin(step)
 
 
 def _source(

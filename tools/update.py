@@ -52,9 +52,8 @@ class Update:
         )
         _demand("average", self.average, "a number of at least 0 and below 1", lambda v: 0 <= v < 1)
         if not isinstance(self.adam_states, str) or self.adam_states not in ("f32", *STORED):
-            raise UsageError(
-                f"adam_states is {shown(self.adam_states)}; it is f32, {', '.join(STORED)}"
-            )
+            words = f"f32 or one of {', '.join(STORED)}"
+            raise UsageError(f"adam_states is {shown(self.adam_states)}; it is {words}")
 
     def after(self, recipe: Recipe, program: Program | None = None) -> Recipe:
         """The recipe with the passes that are asked for, and behind them what every step has.
@@ -73,12 +72,13 @@ class Update:
         recipe = recipe.ending_with("skip_nonfinite")
         return recipe.ending_with("over_steps") if program and loops(program).of else recipe
 
-    def begin(self, step: Step) -> None:
-        """Start averages from the weights where torch's optimizer has taken steps before."""
+    def begin(self, step: Step) -> Step:
+        """The step, with averages of the weights where torch's optimizer has taken steps before."""
         state = step.state
         if self.average and OPTIMIZER_STEP in state:
             kept = {k: k.removesuffix(AVERAGE) for k in state if k.endswith(AVERAGE)}
             step.load_state({k: state[name] for k, name in kept.items() if name in state})
+        return step
 
 
 def _demand(name: str, value: object, wanted: str, holds: Callable[[float], bool]) -> None:

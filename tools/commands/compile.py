@@ -136,6 +136,10 @@ def command(
         step = _compile(spec, flags, batch, chosen, seed, tuple(allow or ()), weights)
         _show(step, print_after)
         step.save(output)
+    _remark(step, output, recipe)
+
+
+def _remark(step: Step, output: Path, recipe: str) -> None:
     terminal.remark(f"{output}: {step.program.name}, {recipe}, for {step.source.target}")
     terminal.remark(exports(step))
 

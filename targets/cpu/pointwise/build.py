@@ -12,9 +12,14 @@ from tvm import tirx as tir
 
 from ...tir.expr import Expr, i32
 from ...tir.pointwise.buffers import frame_of, parameters
-from ...tir.pointwise.lists import lists
 from ...tir.pointwise.point import Frame
-from ...tir.pointwise.prologue import channel_constants, compute_scalars, only_first, store_scales
+from ...tir.pointwise.prologue import (
+    channel_constants,
+    compute_scalars,
+    lists,
+    only_first,
+    store_scales,
+)
 from ...tir.pointwise.space import STRIPE, PointwiseSpec
 from ...tir.pointwise.squeeze import tables
 from ...tir.pointwise.stripes import blocks

@@ -9,11 +9,16 @@ from dataclasses import dataclass, field
 from tvm import tirx as tir
 
 from ...tir.expr import Expr, Vectors, i32, load, packed_place, ramp, typed
-from ...tir.pointwise.lists import lists
 from ...tir.pointwise.ops import RULES
 from ...tir.pointwise.parts import Parts
 from ...tir.pointwise.point import Frame, Point
-from ...tir.pointwise.prologue import channel_constants, compute_scalars, only_first, store_scales
+from ...tir.pointwise.prologue import (
+    channel_constants,
+    compute_scalars,
+    lists,
+    only_first,
+    store_scales,
+)
 from ...tir.pointwise.space import STRIPE
 from ...tir.pointwise.squeeze import tables
 from ...tir.pointwise.tails import channel_tails, lane_tails

@@ -21,8 +21,8 @@ from ..formats import (
 )
 from .affine import affine_scalars, dequantize, quantize_affine
 from .blocks import BLOCKS, encoding_scalars
-from .math import MATH
 from .lists import nearest
+from .math import MATH
 from .point import Evaluate, Frame, Point, top_number
 from .random import (
     initialize,

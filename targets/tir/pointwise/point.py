@@ -28,7 +28,8 @@ class Frame:
     ``data`` and ``scales``: buffers of the values outside. ``scalars`` and ``channels``: numbers
     computed once a call, for the whole tensor and for each channel. ``rowed``: unpacked rows of
     packed values, where the kernel keeps such: buffer and first element. ``tables``: numbers of all
-    codes of a value, likewise; ``levels`` and ``begins``: those of formats, see ``lists``. ``late``: what makes numbers of channels that are not kept.
+    codes of a value, likewise. ``levels`` and ``begins``: what is looked up of formats that list
+    their levels. ``late``: what makes numbers of channels that are not kept.
     """
 
     spec: PointwiseSpec

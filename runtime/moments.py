@@ -22,7 +22,8 @@ Types = Mapping[str, TensorType]
 def in_codes(types: Types, values: Arrays) -> dict[str, np.ndarray]:
     """``values`` for a state of these types, with codes in place of the numbers that it stores so.
 
-    As a step rounds them, but that the scale of zeros is 0: they stay zeros where a list has none.
+    As a step rounds them; but of nothing but zeros, as before the first step, all scales are 0, so
+    that they stay zeros where a list has none.
     InputError where there are more or fewer numbers than codes.
     """
     made = dict[str, np.ndarray]()
@@ -59,4 +60,4 @@ def _coded(codes: TensorType, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarr
     scales = fit_scale(np.fmax(most, np.float32(LEAST_LARGEST)), codes.format)
     made = encode(blocks / scales[:, None], codes.format)
     stored = to_memory(Tensor(codes, made, None), layout).reshape(layout.stored_shape)
-    return stored, np.where(most == 0, np.float32(0), scales)
+    return stored, scales if most.any() else np.zeros_like(scales)

@@ -12,6 +12,7 @@ from ..compiler.ir import OPTIMIZER_STEP, Program
 from ..compiler.ir.loops import loops
 from ..passes.average_weights import AVERAGE
 from ..passes.low_bit_states import STORED
+from ..passes.parts.order import check_order
 from ..passes.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ class Update:
     def after(self, recipe: Recipe, program: Program | None = None) -> Recipe:
         """The recipe with the passes that are asked for, and behind them what every step has.
 
-        ``program`` is what it will be applied to, where that is known.
+        ``program`` is what it will be applied to, where that is known. RecipeError where the recipe
+        has a pass that must stand behind one of them.
         """
         if self.average:
             recipe = recipe.followed_by("average_weights", decay=self.average)
@@ -69,6 +71,7 @@ class Update:
             recipe = recipe.followed_by("clip_gradients", **bounds)
         if self.adam_states != "f32":
             recipe = recipe.followed_by("low_bit_states", adam_states=self.adam_states)
+        check_order([(entry.reference, entry.function) for entry in recipe.passes])
         recipe = recipe.ending_with("skip_nonfinite")
         return recipe.ending_with("over_steps") if program and loops(program).of else recipe
 

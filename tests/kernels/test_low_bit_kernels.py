@@ -16,7 +16,7 @@ from quatrain.passes.low_bit_states import SCALES
 from quatrain.targets.cpu.info import detect
 from quatrain.targets.numbers.tensor import Tensor
 
-from ..cases.one_kernel import random_inputs
+from ..cases.one_kernel import Array, random_inputs
 from ..exactness import compare
 
 pytestmark = [pytest.mark.torch, pytest.mark.tvm]
@@ -32,12 +32,14 @@ def program(case: str) -> Program:
 
 def numbers(made: Program, turn: int) -> dict[str, Tensor]:
     """All codes; block scales over several decades, and one of a block that was never trained."""
-    rng, given = np.random.default_rng(turn), {"step": np.int64(turn)}
-    given |= {v.name: rng.uniform(0.1, 0.9) for v in made.inputs if not v.type.shape}
+    rng = np.random.default_rng(turn)
+    given: dict[str, Array | float] = {"step": turn}
+    given |= {v.name: float(rng.uniform(0.1, 0.9)) for v in made.inputs if not v.type.shape}
     for v in made.state:
         if v.name.endswith(SCALES):
-            given[v.name] = 10.0 ** rng.integers(-14, 3, v.type.shape)
-            given[v.name][0] *= turn
+            scales = 10.0 ** rng.integers(-14, 3, v.type.shape)
+            scales[0] *= turn
+            given[v.name] = scales
     return random_inputs((*made.inputs, *made.state), turn, given)
 
 

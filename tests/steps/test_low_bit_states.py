@@ -41,6 +41,12 @@ KINDS: dict[str, Make] = {
     "centered": lambda p: torch.optim.RMSprop(p, lr=1e-3, centered=True, momentum=0.5),
     "adadelta": torch.optim.Adadelta,
 }
+MAKERS = KINDS | {
+    "adagrad": torch.optim.Adagrad,
+    "asgd": torch.optim.ASGD,
+    "rprop": torch.optim.Rprop,
+    "slow": lambda p: torch.optim.AdamW(p, lr=1e-3),
+}
 # Of each kind what is kept in f32, as a rounding would not be forgotten.
 EXACT = {"centered": {"square_avg", "grad_avg"}}
 
@@ -66,11 +72,12 @@ def batches(count: int) -> list[tuple[Tensor, Tensor]]:
 
 
 def compiled(kind: str, target: str, states: str, **more: Any) -> Step:
-    model = network(target)
+    """A step of the network, for batches of three unless ``example`` has more."""
+    model, example = network(target), more.pop("example", batches(1)[0])
     settings = {"recipe": "fp32", "target": target, "adam_states": states, **more}
     with captured_once(("test_low_bit_states", kind, target)):
         return quatrain.compile(
-            model, cross_entropy, batches(1)[0], KINDS[kind](model.parameters()), **settings
+            model, cross_entropy, example, MAKERS[kind](model.parameters()), **settings
         )
 
 
@@ -151,10 +158,13 @@ def test_a_state_of_before_is_taken_over() -> None:
     optimizer = KINDS["adam"](model.parameters())
     cross_entropy(model(example[0]), example[1]).backward()
     optimizer.step()
-    kept = copy.deepcopy(optimizer.state[model[3].weight]["exp_avg"]).numpy()
-    settings = {"recipe": "fp32", "target": "reference"}
+    of = next(state for p, state in optimizer.state.items() if p.shape == (64, 64))
+    kept = copy.deepcopy(of["exp_avg"]).numpy()
     step = quatrain.compile(
-        model, cross_entropy, example, optimizer, adam_states="int8", **settings
+        *(model, cross_entropy, example, optimizer),
+        recipe="fp32",
+        target="reference",
+        adam_states="int8",
     )
     found = numbers(step)["3.weight.exp_avg"]
     bound = np.repeat(np.abs(kept).reshape(16, 256).max(1), 256).reshape(64, 64)
@@ -170,38 +180,33 @@ def test_a_state_of_before_is_taken_over() -> None:
         step.load_state({f"3.weight.exp_avg{CODES}": torch.zeros(16, 128, dtype=torch.uint8)})
 
 
-@pytest.mark.parametrize(("states", "worse"), [("int8", 0.02), ("fp8", 0.05), ("int4", 0.3)])
-def test_it_learns_as_with_f32_states(states: str, worse: float) -> None:
-    """Five clusters; what the rounding of states may cost of all that was learned.
+def test_it_learns_as_with_f32_states() -> None:
+    """Five clusters in much noise, each batch seen once, while the loss still falls.
 
-    A step of Adam changes by half a step of its levels at most, of the 8-bit ones a few percent,
-    and the roundings of many steps are of either sign; 4 bits have some 15 % between levels.
+    Levels of dyn8 are 1 to 7 % apart near the largest, of fp8 6 to 12 %, of dyn4 over 25 %; that of
+    many steps roundings are of either sign leaves a few times less of it in what was learned.
     """
     generator = torch.Generator().manual_seed(2)
-    centers = torch.randn(5, 64, 3, 3, generator=generator)
-    y = torch.randint(5, (3,), generator=generator)
-    x = centers[y] + torch.randn(3, 64, 3, 3, generator=generator)
-    ends = list[float]()
-    for word in ("f32", states):
-        step = compiled("adam", "reference", word)
-        losses = [float(step(x, y)) for _ in range(8)]
-        ends.append(losses[-1])
-    learned = losses[0] - ends[0]
-    assert learned > 1 and abs(ends[1] - ends[0]) < worse * learned
+    centers, data = torch.randn(5, 64, 3, 3, generator=generator), list[tuple[Tensor, Tensor]]()
+    for _ in range(24):
+        y = torch.randint(5, (32,), generator=generator)
+        data.append((centers[y] + 6 * torch.randn(32, 64, 3, 3, generator=generator), y))
+    ends = dict[str, float]()
+    for word in ("f32", *WORDS):
+        step = compiled("slow", "reference", word, example=data[0])
+        losses = [float(step(*batch)) for batch in data]
+        ends[word] = sum(losses[-8:]) / 8
+    learned = losses[0] - ends["f32"]
+    assert learned > 0.3
+    for word, worse in (("int8", 0.04), ("fp8", 0.08), ("int4", 0.15)):
+        assert abs(ends[word] - ends["f32"]) < worse * learned, (word, ends)
 
 
-@pytest.mark.parametrize(
-    "make",
-    [torch.optim.Adagrad, torch.optim.ASGD, torch.optim.Rprop],
-    ids=lambda make: str(make.__name__),
-)
-def test_what_is_no_average_is_refused(make: Make) -> None:
-    model = network()
-    with pytest.raises(RecipeError, match=r"^adam_states=int8 stores averages of gradients in few"):
-        quatrain.compile(
-            *(model, cross_entropy, batches(1)[0], make(model.parameters())),
-            **{"recipe": "fp32", "target": "reference", "adam_states": "int8"},
-        )
+@pytest.mark.parametrize("kind", ["adagrad", "asgd", "rprop"])
+def test_what_is_no_average_is_refused(kind: str) -> None:
+    said = rf"^adam_states=int8 stores averages of gradients in few bits, and {kind} keeps none"
+    with pytest.raises(RecipeError, match=said):
+        compiled(kind, "reference", "int8")
 
 
 def test_words_that_are_none() -> None:

@@ -126,7 +126,7 @@ class _States:
         found = StoredState(state, codes, scales, self.after[state])
         turn = self.turn(maker, state)
         if turn is not None:
-            self.unread.add(maker.inputs[0])
+            self.unread |= {maker.inputs[0], maker.result}
             found = replace(found, made=maker.inputs[1], kept=maker.result, turn=turn)
         self.chosen[state] = found
 
@@ -160,9 +160,6 @@ class _States:
         """What is read is decoded ahead of its first reader, what is made encoded behind it."""
         if self.unread.intersection(op.results):
             return ()
-        for s in self.chosen.values():
-            if s.kept in op.results:
-                return tuple(self.in_turn(s, op.origin))
         ahead, behind = list[Op](), list[Op]()
         for v in op.inputs:
             if v in self.chosen and v not in self.ready:
@@ -170,7 +167,7 @@ class _States:
                 ahead += self.decoded(self.chosen[v], op.origin)
         for s in self.chosen.values():
             if s.made in op.results:
-                behind += self.encoded(s, op.origin)
+                behind += [*self.encoded(s, op.origin), *self.in_turn(s, op.origin)]
         return (*ahead, op, *behind) if ahead or behind else None
 
     def decoded(self, s: StoredState, origin: str) -> list[Op]:
@@ -200,7 +197,8 @@ class _States:
 
     def in_turn(self, s: StoredState, origin: str) -> list[Op]:
         """Codes and scales of this step or of before; a level that is cast again is itself."""
-        assert s.kept is not None and s.turn is not None, s
+        if s.kept is None or s.turn is None:
+            return []
         new = _StateOps(s.kept.name, origin, self.taken)
         blocks, f = s.codes.type.shape, s.codes.type.format
         made, scales = self.coded[s.real]

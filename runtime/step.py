@@ -29,7 +29,7 @@ from .files import path_of
 from .hyper import check_hyper, remark_ignored
 from .initial import initial_state, kept_of
 from .inputs import check_dense
-from .moments import in_codes
+from .moments import in_codes, in_numbers
 from .report.bill import Bill, make_bill, with_spent
 from .source import Source, mapping, source_of
 from .state import State
@@ -190,6 +190,12 @@ class Step:
     def state(self) -> dict[str, torch.Tensor]:
         """Copies of everything the step carries, by name."""
         return {k: torch.from_numpy(v) for k, v in self._snapshot().items()}
+
+    @property
+    def decoded_state(self) -> dict[str, torch.Tensor]:
+        """The same with f32 numbers in place of codes and scales of what the optimizer averages."""
+        made = in_numbers(self._state.layout.types, self._snapshot())
+        return {k: torch.from_numpy(v) for k, v in made.items()}
 
     def load_state(self, values: Mapping[str, torch.Tensor | float]) -> None:
         """Set state values by name; InputError, with nothing changed, for one that does not fit."""

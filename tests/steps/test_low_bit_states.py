@@ -20,7 +20,7 @@ import quatrain
 from quatrain.compiler.errors import InputError, RecipeError, UsageError
 from quatrain.passes.low_bit_states import CODES, SCALES
 from quatrain.passes.recipe import load_recipe
-from quatrain.runtime.moments import in_codes, in_numbers
+from quatrain.runtime.moments import in_codes
 from quatrain.runtime.step import Step
 from quatrain.targets.plan.state import state_layout
 
@@ -87,7 +87,7 @@ def arrays(step: Step) -> dict[str, np.ndarray]:
 
 def numbers(step: Step) -> dict[str, np.ndarray]:
     """The state with f32 numbers in place of codes."""
-    return in_numbers(state_layout(step.program).types, arrays(step))
+    return {k: v.numpy() for k, v in step.decoded_state.items()}
 
 
 def equal(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> None:
@@ -106,7 +106,7 @@ def test_a_step_is_that_of_f32_states_and_then_rounded(kind: str) -> None:
         kept = {name.removesuffix(CODES).rpartition(".")[2] for name in types if CODES in name}
         assert kept and not kept & EXACT.get(kind, set())
         for batch in batches(2):
-            plain.load_state({k: torch.from_numpy(v) for k, v in numbers(coded).items()})
+            plain.load_state(coded.decoded_state)
             assert torch.equal(coded(*batch), plain(*batch))
             equal(arrays(coded), in_codes(types, arrays(plain)))
 
@@ -172,7 +172,7 @@ def test_a_state_of_before_is_taken_over() -> None:
     assert np.all(np.abs(found - kept) <= bound * (0.9 / 64 / 2 + 2.0**-22))
     assert np.any(found != kept)
     other = compiled("adam", "reference", "fp8")
-    other.load_state({k: torch.from_numpy(v) for k, v in numbers(step).items() if "avg" in k})
+    other.load_state(step.decoded_state)
     assert np.any(numbers(other)["3.weight.exp_avg"])
     with pytest.raises(InputError, match=r"exp_avg has 3 numbers, and the step carries 4096 codes"):
         step.load_state({"3.weight.exp_avg": torch.zeros(3)})

@@ -172,7 +172,7 @@ def test_a_state_of_before_is_taken_over() -> None:
     assert np.all(np.abs(found - kept) <= bound * (0.9 / 64 / 2 + 2.0**-22))
     assert np.any(found != kept)
     other = compiled("adam", "reference", "fp8")
-    other.load_state(step.decoded_state)
+    other.load_state({k: v for k, v in step.decoded_state.items() if "avg" in k})
     assert np.any(numbers(other)["3.weight.exp_avg"])
     with pytest.raises(InputError, match=r"exp_avg has 3 numbers, and the step carries 4096 codes"):
         step.load_state({"3.weight.exp_avg": torch.zeros(3)})

@@ -24,12 +24,12 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
 
-from ..compiler.errors import RecipeError
 from ..compiler.formats import DYN4, DYN8, F32, FP8_143, UDYN8, ULIN4, Format
 from ..compiler.ir import Attr, Op, Program, Region, Value, attrs, unused
 from ..compiler.ir.ops import Trait, has
 from ..compiler.ir.updates import KINDS, Rounds
 from ..compiler.types import Shape, TensorType
+from .parts.options import require
 from .parts.order import placed
 
 CODES, SCALES = ".codes", ".scales"  # the ends of the names of what is stored
@@ -66,15 +66,20 @@ def low_bit_states(
     steps = [op for op in program.region("update").ops if has(op, Trait.UPDATE)]
     if adam_states == "f32" or not steps:
         return program.done("low_bit_states")
+    averages = [pair for op in steps for pair in kept(op) if pair[1] is not Rounds.NEVER]
+    require(
+        bool(averages),
+        f"adam_states={adam_states} stores averages of gradients in few bits, and "
+        f"{steps[0].kind} keeps none that may be rounded; leave adam_states at f32",
+    )
+    require(
+        all(v in program.state for v, _ in averages),
+        f"adam_states={adam_states} meets states that a pass before stores in few bits; list "
+        "low_bit_states once, or leave adam_states at f32",
+    )
     work = _States(program, STORED[adam_states], least)
-    if not any(rounds is not Rounds.NEVER for op in steps for _, rounds in kept(op)):
-        raise RecipeError(
-            f"adam_states={adam_states} stores averages of gradients in few bits, and "
-            f"{steps[0].kind} keeps none that may be rounded; leave adam_states at f32"
-        )
-    for op in steps:
-        for state, rounds in kept(op):
-            work.choose(state, rounds)
+    for state, rounds in averages:
+        work.choose(state, rounds)
     return work.run()
 
 
@@ -117,7 +122,7 @@ class _States:
         size, block = state.type.elements, self.stored.block
         fits = size >= self.least and size % block == 0
         maker = self.makers.get(self.after.get(state, state))
-        if rounds is Rounds.NEVER or not fits or maker is None:
+        if not fits or maker is None:
             return
         count, positive = size // block, rounds is Rounds.POSITIVE
         f = self.stored.positive if positive else self.stored.signed

@@ -217,3 +217,5 @@ def test_words_that_are_none() -> None:
         RecipeError, match="low_bit_states stands ahead of accumulate_gradients and must"
     ):
         compiled("adam", "reference", "f32", recipe=recipe, accumulate=2)
+    with pytest.raises(RecipeError, match="adam_states=fp8 meets states that a pass before stores"):
+        compiled("adam", "reference", "fp8", recipe=recipe)

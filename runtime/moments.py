@@ -28,7 +28,7 @@ def in_codes(types: Types, values: Arrays) -> dict[str, np.ndarray]:
     """
     made = dict[str, np.ndarray]()
     for name, value in values.items():
-        codes = types.get(name + CODES)
+        codes = types.get(f"{name}{CODES}")  # a name that is no text is refused later
         if name in types or codes is None or not codes.format.is_coded:
             made[name] = value
             continue

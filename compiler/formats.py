@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
+from .levels import dynamic, linear
+
 
 @dataclass(frozen=True, slots=True)
 class Format:
@@ -23,6 +25,9 @@ class Format:
     Integers (``exp == 0``): two's complement without its most negative code when ``signed``, plain
     binary otherwise; ``midrise`` integers have no zero: code ``c`` is ``2c - (2^bits - 1)``. With
     ``ends`` codes of smaller and larger numbers than these two count as they.
+
+    Lists: code ``c`` is the ``c``-th of ``listed``, which ascend. States are stored in them; they
+    take no part in products.
 
     A coded tensor's real values are ``decode(code) * scale``.
     """
@@ -40,6 +45,7 @@ class Format:
     top: int = 0
     specials: tuple[int, ...] = ()
     ends: tuple[int, int] | None = None
+    listed: tuple[float, ...] = ()
 
     def __str__(self) -> str:
         return self.name
@@ -52,7 +58,12 @@ class Format:
     @property
     def is_integer(self) -> bool:
         """Whether the levels are consecutive (or, midrise, odd) integers."""
-        return self.exp == 0
+        return self.exp == 0 and not self.listed
+
+    @property
+    def is_element(self) -> bool:
+        """Whether codes may be operands of a product: not what scales and states are stored in."""
+        return self.is_coded and not self.is_exponent and not self.listed
 
     @property
     def is_exponent(self) -> bool:
@@ -86,6 +97,8 @@ class Format:
 
     def decode(self, code: int) -> float:
         """The number that ``code`` (0 .. 2^bits - 1) stands for; infinity or NaN for a special."""
+        if self.listed:
+            return self.listed[code]
         if self.exp == 0:
             return float(self._decode_integer(code))
         if self.is_exponent:
@@ -210,6 +223,13 @@ FP4_121, FP6_123, FP6_132 = (
 )
 E8M0 = Format("e8m0", 8, exp=8, bias=127, signed=False, specials=(255,))
 
+# What averages of gradients and of their squares are stored in between steps (Dettmers et al., ICLR
+# 2022; in 4 bits Li, Chen and Zhu, NeurIPS 2023), as torchao has them: decades of levels, and
+# equal steps without a zero.
+DYN8, DYN4 = (Format(f"dyn{b}", b, listed=dynamic(b, b - 1, signed=True)) for b in (8, 4))
+UDYN8 = Format("udyn8", 8, signed=False, listed=dynamic(8, 7, signed=False))
+ULIN4 = Format("ulin4", 4, signed=False, listed=linear(4))
+
 # IBM's 16-bit float of sums: no subnormals, one code for infinity and NaN (DLFloat, Agrawal et al.,
 # ARITH 2019); from 2^-31 (1 + 2^-9) to 2^33 - 2^24.
 FP16_169 = Format("fp16.169", 16, exp=6, man=9, bias=31, specials=(0x7FFF,))
@@ -255,6 +275,7 @@ FORMATS = {
         *(FP4_R16_EVEN, FP4_R16_ODD, FP4_R16_ODD_LOW, FP5_140),
         *(LUQ[5], LUQ[8], LUQ[9]),
         *(FP4_121, FP6_123, FP6_132, E8M0),
+        *(DYN8, UDYN8, DYN4, ULIN4),
         *(FP8_143, FP8_143_IBM, *FP8_143_READINGS, FP8_152, FP8_152_IBM),
     )
 }

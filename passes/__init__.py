@@ -16,7 +16,8 @@ behind and ahead of, and a recipe file that has it otherwise is refused. In shor
     canonicalize            removes what the others left without readers
     the update              average_weights reads what the optimizer makes, accumulate_gradients
                             decides when that becomes the next state, clip_gradients bounds the sums
-                            that the optimizer reads, skip_nonfinite looks at all that is left
+                            that the optimizer reads, low_bit_states says how what it keeps is
+                            stored, skip_nonfinite looks at all that is left
     loops over time steps   over_steps says what their values mean outside of them
 """
 
@@ -47,6 +48,7 @@ from .hybrid_fp8 import hybrid_fp8
 from .integer_gradients import integer_gradients
 from .integer_update import integer_update
 from .loss_scale import loss_scale
+from .low_bit_states import low_bit_states
 from .luq_gradients import luq_gradients
 from .mx_operands import mx_operands
 from .narrow_update import narrow_update
@@ -103,6 +105,7 @@ PASSES: dict[str, Pass] = {
         integer_gradients,
         integer_update,
         loss_scale,
+        low_bit_states,
         luq_gradients,
         narrow_update,
         oscillation_reset,

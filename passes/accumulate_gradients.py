@@ -67,9 +67,15 @@ class _Accumulation:
                 for end in ("", ".share", ".total")
             )
             factor = attrs(factor=1 / self.batches)
-            ops.append(Op("scale", (gradient(op),), (share,), factor, origin))
-            ops.append(Op("add", (held, share), (total,), origin=origin))
-            self.totals[weight], self.sums[held] = total, total
+            wide, widening = widened(self.turn, held, origin, self.taken)
+            rest = Value(unused(f"{held.name}.next", self.taken), held.type)
+            ops += [
+                *widening,
+                Op("scale", (gradient(op),), (share,), factor, origin),
+                Op("add", (held, share), (total,), origin=origin),
+                Op("masked", (wide, total), (rest,), attrs(value=0.0), origin),
+            ]
+            self.totals[weight], self.sums[held] = total, rest
         return ops
 
     def reads_count(self, op: Op) -> bool:
@@ -97,25 +103,24 @@ class _Accumulation:
         return (replace(op, inputs=inputs),)
 
     def choose(self, program: Program) -> Program:
-        """What follows from the optimizer becomes the next state only in the last step."""
+        """What follows from the optimizer becomes the next state only in the last step.
+
+        Each choice stands behind what it is made of, which no memory is to hold for longer.
+        """
         flow = graph(program)
         made = updates(program, clips=True)
         behind = {*made, *(d for op in made for d in nx.descendants(flow, op))}
-        makers, ops, pairs = program.producers(), list[Op](), list[tuple[Value, Value]]()
+        makers, pairs = program.producers(), list[tuple[Value, Value]]()
+        choices: dict[tuple[Value, ...], list[Op]] = {}
         for state, after in program.next:
             op = makers.get(after)
-            if op not in behind:
+            if op is None or op not in behind:
                 pairs.append((state, after))
                 continue
-            origin = makers[after].origin
-            wide, widening = widened(self.turn, state, origin, self.taken)
+            wide, widening = widened(self.turn, state, op.origin, self.taken)
             kept = Value(unused(f"{state.name}.kept", self.taken), state.type)
-            ops += [*widening, Op("where", (wide, after, state), (kept,), origin=origin)]
+            choice = Op("where", (wide, after, state), (kept,), origin=op.origin)
+            choices.setdefault(op.results, []).extend((*widening, choice))
             pairs.append((state, kept))
-        for held, total in self.sums.items():
-            wide, widening = widened(self.turn, held, "optimizer", self.taken)
-            rest = Value(unused(f"{held.name}.next", self.taken), held.type)
-            masked = Op("masked", (wide, total), (rest,), attrs(value=0.0), "optimizer")
-            ops += [*widening, masked]
-            pairs.append((held, rest))
-        return replace(program.append("update", tuple(ops)), next=tuple(pairs))
+        chosen = program.rewrite(lambda _, op: (op, *choices.get(op.results, ())))
+        return replace(chosen, next=(*pairs, *self.sums.items()))

@@ -9,7 +9,7 @@ from typing import cast
 import numpy as np
 
 from ..compiler.errors import InputError, closest, shown
-from ..targets.plan.layout import DTYPES, Layout, Order
+from ..targets.plan.layout import Layout, Order
 from ..targets.plan.pool import TargetMemory, read_all
 from ..targets.plan.state import StateLayout, Unapplied
 
@@ -60,19 +60,20 @@ class State:
         for name, value in values.items():
             self._check(str(name), value)
         for name, value in values.items():
-            type_ = self.layout.types[name]
-            stored = np.ascontiguousarray(value, DTYPES[type_.format.name]).reshape(-1)
+            dtype = Layout(self.layout.types[name], Order.ROWS).dtype
+            stored = np.ascontiguousarray(value, dtype).reshape(-1)
             for block in (self.old, self.new):
                 self._memory.write(block, self.layout.offsets[name], stored.view(np.uint8))
 
     def _check(self, name: str, value: np.ndarray) -> None:
         if name not in self.layout.types:
             raise InputError(f"the step carries no {name!r}; {closest(name, self.layout.types)}")
-        want = self.layout.types[name]
-        if np.shape(value) != want.shape:
-            raise InputError(f"{name} has shape {np.shape(value)}, the step carries {want.shape}")
-        if not np.can_cast(np.asarray(value).dtype, DTYPES[want.format.name], "same_kind"):
-            raise InputError(f"{name} is {np.asarray(value).dtype}, the step carries {want.format}")
+        want = Layout(self.layout.types[name], Order.ROWS)
+        shape, dtype = want.stored_shape, np.asarray(value).dtype
+        if np.shape(value) != shape:
+            raise InputError(f"{name} has shape {np.shape(value)}, the step carries {shape}")
+        if not np.can_cast(dtype, want.dtype, "same_kind"):
+            raise InputError(f"{name} is {dtype}, the step carries {want.type.format}")
 
 
 def check_seed(seed: object) -> int:

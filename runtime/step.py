@@ -29,6 +29,7 @@ from .files import path_of
 from .hyper import check_hyper, remark_ignored
 from .initial import initial_state, kept_of
 from .inputs import check_dense
+from .moments import in_codes, in_numbers
 from .report.bill import Bill, make_bill, with_spent
 from .source import Source, mapping, source_of
 from .state import State
@@ -190,13 +191,19 @@ class Step:
         """Copies of everything the step carries, by name."""
         return {k: torch.from_numpy(v) for k, v in self._snapshot().items()}
 
+    @property
+    def decoded_state(self) -> dict[str, torch.Tensor]:
+        """The same with f32 numbers in place of codes and scales of what the optimizer averages."""
+        made = in_numbers(self._state.layout.types, self._snapshot())
+        return {k: torch.from_numpy(v) for k, v in made.items()}
+
     def load_state(self, values: Mapping[str, torch.Tensor | float]) -> None:
         """Set state values by name; InputError, with nothing changed, for one that does not fit."""
         if not isinstance(values, Mapping):
             raise InputError(f"{shown(values)} is no state; give a dictionary of tensors by name")
         arrays = {k: _array(k, v) for k, v in values.items()}
         with self._lock:
-            self._state.load(arrays)
+            self._state.load(in_codes(self._state.layout.types, arrays))
 
     def state_dict(self, *, average: bool = False) -> dict[str, torch.Tensor]:
         """Parameters and buffers as the plain model names them; loads into it strictly.

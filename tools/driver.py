@@ -65,6 +65,7 @@ def compile(
     clip_value: float = 0.0,
     accumulate: int = 1,
     average: float = 0.0,
+    adam_states: str = "f32",
 ) -> Step:
     """Compile one training step of ``model`` in the formats that ``recipe`` asks for.
 
@@ -80,13 +81,14 @@ def compile(
     ``clip_norm`` and ``clip_value`` bound the gradients as torch.nn.utils does (0: no bound); the
     optimizer runs once in ``accumulate`` steps, on the mean of their gradients; ``average`` keeps
     an exponential moving average of the weights with that weight on itself (0: none), which
-    ``step.state_dict(average=True)`` gives.
+    ``step.state_dict(average=True)`` gives. ``adam_states`` ("int8", "int4", "fp8") keeps what the
+    optimizer averages, such as Adam's moments, in codes between steps.
 
     Parameters, buffers and optimizer state are copied; model and optimizer stay as they are until
     ``model.load_state_dict(step.state_dict())``. Raises QuatrainError with one sentence that says
     what cannot be done, where, and what would be right.
     """
-    update = Update(clip_norm, clip_value, accumulate, average)
+    update = Update(clip_norm, clip_value, accumulate, average, adam_states)
     wishes = Wishes(load_recipe(recipe), {} if options is None else options, allow)
     name = find_target(env.target() if target is None else target).name
     seed, how, folder = check_seed(seed), bind_options(), dump.named_folder()
@@ -108,8 +110,7 @@ def compile(
                 reevaluate=again.evaluation,
             )
     _remark(model, allowed, chosen, captured.train)
-    update.begin(step)
-    return step
+    return update.begin(step)
 
 
 def _source(

@@ -15,7 +15,7 @@ from ..compiler.types import Scale, TensorType
 from .planning import plan_program
 
 # What a GEMM may read: coded formats with a scale, and the carriers.
-OPERANDS = tuple(f for f in FORMATS.values() if f.is_carrier or (f.is_coded and not f.is_exponent))
+OPERANDS = tuple(f for f in FORMATS.values() if f.is_carrier or f.is_element)
 INTERPRETED = "NumPy"
 MISSING = "no kernel"
 CONV = attrs(stride=(1, 1), padding=(1, 1), dilation=(1, 1), groups=1)

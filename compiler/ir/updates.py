@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from functools import cache
 from typing import Any
 
@@ -40,6 +41,17 @@ class Number:
         return 1.0 - value if self.rest else value
 
 
+class Rounds(Enum):
+    """Whether what is kept may be rounded between steps, and on which side of zero its levels lie.
+
+    A rounding that every step repeats must not add up: averages forget it.
+    """
+
+    NEVER = auto()
+    SIGNED = auto()  # averages of gradients
+    POSITIVE = auto()  # averages of what has no sign
+
+
 @dataclass(frozen=True, slots=True)
 class Beside:
     """What stands beside a parameter: torch's name, ours, and whether it is a single ``number``."""
@@ -47,6 +59,7 @@ class Beside:
     theirs: str
     ours: str
     number: bool = False
+    rounds: Rounds = Rounds.NEVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +134,22 @@ def _same(*names: str) -> tuple[Beside, ...]:
     return tuple(Beside(name, name) for name in names)
 
 
-MOMENTUM = Beside("momentum_buffer", "momentum")
+def _averages(*names: str) -> tuple[Beside, ...]:
+    """Of gradients."""
+    return tuple(Beside(name, name, rounds=Rounds.SIGNED) for name in names)
+
+
+def _sizes(*names: str) -> tuple[Beside, ...]:
+    """Averages of squares, or largest of fading magnitudes."""
+    return tuple(Beside(name, name, rounds=Rounds.POSITIVE) for name in names)
+
+
+MOMENTUM = Beside("momentum_buffer", "momentum", rounds=Rounds.SIGNED)
 BETAS = {f"one_minus_beta{i + 1}": Number("betas", i, rest=True) for i in range(2)}
 ADAM = {"lr": Number("lr"), **BETAS, **_numbers("eps")}
 RMSPROP = _numbers("lr", "alpha", "eps", "momentum")
 DECOUPLED = ("decoupled_weight_decay", "maximize")
-MOMENTS = _same("exp_avg", "exp_avg_sq")
+MOMENTS = (*_averages("exp_avg"), *_sizes("exp_avg_sq"))
 KINDS: dict[str, Kind] = {
     kind.op: kind
     for kind in (
@@ -151,7 +174,7 @@ KINDS: dict[str, Kind] = {
             "amsgrad",
             "the same with amsgrad",
             ADAM,
-            (*MOMENTS, *_same("max_exp_avg_sq")),
+            (*MOMENTS, *_sizes("max_exp_avg_sq")),
             rules.amsgrad,
             DECOUPLED,
         ),
@@ -164,12 +187,18 @@ KINDS: dict[str, Kind] = {
             DECOUPLED,
         ),
         Kind("radam", "torch.optim.RAdam", ADAM, MOMENTS, rules.radam, DECOUPLED),
-        Kind("adamax", "torch.optim.Adamax", ADAM, _same("exp_avg", "exp_inf"), rules.adamax),
+        Kind(
+            "adamax",
+            "torch.optim.Adamax",
+            ADAM,
+            (*_averages("exp_avg"), *_sizes("exp_inf")),
+            rules.adamax,
+        ),
         Kind(
             "rmsprop",
             "torch.optim.RMSprop",
             RMSPROP,
-            (*_same("square_avg"), MOMENTUM),
+            (*_sizes("square_avg"), MOMENTUM),
             rules.rmsprop,
             counts=False,
             others={"centered": "rmsprop_centered"},
@@ -193,7 +222,7 @@ KINDS: dict[str, Kind] = {
             "adadelta",
             "torch.optim.Adadelta",
             {"lr": Number("lr"), "one_minus_rho": Number("rho", rest=True), **_numbers("eps")},
-            _same("square_avg", "acc_delta"),
+            _sizes("square_avg", "acc_delta"),
             rules.adadelta,
             counts=False,
         ),
@@ -222,7 +251,7 @@ KINDS: dict[str, Kind] = {
             "lion",
             "Lion of lion_pytorch and timm",
             {"lr": Number("lr"), **BETAS, **_numbers()},
-            _same("exp_avg"),
+            _averages("exp_avg"),
             rules.lion,
             counts=False,
         ),

@@ -44,7 +44,11 @@ def _stored(t: TensorType) -> bool:
 
 
 def _code(t: TensorType) -> bool:
-    return _stored(t) and not t.format.is_exponent
+    return _stored(t) and t.format.is_element
+
+
+def _bare(t: TensorType) -> bool:
+    return t.format.is_coded and t.scale is Scale.NONE
 
 
 CLASSES: dict[str, Callable[[TensorType], bool]] = {
@@ -52,6 +56,7 @@ CLASSES: dict[str, Callable[[TensorType], bool]] = {
     "scaled": _scaled,
     "code": _code,
     "stored": _stored,
+    "coded": lambda t: _stored(t) or _bare(t),
     "nested": lambda t: _code(t) and isinstance(t.scale, BlockScale) and t.scale.outer == (),
     "blocks": lambda t: t.format.name == "f32" and _in_blocks(t),
     "gemm": lambda t: _float(t) or _scaled(t) or _code(t),

@@ -24,6 +24,7 @@ from ...targets.plan.layout import Layout, Order, orders
 from ...targets.plan.waive import waived
 from .bill_tables import text
 from .costs import NO_UNIT, ConversionLine, Costs, GemmLine, Making, SavedLine
+from .kept_states import kept_states
 
 if TYPE_CHECKING:
     from ...passes.recipe import Recipe
@@ -56,6 +57,7 @@ def make_bill(
         units=None if plan is None else plan_units(plan),
         exempt=exempt_layers(recipe, captured),
         planned_bytes=None if plan is None else plan.saved_bytes(),
+        kept=kept_states(captured, program),
     )
 
 
@@ -103,12 +105,14 @@ def bill_of(
     units: Mapping[Op, str] | None = None,
     exempt: frozenset[str] | None = None,
     planned_bytes: int | None = None,
+    kept: tuple[int, int] = (0, 0),
 ) -> Bill:
     """The bill of a program without the step around it.
 
     ``torch_saved`` is what PyTorch keeps for the same step; ``units`` says what multiplies in each
     GEMM (from the target's plan); ``exempt`` names the layers whose GEMMs of two plain floats count
     as exempt. Where that is None, all of them do if any other GEMM of the program is quantized.
+    ``kept`` is what the optimizer keeps, see ``kept_states``.
     """
     found = gemms(program)
     return Bill(
@@ -120,6 +124,7 @@ def bill_of(
         _conversion_lines(program),
         planned_bytes,
         _samples(program),
+        kept_states=kept,
     )
 
 

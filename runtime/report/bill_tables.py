@@ -67,6 +67,8 @@ def _summary(bill: Costs) -> Table:
     if bill.spent_giga is not None:
         made.add_row("spent so far", f"{giga(bill.spent_giga)} a step on average; the bits change")
     made.add_row("kept for backward", _kept(bill))
+    if bill.kept_states[1]:
+        made.add_row("optimizer keeps", _states(*bill.kept_states))
     made.add_row("converted", f"{count(sum(c.elements for c in bill.conversions))} elements a step")
     return made
 
@@ -95,6 +97,13 @@ def _shares(bill: Costs) -> list[tuple[str, float, str]]:
     if other > LEAST_SHARE:
         rows.append(("other", other, "plain floats or wider codes"))
     return rows
+
+
+def _states(stored: int, plain: int) -> str:
+    """Beside the parameters, and what that would be in f32."""
+    if stored == plain:
+        return size(stored)
+    return f"{size(stored)}; in f32 {size(plain)}, {plain / max(stored, 1):.1f} times as much"
 
 
 def _kept(bill: Costs) -> str:

@@ -103,7 +103,8 @@ class Costs:
     ``torch_saved`` is None where PyTorch was not asked; ``planned_bytes`` is
     what the target's memory plan keeps between forward and backward, None without a plan;
     ``samples`` is the size of the batch; ``spent_giga`` are, of a program whose bits change while
-    it runs, the mean GBitOPs of its steps so far.
+    it runs, the mean GBitOPs of its steps so far. ``kept_states`` are the bytes of what the
+    optimizer keeps, as they are stored and as f32.
     """
 
     program: str
@@ -115,6 +116,7 @@ class Costs:
     planned_bytes: int | None = None
     samples: int = 1
     spent_giga: float | None = None
+    kept_states: tuple[int, int] = (0, 0)
 
     @property
     def macs(self) -> int:
@@ -195,5 +197,7 @@ class Costs:
             if self.torch_saved is None
             else [asdict(k) for k in self.torch_saved],
             "torch_bytes": self.torch_bytes,
+            "optimizer_bytes": self.kept_states[0],
+            "optimizer_bytes_in_f32": self.kept_states[1],
             "conversions": [asdict(c) for c in self.conversions],
         }

@@ -75,6 +75,16 @@ class Llvm:
         yield buffer
         code.add(st.Evaluate(TVMBackendFreeWorkspace(1, 0, pointer)))
 
+    @contextmanager
+    def table(
+        self, code: Statements, dtype: str, numbers: Sequence[float]
+    ) -> Iterator[Callable[[Expr], Expr]]:
+        """Written to memory of the kernel's own."""
+        with self.workspace(code, dtype, max(1, len(numbers))) as buffer:
+            for i, number in enumerate(numbers):
+                code.add(st.BufferStore(buffer, tir.const(number, dtype), [i32(i)]))
+            yield lambda place: tir.BufferLoad(buffer, [place])
+
     def stream(self, code: Statements, buffer: Expr, index: Expr, value: Expr, lanes: int) -> None:
         """Threads end a loop with a locked instruction, which orders these stores as others."""
         code.link(STREAM.format(lanes=lanes, bytes=4 * lanes))

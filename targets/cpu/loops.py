@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from math import prod
 
@@ -188,10 +188,8 @@ class CpuLoops:
             code.store(worst, i32(0), tir.max(load(worst, i32(0)), load(worst, lane)))
         return load(worst, i32(0))
 
-    @contextmanager
-    def table(self, dtype: str, numbers: Sequence[float]) -> Iterator[Callable[[Expr], Expr]]:
-        """Written to memory of the kernel's own."""
-        with self.code.workspace(dtype, max(1, len(numbers))) as buffer:
-            for i, number in enumerate(numbers):
-                self.code.store(buffer, i32(i), tir.const(number, dtype))
-            yield lambda place: load(buffer, place)
+    def table(
+        self, dtype: str, numbers: Sequence[float]
+    ) -> AbstractContextManager[Callable[[Expr], Expr]]:
+        """See ``Dialect.table``."""
+        return self.code.table(dtype, numbers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Protocol, TypeAlias, TypeVar
 
 import tvm
@@ -42,12 +43,7 @@ class DeviceWords:
         """Lane by lane: CUDA C's functions know no vectors."""
         dtype, _, lanes = vector.partition("x")
         name = FUNCTIONS[function][dtype == "float64"]
-        if not lanes:
-            return tir.call_pure_extern(dtype, name, *numbers)
-        places = [i32(k) for k in range(int(lanes))]
-        each = [[tir.Shuffle([x], [k]) for x in numbers] for k in places]
-        made = [tir.call_pure_extern(dtype, name, *some) for some in each]
-        return tir.Shuffle(made, places)
+        return _lane_by_lane(dtype, name, int(lanes or 1), *numbers)
 
     def where(self, condition: Expr, a: Expr, b: Expr) -> Expr:
         """By one condition where all lanes have the same: TVM writes no CUDA C for its copies."""
@@ -69,6 +65,20 @@ class DeviceWords:
     def workspace(self, code: Statements, dtype: str, size: int) -> Iterator[Expr]:
         """Shared memory: each block has its own, and fills it by ``spread``."""
         yield _device(code).shared(dtype, size)
+
+    @contextmanager
+    def table(
+        self, code: Statements, dtype: str, numbers: Sequence[float]
+    ) -> Iterator[Callable[[Expr], Expr]]:
+        """An array in the text of the program."""
+        kind = {"int32": "int", "float32": "float"}[dtype]
+        listed = ", ".join(float(x).hex() if kind == "float" else str(x) for x in numbers) or "0"
+        name = f"table_{sha256(f'{dtype} {listed}'.encode()).hexdigest()[:16]}"
+        code.link(
+            f"__device__ const {kind} {name}[] = {{{listed}}};\n"
+            f"__device__ __forceinline__ {kind} at_{name}(int i) {{ return {name}[i]; }}\n"
+        )
+        yield lambda place: _lane_by_lane(dtype, f"at_{name}", _lanes(place), place)
 
     def stream(self, code: Statements, buffer: Expr, index: Expr, value: Expr, lanes: int) -> None:
         """Never asked for, see ``streamed_bytes``."""
@@ -294,6 +304,15 @@ def _of_one_lane(condition: Expr) -> Expr:
     if isinstance(a, tir.Broadcast) and isinstance(b, tir.Broadcast):
         return type(condition)(a.value, b.value)
     return condition
+
+
+def _lane_by_lane(dtype: str, name: str, lanes: int, *numbers: Expr) -> Expr:
+    """A function of single numbers, of each lane."""
+    if lanes == 1:
+        return tir.call_pure_extern(dtype, name, *numbers)
+    places = [i32(k) for k in range(lanes)]
+    each = [[tir.Shuffle([x], [k]) for x in numbers] for k in places]
+    return tir.Shuffle([tir.call_pure_extern(dtype, name, *some) for some in each], places)
 
 
 def _lanes(x: Expr) -> int:

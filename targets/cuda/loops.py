@@ -8,8 +8,7 @@ joins those.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from hashlib import sha256
+from contextlib import AbstractContextManager, contextmanager
 from math import prod
 
 from tvm import tirx as tir
@@ -205,14 +204,8 @@ class DeviceLoops:
             for x, join in zip(sums, joins, strict=True)
         ]
 
-    @contextmanager
-    def table(self, dtype: str, numbers: Sequence[float]) -> Iterator[Callable[[Expr], Expr]]:
-        """An array in the text of the program."""
-        kind = {"int32": "int", "float32": "float"}[dtype]
-        listed = ", ".join(float(x).hex() if kind == "float" else str(x) for x in numbers) or "0"
-        name = f"table_{sha256(f'{dtype} {listed}'.encode()).hexdigest()[:16]}"
-        self.code.link(
-            f"__device__ const {kind} {name}[] = {{{listed}}};\n"
-            f"__device__ __forceinline__ {kind} at_{name}(int i) {{ return {name}[i]; }}\n"
-        )
-        yield lambda place: tir.call_pure_extern(dtype, f"at_{name}", place)
+    def table(
+        self, dtype: str, numbers: Sequence[float]
+    ) -> AbstractContextManager[Callable[[Expr], Expr]]:
+        """See ``Dialect.table``."""
+        return self.code.table(dtype, numbers)

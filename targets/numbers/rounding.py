@@ -5,7 +5,8 @@ for every coded format, and a check for kernels, which do the same by arithmetic
 
 Numbers beyond the outermost level saturate. NaN takes the format's quiet NaN code; where it has
 none, NaN counts as infinity of its sign and saturates. In formats with an exponent the sign bit of
-the code is that of the number, also where the level is zero; integers have one zero.
+the code is that of the number, also where the level is zero; integers have one zero. Of a list the
+upper of two levels gets what lies halfway, and NaN is code 0, whatever its sign.
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ def decode(codes: Array, f: Format) -> Array:
 
 def encode(x: Array, f: Format, tie: Tie = Tie.EVEN) -> Array:
     """Codes of the levels nearest to ``x``, which may be of any float type and shape."""
+    if f.listed:
+        return _encode_listed(x, f)
     levels, codes = _levels(f)
     wide = _without_nan(x)
     low = np.clip(np.searchsorted(levels, wide, side="right") - 1, 0, len(levels) - 2)
@@ -102,6 +105,23 @@ def encode_stochastic(x: Array, f: Format, u: Array) -> Array:
     low = np.clip(np.searchsorted(levels, value, side="right") - 1, 0, len(levels) - 2)
     below, above = (levels[i].astype(np.float32) for i in (low, low + 1))
     return _finish(codes[low + (u * (above - below) < value - below)], x, f)
+
+
+def _encode_listed(x: Array, f: Format) -> Array:
+    """Codes of a list: how many middles of neighbours a number reaches."""
+    levels, wide = np.array(f.listed), _wide(x)
+    reached = np.searchsorted((levels[:-1] + levels[1:]) / 2, wide, side="right")
+    return np.asarray(np.where(np.isnan(wide), 0, reached), codes_type(f))
+
+
+@cache
+def reaches(f: Format) -> tuple[float, ...]:
+    """Of each level of a list, but the first, the least f32 that is rounded to it or above."""
+    levels = np.array(f.listed)
+    middles = (levels[:-1] + levels[1:]) / 2
+    near = middles.astype(np.float32)
+    above = np.nextafter(near, np.float32(np.inf))
+    return tuple(map(float, np.where(near < middles, above, near)))
 
 
 @cache

@@ -185,6 +185,8 @@ def cast(c: Context, op: Op) -> str | InGraph:
         return c.held(x) if op.result.type.scale is not Scale.NONE else c.real(x)
     if not x.type.format.is_carrier:
         c.refuse(f"casts codes of {x.type.format} to {f}; a cast of a carrier can be written")
+    if f.listed:
+        c.refuse(f"casts to {f}, a list of levels; ONNX has no type for its codes")
     held = c.held(x)
     rank, keeps = len(x.type.shape), op.result.type.scale is not Scale.NONE
     numbers = held.numbers
@@ -269,9 +271,8 @@ def clip_region(c: Context, op: Op) -> str:
 
 def stored(c: Context, name: str, t: Tensor) -> InGraph:
     """A constant of codes: they themselves, and what makes numbers of them."""
-    f, scale, rank = t.type.format, t.scale, len(t.type.shape)
-    assert scale is not None, f"{name} has codes without a scale"
-    one = np.ones((), np.float32)
+    f, one, rank = t.type.format, np.ones((), np.float32), len(t.type.shape)
+    scale = one if t.scale is None else t.scale
     if t.type.scale is Scale.SQUEEZED:
         numbers = _stored(c, name, t.data, one, f)
         alpha, beta = (c.g.constant(s.astype(np.float32)) for s in (scale[0], scale[1]))

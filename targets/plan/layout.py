@@ -71,6 +71,12 @@ class Layout:
         return -(-self.channels // self.parts)
 
     @property
+    def stored_shape(self) -> tuple[int, ...]:
+        """The dimensions of what is stored: of packed codes the last one counts bytes."""
+        shape = self.physical_shape
+        return (*shape[:-1], self.cell) if self.parts > 1 and shape else shape
+
+    @property
     def dtype(self) -> str:
         """Type of one stored element: a number, a byte of codes, or a code of two bytes."""
         f = self.type.format

@@ -34,7 +34,7 @@ class StateLayout:
         layout = Layout(self.types[name], Order.ROWS)
         start = self.offsets[name]
         raw = block[start : start + layout.bytes]
-        return raw.view(layout.dtype).reshape(layout.type.shape)
+        return raw.view(layout.dtype).reshape(layout.stored_shape)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,10 @@ import numpy as np
 
 from ...compiler.ir import Program, Value
 from ...compiler.types import TensorType
+from ..numbers.packing import from_memory, to_memory
 from ..numbers.tensor import Tensor
 from ..plan.halves import halves
+from ..plan.layout import Layout, Order
 from ..plan.pool import Block, HostMemory, TargetMemory
 from ..plan.state import StateLayout
 from ..registry import BindOptions
@@ -27,10 +29,15 @@ class Interpreter:
         """See ``Executable.run``."""
         before, after = self._state.views(old), self._state.views(new)
         values = _given(self.program, inputs)
-        values |= {v.name: _stored(v.type, before[v.name]) for v in self.program.state}
+        values |= {
+            v.name: from_memory(before[v.name], Layout(v.type, Order.ROWS))
+            for v in self.program.state
+        }
         made = evaluate(self.program, values, keep=False)
         for s, v in self.program.next:
-            after[s.name][...] = made[v].data
+            after[s.name][...] = to_memory(made[v], Layout(s.type, Order.ROWS)).reshape(
+                after[s.name].shape
+            )
         return _taken(self.program, made)
 
 

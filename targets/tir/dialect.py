@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Literal, Protocol
 
@@ -55,6 +55,11 @@ class Dialect(Protocol):
 
     def workspace(self, code: Statements, dtype: str, size: int) -> AbstractContextManager[Expr]:
         """Memory that lives until the ``with`` ends; its contents are undefined at first."""
+
+    def table(
+        self, code: Statements, dtype: str, numbers: Sequence[float]
+    ) -> AbstractContextManager[Callable[[Expr], Expr]]:
+        """Constants by number, or by a vector of numbers."""
 
     def stream(self, code: Statements, buffer: Expr, index: Expr, value: Expr, lanes: int) -> None:
         """Store f32 numbers past the caches; ``index`` is a multiple of ``lanes``."""

@@ -134,6 +134,12 @@ class Code:
         """See ``Dialect.workspace``."""
         return self.dialect.workspace(self, dtype, size)
 
+    def table(
+        self, dtype: str, numbers: Sequence[float]
+    ) -> AbstractContextManager[Callable[[Expr], Expr]]:
+        """See ``Dialect.table``."""
+        return self.dialect.table(self, dtype, numbers)
+
     def stream(self, buffer: Expr, index: Index, value: Expr, lanes: int) -> None:
         """See ``Dialect.stream``: for results far larger than the caches."""
         first = i32(index) if isinstance(index, int) else index

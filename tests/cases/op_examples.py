@@ -67,11 +67,11 @@ CLASSES = {
     **{"integer": "uint4*t", "unsigned": "uint8*a", "log": "fp4.even*p", "fp": "fp8.152*s"},
     **{"scaled": "f32*p", "code": "uint4*t", "int": "i64", "uint2": "uint2", "where": "uint8"},
     **{"number": "f32", "plain": "f32", "stored": "uint4*t", "blocks": "f32*b1x2:e8m0"},
-    **{"nested": "fp4.121*b1x2:fp8.143:t"},
+    **{"coded": "dyn4", "nested": "fp4.121*b1x2:fp8.143:t"},
 }
 # Those that may be in any carrier.
 CARRIED = ("float", "gemm", "mask", "any", "scaled", "number", "plain")
-CODES = ("code", "stored", "integer", "unsigned", "log", "fp", "nested")
+CODES = ("code", "stored", "coded", "integer", "unsigned", "log", "fp", "nested")
 # By op, or by op and operand.
 TYPES = {
     "round_stochastic": "int4*p",
@@ -95,7 +95,7 @@ MADE: dict[str, list[Format]] = {
     "quantize_bits": INTEGERS,
     **dict.fromkeys(("quantize_affine", "quantize_affine_stochastic"), UNSIGNED),
     "round_log": [f for f in CODED if f.is_log],
-    "round_stochastic": [f for f in CODED if not f.is_exponent],
+    "round_stochastic": [f for f in CODED if f.is_element],
     "round_flag": [INT15, INT16],
     "squeeze": [f for f in CODED if f.exp and not f.is_exponent],
 }

@@ -179,7 +179,7 @@ def test_depthwise_gemms_equal_the_reference(case: Case, cpu: CpuInfo) -> None:
 DECODED = [
     Case(kind, formats=(f, other), c=7, k=3, kernel=(1, 1), size=(5, 5))
     for f in FORMATS.values()
-    if f.is_coded and not f.is_exponent
+    if f.is_element
     for other in (f if integers(f) is None else INT4,)
     for kind in KINDS
 ]

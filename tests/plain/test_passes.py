@@ -68,6 +68,10 @@ OPTIONS: dict[str, dict[str, object]] = {
     "clip_gradients.norm": {"norm": 1.0},
     "clip_gradients.value": {"value": 0.5},
     "accumulate_gradients.three": {"batches": 3},
+    "low_bit_states.int8": {"adam_states": "int8", "least": 512},
+    "low_bit_states.int4": {"adam_states": "int4", "least": 128},
+    "low_bit_states.turns": {"adam_states": "int4", "least": 128},
+    "low_bit_states.fp8": {"adam_states": "fp8", "least": 256},
     "average_weights.decay": {"decay": 0.9},
     "affine_weights.tensor": {"sbm_weight_granularity": "tensor", "bits": 4},
     "affine_activations.extreme": {

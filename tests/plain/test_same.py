@@ -42,6 +42,7 @@ OTHERS = {
     ),
     "accumulate": (bundle(recipe=Update(accumulate=3).after(INT4)), "it has 'accumulate=3'"),
     "average": (bundle(recipe=Update(average=0.5).after(INT4)), "it has 'average=0.5'"),
+    "states": (bundle(recipe=Update(adam_states="int8").after(INT4)), "it has 'adam_states=int8'"),
     "clip_norm": (bundle(recipe=Update(clip_norm=2.0).after(INT4)), "it has 'clip_norm=2.0'"),
     "option": (
         bundle(recipe=Update().after(INT4.with_options({"bits": 8}))),

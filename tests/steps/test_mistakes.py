@@ -78,7 +78,9 @@ ODD: dict[str, object] = {
     **{"nan": math.nan, "huge": 10**30, "flag": True, "null": "a\0b", "lines": "a\nb"},
     **{"path": Path("nope.toml"), "stream": io.BytesIO(), "long": "x" * 300},
 }
-ARGUMENTS = "recipe options target seed allow clip_norm clip_value accumulate average loss"
+ARGUMENTS = (
+    "recipe options target seed allow clip_norm clip_value accumulate average loss adam_states"
+)
 FINE = {
     *("options none", "target none", "seed int", "seed negative", "allow words"),
     *(f"{name} {kind}" for name in ("clip_norm", "clip_value") for kind in ("int", "float")),

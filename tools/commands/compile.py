@@ -86,6 +86,14 @@ ClipNormOption = Annotated[float, _update("Bound of the norm of all gradients (n
 ClipValueOption = Annotated[float, _update("Bound of each gradient (none).", 0)]
 AccumulateOption = Annotated[int, _update("Steps a turn of the optimizer, on their mean.", 1)]
 AverageOption = Annotated[float, _update("Decay of a moving average of the weights (none).", 0)]
+StatesOption = Annotated[
+    str,
+    typer.Option(
+        metavar="int8|int4|fp8",
+        help="What Adam's moments and the like are stored in (f32).",
+        rich_help_panel="The update",
+    ),
+]
 
 
 def command(
@@ -116,17 +124,22 @@ def command(
     clip_value: ClipValueOption = 0.0,
     accumulate: AccumulateOption = 1,
     average: AverageOption = 0.0,
+    adam_states: StatesOption = "f32",
 ) -> None:
     """Compile the quatrain.Task or the bare model that FACTORY returns, or an ONNX network."""
     check_writable(output)
     trained = (lr, momentum, weight_decay, nesterov, network_output, freeze)
     flags = BareFlags(input_, classes, loss, optimizer, *trained)
     with env.chosen(target=target, threads=threads, dump=dump_dir, cache=cache_dir):
-        update = Update(clip_norm, clip_value, accumulate, average)
+        update = Update(clip_norm, clip_value, accumulate, average, adam_states)
         chosen = _recipe(recipe, pairs(settings or (), "--set"), update, print_after)
         step = _compile(spec, flags, batch, chosen, seed, tuple(allow or ()), weights)
         _show(step, print_after)
         step.save(output)
+    _remark(step, output, recipe)
+
+
+def _remark(step: Step, output: Path, recipe: str) -> None:
     terminal.remark(f"{output}: {step.program.name}, {recipe}, for {step.source.target}")
     terminal.remark(exports(step))
 

@@ -12,6 +12,7 @@ from ...passes.count_bit_operations import SPENT
 from ...runtime.bundle import read
 from ...runtime.report.bill import Bill, bill_of, exempt_layers, making_of, plan_units, with_spent
 from ...runtime.report.bill_tables import bill_tables
+from ...runtime.report.kept_states import kept_states
 from .. import terminal
 from ..arguments import (
     JsonOption,
@@ -56,6 +57,7 @@ def bill_of_file(opened: Opened, *, planned: bool) -> Bill:
         exempt=exempt_layers(opened.recipe, opened.bundle.train),
         units=None if plan is None else plan_units(plan),
         planned_bytes=None if plan is None else plan.saved_bytes(),
+        kept=kept_states(opened.bundle.train, opened.final),
     )
 
 

@@ -57,7 +57,7 @@ def _cast(op: Op, at: Extents) -> str:
     if made.format.is_index or x.scale.is_affine or x.scale is Scale.SQUEEZED:
         return f"{x.short} is not cast to {made.short}"
     if x.scale is Scale.NONE and made.format.is_coded:
-        fits = made.scale in (Scale.POW2, Scale.TENSOR)
+        fits = made.scale in (Scale.NONE, Scale.POW2, Scale.TENSOR)
         return "" if fits else f"a cast to {made.short} would need scales; of a carrier it has 1"
     return _keeps_scale(op, at)
 
@@ -256,6 +256,8 @@ SCALES: tuple[OpDef, ...] = (
 ELEMENTS = ("fp8.143", "fp8.152", "fp6.123", "fp6.132", "fp4.121", "int8")
 NESTED = "to: fp4.121|fp6.123|fp6.132"
 FITTED = f"to: {'|'.join(ELEMENTS)}"
+# What states are stored in, which may be FP8 too.
+LISTED = ("dyn8", "udyn8", "dyn4", "ulin4")
 SCALE_RULE = f"{FITTED}, rule: floor|ceil|rceil|even"
 
 BLOCKS: tuple[OpDef, ...] = (
@@ -271,7 +273,7 @@ BLOCKS: tuple[OpDef, ...] = (
         Trait.COMPOSED, REMADE, check=_in_blocks,
     ),
     define(
-        f"fit_scale(m: f32[*S]) {{{FITTED}}} -> s: f32[*S]",
+        f"fit_scale(m: f32[*S]) {{{FITTED}|{'|'.join(LISTED)}}} -> s: f32[*S]",
         """m / max, max the largest number of the format: 1 where that is 0, NaN where m is not
         finite""",
         POINTWISE,
@@ -377,13 +379,14 @@ ROUNDINGS: tuple[OpDef, ...] = (
     ),
     define(
         "cast(x: gemm[*S]) -> y: any[*S]",
-        "to nearest even, saturating at the top of a coded format; keeps the scale",
+        """to nearest even, of a list to the upper one, saturating at the top of a coded format;
+        keeps the scale""",
         CONVERTS, POINTWISE, CHEAP, Trait.KEEPS_SIGN, check=_cast,
     ),
     define(
-        "dequantize(q: stored[*S]) -> x: float[*S]",
+        "dequantize(q: coded[*S]) -> x: float[*S]",
         """real values, in f32: stored number * scale, then + offset; squeezed numbers in f64,
-        rounded""",
+        rounded; codes without a scale stand for their levels""",
         CONVERTS, POINTWISE, CHEAP, DATA,
     ),
 )  # fmt: skip

@@ -13,7 +13,13 @@ from tvm import tirx as tir
 from ...tir.expr import Expr, i32
 from ...tir.pointwise.buffers import frame_of, parameters
 from ...tir.pointwise.point import Frame
-from ...tir.pointwise.prologue import channel_constants, compute_scalars, only_first, store_scales
+from ...tir.pointwise.prologue import (
+    channel_constants,
+    compute_scalars,
+    lists,
+    only_first,
+    store_scales,
+)
 from ...tir.pointwise.space import STRIPE, PointwiseSpec
 from ...tir.pointwise.squeeze import tables
 from ...tir.pointwise.stripes import blocks
@@ -45,6 +51,7 @@ def _emit(frame: Frame) -> None:
         code.when(first) if first is not None else nullcontext(),
         channel_constants(frame, walk.lanes),
         tables(frame, walk.lanes),
+        lists(frame),
         tails.memory(),
         walk.memory(count) as enter,
     ):

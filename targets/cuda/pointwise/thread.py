@@ -12,7 +12,13 @@ from ...tir.expr import Expr, Vectors, i32, load, packed_place, ramp, typed
 from ...tir.pointwise.ops import RULES
 from ...tir.pointwise.parts import Parts
 from ...tir.pointwise.point import Frame, Point
-from ...tir.pointwise.prologue import channel_constants, compute_scalars, only_first, store_scales
+from ...tir.pointwise.prologue import (
+    channel_constants,
+    compute_scalars,
+    lists,
+    only_first,
+    store_scales,
+)
 from ...tir.pointwise.space import STRIPE
 from ...tir.pointwise.squeeze import tables
 from ...tir.pointwise.tails import channel_tails, lane_tails
@@ -48,6 +54,7 @@ class Thread:
         with ExitStack() as stack:
             stack.enter_context(channel_constants(frame, 1))
             stack.enter_context(tables(frame, 1))
+            stack.enter_context(lists(frame))
             stack.enter_context(code.alone(None))
             self.sums = Sums(code, self.scratch, channel_tails(frame), lane_tails(frame))
             self.codes = RowCodes(frame, code, g) if g.padded else None

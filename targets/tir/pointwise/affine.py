@@ -86,6 +86,8 @@ def dequantize(p: Point, n: Node) -> None:
     elif p.type(q).scale.is_affine:
         factor, offset = _affine_parts(p, q)
         p.put(n.results[0], v.add(v.mul(p.number(q), factor), offset))
+    elif p.type(q).scale is Scale.NONE:
+        p.put(n.results[0], p.number(q))
     else:
         p.put(n.results[0], v.mul(p.number(q), _factor(p, q)))
 

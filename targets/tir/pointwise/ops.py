@@ -21,6 +21,7 @@ from ..formats import (
 )
 from .affine import affine_scalars, dequantize, quantize_affine
 from .blocks import BLOCKS, encoding_scalars
+from .lists import nearest
 from .math import MATH
 from .point import Evaluate, Frame, Point, top_number
 from .random import (
@@ -215,8 +216,11 @@ def cast(p: Point, n: Node) -> None:
     """To a carrier or to codes."""
     (y,) = n.results
     x = p.number(n.inputs[0])
-    if p.type(y).format.is_coded:
-        p.put_code(y, encode(p.v, x, p.type(y).format))
+    f = p.type(y).format
+    if f.listed:
+        p.put_code(y, nearest(p.v, x, f, p.frame.begins[f]))
+    elif f.is_coded:
+        p.put_code(y, encode(p.v, x, f))
     else:
         p.put(y, x)
 

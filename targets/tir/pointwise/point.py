@@ -8,11 +8,12 @@ from math import prod
 
 from tvm import tirx as tir
 
-from ....compiler.formats import F32
+from ....compiler.formats import F32, Format
 from ....compiler.types import TensorType
 from ...plan.layout import Layout
 from ..expr import Code, Expr, Vectors, i32, load, ramp
 from ..formats import decode, from_memory, round_carrier, to_memory
+from .lists import Table, level_of
 from .space import Node, PointwiseSpec, Space, memory_strides
 
 Constant = tuple[Node, str]
@@ -27,7 +28,8 @@ class Frame:
     ``data`` and ``scales``: buffers of the values outside. ``scalars`` and ``channels``: numbers
     computed once a call, for the whole tensor and for each channel. ``rowed``: unpacked rows of
     packed values, where the kernel keeps such: buffer and first element. ``tables``: numbers of all
-    codes of a value, likewise. ``late``: what makes numbers of channels that are not kept.
+    codes of a value, likewise. ``levels`` and ``begins``: what is looked up of formats that list
+    their levels. ``late``: what makes numbers of channels that are not kept.
     """
 
     spec: PointwiseSpec
@@ -38,6 +40,8 @@ class Frame:
     channels: dict[Constant, tuple[Expr, int]] = field(default_factory=dict)
     rowed: dict[int, tuple[Expr, Expr]] = field(default_factory=dict)
     tables: dict[int, tuple[Expr, int]] = field(default_factory=dict)
+    levels: dict[Format, Table] = field(default_factory=dict)
+    begins: dict[Format, Table] = field(default_factory=dict)
     late: dict[Node, ChannelNumbers] = field(default_factory=dict)
 
     @property
@@ -109,8 +113,12 @@ class Point:
         if value not in self.numbers:
             self._make(value)
         if value not in self.numbers:
-            code = self.codes[value]
-            self.numbers[value] = self.v.f(decode(self.v, code, self.type(value).format))
+            code, f = self.codes[value], self.type(value).format
+            levels = self.frame.levels.get(f)
+            if levels is not None:
+                self.numbers[value] = level_of(self.v, code, levels)
+            else:
+                self.numbers[value] = self.v.f(decode(self.v, code, f))
         return self.numbers[value]
 
     def code(self, value: int) -> Expr:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from tvm import tirx as tir
 
 from ....compiler.types import Scale
+from ...numbers.rounding import reaches
 from ..expr import Code, Expr, Vectors, i32, load, ramp
 from ..formats import from_memory
 from .affine import store_grid
@@ -35,6 +36,21 @@ def compute_scalars(frame: Frame) -> None:
         if node.kind in SCALARS:
             made = SCALARS[node.kind](frame, node)
             frame.scalars.update({(node, name): x for name, x in made.items()})
+
+
+@contextmanager
+def lists(frame: Frame) -> Iterator[None]:
+    """Tables of formats that list their levels: those read, and where those made begin."""
+    types, nodes = frame.spec.types, frame.spec.nodes
+    read = {types[i].format for n in nodes for i in n.inputs if types[i].format.listed}
+    made = {types[i].format for n in nodes for i in n.results if types[i].format.listed}
+    with ExitStack() as stack:
+        for f in sorted(read, key=str):
+            frame.levels[f] = stack.enter_context(frame.code.table("float32", f.listed))
+        for f in sorted(made, key=str):
+            begins = (f.listed[0], *reaches(f))  # nobody asks for the first
+            frame.begins[f] = stack.enter_context(frame.code.table("float32", begins))
+        yield
 
 
 def only_first(frame: Frame) -> Expr | None:

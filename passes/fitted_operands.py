@@ -18,7 +18,7 @@ from __future__ import annotations
 from itertools import count
 from typing import Literal, NamedTuple
 
-from ..compiler.formats import E8M0, F32, FORMATS, Format
+from ..compiler.formats import E8M0, F32, Format
 from ..compiler.ir import Op, Program, Value, attrs
 from ..compiler.ir.ops import (
     BETWEEN_ACTIVATIONS,
@@ -27,14 +27,13 @@ from ..compiler.ir.ops import (
     INPUT_GRADS,
     WEIGHT_GRADS,
 )
+from ..compiler.spelled import format_of
 from ..compiler.types import BlockScale, Shape
 from .parts.blocks import BlockCodes, BlockOperands, sum_dims
 from .parts.draws import seed_and_step, with_seed
-from .parts.options import require
+from .parts.options import FormatName, require
 from .parts.order import Makes, placed
 from .parts.select import Attention, quantized
-
-FitFormat = Literal["fp8.143", "fp8.152", "int8"]
 
 
 class FittedSum(NamedTuple):
@@ -48,8 +47,8 @@ class FittedSum(NamedTuple):
 def fitted_operands(
     program: Program,
     *,
-    fit_format: FitFormat = "fp8.143",
-    fit_gradient_format: FitFormat = "fp8.143",
+    fit_format: FormatName = "fp8.143",
+    fit_gradient_format: FormatName = "fp8.143",
     fit_block: int = 128,
     fit_weights: Literal["blocks", "square", "tensor"] = "square",
     fit_scale: Literal["exact", "power"] = "exact",
@@ -72,7 +71,7 @@ def fitted_operands(
     require(tiles, "fit_weights=square is tiles of fit_block numbers, which is 0")
     drawn = seed_and_step(program, "sr=true") if sr else ()
     kinds = [FORWARD_GEMMS] * fit_forward + [INPUT_GRADS] * fit_dx + [WEIGHT_GRADS] * fit_dw
-    formats = FORMATS[fit_format], FORMATS[fit_gradient_format]
+    formats = format_of(fit_format), format_of(fit_gradient_format)
     own = _Fitted(program, formats, fit_block, fit_weights, fit_scale == "power", drawn)
     chosen = quantized(program, exempt, attention)
     work = BlockOperands(program, chosen, own.ask, own.quantize, frozenset[str]().union(*kinds))

@@ -21,18 +21,17 @@ from __future__ import annotations
 from itertools import count
 from typing import Literal, NamedTuple
 
-from ..compiler.formats import E8M0, FORMATS
+from ..compiler.formats import E8M0
 from ..compiler.ir import Op, Program, Value, attrs
 from ..compiler.ir.ops import BETWEEN_ACTIVATIONS, GRADIENT_PRODUCTS, WEIGHT_GRADS
+from ..compiler.spelled import format_of
 from ..compiler.types import BlockScale
 from .parts.blocks import BlockCodes, BlockOperands, sum_dims
 from .parts.draws import seed_and_step, with_seed
 from .parts.hadamard import Hadamard, Turns
-from .parts.options import require
+from .parts.options import FormatName, require
 from .parts.order import Makes, placed
 from .parts.select import Attention, quantized
-
-MxFormat = Literal["fp8.143", "fp8.152", "fp6.123", "fp6.132", "fp4.121", "int8"]
 
 
 class MxSum(NamedTuple):
@@ -47,8 +46,8 @@ class MxSum(NamedTuple):
 def mx_operands(
     program: Program,
     *,
-    mx_format: MxFormat = "fp8.143",
-    mx_gradient_format: MxFormat = "fp8.143",
+    mx_format: FormatName = "fp8.143",
+    mx_gradient_format: FormatName = "fp8.143",
     mx_scale: Literal["floor", "ceil", "rceil", "even"] = "rceil",
     mx_block: int = 32,
     sr: bool = False,
@@ -79,7 +78,7 @@ def mx_operands(
         ops, v = turns.turned(op, i, kind.dim, ending) if kind.turned else ([], op.inputs[i])
         to = mx_gradient_format if kind.gradient else mx_format
         block = tuple(mx_block if d == kind.dim else 1 for d in range(len(v.type.shape)))
-        made = FORMATS[to], BlockScale(block, E8M0)
+        made = format_of(to), BlockScale(block, E8M0)
         scaling = Op("scale_blocks", (v,), (), attrs(to=to, rule=mx_scale), op.origin)
         by = drawn if kind.gradient and sr else ()
         rounded, code = codes.of(op, i, ending, made, scaling, by)

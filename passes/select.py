@@ -1,5 +1,5 @@
 """Which layers are meant, where passes of users import it from; see ``parts/select.py``."""
 
-from .parts.select import selected
+from .parts.select import quantized, selected
 
-__all__ = ["selected"]
+__all__ = ["quantized", "selected"]

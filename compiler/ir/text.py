@@ -17,6 +17,7 @@ from types import MappingProxyType
 
 from ..errors import ParseError, closest
 from ..formats import FORMATS
+from ..spelled import named
 from ..types import BLOCK_SCALES, BlockScale, Scale, TensorType
 from .ops import OPS
 from .program import NO_ATTRS, Attr, Op, Program, Region, Value
@@ -188,10 +189,11 @@ def parse_type(text: str) -> TensorType:
     m = TYPE.fullmatch(text)
     if not m:
         raise ParseError(f"{text!r} is no type; a type reads like int4*t[128x64x3x3]")
-    if m[1] not in FORMATS:
+    stored = named(m[1])
+    if stored is None:
         raise ParseError(f"no format is called {m[1]!r}; {closest(m[1], FORMATS)}")
     shape = tuple(int(d) for d in m[6].split("x") if d)
-    type_ = TensorType(shape, FORMATS[m[1]], _scale(m[2] or "", len(shape)))
+    type_ = TensorType(shape, stored, _scale(m[2] or "", len(shape)))
     if len(shape) > MAX_RANK or type_.elements > MAX_ELEMENTS:
         raise ParseError(f"{text!r} is larger than any tensor this program can have")
     return type_

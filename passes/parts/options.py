@@ -4,6 +4,7 @@ bool    true | false | yes | no | on | off | 1 | 0
 int     4, +1
 float   5e-4; never infinite or NaN
 Literal one of the listed values
+FormatName  a format of at most 8 bits by its name: fp8.143, int8, fp5.e3m1 (``compiler.spelled``)
 str     anything; a list of strings is joined with commas
 """
 
@@ -13,14 +14,16 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Literal, get_args, get_origin, get_type_hints
 
 from ...compiler.errors import RecipeError, closest
 from ...compiler.ir import Program
+from ...compiler.spelled import OPERANDS, is_operand
 from .select import LAYER_OPTIONS
 
 Setting = bool | int | float | str
 Pass = Callable[..., Program]
+FormatName = Annotated[str, "a format"]
 FLAGS = {"true": True, "yes": True, "on": True, "1": True} | {
     "false": False,
     "no": False,
@@ -31,12 +34,16 @@ FLAGS = {"true": True, "yes": True, "on": True, "1": True} | {
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option: its name, plain type, default, and the values to choose from (or none)."""
+    """One option: its name, plain type, default, and the values to choose from (or none).
+
+    Where it ``is_format`` its text is the name of one.
+    """
 
     name: str
     type: type
     default: Setting
     choices: tuple[Setting, ...] = ()
+    is_format: bool = False
 
     def read(self, raw: object, owner: str) -> Setting:
         """The setting that ``raw`` (text or a TOML value) stands for; RecipeError if it is none."""
@@ -45,6 +52,8 @@ class Option:
         except (ValueError, KeyError, TypeError):
             raise self.refuse(raw, owner) from None
         if self.choices and value not in self.choices:
+            raise self.refuse(raw, owner)
+        if self.is_format and not is_operand(str(value)):
             raise self.refuse(raw, owner)
         return value
 
@@ -56,6 +65,8 @@ class Option:
                 "the options of quatrain.compile; give patterns of layers here"
             )
         right = {bool: "true or false", int: "an integer", float: "a finite number"}
+        if self.is_format:
+            right[str] = f"the name of a format of at most 8 bits ({closest(str(raw), OPERANDS)})"
         *some, last = map(as_typed, self.choices or (right.get(self.type, "text"),))
         wanted = f"{', '.join(some)} or {last}" if some else last
         return RecipeError(f"option {self.name} of {owner} must be {wanted}, not {raw!r}")
@@ -66,7 +77,7 @@ def options_of(function: Pass) -> dict[str, Option]:
     name = getattr(function, "__name__", repr(function))
     try:
         parameters = list(inspect.signature(function).parameters.values())
-        hints = get_type_hints(function)
+        hints = get_type_hints(function, include_extras=True)
     except (TypeError, ValueError, NameError) as e:
         raise RecipeError(f"the signature of {name} cannot be read ({e})") from None
     positional = [p for p in parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY]
@@ -86,7 +97,7 @@ def _option(owner: str, parameter: inspect.Parameter, hint: object) -> Option:
             f"option {parameter.name} of {owner} needs a default that is a flag, a number or text"
         )
     choices = get_args(hint) if get_origin(hint) is Literal else ()
-    return Option(parameter.name, type(default), default, choices)
+    return Option(parameter.name, type(default), default, choices, hint == FormatName)
 
 
 def read_options(

@@ -20,9 +20,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ...compiler.formats import F32, FORMATS, FP8_143
+from ...compiler.formats import F32, FP8_143
 from ...compiler.ir import Op, Program, Region, Value, unused
 from ...compiler.ir.ops import FOUR_OVER_SIX, SCALES_OF
+from ...compiler.spelled import format_of
 from ...compiler.types import LEAST_INNER, LEAST_OUTER, BlockScale, Scale, Shape, TensorType
 from .composition import Composition
 from .corrected import ScaledCodes, corrected
@@ -125,7 +126,7 @@ class _Apart:
         per = tuple(n // b for n, b in zip(scale.outer, scale.block, strict=True))
         outer = spread(to, self.outer[made], Cut.of(replace(scale, block=per), grid), grid)
         share = to("div", "share", b, outer, shape=grid)
-        room = op.float_attr("headroom") / FORMATS[name].max
+        room = op.float_attr("headroom") / format_of(name).max
         wanted = to("scale", "wanted", share, shape=grid, factor=room)
         s = to("clamp_min", "s", wanted, shape=grid, low=LEAST_INNER)
         self.scales[made] = to.into("cast", self._new(made, "scales", grid), s)
@@ -138,7 +139,7 @@ class _Apart:
         shape, cut = x.type.shape, Cut.of(_scale(made), x.type.shape)
         factor = to("inner_factor", "tried", s, e, shape=cut.grid)
         stored = to("mul", "tried", x, spread(to, factor, cut, shape), shape=shape)
-        element = FORMATS[op.word_attr("to")]
+        element = format_of(op.word_attr("to"))
         code = to("cast", "tried", stored, shape=shape, f=element, scaled=Scale.POW2)
         number = to("dequantize", "tried", code, shape=shape)
         number = to("mul", "tried", number, spread(to, s, cut, shape), shape=shape)

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from ...compiler.formats import FORMATS, UINTS
+from ...compiler.formats import UINTS
 from ...compiler.ir import Program, Value
+from ...compiler.spelled import format_of
 from ...compiler.types import TensorType
 from .kernel import Kernel, KernelSpec, Slot
 from .layout import Layout, Order
@@ -76,7 +77,7 @@ def tensor_json(name: str, of: TensorType) -> Json:
 
 def type_of(data: Json) -> TensorType:
     """The type of a tensor."""
-    return TensorType(tuple(map(int, data["shape"])), FORMATS[data["format"]])
+    return TensorType(tuple(map(int, data["shape"])), format_of(data["format"]))
 
 
 def plan_json(plan: Plan, kernels: Mapping[KernelSpec, int]) -> Json:

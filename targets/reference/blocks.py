@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...compiler.formats import FORMATS, FP8_143
+from ...compiler.formats import FP8_143
 from ...compiler.ir import Op
 from ...compiler.ir.ops import FOUR_OVER_SIX
+from ...compiler.spelled import format_of
 from ...compiler.types import BlockScale
 from ..numbers import blocks
 from ..numbers.blocks import largest, power_scale, spread
@@ -42,7 +43,7 @@ def fit_blocks(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
 
 def fit_scale(op: Op, m: Array) -> Array:
     """Of largest magnitudes."""
-    return blocks.fit_scale(m, FORMATS[op.word_attr("to")])
+    return blocks.fit_scale(m, format_of(op.word_attr("to")))
 
 
 def scale_blocks_twice(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -51,7 +52,7 @@ def scale_blocks_twice(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
     made = op.result.type
     assert isinstance(made.scale, BlockScale), op
     e = outer_encoding(op, m)
-    b, to, room = largest(x, made.scale), FORMATS[op.word_attr("to")], op.float_attr("headroom")
+    b, to, room = largest(x, made.scale), format_of(op.word_attr("to")), op.float_attr("headroom")
     s = blocks.inner_scale(b, e, to, room)
     if op.bool_attr("four_over_six"):
         wide = blocks.inner_scale(b, e, to, FOUR_OVER_SIX * room)
@@ -68,7 +69,7 @@ def scale_blocks_nested(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
     (x,) = (t.dequantized() for t in inputs)
     made = op.result.type
     assert isinstance(made.scale, BlockScale) and made.scale.outer, op
-    to, room = FORMATS[op.word_attr("to")], op.float_attr("headroom")
+    to, room = format_of(op.word_attr("to")), op.float_attr("headroom")
     outer, s = blocks.nested_scales(x, made.scale, to, room)
     scales = np.concatenate([outer.ravel(), s.ravel()])
     with np.errstate(invalid="ignore", over="ignore"):
@@ -95,12 +96,12 @@ def correct_scales(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
 
 def outer_encoding(op: Op, m: Array) -> Array:
     """Of a tensor's largest magnitude."""
-    return blocks.outer_encoding(m, FORMATS[op.word_attr("to")], op.float_attr("top"))
+    return blocks.outer_encoding(m, format_of(op.word_attr("to")), op.float_attr("top"))
 
 
 def inner_scale(op: Op, b: Array, e: Array) -> Array:
     """Of blocks' largest magnitudes."""
-    to, headroom = FORMATS[op.word_attr("to")], op.float_attr("headroom")
+    to, headroom = format_of(op.word_attr("to")), op.float_attr("headroom")
     return blocks.inner_scale(b, e, to, headroom)
 
 
@@ -127,7 +128,7 @@ def outer_scale(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
 
 def block_scale(op: Op, m: Array) -> Array:
     """Of largest magnitudes."""
-    return power_scale(m, FORMATS[op.word_attr("to")], op.word_attr("rule"))
+    return power_scale(m, format_of(op.word_attr("to")), op.word_attr("rule"))
 
 
 BLOCKS: dict[str, Meaning] = {

@@ -146,6 +146,8 @@ def _least(attribute: Attribute) -> Attr:
             return False
         case "word":
             return attribute.words[0]
+        case "format":
+            return "fp8.143"
         case "int" | "dim":
             return max(1, int(max(attribute.low, -1)))
         case "float":

@@ -27,6 +27,8 @@ from . import machine
 from .one_kernel import Group, Values, pointwise, random_inputs, single
 from .op_examples import example
 
+# What an op is told of: OCP's elements, a list, and one that is spelled by its bits.
+ELEMENTS = ("fp8.143", "fp8.152", "fp6.123", "fp4.121", "int8", "dyn8", "fp5.e3m1")
 Numbers = npt.NDArray[np.float32]
 
 NANS = (0x7FC00000, 0xFFC00000, 0x7FFFFFFF, 0xFFFFFFFF, 0x7F800001, 0xFF800001)
@@ -95,6 +97,8 @@ def variants(op: Op) -> Iterator[Op]:
     for name, attribute in OPS[op.kind].attrs.items():
         if attribute.type == "word":
             choices.append([(name, word) for word in attribute.words])
+        elif attribute.type == "format":
+            choices.append([(name, f) for f in ELEMENTS])
         elif attribute.type == "flag":
             choices.append([(name, False), (name, True)])
         elif attribute.type == "float" and attribute.low == -attribute.high:

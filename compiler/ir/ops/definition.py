@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 
+from ...spelled import is_of_codes
 from ...types import Shape
 from ..program import Attr, Op
 from .traits import Trait
@@ -50,7 +51,7 @@ class Operand:
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """A typed attribute: ``type`` is flag, word, int, float, ints, floats, dim or dims.
+    """A typed attribute: ``type`` is flag, word, format, int, float, ints, floats, dim or dims.
 
     ``low`` and ``high`` bound its numbers, ``low`` is excluded where ``above``; ``count`` is the
     length of a list that must have one; ``of`` is the operand or result whose dimensions are meant.
@@ -88,6 +89,8 @@ class Attribute:
         """Whether it may be ``value``; ``rank`` is the number of dimensions of ``of``."""
         if self.type in ("flag", "word"):
             return isinstance(value, bool) if self.type == "flag" else value in self.words
+        if self.type == "format":
+            return isinstance(value, str) and is_of_codes(value)
         if self.type in ("ints", "floats", "dims"):
             return isinstance(value, tuple) and self._admits_all(value, rank)
         return self._admits_one(value, rank)

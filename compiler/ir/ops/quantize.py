@@ -252,12 +252,9 @@ SCALES: tuple[OpDef, ...] = (
     ),
 )  # fmt: skip
 
-# Elements of OCP's Microscaling Formats; int8 stands for MXINT8, whose step is 2^-6 of its scale.
-ELEMENTS = ("fp8.143", "fp8.152", "fp6.123", "fp6.132", "fp4.121", "int8")
+# Of OCP's Microscaling Formats int8 stands for MXINT8, whose step is 2^-6 of its scale.
 NESTED = "to: fp4.121|fp6.123|fp6.132"
-FITTED = f"to: {'|'.join(ELEMENTS)}"
-# What states are stored in, which may be FP8 too.
-LISTED = ("dyn8", "udyn8", "dyn4", "ulin4")
+FITTED = "to: format"
 SCALE_RULE = f"{FITTED}, rule: floor|ceil|rceil|even"
 
 BLOCKS: tuple[OpDef, ...] = (
@@ -273,7 +270,7 @@ BLOCKS: tuple[OpDef, ...] = (
         Trait.COMPOSED, REMADE, check=_in_blocks,
     ),
     define(
-        f"fit_scale(m: f32[*S]) {{{FITTED}|{'|'.join(LISTED)}}} -> s: f32[*S]",
+        f"fit_scale(m: f32[*S]) {{{FITTED}}} -> s: f32[*S]",
         """m / max, max the largest number of the format: 1 where that is 0, NaN where m is not
         finite""",
         POINTWISE,

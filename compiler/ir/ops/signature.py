@@ -12,9 +12,10 @@ tensor with a scale, ``integer``, ``unsigned`` (plain binary), ``fp`` and ``log`
 format; ``gemm`` float, scaled or code; ``f32``, ``int`` (i32, i64), ``uint2``, ``where`` (uint8,
 i32) exactly that; ``plain`` = float or int; ``mask`` = float or uint2; ``any`` all.
 
-An attribute is ``flag``, ``int``, ``float``, ``ints``, ``floats``, one of several words ``a|b``, a
-dimension ``dim of x`` or ``dims of x`` (each once); numbers may be bounded: ``int >= 1``,
-``float > 0``, ``float 0..1``, ``2 ints >= 1``. One with ``?`` may be absent.
+An attribute is ``flag``, ``format`` (the name of one that has codes), ``int``, ``float``, ``ints``,
+``floats``, one of several words ``a|b``, a dimension ``dim of x`` or ``dims of x`` (each once);
+numbers may be bounded: ``int >= 1``, ``float > 0``, ``float 0..1``, ``2 ints >= 1``. One with ``?``
+may be absent.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ OPERAND = re.compile(r"(\w+): (\w+)(?:<(\w+)>)?(\[[^,]*\])(\.\.\.)?")
 NUMBER = r"-?\d+(?:\.\d+)?"
 ATTRIBUTE = re.compile(
     rf"(?P<name>\w+)(?P<optional>\?)?: (?:(?P<words>[\w.]+(?:\|[\w.]+)+)|(?:(?P<count>\d+) )?"
-    rf"(?P<type>flag|int|float|ints|floats|dim|dims)(?: of (?P<of>\w+))?"
+    rf"(?P<type>flag|format|int|float|ints|floats|dim|dims)(?: of (?P<of>\w+))?"
     rf"(?: (?P<sign>>=?) (?P<least>{NUMBER})| (?P<low>{NUMBER})\.\.(?P<high>{NUMBER}))?)"
 )
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 from tvm import tirx as tir
 
-from ....compiler.formats import FORMATS, FP8_143, Format
+from ....compiler.formats import FP8_143, Format
+from ....compiler.spelled import format_of
 from ...numbers.blocks import mantissa_bits, top_exponent
 from ..expr import Expr, Vectors
 from ..formats import HALVES, INFINITY, MAGNITUDE, QUIET, decode, encode
@@ -21,7 +22,7 @@ GREATEST = float(np.finfo(np.float32).max)
 
 def block_scale(p: Point, n: Node) -> None:
     """2^e from the code e + 127, kept in 0 .. 254."""
-    v, to = p.v, FORMATS[str(n.attr("to"))]
+    v, to = p.v, format_of(n.attr("to"))
     m = v.hold(v.bits(p.number(n.inputs[0])) & v.u(MAGNITUDE))
     code = tir.max(_code(v, m, to, str(n.attr("rule"))), v.i(0))
     code = v.hold(tir.min(v.unsigned(code), v.u(254)))
@@ -53,7 +54,7 @@ def _inverse(to: Format) -> float:
 def fit_scale(p: Point, n: Node) -> None:
     """m / max, or 1."""
     v, m = p.v, p.number(n.inputs[0])
-    s = v.div(m, v.splat(FORMATS[str(n.attr("to"))].max))
+    s = v.div(m, v.splat(format_of(n.attr("to")).max))
     s = v.f(v.where(tir.EQ(s, v.splat(0.0)), v.splat(1.0), s))
     finite = v.magnitude(m) <= v.splat(GREATEST)
     p.put(n.results[0], v.f(v.where(finite, s, v.splat(math.nan))))
@@ -62,7 +63,7 @@ def fit_scale(p: Point, n: Node) -> None:
 def outer_encoding(p: Point, n: Node) -> None:
     """top / m, or 1."""
     v, m = p.v, p.number(n.inputs[0])
-    to = FORMATS[str(n.attr("to"))]
+    to = format_of(n.attr("to"))
     e = _at_most(v, v.div(v.splat(float(np.float32(n.number("top") * to.max))), m), GREATEST)
     some = (m > v.splat(0.0)) & (m <= v.splat(GREATEST)) & (e > v.splat(0.0))
     p.put(n.results[0], v.f(v.where(some, e, v.splat(1.0))))
@@ -71,7 +72,7 @@ def outer_encoding(p: Point, n: Node) -> None:
 def inner_scale(p: Point, n: Node) -> None:
     """A number of fp8.143."""
     v, b = p.v, p.number(n.inputs[0])
-    to, e = FORMATS[str(n.attr("to"))], p.constant(n, "e")
+    to, e = format_of(n.attr("to")), p.constant(n, "e")
     part = v.mul(e, v.splat(float(np.float32(n.number("headroom") / to.max))))
     wanted = _at_most(v, v.mul(b, part), FP8_143.max)
     s = decode(v, encode(v, wanted, FP8_143), FP8_143)

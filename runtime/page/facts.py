@@ -14,6 +14,8 @@ from .layers import BATCH
 from .shades import bits_of, stored_shade
 from .source import PageSource
 
+MOVES = ("view", "permute")  # what they hand on was made by others
+
 
 @dataclass(frozen=True, slots=True)
 class Figure:
@@ -79,7 +81,10 @@ def _time(source: PageSource, kernels: Iterable[PageKernel]) -> Figure:
 
 def kept_by_format(source: PageSource) -> tuple[KeptGroup, ...]:
     """What quatrain keeps, by the format that it is stored in and the op that makes it."""
-    makers = {r.name: op.kind for _, op in source.program.ops() for r in op.results}
+    makers: dict[str, str] = {}
+    for _, op in source.program.ops():
+        moved = op.kind in MOVES and makers.get(op.inputs[0].name)
+        makers |= dict.fromkeys((r.name for r in op.results), moved or op.kind)
     groups: dict[tuple[str, str], list[int]] = {}
     for s in source.bill.saved:
         if s.kind != BATCH:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
 from ...compiler.ir import Op, Program, Value
+from ...compiler.ir.analysis import saved
+from ...compiler.ir.loops import loops
 from ...targets.plan.layout import orders
 from ...targets.plan.memory import Lifetime, place
 from ...targets.plan.plan import Plan
@@ -106,14 +108,17 @@ def _of_program(program: Program) -> MemoryMap:
     steps = [*program.ops()]
     names = [region.name for region, _ in steps]
     spans = _spans(program, [op for _, op in steps])
-    order, makers = orders(program), program.producers()
-    sized = [(v, Lifetime(stored_bytes(v, order[v]), *span)) for v, span in spans.items()]
+    kept = set(map(_sources(program), saved(program)))
+    order, makers, found = orders(program), program.producers(), loops(program)
+    sized = [
+        (v, Lifetime(stored_bytes(v, order[v]) * found.kept(v), *span)) for v, span in spans.items()
+    ]
     offsets, size = place([life for _, life in sized])
     lives = (
         TensorLife(
             *(v.name, makers[v].origin, v.type.short, str(v.type)),
             *(life.bytes, offset, life.first, life.last),
-            kept=_crosses(life, names),
+            kept=v in kept,
         )
         for (v, life), offset in zip(sized, offsets, strict=True)
     )
@@ -125,13 +130,7 @@ def _spans(program: Program, ops: list[Op]) -> dict[Value, tuple[int, int]]:
 
     What becomes the next state is written there, and takes no memory of its own.
     """
-    makers = program.producers()
-
-    def source(v: Value) -> Value:
-        while v in makers and makers[v].kind == "view":
-            v = makers[v].inputs[0]
-        return v
-
+    makers, source = program.producers(), _sources(program)
     state = {source(v) for _, v in program.next}
     spans: dict[Value, tuple[int, int]] = {}
     for i, op in enumerate(ops):
@@ -142,6 +141,18 @@ def _spans(program: Program, ops: list[Op]) -> dict[Value, tuple[int, int]]:
         if v in spans:
             spans[v] = (spans[v][0], len(ops))
     return spans
+
+
+def _sources(program: Program) -> Callable[[Value], Value]:
+    """What finds the value whose memory a view shares."""
+    makers = program.producers()
+
+    def source(v: Value) -> Value:
+        while v in makers and makers[v].kind == "view":
+            v = makers[v].inputs[0]
+        return v
+
+    return source
 
 
 def _regions(names: list[str]) -> tuple[tuple[str, int], ...]:

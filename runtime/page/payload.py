@@ -11,7 +11,7 @@ from .deltas import Deltas
 from .kernels import PageKernel
 from .layers import PageLayer
 from .lives import MemoryMap
-from .shades import stored_shade
+from .shades import shade, stored_shade
 
 BEST = 9
 
@@ -44,8 +44,7 @@ def _layer(layer: PageLayer) -> dict[str, object]:
         {
             "direction": g.line.direction,
             "operands": g.line.operands,
-            "bits": g.line.bits,
-            "shade": g.shade,
+            "shades": list(map(shade, g.line.bits)),
             "unit": g.line.unit,
             "macs": g.line.macs,
             "share": g.line.share,

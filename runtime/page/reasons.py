@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -13,7 +14,7 @@ from .shades import format_name
 from .source import PageSource
 
 FOUR_BITS = 4
-PRODUCT = "product"
+PRODUCT = re.compile(r"#product\d*$")  # how layers that multiply activations are called
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +54,8 @@ def reason(source: PageSource, line: GemmLine, made_by: OperandMakers | None) ->
         return f"left in plain floats by the recipe's option exempt={terms}"
     passes = (made_by.first, made_by.second) if made_by else ("", "")
     if all(FORMATS[format_name(short)].is_carrier for short in line.operands):
-        of = " this product of activations" if line.direction == PRODUCT else " it"
-        return f"no pass quantizes{of}: both operands are plain floats"
+        what = "this product of activations" if PRODUCT.search(line.layer) else "it"
+        return f"no pass quantizes {what}: both operands are plain floats"
     wide = [
         _operand(format_name(short), by, source)
         for short, bits, by in zip(line.operands, line.bits, passes, strict=True)

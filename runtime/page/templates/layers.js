@@ -54,12 +54,11 @@ function setUpLayers(data, programs) {
 }
 
 function gemmTable(layer, direction) {
-  const columns = ["GEMM", "operands", "format by pass", "multiplied in", "MACs#", "share#", "why not 4 bits"];
+  const columns = ["GEMM", "first operand", "second operand", "multiplied in", "MACs#", "share#", "why not 4 bits"];
+  const operand = (g, i) => el("span", {}, swatch(g.shades[i]), ` ${g.operands[i]} `,
+    el("small", {}, g.by[i] ? `by ${g.by[i]}` : "as captured"));
   const made = table("Products", columns, layer.gemms.map((g) => [
-    g.direction,
-    el("span", {}, swatch(g.shade), ` ${g.operands.join(" × ")}`),
-    g.by.map((by) => by || "as captured").join(", "),
-    g.unit, count(g.macs), percent(g.share), g.why || "-",
+    g.direction, operand(g, 0), operand(g, 1), g.unit, count(g.macs), percent(g.share), g.why || "-",
   ]));
   [...made.tBodies[0].rows].forEach((row, i) => {
     const own = layer.gemms[i].direction;
@@ -69,7 +68,7 @@ function gemmTable(layer, direction) {
 }
 
 function keptTable(layer) {
-  const theirs = layer.torch ? `PyTorch keeps ${size(layer.torch)} for this layer` : "PyTorch keeps nothing for this layer";
+  const theirs = layer.torch ? `PyTorch keeps ${size(layer.torch)} that this layer made` : "PyTorch keeps nothing that this layer made";
   return wide(table(`Kept for backward (${theirs})`, ["tensor", "stored as", "from", "bytes#"], layer.kept.map((s) => [
     s.name, el("span", {}, swatch(s.shade), ` ${s.type}`), s.kind, size(s.bytes),
   ])));
@@ -86,7 +85,7 @@ function kernelTable(caption, numbered) {
 
 function kernelRow(i, k, timed) {
   const often = k.runs > 1 ? `in ${k.runs} steps: ` : "";
-  const short = (values) => el("span", { title: values.join("\n") },
+  const short = (values) => el("span", { class: "flow", title: values.join("\n") },
     values.slice(0, 3).join(", ") + (values.length > 3 ? ` and ${values.length - 3} more` : ""));
   const ops = k.ops.length > 6 ? `${k.ops.slice(0, 5).join(" + ")} and ${k.ops.length - 5} more` : k.ops.join(" + ");
   const row = [String(i), k.region, often + ops, short(k.reads), short(k.makes), k.unit || "-"];

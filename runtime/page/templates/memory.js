@@ -23,7 +23,8 @@ function setUpMemory(memory) {
   picture.append(...drawn.filter(Boolean));
   for (const [name, start] of memory.regions) {
     if (start) picture.append(svg("line", { x1: x(start), x2: x(start), y1: 0, y2: HEIGHT }));
-    picture.append(svg("text", { x: x(start) + 4, y: 12 }, name));
+    const late = start > 0.9 * memory.steps;
+    picture.append(svg("text", { x: x(start) + (late ? -4 : 4), y: 12, "text-anchor": late ? "end" : "start" }, name));
   }
   for (const share of [0, 0.25, 0.5, 0.75, 1])
     picture.append(svg("text", { x: 4, y: Math.min(y(share * memory.size) + 10, HEIGHT) }, size(Math.round(share * memory.size))));

@@ -96,6 +96,8 @@ def _check(html: Path | None, *, as_json: bool, profile: bool, no_plan: bool) ->
 def _times(opened: Opened, plan: Plan | None, *, measure: bool) -> KernelTimes | None:
     if not measure:
         return None if plan is None else predicted_times(opened, plan)
+    if not _can_plan():
+        raise UsageError("--profile builds kernels with TVM, which is missing; see quatrain doctor")
     if plan is None or opened.target.partition(":")[0] != "cpu":
         raise UsageError(f"--profile runs kernels of the cpu, not of {opened.target}; --target cpu")
     from ..bench.profile import kernel_seconds

@@ -88,6 +88,6 @@ function kernelRow(i, k, timed) {
   const short = (values) => el("span", { class: "flow", title: values.join("\n") },
     values.slice(0, 3).join(", ") + (values.length > 3 ? ` and ${values.length - 3} more` : ""));
   const ops = k.ops.length > 6 ? `${k.ops.slice(0, 5).join(" + ")} and ${k.ops.length - 5} more` : k.ops.join(" + ");
-  const row = [String(i), k.region, often + ops, short(k.reads), short(k.makes), k.unit || "-"];
+  const row = [String(i), k.region, often + ops, short(k.reads), short(k.makes), el("span", { class: "unit" }, k.unit || "-")];
   return timed ? [...row, k.seconds === null ? "-" : micro(k.seconds)] : row;
 }

@@ -153,13 +153,21 @@ function drawChanges(place, rows, split) {
   place.append(more);
 }
 
-/** Removed lines beside the added ones that take their place. */
+/** What a line defines: the names ahead of its sign of equality. */
+const defined = (row) => row[3].split(" = ")[0];
+
+/** Removed lines beside the added ones that define the same, others where they come. */
 function paired(rows) {
   const made = [];
   let removed = [], added = [];
   const flush = () => {
-    for (let i = 0; i < Math.max(removed.length, added.length); i++) made.push([removed[i], added[i]]);
-    removed = []; added = [];
+    const names = new Set(removed.map(defined));
+    while (removed.length || added.length) {
+      const waits = added.length && names.has(defined(added[0]));
+      if (!removed.length || (added.length && !waits)) made.push([undefined, added.shift()]);
+      else if (waits && defined(added[0]) === defined(removed[0])) made.push([removed.shift(), added.shift()]);
+      else made.push([removed.shift(), undefined]);
+    }
   };
   for (const row of rows) {
     if (row && row[0] === "-") { if (added.length) flush(); removed.push(row); }
@@ -183,7 +191,7 @@ function unifiedRow(row) {
 function splitRow(row) {
   if (!row) return gap(4);
   const [before, after] = row;
-  const both = before && after && before[0] === "-" ? marked(before[3], after[3]) : null;
+  const both = before && after && before[0] === "-" && defined(before) === defined(after) ? marked(before[3], after[3]) : null;
   const side = (one, number, part) => [
     el("td", { class: "no" }, one ? String(one[number]) : ""),
     el("td", { class: one ? kind[one[0]] : "" }, ...(one ? [`${one[0]} `, ...(part || [one[3]])] : [""])),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -10,13 +11,16 @@ import pytest
 
 from quatrain.compiler.ir.text import show
 from quatrain.runtime.page.deltas import deltas
+from quatrain.runtime.page.kernels import kernels
 from quatrain.runtime.page.layers import PageGemm, layers
 from quatrain.runtime.page.lives import memory_map
 from quatrain.runtime.page.makers import makers
-from quatrain.runtime.page.source import PageSource
+from quatrain.runtime.page.render import page
+from quatrain.runtime.page.source import KernelTimes, PageSource
 
 from ..cases.commands import Quatrain
 from ..cases.page_case import AWKWARD, ReadPage, drawn, source, write_network
+from ..cases.plan_in_numpy import planned
 
 SVG = "http://www.w3.org/2000/svg"  # the name of a vocabulary, which nothing fetches
 # Tags and attributes by which a page loads something.
@@ -103,10 +107,14 @@ def test_why_a_layer_is_not_on_four_bits(made: tuple[PageSource, ReadPage, str])
     assert gemm(found, "fc").why == why and why in read.texts["td"]
 
 
-def test_tensors_that_live_together_lie_apart() -> None:
+@pytest.mark.parametrize("with_plan", [False, True])
+def test_tensors_that_live_together_lie_apart(with_plan: bool) -> None:
     found = source()
-    memory = memory_map(found.program, None)
-    assert sum(x.bytes for x in memory.lives if x.kept) == found.bill.saved_bytes
+    plan = planned(found.stages[0][1]) if with_plan else None
+    memory = memory_map(found.program, plan)
+    kept = found.bill.saved_bytes if plan is None else plan.saved_bytes()
+    assert sum(x.bytes for x in memory.lives if x.kept) == kept > 0
+    assert memory.planned == with_plan and max(x.last for x in memory.lives) <= memory.steps
     for a, b in combinations(memory.lives, 2):
         if a.first <= b.last and b.first <= a.last and a.bytes and b.bytes:
             assert a.offset + a.bytes <= b.offset or b.offset + b.bytes <= a.offset
@@ -123,6 +131,20 @@ def test_the_file_holds_no_state(quatrain: Quatrain, tmp_path: Path) -> None:
         pages.append((tmp_path / "net.html").read_text(encoding="utf-8"))
     assert pages[0] == pages[1] and "holds no data" in pages[0]
     assert len(pages[0]) < 100_000
+
+
+def test_times_count_with_the_layer_that_multiplies() -> None:
+    found = source()
+    plan = planned(found.stages[0][1])
+    seconds = tuple(1e-3 * (i + 1) for i in range(len(plan.kernels)))
+    timed = replace(found, plan=plan, times=KernelTimes(seconds, "counted out"))
+    rows = kernels(plan, timed.times)
+    assert sum(layer.seconds or 0 for layer in layers(timed, rows)) == pytest.approx(sum(seconds))
+    (conv,) = (k for k in rows if k.ops == ("conv2d",))
+    assert (conv.layer, conv.shade, conv.region) == (AWKWARD, 32, "forward")
+    read = ReadPage(page(timed))
+    assert "timeline" in read.values("id") and "counted out" in read.texts["small"]
+    assert [k["seconds"] for k in read.data()["kernels"]] == list(seconds)
 
 
 @pytest.mark.tvm

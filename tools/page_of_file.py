@@ -21,7 +21,7 @@ SUFFIXES = (".html", ".htm")
 def check_page(path: Path) -> None:
     """UsageError or FileError now, ahead of long work, where ``path`` is no place for a page."""
     if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"--html writes an .html file, not {path.name}; for example net.html")
+        raise UsageError(f"--html writes an .html file, not {str(path)!r}; for example net.html")
     check_writable(path)
 
 
@@ -45,5 +45,5 @@ def predicted_times(opened: Opened, plan: Plan) -> KernelTimes | None:
     found = prediction_of(plan, opened.target)
     if found is None:
         return None
-    origin = f"predicted from published peaks of {found.gpu.example}, not measured"
+    origin = f"predicted from peaks of {found.gpu.example}, each kernel alone, not measured"
     return KernelTimes(tuple(k.seconds for k in found.kernels), origin, measured=False)

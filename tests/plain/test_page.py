@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from quatrain.compiler.ir.text import show
+from quatrain.compiler.ir.verify import read_program
 from quatrain.runtime.page.deltas import deltas
 from quatrain.runtime.page.kernels import kernels
 from quatrain.runtime.page.layers import PageGemm, layers
@@ -17,12 +19,28 @@ from quatrain.runtime.page.lives import memory_map
 from quatrain.runtime.page.makers import makers
 from quatrain.runtime.page.render import page
 from quatrain.runtime.page.source import KernelTimes, PageSource
+from quatrain.tools.bench import profile
+from quatrain.tools.planning import plan_program
 
 from ..cases.commands import Quatrain
 from ..cases.page_case import AWKWARD, ReadPage, drawn, source, write_network
 from ..cases.plan_in_numpy import planned
 
 SVG = "http://www.w3.org/2000/svg"  # the name of a vocabulary, which nothing fetches
+# The first two kernels share their code.
+ALIKE = """
+program p
+input x : f32[3x5]
+input y : f32[3x5]
+
+forward:
+  a = sum(x) {dims=[0,1], keepdim=false} : f32[]
+  b = sum(y) {dims=[0,1], keepdim=false} : f32[]
+  c = mean(x) {dims=[0], keepdim=false} : f32[5]
+  d = mean(y) {dims=[1], keepdim=false} : f32[3]
+
+return a, b, c, d
+"""
 # Tags and attributes by which a page loads something.
 LOADING = {"link", "img", "iframe", "object", "embed", "audio", "video", "source", "base", "form"}
 
@@ -154,23 +172,39 @@ def test_a_gpu_without_a_gpu_has_predicted_times(quatrain: Quatrain, tmp_path: P
     read = ReadPage(path.read_text(encoding="utf-8"))
     data = read.data()
     assert "timeline" in read.values("id") and all(k["seconds"] > 0 for k in data["kernels"])
-    assert "predicted from published peaks of H100 SXM, not measured" in " ".join(
+    assert "predicted from peaks of H100 SXM, each kernel alone, not measured" in " ".join(
         read.texts["small"]
     )
     memory = data["memory"]
     assert memory["planned"] and memory["steps"] == len(data["kernels"])
 
 
+@pytest.mark.tvm
+def test_kernels_that_share_code_are_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[float] = []
+
+    def counted(call: Callable[[], object]) -> float:
+        call()
+        runs.append(len(runs) + 1.0)
+        return runs[-1]
+
+    monkeypatch.setattr(profile, "typical", counted)
+    plan = plan_program("cpu", read_program(ALIKE))
+    assert plan is not None and len(plan.kernels) == 4
+    first, again, other, last = profile.kernel_seconds(plan)
+    assert (first, again, other, last) == (1.0, 1.0, 2.0, 3.0) and len(runs) == 3
+
+
 @pytest.mark.parametrize(
     ("words", "hint"),
     [
-        (("--html", "{tmp}/net.txt"), "writes an .html file, not net.txt; for example net.html"),
+        (("--html", "{tmp}/net.txt"), "net.txt'; for example net.html"),
         (("--html", "{tmp}/net"), "writes an .html file"),
         (("--html", "{tmp}"), "writes an .html file"),
         (("--html", "{tmp}/nowhere/net.html"), "nowhere is no folder; make it first"),
         (("--html", "{tmp}/net.html", "--json"), "give one"),
         (("--profile",), "--profile goes with --html"),
-        (("--html", "{tmp}/net.html", "--profile"), "not of reference; --target cpu"),
+        (("--html", "{tmp}/net.html", "--profile"), "not reference; --target cpu"),
         (("--html", "{tmp}/net.html", "--profile", "--no-plan"), "--no-plan leaves out"),
         (("--html", "{tmp}/net.html", "--target", "cpo"), "did you mean 'cpu'?"),
     ],

@@ -98,8 +98,8 @@ def _times(opened: Opened, plan: Plan | None, *, measure: bool) -> KernelTimes |
         return None if plan is None else predicted_times(opened, plan)
     if not _can_plan():
         raise UsageError("--profile builds kernels with TVM, which is missing; see quatrain doctor")
-    if plan is None or opened.target.partition(":")[0] != "cpu":
-        raise UsageError(f"--profile runs kernels of the cpu, not of {opened.target}; --target cpu")
+    if plan is None or opened.target != "cpu":
+        raise UsageError(f"--profile runs kernels of this CPU, not {opened.target}; --target cpu")
     from ..bench.profile import kernel_seconds
 
     with stage("run each kernel alone"):

@@ -63,37 +63,39 @@ def seen(text: str, folder: Path, clicks: str) -> dict[str, Any]:
     return found
 
 
+LAYERS_AND_PASSES = """
+const row = $$("tr.layer").find((r) => r.querySelector("[data-direction]"));
+row.querySelector("[data-direction=dW]").click();
+const detail = row.nextElementSibling;
+found.name = row.querySelector(".name").textContent;
+found.detail = detail.textContent;
+found.marked = detail.querySelector("tr.on").textContent;
+found.expanded = row.querySelector(".name").getAttribute("aria-expanded");
+detail.querySelector("td > button").click();
+found.layer = $("#of-layer").value;
+row.querySelector("[data-direction=dW]").click();
+found.closed = $$("tr.detail").length === 0;
+choose("of-layer", "");
+$$("#passes button").find((b) => b.textContent.startsWith("sawb_weights")).click();
+found.unified = $("#program").textContent;
+choose("view", "split");
+found.columns = $("#program tr:not(.gap)").children.length;
+choose("view", "text");
+found.text = $("#program pre").textContent;
+choose("find", "FC");
+found.shown = $$("tr.layer").filter((r) => !r.hidden).map((r) => r.querySelector(".name").textContent);
+choose("find", ""); choose("order", "macs");
+found.most = $("tr.layer .name").textContent;
+$("#tensors button").click();
+found.tensor = $("#tensor").textContent;
+found.rectangles = $$("#map rect").length;
+found.theme = [0, 1, 2].map(() => ($("#theme").click(), document.documentElement.dataset.theme || "auto"));
+"""
+
+
 def test_cells_and_passes_answer_clicks(tmp_path: Path) -> None:
-    clicks = """
-      const row = $$("tr.layer").find((r) => r.querySelector("[data-direction]"));
-      row.querySelector("[data-direction=dW]").click();
-      const detail = row.nextElementSibling;
-      found.name = row.querySelector(".name").textContent;
-      found.detail = detail.textContent;
-      found.marked = detail.querySelector("tr.on").textContent;
-      found.expanded = row.querySelector(".name").getAttribute("aria-expanded");
-      detail.querySelector("td > button").click();
-      found.layer = $("#of-layer").value;
-      row.querySelector("[data-direction=dW]").click();
-      found.closed = $$("tr.detail").length === 0;
-      choose("of-layer", "");
-      $$("#passes button").find((b) => b.textContent.startsWith("sawb_weights")).click();
-      found.unified = $("#program").textContent;
-      choose("view", "split");
-      found.columns = $("#program tr:not(.gap)").children.length;
-      choose("view", "text");
-      found.text = $("#program pre").textContent;
-      choose("find", "FC");
-      found.shown = $$("tr.layer").filter((r) => !r.hidden).map((r) => r.querySelector(".name").textContent);
-      choose("find", ""); choose("order", "macs");
-      found.most = $("tr.layer .name").textContent;
-      $("#tensors button").click();
-      found.tensor = $("#tensor").textContent;
-      found.rectangles = $$("#map rect").length;
-      found.theme = [0, 1, 2].map(() => ($("#theme").click(), document.documentElement.dataset.theme || "auto"));
-    """
     source, text = drawn()
-    found = seen(text, tmp_path, clicks)
+    found = seen(text, tmp_path, LAYERS_AND_PASSES)
     assert found["wrong"] == []
     assert found["name"] == found["layer"] == found["most"] == AWKWARD
     assert "int4*t by pact_activations" in found["detail"] and "= conv2d(" in found["detail"]

@@ -30,7 +30,8 @@ from .hyper import check_hyper, remark_ignored
 from .initial import initial_state, kept_of
 from .inputs import check_dense
 from .moments import in_codes, in_numbers
-from .report.bill import Bill, make_bill, with_spent
+from .report.bill import make_bill, with_spent
+from .reported import StepBill, report_of
 from .source import Source, mapping, source_of
 from .state import State
 from .taken import find_checks
@@ -172,8 +173,11 @@ class Step:
             raise RecipeError(f"no pass of this step is called {shown(after)}; {hint}")
         return show(found[after])
 
-    def report(self) -> Bill:
-        """The bill: what multiplied in which format, what was kept; prints as tables."""
+    def report(self) -> StepBill:
+        """The bill: what multiplied in which format, what was kept; prints as tables.
+
+        ``report().html("net.html")`` draws it, with the program after every pass, as one file.
+        """
         s, made = self.source, self.executable
         bill = make_bill(
             made.program,
@@ -184,7 +188,7 @@ class Step:
             allow=s.allow,
             torch_saved=s.torch_saved,
         )
-        return with_spent(bill, self._snapshot())
+        return report_of(with_spent(bill, self._snapshot()), s, self._main.stages, made.plan)
 
     @property
     def state(self) -> dict[str, torch.Tensor]:

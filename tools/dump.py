@@ -11,10 +11,11 @@ from pathlib import Path
 from ..compiler.errors import FileError, UsageError, closest
 from ..compiler.ir import Program, unused
 from ..compiler.ir.text import show
+from ..runtime.page.source import CAPTURED
 from . import env, terminal
 from .files import check_writable, make_folder, write_text
 
-FIRST, PROGRAM = "lower", b"program "
+FIRST, PROGRAM = CAPTURED, b"program "
 HISTORY = re.compile(r"^after .*\n", re.MULTILINE)
 DUMPED = re.compile(r"\d\d+-[A-Za-z0-9_.#-]+\.qt")
 Stages = Sequence[tuple[str, Program]]

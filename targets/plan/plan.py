@@ -51,6 +51,8 @@ class Plan:
 
     ``arena`` is the size in bytes of the one buffer that holds all values between kernels. Of what
     a loop makes in each step, ``places`` has the first place, and ``tracks`` tell the others.
+    ``lives`` says of each buffer of the arena, by the slot that it was made for, from which kernel
+    to which it keeps its contents; a plan that was read from a file does not know.
     """
 
     program: Program
@@ -59,6 +61,7 @@ class Plan:
     arena: int
     layouts: Mapping[Value, Layout]
     tracks: Mapping[Slot, Track] = field(default_factory=dict)
+    lives: Mapping[Slot, Lifetime] = field(default_factory=dict)
 
     def calls(self) -> Iterator[PlannedCall]:
         """All runs of kernels, in order; those of a loop in each of its steps."""
@@ -171,7 +174,8 @@ def place_slots(
     for view in aliases:
         if Slot(source := work.source(view)) in work.fixed:
             places[Slot(view)] = work.fixed[Slot(source)]
-    return Plan(program, tuple(placed), places, size, layouts, work.tracks)
+    lives = {s.slots[0]: life for s, life in zip(storages, lifetimes, strict=True)}
+    return Plan(program, tuple(placed), places, size, layouts, work.tracks, lives)
 
 
 def _outside(

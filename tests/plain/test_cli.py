@@ -267,6 +267,12 @@ def test_light_commands_need_neither_torch_nor_tvm(network: Path, program: Path)
     assert shown[1::2] == ["0"] * len(light) and all(shown[0:-1:2])
 
 
+def test_the_page_needs_neither_torch_nor_tvm(network: Path, tmp_path: Path) -> None:
+    path = tmp_path / "net.html"
+    status, out, err = child("report", network, "--html", path, forbid=("torch", "tvm"))
+    assert (status, out) == (0, "") and err.startswith(f"{path}: ") and path.is_file()
+
+
 def test_what_needs_torch_says_so(network: Path) -> None:
     status, out, err = child("run", network, "--data", "digits", "--steps", 1, forbid=("torch",))
     assert (status, out) == (2, "")

@@ -65,6 +65,18 @@ def profile(request: Mapping[str, Any]) -> dict[str, object]:
     return {"step_seconds": whole, "peaks": peaks, "parts": [asdict(p) for p in parts]}
 
 
+def kernel_seconds(plan: Plan) -> tuple[float, ...]:
+    """Seconds of each kernel of a plan for the cpu, all its runs of a step together.
+
+    Kernels that share code are measured once.
+    """
+    took = {spec: _alone(uses[0], plan)[1] for spec, uses in _distinct(plan).items()}
+    runs = [planned.loop.count if planned.loop else 1 for planned in plan.kernels]
+    return tuple(
+        took[planned.kernel.spec] * n for planned, n in zip(plan.kernels, runs, strict=True)
+    )
+
+
 def typical(call: Callable[[], object]) -> float:
     """Median seconds of a call, after one that does not count."""
     call()
@@ -85,14 +97,19 @@ def _distinct(plan: Plan) -> dict[KernelSpec, list[PlannedCall]]:
     return found
 
 
-def _profiled(spec: KernelSpec, uses: list[PlannedCall], plan: Plan) -> ProfiledKernel:
+def _alone(call: PlannedCall, plan: Plan) -> tuple[Alone, float]:
+    """The kernel of a call on buffers of its own, and its seconds."""
     from ...targets.cpu.info import detect
 
-    call = uses[0]
-    kernel = call.kernel
-    orders = {s.value: plan.layouts[s.value].order for s in kernel.slots}
+    orders = {s.value: plan.layouts[s.value].order for s in call.kernel.slots}
     sizes = [place.bytes for place in (*call.reads, *call.writes)]
-    alone = Alone(kernel, orders, detect(), sizes)
+    alone = Alone(call.kernel, orders, detect(), sizes)
+    return alone, typical(alone.run)
+
+
+def _profiled(spec: KernelSpec, uses: list[PlannedCall], plan: Plan) -> ProfiledKernel:
+    kernel = uses[0].kernel
+    alone, seconds = _alone(uses[0], plan)
     return ProfiledKernel(
         kernel=spec.name,
         ops=tuple(op.kind for op in kernel.ops),
@@ -100,7 +117,7 @@ def _profiled(spec: KernelSpec, uses: list[PlannedCall], plan: Plan) -> Profiled
         layers=tuple(dict.fromkeys(op.origin for u in uses for op in u.kernel.ops if op.origin)),
         count=len(uses),
         unit="" if kernel.unit is Unit.NONE else kernel.unit.value,
-        seconds=typical(alone.run),
+        seconds=seconds,
         operations=sum(2 * macs(op) for op in kernel.ops if op.kind in GEMMS),
         bytes=alone.bytes,
     )

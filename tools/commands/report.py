@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ...compiler.errors import UsageError
 from ...passes.count_bit_operations import SPENT
 from ...runtime.bundle import read
+from ...runtime.page.source import KernelTimes
 from ...runtime.report.bill import Bill, bill_of, exempt_layers, making_of, plan_units, with_spent
 from ...runtime.report.bill_tables import bill_tables
 from ...runtime.report.kept_states import kept_states
+from ...targets.plan.plan import Plan
 from .. import terminal
 from ..arguments import (
     JsonOption,
@@ -22,9 +26,22 @@ from ..arguments import (
     load_user_passes,
 )
 from ..opened import Opened, open_network
+from ..page_of_file import check_page, predicted_times, write_page
+from ..stages import stage
 
 NoPlanOption = Annotated[
     bool, typer.Option("--no-plan", help="Do not ask the target: no units, and no TVM needed.")
+]
+
+
+HtmlOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--html", metavar="FILE.html", help="Draw it, with the program after every pass: one page."
+    ),
+]
+ProfileOption = Annotated[
+    bool, typer.Option("--profile", help="With --html: run each kernel alone, for its time.")
 ]
 
 
@@ -34,22 +51,27 @@ def command(
     target: TargetOption = None,
     no_plan: NoPlanOption = False,
     recipe: UserRecipeOption = None,
+    html: HtmlOption = None,
+    profile: ProfileOption = False,
 ) -> None:
     """Print the bill: formats and units of all multiplications, memory, conversions, waivers."""
+    _check(html, as_json=as_json, profile=profile, no_plan=no_plan)
     load_user_passes(recipe)
     opened = open_network(network, target=target)
-    bill = bill_of_file(opened, planned=not no_plan and opened.target != "reference")
+    plan = _plan_of(opened, planned=not no_plan and opened.target != "reference")
+    bill = bill_of_file(opened, plan)
     if any(v.name == SPENT for v in opened.final.state):
         bill = with_spent(bill, read(network).state)
-    if as_json:
+    if html is not None:
+        write_page(html, opened, bill, plan, _times(opened, plan, measure=profile))
+    elif as_json:
         terminal.write_json(bill.to_dict())
-        return
-    terminal.show(bill_tables(bill, terminal.out().width))
+    else:
+        terminal.show(bill_tables(bill, terminal.out().width))
 
 
-def bill_of_file(opened: Opened, *, planned: bool) -> Bill:
-    """The bill of an opened file; ``planned`` asks the target what multiplies."""
-    plan = opened.plan() if planned and _can_plan() else None
+def bill_of_file(opened: Opened, plan: Plan | None) -> Bill:
+    """The bill of an opened file; the plan says what multiplies."""
     return bill_of(
         opened.final if plan is None else plan.program,
         opened.torch_saved,
@@ -59,6 +81,36 @@ def bill_of_file(opened: Opened, *, planned: bool) -> Bill:
         planned_bytes=None if plan is None else plan.saved_bytes(),
         kept=kept_states(opened.bundle.train, opened.final),
     )
+
+
+def _check(html: Path | None, *, as_json: bool, profile: bool, no_plan: bool) -> None:
+    if html is None:
+        if profile:
+            raise UsageError("--profile goes with --html; quatrain bench --profile prints a table")
+        return
+    if as_json:
+        raise UsageError("--html and --json each give another report; give one")
+    if profile and no_plan:
+        raise UsageError("--profile runs the kernels of the plan that --no-plan leaves out")
+    check_page(html)
+
+
+def _times(opened: Opened, plan: Plan | None, *, measure: bool) -> KernelTimes | None:
+    if not measure:
+        return None if plan is None else predicted_times(opened, plan)
+    if not _can_plan():
+        raise UsageError("--profile builds kernels with TVM, which is missing; see quatrain doctor")
+    if plan is None or opened.target != "cpu":
+        raise UsageError(f"--profile runs kernels of this CPU, not {opened.target}; --target cpu")
+    from ..bench.profile import kernel_seconds
+
+    with stage("run each kernel alone"):
+        seconds = kernel_seconds(plan)
+    return KernelTimes(seconds, "measured on one machine, each kernel alone")
+
+
+def _plan_of(opened: Opened, *, planned: bool) -> Plan | None:
+    return opened.plan() if planned and _can_plan() else None
 
 
 def _can_plan() -> bool:

@@ -1,0 +1,49 @@
+"""The page of a ``.qtn`` file: where it may be written, and what a GPU's peaks say for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..compiler.errors import UsageError
+from ..runtime.files import write_bytes
+from ..runtime.page.source import KernelTimes, PageSource
+from ..runtime.report.costs import Costs
+from ..runtime.report.tables import size
+from ..targets.plan.plan import Plan
+from . import terminal
+from .files import check_writable
+from .opened import Opened
+from .stages import stage
+
+SUFFIXES = (".html", ".htm")
+
+
+def check_page(path: Path) -> None:
+    """UsageError or FileError now, ahead of long work, where ``path`` is no place for a page."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"--html writes an .html file, not {str(path)!r}; for example net.html")
+    check_writable(path)
+
+
+def write_page(
+    path: Path, opened: Opened, bill: Costs, plan: Plan | None, times: KernelTimes | None
+) -> None:
+    """Draw the page, write it whole or not at all, and say so."""
+    from ..runtime.page.render import page
+
+    with stage("draw the page"):
+        source = PageSource(bill, opened.recipe, tuple(opened.stages), plan, times)
+        data = page(source).encode()
+    write_bytes(path, data)
+    terminal.remark(f"{path}: {size(len(data))}, holds no weights and no batches")
+
+
+def predicted_times(opened: Opened, plan: Plan) -> KernelTimes | None:
+    """What published peaks say of each kernel; None where the target names no GPU."""
+    from .planning import prediction_of
+
+    found = prediction_of(plan, opened.target)
+    if found is None:
+        return None
+    origin = f"predicted from peaks of {found.gpu.example}, each kernel alone, not measured"
+    return KernelTimes(tuple(k.seconds for k in found.kernels), origin, measured=False)

@@ -18,11 +18,9 @@ from ..compiler.ir.text import show
 from ..compiler.types import Shape
 from ..passes.average_weights import AVERAGE
 from ..passes.skip_nonfinite import skip_counter
-from ..targets.plan.pool import TargetMemory
-from ..targets.plan.state import StateLayout, aligned_bytes, state_layout
 from ..targets.registry import BindOptions, Executable, find_target
+from .bound import BoundProgram
 from .bundle import Bundle, pack, read, unpack, write
-from .edge import Edge
 from .evaluation import Predictor, Reevaluate
 from .export import check_export, export
 from .files import path_of
@@ -34,7 +32,6 @@ from .report.bill import make_bill, with_spent
 from .reported import StepBill, report_of
 from .source import Source, mapping, source_of
 from .state import State
-from .taken import find_checks
 from .telling import LOG, told
 
 # For a batch, or with none for that of the example; with outputs or without.
@@ -67,11 +64,11 @@ class Step:
         self._optimizers, self._recapture, self._reevaluate = optimizers, recapture, reevaluate
         # A thread at a time: programs share their memory, and a step reads what the last one wrote.
         self._lock, self._memory = RLock(), find_target(source.target).memory(options)
-        self._main = _Bound(source, options, self._memory)
+        self._main = BoundProgram(source, options, self._memory)
         program = self._main.program
         whole = initial_state(program, state, source.seed)
         self._state = State(kept_of(program), whole, self._memory)
-        self._variants: dict[tuple[Shapes, bool], _Bound] = {}
+        self._variants: dict[tuple[Shapes, bool], BoundProgram] = {}
         self._predictor: Predictor | None = None
 
     def __repr__(self) -> str:
@@ -270,7 +267,7 @@ class Step:
         for bound in (self._main, *self._variants.values()):
             bound.edge.look(wait=True)
 
-    def _read_hyper(self, bound: _Bound) -> None:
+    def _read_hyper(self, bound: BoundProgram) -> None:
         if self._optimizers:
             remark_ignored(self.hyper, self._read)
             self._read = self.source.optimizer.read(*self._optimizers)
@@ -282,7 +279,7 @@ class Step:
         for array, number in zip(bound.hyper, numbers, strict=True):
             array[...] = number
 
-    def _for_batch(self, batch: Sequence[object], outputs: bool) -> _Bound:
+    def _for_batch(self, batch: Sequence[object], outputs: bool) -> BoundProgram:
         """The program for the batch; the main one refuses whatever does not fit it."""
         tensors = tuple(t for t in batch if isinstance(t, torch.Tensor))
         for i, tensor in enumerate(tensors):
@@ -300,7 +297,7 @@ class Step:
             self._variants[shapes, outputs] = self._variant(tensors if resized else (), outputs)
         return self._variants[shapes, outputs]
 
-    def _variant(self, tensors: Sequence[torch.Tensor], outputs: bool) -> _Bound:
+    def _variant(self, tensors: Sequence[torch.Tensor], outputs: bool) -> BoundProgram:
         if self._recapture is None:
             raise InputError(
                 "outputs=True compiles the step once more from its model, and a loaded step or a "
@@ -310,7 +307,7 @@ class Step:
         what = f"another batch, {_words(shapes)}" if tensors else "the example's batch"
         with told(f"compile for {what}{', with outputs' if outputs else ''}"):
             source, layout = self._recapture(tensors, outputs), self._state.layout
-            return _Bound(source, self.options, self._memory, layout)
+            return BoundProgram(source, self.options, self._memory, layout)
 
 
 def check_flag(name: str, value: object) -> bool:
@@ -335,27 +332,6 @@ def _resized(shapes: Shapes, example: Sequence[Value]) -> bool:
         return False
     pairs = zip(shapes, (v.type.shape for v in example), strict=True)
     return all(given[1:] == wanted[1:] and given != wanted for given, wanted in pairs)
-
-
-class _Bound:
-    """The training program for one batch shape, through all passes and bound to the target."""
-
-    def __init__(
-        self,
-        source: Source,
-        options: BindOptions,
-        memory: TargetMemory,
-        layout: StateLayout | None = None,
-    ) -> None:
-        self.stages = source.stages(source.train)
-        self.program = self.stages[-1][1]
-        names = set(source.optimizer.inputs())
-        self.batch = tuple(v for v in self.program.inputs if v.name not in names)
-        self.hyper_names = tuple(v.name for v in self.program.inputs if v.name in names)
-        self.hyper = [aligned_bytes(4).view(np.float32).reshape(()) for _ in self.hyper_names]
-        place = layout or state_layout(self.program)
-        self.executable = find_target(source.target).bind(self.program, place, options, memory)
-        self.edge = Edge(self.executable, memory, self.batch, find_checks(self.program))
 
 
 def load_step(path: str | Path, options: BindOptions, target: str | None = None) -> Step:

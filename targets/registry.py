@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -11,11 +11,13 @@ from typing import Protocol, cast
 import numpy as np
 
 from ..compiler.errors import TargetError, closest, shown
-from ..compiler.ir import Program
+from ..compiler.ir import Program, Value
 from ..compiler.ir.verify import verify
+from .numbers.packing import aligned_array, from_stored, stored
+from .numbers.tensor import Tensor
 from .plan.plan import Plan
-from .plan.pool import Block, TargetMemory
-from .plan.state import StateLayout, Unapplied
+from .plan.pool import Block, TargetMemory, read_all
+from .plan.state import StateLayout, Unapplied, state_layout
 from .plan.stored import MachineCode, StoredCode
 
 
@@ -104,6 +106,24 @@ class BuiltModule(Protocol):
         """The machine code in this process; TargetError where this machine does not run it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The values of one run that could be looked at, of a loop's those of its step 0.
+
+    ``kernels`` says which kernel made a value, and of which ops.
+    """
+
+    values: Mapping[Value, Tensor]
+    kernels: Mapping[Value, str]
+
+
+class SeeingModule(Protocol):
+    """What the module offers by which a target lets its values be seen."""
+
+    def seen(self, program: Program, given: Mapping[str, Tensor], options: BindOptions) -> Seen:
+        """Run ``program`` once on its inputs and state, by name."""
+
+
 class Lowering(Protocol):
     """What the module of a target's own stages offers; it loads no TVM."""
 
@@ -120,7 +140,8 @@ class Target:
     The module is imported at first use, so that tools which run nothing start without TVM. A target
     that ``compiles`` takes the name of a CPU behind a colon: ``cpu:znver4``; one whose devices have
     a ``number`` takes that as well: ``cuda:1``. ``stages`` is the module of its own stages,
-    ``built`` that of steps built ahead of time, where it has any.
+    ``built`` that of steps built ahead of time, ``sees`` that by which values between kernels are
+    seen, where it has any.
     """
 
     name: str
@@ -128,6 +149,7 @@ class Target:
     module: str
     stages: str | None = None
     built: str | None = None
+    sees: str | None = None
     compiles: bool = False
     mcpu: str | None = None
     number: int | None = None
@@ -189,6 +211,16 @@ class Target:
         module = cast(BuiltModule, import_module(str(self.built), __package__))
         return module.load(code, kept, self._options(options))
 
+    def seen(self, program: Program, given: Mapping[str, Tensor], options: BindOptions) -> Seen:
+        """All values of one run that can be looked at; of a target that lets none be seen its ends.
+
+        Ends are the outputs and the next state. ``program`` is as ``lower`` leaves it.
+        """
+        if self.sees is None:
+            return _ends_of(self, program, given, options)
+        module = cast(SeeingModule, import_module(self.sees, __package__))
+        return module.seen(program, given, self._options(options))
+
     def check_builds(self) -> None:
         """Raise TargetError for a target that makes no machine code."""
         if self.built is None:
@@ -214,6 +246,7 @@ TARGETS = {
             ".cpu.target",
             stages=".gemm.lowering",
             built=".cpu.built",
+            sees=".cpu.seen",
             compiles=True,
         ),
         Target(
@@ -226,7 +259,12 @@ TARGETS = {
             compiles=True,
             number=0,
         ),
-        Target("reference", "NumPy, the plain meaning of every op", ".reference.target"),
+        Target(
+            "reference",
+            "NumPy, the plain meaning of every op",
+            ".reference.target",
+            sees=".reference.seen",
+        ),
     )
 }
 
@@ -251,3 +289,21 @@ def find_target(name: str) -> Target:
     if found.number is not None and which.isascii() and which.isdigit():
         return replace(found, name=f"{base}:{int(which)}", number=int(which))
     return replace(found, name=name, mcpu=which)
+
+
+def _ends_of(
+    target: Target, program: Program, given: Mapping[str, Tensor], options: BindOptions
+) -> Seen:
+    """Inputs, state, outputs and the next state of one run."""
+    layout, memory = state_layout(program), target.memory(options)
+    old, new = (memory.block(layout.bytes) for _ in range(2))
+    for v in program.state:
+        memory.write(old, layout.offsets[v.name], stored(given[v.name]))
+    inputs = [aligned_array(given[v.name]) for v in program.inputs]
+    made = target.bind(program, layout, options, memory).run(inputs, old, new)
+    values = {v: given[v.name] for v in (*program.inputs, *program.state)}
+    next_ = read_all(memory, layout, new)
+    found = [*zip(program.outputs, made, strict=True)]
+    found += [(v, next_[s.name]) for s, v in program.next]
+    values |= {v: from_stored(v.type, array) for v, array in found}
+    return Seen(values, {})

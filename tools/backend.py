@@ -30,9 +30,9 @@ from ..runtime.telling import LOG, told
 from ..targets.plan.pool import TargetMemory
 from ..targets.registry import BindOptions, find_target
 from . import env
+from .binding import bind_options
 from .choosing import Wishes
 from .collector import put_off
-from .driver import bind_options
 
 OWN = ("allow", "optimizer", "recipe", "seed", "strict", "target")
 # By which clips are learned where no optimizer is named: the scale of a loss is no matter to it.

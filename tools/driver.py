@@ -26,8 +26,9 @@ from ..runtime.source import Source
 from ..runtime.state import check_seed
 from ..runtime.step import Step, load_step
 from ..runtime.telling import LOG, told
-from ..targets.registry import TARGETS, BindOptions, find_target
+from ..targets.registry import TARGETS, find_target
 from . import dump, env
+from .binding import bind_options as bind_options  # exported
 from .choosing import Chooser, Wishes
 from .collector import put_off
 from .stages import stage
@@ -165,9 +166,3 @@ def recipes() -> tuple[str, ...]:
 def targets() -> tuple[str, ...]:
     """Names of the targets that a step can be compiled for."""
     return tuple(TARGETS)
-
-
-def bind_options() -> BindOptions:
-    """Build options from the environment."""
-    env.check_names()
-    return BindOptions(cache_dir=env.cache_dir(), threads=env.threads())

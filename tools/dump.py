@@ -88,6 +88,11 @@ def idle(texts: Iterable[tuple[str, str]]) -> list[str]:
     return [name for (_, old), (name, new) in pairwise(bodies) if old == new]
 
 
+def idle_programs(made: Stages) -> list[str]:
+    """The stages that changed nothing of the program."""
+    return idle((name, show(program)) for name, program in made)
+
+
 def remark_idle(texts: Iterable[tuple[str, str]], but: str = "") -> None:
     """Say on standard error which passes changed nothing, if any ``but`` those of that name."""
     if names := [n for n in idle(texts) if n.partition("#")[0] != but]:

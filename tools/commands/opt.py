@@ -48,7 +48,7 @@ def command(
     if output is not None:
         check_writable(output)
     recipe = Recipe("opt", "", "", tuple(parse_pass(word) for word in passes or ()))
-    program = _read(source)
+    program = read_source(source)
     texts = [("", show(program))]
     texts += [(label, show(made)) for label, made in recipe.apply(program)]
     dump.remark_idle(texts)
@@ -97,7 +97,8 @@ def signature(name: str, entry: PassEntry) -> str:
     return f"{name}:{pairs}" if pairs else name
 
 
-def _read(source: Path) -> Program:
+def read_source(source: Path) -> Program:
+    """The program of a text, or of stdin; an error names file and line."""
     text = _stdin() if source == STDIN else read_text(source)
     where = "stdin" if source == STDIN else str(source)
     try:

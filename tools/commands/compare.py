@@ -1,0 +1,183 @@
+"""``quatrain compare``: two programs on one batch from one state, and where their numbers part."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ...compiler.errors import UsageError
+from ...targets.registry import find_target
+from .. import env, terminal
+from ..arguments import CacheDirOption, JsonOption, ThreadsOption, pairs
+from ..binding import bind_options
+from ..compare.bisect import Run, bisect, bisect_tables
+from ..compare.network import named
+from ..compare.rows import Ran, compare_ran
+from ..compare.side import REFERENCE, Given, Side, SideWish, ran, side
+from ..compare.start import check_names, read_numbers
+from ..compare.tables import tables
+from ..dump import FIRST
+from .opt import parse_pass
+
+WORDS = "NET.qtn|FILE.py:FACTORY|PROGRAM.qt"
+
+FirstArgument = Annotated[str, typer.Argument(metavar=f"A ({WORDS})", help="What is right.")]
+SecondArgument = Annotated[
+    str | None, typer.Argument(metavar="[B]", help="What to hold against it (A, otherwise made).")
+]
+
+
+def _option(word: str, metavar: str, help_: str) -> object:
+    return typer.Option(f"--{word}", metavar=metavar, help=help_)
+
+
+def _sided(word: str, metavar: str, help_: str, which: str) -> object:
+    panel = f"Side {which.upper()} alone"
+    return typer.Option(f"--{word}-{which}", metavar=metavar, help=help_, rich_help_panel=panel)
+
+
+RECIPE = ("recipe", "NAME|FILE.toml", "The recipe, in place of the network's own.")
+SET = ("set", "KEY=VALUE", "An option of the recipe.")
+PASS = ("pass", "NAME[:key=value,...]", "A pass, in place of a recipe; may repeat.")
+TARGET = ("target", "NAME", "Where it runs: reference (default), cpu, cuda.")
+AFTER = ("after", "PASS", "The program after this pass.")
+RecipeOption = Annotated[str | None, _option(*RECIPE)]
+RecipeAOption = Annotated[str | None, _sided(*RECIPE, "a")]
+RecipeBOption = Annotated[str | None, _sided(*RECIPE, "b")]
+SetOption = Annotated[list[str] | None, _option(*SET)]
+SetAOption = Annotated[list[str] | None, _sided(*SET, "a")]
+SetBOption = Annotated[list[str] | None, _sided(*SET, "b")]
+PassOption = Annotated[list[str] | None, _option(*PASS)]
+PassAOption = Annotated[list[str] | None, _sided(*PASS, "a")]
+PassBOption = Annotated[list[str] | None, _sided(*PASS, "b")]
+WhereOption = Annotated[str | None, _option(*TARGET)]
+WhereAOption = Annotated[str | None, _sided(*TARGET, "a")]
+WhereBOption = Annotated[str | None, _sided(*TARGET, "b")]
+AfterOption = Annotated[str | None, _option(*AFTER)]
+AfterAOption = Annotated[str | None, _sided(*AFTER, "a")]
+AfterBOption = Annotated[str | None, _sided(*AFTER, "b")]
+ToleranceOption = Annotated[
+    float,
+    typer.Option(min=0, help="Error over the largest number that is none (0: any difference)."),
+]
+SeedOption = Annotated[int, typer.Option(min=0, help="Draws the batch, and state nobody gives.")]
+NumbersOption = Annotated[
+    Path | None,
+    typer.Option("--state", metavar="FILE.safetensors|NET.qtn", help="Batch and state by name."),
+]
+EvaluationOption = Annotated[bool, typer.Option("--eval", help="The programs of predict.")]
+BisectOption = Annotated[
+    bool, typer.Option("--bisect", help="Find the pass after which results first differ.")
+]
+AllOption = Annotated[bool, typer.Option("--all", help="All rows, also of what agrees.")]
+
+
+def command(
+    first: FirstArgument,
+    second: SecondArgument = None,
+    recipe: RecipeOption = None,
+    recipe_a: RecipeAOption = None,
+    recipe_b: RecipeBOption = None,
+    settings: SetOption = None,
+    settings_a: SetAOption = None,
+    settings_b: SetBOption = None,
+    passes: PassOption = None,
+    passes_a: PassAOption = None,
+    passes_b: PassBOption = None,
+    target: WhereOption = None,
+    target_a: WhereAOption = None,
+    target_b: WhereBOption = None,
+    after: AfterOption = None,
+    after_a: AfterAOption = None,
+    after_b: AfterBOption = None,
+    tolerance: ToleranceOption = 0.0,
+    seed: SeedOption = 0,
+    state: NumbersOption = None,
+    evaluation: EvaluationOption = False,
+    bisect_: BisectOption = False,
+    every: AllOption = False,
+    as_json: JsonOption = False,
+    threads: ThreadsOption = None,
+    cache_dir: CacheDirOption = None,
+) -> None:
+    """Run two programs on one batch from one state; status 1 where their numbers part.
+
+    Values are aligned by name; codes are compared bit for bit, all else by real numbers.
+    """
+    a = _wish(recipe_a or recipe, (settings, settings_a), passes_a or passes, target_a or target,
+              after_a or after)  # fmt: skip
+    b = _wish(recipe_b or recipe, (settings, settings_b), passes_b or passes, target_b or target,
+              after_b or after)  # fmt: skip
+    if second in (None, first) and a == b:
+        if not bisect_:
+            raise UsageError(
+                "A and B are the same; name another B, or what differs: --recipe-b fp32, "
+                "--set-b carrier=f32, --target-b cpu, --after-a lower"
+            )
+        a = replace(a, after=FIRST)
+    with env.chosen(threads=threads, cache=cache_dir):
+        sides, given = _sides((first, second or first), (a, b), seed, state, evaluation)
+        run = partial(_run, given=given, seed=seed)
+        if bisect_:
+            _bisect(*sides, tolerance, run, as_json)
+        else:
+            _compare(*sides, tolerance, run, as_json, every)
+
+
+def _wish(
+    recipe: str | None,
+    settings: tuple[list[str] | None, list[str] | None],
+    passes: list[str] | None,
+    target: str | None,
+    after: str | None,
+) -> SideWish:
+    both, own = (pairs(words or (), "--set") for words in settings)
+    entries = tuple(parse_pass(word) for word in passes or ())
+    return SideWish(recipe, both | own, entries, target, after)
+
+
+def _sides(
+    words: tuple[str, str],
+    wishes: tuple[SideWish, SideWish],
+    seed: int,
+    state: Path | None,
+    evaluation: bool,
+) -> tuple[tuple[Side, Side], Given]:
+    """Both sides, and what each starts from: what is given, then A's numbers, then its own."""
+    for wish in wishes:
+        find_target(wish.target or REFERENCE)
+    numbers = read_numbers(state) if state is not None else {}
+    a = named(words[0], seed)
+    b = a if words[1] == words[0] else named(words[1], seed)
+    made = side(a, wishes[0], evaluation=evaluation), side(b, wishes[1], evaluation=evaluation)
+    if state is not None:
+        check_names(a.train, numbers, str(state))
+    return made, Given(numbers, a.numbers)
+
+
+def _run(of: Side, given: Given, seed: int) -> Ran:
+    return ran(of, given.to(of), seed, bind_options())
+
+
+def _compare(a: Side, b: Side, tolerance: float, run: Run, as_json: bool, every: bool) -> None:
+    made = compare_ran(run(a), run(b), tolerance)
+    if as_json:
+        terminal.write_json(made.to_dict())
+    else:
+        terminal.show(tables(made, every=every))
+    if made.first is not None:
+        raise typer.Exit(1)
+
+
+def _bisect(a: Side, b: Side, tolerance: float, run: Run, as_json: bool) -> None:
+    made = bisect(a, b, tolerance, run)
+    if as_json:
+        terminal.write_json(made.to_dict())
+    else:
+        terminal.show(bisect_tables(made))
+    if made.found is not None:
+        raise typer.Exit(1)

@@ -14,9 +14,9 @@ from ...targets.registry import find_target
 from .. import env, terminal
 from ..arguments import CacheDirOption, JsonOption, ThreadsOption, pairs
 from ..binding import bind_options
+from ..compare.align import Ran, compare_ran
 from ..compare.bisect import Run, bisect, bisect_tables
 from ..compare.network import named
-from ..compare.rows import Ran, compare_ran
 from ..compare.side import REFERENCE, Given, Side, SideWish, ran, side
 from ..compare.start import check_names, read_numbers
 from ..compare.tables import tables

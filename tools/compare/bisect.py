@@ -14,7 +14,8 @@ from rich.text import Text
 
 from ...runtime.report.tables import table
 from ..dump import idle_programs
-from .rows import END, Comparison, Ran, ValueRow, compare_ran
+from .align import Comparison, Ran, compare_ran
+from .rows import END, ValueRow
 from .side import Side
 
 Run = Callable[[Side], Ran]

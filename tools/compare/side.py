@@ -14,8 +14,8 @@ from ...targets.registry import BindOptions, Target, find_target
 from ..dump import find, stages
 from ..stages import stage
 from ..update import Update
+from .align import Ran
 from .network import Named
-from .rows import Ran
 from .start import Numbers, start
 
 REFERENCE = "reference"

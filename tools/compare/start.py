@@ -45,7 +45,11 @@ def start(
 
     ``given`` comes first, then the program's own numbers. InputError for one of another shape.
     """
-    checks = {c.value.name: c for c in reversed(find_checks(program))}
+    found = find_checks(program)
+    for check in found:
+        if check.value.name in given:
+            check.check(np.asarray(given[check.value.name]))
+    checks = {c.value.name: c for c in reversed(found)}
     roles = _roles(program)
     values: dict[str, Tensor] = {}
     drawn = []

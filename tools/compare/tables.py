@@ -11,7 +11,7 @@ from rich.text import Text
 
 from ...runtime.report.tables import table
 from .distance import Distance
-from .rows import Comparison, Line, Parting, ValueRow, Where
+from .rows import ComparisonRows, Line, Parting, ValueRow, Where
 
 WIDTH, MOST = 80, 40
 NONE = "-"
@@ -19,7 +19,7 @@ NOISE = 1e-12  # of the cosine's own sums
 HEADS = ("value", "format", "max abs", "rel", "SQNR", "cosine", "codes")
 
 
-def tables(made: Comparison, *, every: bool = False, most: int = MOST) -> RenderableType:
+def tables(made: ComparisonRows, *, every: bool = False, most: int = MOST) -> RenderableType:
     """What was compared, where it parts, and rows; with ``every`` all of them.
 
     Else those that part and, if that makes few rows, those of one side alone.
@@ -36,7 +36,7 @@ def tables(made: Comparison, *, every: bool = False, most: int = MOST) -> Render
     return Group(*parts, counts(made))
 
 
-def as_text(made: Comparison) -> str:
+def as_text(made: ComparisonRows) -> str:
     """The table as text, for a file."""
     file = io.StringIO()
     console = Console(file=file, width=WIDTH, highlight=False, markup=False, emoji=False)
@@ -44,7 +44,7 @@ def as_text(made: Comparison) -> str:
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
 
 
-def finding(made: Comparison) -> Text:
+def finding(made: ComparisonRows) -> Text:
     """The op where two programs part first, on both sides, and how its operands compare."""
     if made.first is None:
         close = f" within {made.tolerance:g} of the largest number" if made.tolerance else ""
@@ -85,7 +85,7 @@ def _tells(row: ValueRow, tolerance: float) -> bool:
     return row.parts(tolerance) or row.where in (Where.ONLY_A, Where.ONLY_B)
 
 
-def _rows(rows: Iterable[ValueRow], made: Comparison) -> Table:
+def _rows(rows: Iterable[ValueRow], made: ComparisonRows) -> Table:
     grid = table("", *HEADS, right=HEADS[2:])
     grid.title = None
     grid.columns[1].max_width = 15
@@ -131,7 +131,7 @@ def _share(d: Distance) -> str:
     return NONE if d.codes is None else f"{100 * d.codes:.1f}%"
 
 
-def counts(made: Comparison) -> Text:
+def counts(made: ComparisonRows) -> Text:
     """How many values there are of each kind."""
     rows = [r for r in made.rows if not r.again]
     seen = [r for r in rows if r.distance is not None]

@@ -18,6 +18,7 @@ import typer
 
 from ..compiler.errors import QuatrainError, UsageError
 from . import commands, env, terminal
+from .reproducer import repeatable
 from .stages import shown
 
 FAILED, INTERRUPTED = 2, 130
@@ -91,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         terminal.spell_what_streams_lack()
         env.check_names()
-        with shown():
+        with shown(), repeatable():
             status = app()(words, prog_name="quatrain", standalone_mode=False)
         sys.stdout.flush()
     except QuatrainError as error:

@@ -31,6 +31,7 @@ from . import dump, env
 from .binding import bind_options as bind_options  # exported
 from .choosing import Chooser, Wishes
 from .collector import put_off
+from .reproducer import repeatable
 from .stages import stage
 from .update import Update
 
@@ -92,7 +93,7 @@ def compile(
     name = find_target(env.target() if target is None else target).name
     seed, how, folder = check_seed(seed), bind_options(), dump.named_folder()
 
-    with told(f"compile {type(model).__name__}, {wishes.recipe.name}, for {name}"):
+    with told(f"compile {type(model).__name__}, {wishes.recipe.name}, for {name}"), repeatable():
         with stage("capture"):
             captured = capture(model, loss, example, optimizer)
             again = Again(captured, model, loss, example, optimizer)
@@ -124,7 +125,8 @@ def _source(
 def load(path: str | Path, *, target: str | None = None) -> Step:
     """The step that ``step.save(path)`` or ``quatrain compile -o path`` wrote, with its state."""
     how = bind_options()
-    with told(f"load {shown(path) if not isinstance(path, Path) else path}"):
+    what = f"load {shown(path) if not isinstance(path, Path) else path}"
+    with told(what), repeatable():
         return load_step(path, how, target)
 
 

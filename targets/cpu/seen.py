@@ -23,8 +23,6 @@ from .module import Walker, kernel_names
 from .target import cpu_of, plan_cpu
 from .threads import all_threads, crew
 
-Bytes = np.ndarray
-
 
 def seen(program: Program, given: Mapping[str, Tensor], options: BindOptions) -> Seen:
     """See ``SeeingModule``."""
@@ -53,7 +51,7 @@ def seen(program: Program, given: Mapping[str, Tensor], options: BindOptions) ->
 
 
 def _run(
-    call: PlannedCall, kernels: LoadedKernels, blocks: Mapping[str, Bytes], threads: int
+    call: PlannedCall, kernels: LoadedKernels, blocks: Mapping[str, np.ndarray], threads: int
 ) -> None:
     where = (*call.reads, *call.writes)
     names = list(blocks)
@@ -63,7 +61,7 @@ def _run(
     walker([block.ctypes.data for block in blocks.values()])
 
 
-def _at(blocks: Mapping[str, Bytes], place: Place) -> Bytes:
+def _at(blocks: Mapping[str, np.ndarray], place: Place) -> np.ndarray:
     return blocks[place.where][place.offset : place.offset + place.bytes]
 
 
@@ -72,7 +70,7 @@ def _words(kernel: Kernel) -> str:
     return f"{kernel.spec.name} ({' + '.join(op.kind for op in kernel.ops)})"
 
 
-def _add_views(program: Program, plan: Plan, raw: dict[Slot, Bytes]) -> None:
+def _add_views(program: Program, plan: Plan, raw: dict[Slot, np.ndarray]) -> None:
     """Views that share the memory of what they show: no kernel makes those."""
     for _, op in program.ops():
         view, source = Slot(op.result), Slot(op.inputs[0]) if op.inputs else None
@@ -80,7 +78,7 @@ def _add_views(program: Program, plan: Plan, raw: dict[Slot, Bytes]) -> None:
             raw[view] = raw[source]
 
 
-def _tensor(plan: Plan, slot: Slot, raw: Mapping[Slot, Bytes]) -> Tensor:
+def _tensor(plan: Plan, slot: Slot, raw: Mapping[Slot, np.ndarray]) -> Tensor:
     layout, scale = plan.layouts[slot.value], raw.get(Slot(slot.value, scale=True))
     numbers = None if scale is None else scale.view(np.float32)
     return from_memory(raw[slot].view(layout.dtype), layout, numbers)

@@ -15,14 +15,16 @@ from .. import env, terminal
 from ..arguments import CacheDirOption, JsonOption, ThreadsOption, pairs
 from ..binding import bind_options
 from ..compare.align import Ran, compare_ran
-from ..compare.bisect import Run, bisect, bisect_tables
+from ..compare.bisect import RunSide, bisect, bisect_tables
 from ..compare.network import named
-from ..compare.side import REFERENCE, Given, Side, SideWish, ran, side
+from ..compare.side import REFERENCE, ComparedSide, Given, SideWish, ran, side
 from ..compare.start import check_names, read_numbers
 from ..compare.tables import tables
 from ..dump import FIRST
 from .opt import parse_pass
 
+One = tuple[str | None, str | None, str | None]  # of both sides, of A, of B
+Several = tuple[list[str] | None, list[str] | None, list[str] | None]
 WORDS = "NET.qtn|FILE.py:FACTORY|PROGRAM.qt"
 
 FirstArgument = Annotated[str, typer.Argument(metavar=f"A ({WORDS})", help="What is right.")]
@@ -108,17 +110,11 @@ def command(
 
     Values are aligned by name; codes are compared bit for bit, all else by real numbers.
     """
-    a = _wish(recipe_a or recipe, (settings, settings_a), passes_a or passes, target_a or target,
-              after_a or after)  # fmt: skip
-    b = _wish(recipe_b or recipe, (settings, settings_b), passes_b or passes, target_b or target,
-              after_b or after)  # fmt: skip
-    if second in (None, first) and a == b:
-        if not bisect_:
-            raise UsageError(
-                "A and B are the same; name another B, or what differs: --recipe-b fp32, "
-                "--set-b carrier=f32, --target-b cpu, --after-a lower"
-            )
-        a = replace(a, after=FIRST)
+    a, b = _wishes(
+        *((recipe, recipe_a, recipe_b), (target, target_a, target_b), (after, after_a, after_b)),
+        *((settings, settings_a, settings_b), (passes, passes_a, passes_b)),
+    )
+    a = _told_apart(a, b, bisect=bisect_) if second in (None, first) else a
     with env.chosen(threads=threads, cache=cache_dir):
         sides, given = _sides((first, second or first), (a, b), seed, state, evaluation)
         run = partial(_run, given=given, seed=seed)
@@ -128,16 +124,29 @@ def command(
             _compare(*sides, tolerance, run, as_json, every)
 
 
-def _wish(
-    recipe: str | None,
-    settings: tuple[list[str] | None, list[str] | None],
-    passes: list[str] | None,
-    target: str | None,
-    after: str | None,
-) -> SideWish:
-    both, own = (pairs(words or (), "--set") for words in settings)
-    entries = tuple(parse_pass(word) for word in passes or ())
-    return SideWish(recipe, both | own, entries, target, after)
+def _wishes(
+    recipe: One, target: One, after: One, settings: Several, passes: Several
+) -> tuple[SideWish, SideWish]:
+    """What is said of A and of B; of a side alone outranks what is said of both."""
+    made = []
+    for i in (1, 2):
+        options = pairs(settings[0] or (), "--set") | pairs(settings[i] or (), "--set")
+        entries = tuple(parse_pass(word) for word in passes[i] or passes[0] or ())
+        own = (given[i] or given[0] for given in (target, after))
+        made.append(SideWish(recipe[i] or recipe[0], options, entries, *own))
+    return made[0], made[1]
+
+
+def _told_apart(a: SideWish, b: SideWish, *, bisect: bool) -> SideWish:
+    """A, or to bisect what was captured; UsageError where one network is given twice alike."""
+    if a != b:
+        return a
+    if not bisect:
+        raise UsageError(
+            "A and B are the same; name another B, or what differs: --recipe-b fp32, "
+            "--set-b carrier=f32, --target-b cpu, --after-a lower"
+        )
+    return replace(a, after=FIRST)
 
 
 def _sides(
@@ -146,7 +155,7 @@ def _sides(
     seed: int,
     state: Path | None,
     evaluation: bool,
-) -> tuple[tuple[Side, Side], Given]:
+) -> tuple[tuple[ComparedSide, ComparedSide], Given]:
     """Both sides, and what each starts from: what is given, then A's numbers, then its own."""
     for wish in wishes:
         find_target(wish.target or REFERENCE)
@@ -159,11 +168,13 @@ def _sides(
     return made, Given(numbers, a.numbers)
 
 
-def _run(of: Side, given: Given, seed: int) -> Ran:
+def _run(of: ComparedSide, given: Given, seed: int) -> Ran:
     return ran(of, given.to(of), seed, bind_options())
 
 
-def _compare(a: Side, b: Side, tolerance: float, run: Run, as_json: bool, every: bool) -> None:
+def _compare(
+    a: ComparedSide, b: ComparedSide, tolerance: float, run: RunSide, as_json: bool, every: bool
+) -> None:
     made = compare_ran(run(a), run(b), tolerance)
     if as_json:
         terminal.write_json(made.to_dict())
@@ -173,7 +184,9 @@ def _compare(a: Side, b: Side, tolerance: float, run: Run, as_json: bool, every:
         raise typer.Exit(1)
 
 
-def _bisect(a: Side, b: Side, tolerance: float, run: Run, as_json: bool) -> None:
+def _bisect(
+    a: ComparedSide, b: ComparedSide, tolerance: float, run: RunSide, as_json: bool
+) -> None:
     made = bisect(a, b, tolerance, run)
     if as_json:
         terminal.write_json(made.to_dict())

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ...compiler.ir import Op, Program, Value
 from ...targets.numbers.tensor import Tensor
 from ...targets.registry import Seen
-from .distance import Distance, distance
+from .distance import Gap, distance
 from .rows import END, ComparisonRows, Line, Parting, ValueRow, Where
 from .tables import as_text
 
@@ -31,7 +31,7 @@ class Ran:
 
 
 @dataclass(frozen=True, slots=True)
-class _Made:
+class _Defined:
     """A value of one side: what it is, the op that made it, and its region."""
 
     value: Value
@@ -52,18 +52,18 @@ def compare_ran(a: Ran, b: Ran, tolerance: float) -> Comparison:
     return Comparison(a.about, b.about, tolerance, tuple(rows), parting)
 
 
-def _by_name(program: Program) -> dict[str, _Made]:
+def _by_name(program: Program) -> dict[str, _Defined]:
     """All values in order; what ``next`` binds and outputs also by what they are to the outside.
 
     So that ends are compared where a pass made them of values of another name.
     """
-    found = {v.name: _Made(v, None, "input") for v in program.inputs}
-    found |= {v.name: _Made(v, None, "state") for v in program.state}
+    found = {v.name: _Defined(v, None, "input") for v in program.inputs}
+    found |= {v.name: _Defined(v, None, "state") for v in program.state}
     for region, op in program.ops():
-        found |= {v.name: _Made(v, op, region.name) for v in op.results}
+        found |= {v.name: _Defined(v, op, region.name) for v in op.results}
     for i, v in enumerate(program.outputs):
-        found[f"output {i}"] = _Made(v, found[v.name].op, END)
-    found |= {f"next {s.name}": _Made(v, found[v.name].op, END) for s, v in program.next}
+        found[f"output {i}"] = _Defined(v, found[v.name].op, END)
+    found |= {f"next {s.name}": _Defined(v, found[v.name].op, END) for s, v in program.next}
     return found
 
 
@@ -81,7 +81,7 @@ def _in_order(a: Iterable[str], b: Iterable[str]) -> list[str]:
     return [*(n for name in ours for n in (*ahead.get(name, ()), name)), *waiting]
 
 
-def _row(name: str, x: _Made | None, y: _Made | None, a: Seen, b: Seen) -> ValueRow:
+def _row(name: str, x: _Defined | None, y: _Defined | None, a: Seen, b: Seen) -> ValueRow:
     made = x or y
     assert made is not None
     type_a, type_b = (str(m.value.type) if m else "" for m in (x, y))
@@ -94,7 +94,7 @@ def _row(name: str, x: _Made | None, y: _Made | None, a: Seen, b: Seen) -> Value
     return ValueRow(name, made.region, layer, kind, type_a, type_b, where, apart, again)
 
 
-def _both(a: Tensor | None, b: Tensor | None, x: Value, y: Value) -> tuple[Where, Distance | None]:
+def _both(a: Tensor | None, b: Tensor | None, x: Value, y: Value) -> tuple[Where, Gap | None]:
     if x.type.shape != y.type.shape:
         return Where.SHAPES, None
     if a is None or b is None:
@@ -102,7 +102,7 @@ def _both(a: Tensor | None, b: Tensor | None, x: Value, y: Value) -> tuple[Where
     return Where.BOTH, distance(a, b)
 
 
-def _line(made: _Made | None, seen: Seen) -> Line:
+def _line(made: _Defined | None, seen: Seen) -> Line:
     if made is None or made.op is None:
         return Line("", "", ())
     op = made.op

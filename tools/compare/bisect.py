@@ -16,9 +16,9 @@ from ...runtime.report.tables import table
 from ..dump import idle_programs
 from .align import Comparison, Ran, compare_ran
 from .rows import END, ValueRow
-from .side import Side
+from .side import ComparedSide
 
-Run = Callable[[Side], Ran]
+RunSide = Callable[[ComparedSide], Ran]
 RUN_HEADS = ("after pass", "against A after", "results", "max rel", "SQNR", "first to part")
 
 
@@ -60,12 +60,12 @@ class Bisected:
         return {**asdict(self), "found": found and found.stage}
 
 
-def bisect(a: Side, b: Side, tolerance: float, run: Run) -> Bisected:
+def bisect(a: ComparedSide, b: ComparedSide, tolerance: float, run: RunSide) -> Bisected:
     """Run B after each of its passes, and A after the last of its own that B has had by then."""
     return Bisected(a.network.word, b.about, tolerance, tuple(_each(a, b, tolerance, run)))
 
 
-def _each(a: Side, b: Side, tolerance: float, run: Run) -> Iterator[StageRow]:
+def _each(a: ComparedSide, b: ComparedSide, tolerance: float, run: RunSide) -> Iterator[StageRow]:
     idle = idle_programs(b.stages)
     ran_a: dict[int, Ran] = {}
     known: dict[int, StageRow] = {}
@@ -83,7 +83,7 @@ def _each(a: Side, b: Side, tolerance: float, run: Run) -> Iterator[StageRow]:
         yield known[i]
 
 
-def _matching(a: Side, had: list[str]) -> int:
+def _matching(a: ComparedSide, had: list[str]) -> int:
     """The last stage of A whose passes B has all had, in A's order."""
     place = 0
     for i, (name, _) in enumerate(a.stages[: a.last + 1]):

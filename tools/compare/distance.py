@@ -14,7 +14,7 @@ Reals = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Distance:
+class Gap:
     """What two tensors of one shape differ by; ``equal`` where in no number and no code.
 
     ``largest`` is the largest difference, ``relative`` that over the largest number of the first
@@ -38,26 +38,26 @@ class Distance:
         return self.relative is not None and self.relative <= tolerance
 
 
-def distance(a: Tensor, b: Tensor) -> Distance:
+def distance(a: Tensor, b: Tensor) -> Gap:
     """How far ``b`` is from ``a``, which has its shape."""
     codes = _codes(a, b)
     if _same_bits(a, b):
-        return Distance(True, 0.0, 0.0, None, _cosine(a.real(), a.real()), codes)
+        return Gap(True, 0.0, 0.0, None, _cosine(a.real(), a.real()), codes)
     x, y = a.real(), b.real()
     with np.errstate(all="ignore"):
         same = (x == y) | (np.isnan(x) & np.isnan(y))
         gap = np.where(same, 0.0, np.abs(x - y))
         if same.all() and not codes:
-            return Distance(True, 0.0, 0.0, None, _cosine(x, x), codes)
+            return Gap(True, 0.0, 0.0, None, _cosine(x, x), codes)
         if not np.isfinite(gap).all():
-            return Distance(False, None, None, None, None, codes)
+            return Gap(False, None, None, None, None, codes)
         finite = np.isfinite(x)
         top = float(np.abs(x[finite]).max(initial=0.0))
         signal, noise = float((x[finite] ** 2).sum()), float((gap**2).sum())
     largest = float(gap.max())
     sqnr = 10 * float(np.log10(signal / noise)) if signal and noise else None
     relative = largest / top if top else None
-    return Distance(False, largest, relative, sqnr, _cosine(x, y), codes)
+    return Gap(False, largest, relative, sqnr, _cosine(x, y), codes)
 
 
 def _same_bits(a: Tensor, b: Tensor) -> bool:

@@ -20,7 +20,7 @@ from ...passes.recipe import Recipe
 from ...runtime.bundle import read
 from ..files import factory_file, read_text
 from ..stages import stage
-from .start import QTN, Numbers, numbers_of
+from .start import QTN, GivenArray, numbers_of
 
 TEXT = ".qt"
 
@@ -37,7 +37,7 @@ class Named:
     train: Program
     evaluation: Program | None
     recipe: Recipe | None
-    numbers: Mapping[str, Numbers]
+    numbers: Mapping[str, GivenArray]
     allow: tuple[str, ...] = ()
 
 
@@ -89,7 +89,7 @@ def _task(word: str, seed: int) -> Named:
         made = capture(task.model, task.loss, task.example, task.optimizer)
     hyper = made.optimizer.initial()
     batch = [v.name for v in made.train.inputs if v.name not in hyper]
-    numbers: dict[str, Numbers] = dict(made.state)
+    numbers: dict[str, GivenArray] = dict(made.state)
     numbers |= {k: np.asarray(x, np.float32) for k, x in hyper.items()}
     numbers |= {n: t.detach().numpy() for n, t in zip(batch, task.example, strict=True)}
     return Named(word, made.train, made.evaluation, None, numbers)

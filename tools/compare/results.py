@@ -26,7 +26,7 @@ OUTPUT, NEXT, INSIDE = "output", "next state", "value"
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class RunResult:
     """A result by name: a next state by the name of its state, so that a file of it goes on."""
 
     name: str
@@ -49,11 +49,11 @@ class Figures:
     bad: int
 
 
-def results(program: Program, seen: Seen, patterns: Sequence[str]) -> list[Result]:
+def results(program: Program, seen: Seen, patterns: Sequence[str]) -> list[RunResult]:
     """Outputs, values that ``patterns`` name, and the next state; UsageError for an odd pattern."""
-    made = [Result(v.name, OUTPUT, seen.values[v]) for v in program.outputs]
-    made += [Result(name, INSIDE, tensor) for name, tensor in _picked(program, seen, patterns)]
-    made += [Result(s.name, NEXT, seen.values[v]) for s, v in program.next]
+    made = [RunResult(v.name, OUTPUT, seen.values[v]) for v in program.outputs]
+    made += [RunResult(name, INSIDE, tensor) for name, tensor in _picked(program, seen, patterns)]
+    made += [RunResult(s.name, NEXT, seen.values[v]) for s, v in program.next]
     return list({r.name: r for r in reversed(made)}.values())[::-1]
 
 
@@ -73,7 +73,7 @@ def _picked(program: Program, seen: Seen, patterns: Sequence[str]) -> Iterator[t
         yield from ((v.name, seen.values[v]) for v in shown)
 
 
-def figures(result: Result) -> Figures:
+def figures(result: RunResult) -> Figures:
     """The figures of a result."""
     real = np.asarray(result.tensor.real(), np.float64)
     good = real[np.isfinite(real)]
@@ -86,7 +86,7 @@ def figures(result: Result) -> Figures:
     return Figures(*head, least, largest, mean, rms, zeros, int(real.size - good.size))
 
 
-def results_table(made: Sequence[Result]) -> Table:
+def results_table(made: Sequence[RunResult]) -> Table:
     """A row for each result, outputs first; a column for NaN and infinities where there are any."""
     rows = [figures(result) for result in made]
     heads = (*FIGURES, BAD) if any(row.bad for row in rows) else FIGURES
@@ -102,12 +102,12 @@ def results_table(made: Sequence[Result]) -> Table:
     return grid
 
 
-def results_dict(made: Sequence[Result]) -> list[Mapping[str, object]]:
+def results_dict(made: Sequence[RunResult]) -> list[Mapping[str, object]]:
     """The figures as plain data."""
     return [asdict(figures(result)) for result in made]
 
 
-def write_results(path: Path, made: Sequence[Result]) -> None:
+def write_results(path: Path, made: Sequence[RunResult]) -> None:
     """All results by name: integers and floats as they are, codes as the f32 that they stand for.
 
     A file of them is one that ``--state`` reads, so that a second run goes on where one ended.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from enum import Enum
 
-from .distance import Distance
+from .distance import Gap
 
 END = "end"  # the region of outputs and next states
 
@@ -37,7 +37,7 @@ class ValueRow:
     type_a: str
     type_b: str
     where: Where
-    distance: Distance | None
+    distance: Gap | None
     again: bool = False
 
     def parts(self, tolerance: float) -> bool:

@@ -16,7 +16,7 @@ from ..stages import stage
 from ..update import Update
 from .align import Ran
 from .network import Named
-from .start import Numbers, start
+from .start import GivenArray, start
 
 REFERENCE = "reference"
 
@@ -33,7 +33,7 @@ class SideWish:
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class ComparedSide:
     """A program after each of its stages; ``last`` is the one to run, on ``target``."""
 
     network: Named
@@ -54,7 +54,7 @@ class Side:
         made = f", {self.made_by}" if self.made_by else ""
         return f"{self.network.word}{made}{after}, on {self.target.name}"
 
-    def at(self, index: int) -> Side:
+    def at(self, index: int) -> ComparedSide:
         """The same side at another stage."""
         return replace(self, last=index)
 
@@ -63,17 +63,17 @@ class Side:
 class Given:
     """What both sides start from: numbers of a file ahead of A's own; B adds what A has not."""
 
-    file: Mapping[str, Numbers]
-    ours: Mapping[str, Numbers]
+    file: Mapping[str, GivenArray]
+    ours: Mapping[str, GivenArray]
 
-    def to(self, of: Side) -> dict[str, Numbers]:
+    def to(self, of: ComparedSide) -> dict[str, GivenArray]:
         """For one side; a number of A's that is of another shape there is left out."""
         shapes = {v.name: v.type.shape for v in (*of.program.inputs, *of.program.state)}
         fits = {k: x for k, x in self.ours.items() if np.shape(x) == shapes.get(k)}
         return {**of.network.numbers, **fits, **self.file}
 
 
-def side(network: Named, wish: SideWish, *, evaluation: bool = False) -> Side:
+def side(network: Named, wish: SideWish, *, evaluation: bool = False) -> ComparedSide:
     """The stages of a side; UsageError where a wish does not fit its network."""
     target = find_target(wish.target or REFERENCE)
     recipe = _recipe(network, wish)
@@ -85,7 +85,7 @@ def side(network: Named, wish: SideWish, *, evaluation: bool = False) -> Side:
     made = stages(captured, [*applied, *target.lower(final, network.allow)])
     last = len(made) - 1 if wish.after is None else find(made, wish.after)
     made_by = recipe.name or ("" if network.evaluation is None else "as captured")
-    return Side(network, made_by, tuple(made), last, target)
+    return ComparedSide(network, made_by, tuple(made), last, target)
 
 
 def _recipe(network: Named, wish: SideWish) -> Recipe:
@@ -105,7 +105,7 @@ def _recipe(network: Named, wish: SideWish) -> Recipe:
     return Recipe("", "", "", ())
 
 
-def ran(of: Side, given: Mapping[str, Numbers], seed: int, options: BindOptions) -> Ran:
+def ran(of: ComparedSide, given: Mapping[str, GivenArray], seed: int, options: BindOptions) -> Ran:
     """Run the program of a side once, from ``given`` and where that says nothing from a seed."""
     program = of.program
     lowered = of.target.lower(program, of.network.allow)

@@ -27,7 +27,7 @@ from ...runtime.taken import Bounds, Labels, find_checks
 from ...targets.numbers.packing import from_stored
 from ...targets.numbers.tensor import Tensor, dtype_of
 
-Numbers = NDArray[Any]
+GivenArray = NDArray[Any]
 QTN = ".qtn"
 # Hyper-parameters that a text does not say; all others are small.
 HYPER = {"lr": 0.01, "momentum": 0.9, "one_minus_beta1": 0.1, "one_minus_beta2": 0.001}
@@ -39,7 +39,7 @@ POSITIVE = {"var", "gamma", "old"}
 
 
 def start(
-    program: Program, given: Mapping[str, Numbers], seed: int
+    program: Program, given: Mapping[str, GivenArray], seed: int
 ) -> tuple[dict[str, Tensor], list[str]]:
     """All inputs and state of a program, and the names of those that were drawn.
 
@@ -69,7 +69,7 @@ def start(
     return values, drawn
 
 
-def read_numbers(path: Path) -> dict[str, Numbers]:
+def read_numbers(path: Path) -> dict[str, GivenArray]:
     """Numbers by the name of their value, of a safetensors file or of the state of a ``.qtn``."""
     if path.suffix == QTN:
         return numbers_of(read(path).state, read(path, state=False).manifest)
@@ -88,7 +88,9 @@ def check_exists_as_tensors(path: Path) -> None:
         raise FileError(f"there is no file {path}; name a .safetensors file or a .qtn")
 
 
-def numbers_of(state: Mapping[str, Numbers], manifest: Mapping[str, object]) -> dict[str, Numbers]:
+def numbers_of(
+    state: Mapping[str, GivenArray], manifest: Mapping[str, object]
+) -> dict[str, GivenArray]:
     """State, and the hyper-parameters that a manifest holds, as inputs by name."""
     hyper = manifest.get("hyper")
     numbers = hyper if isinstance(hyper, dict) else {}
@@ -106,7 +108,7 @@ def check_names(program: Program, given: Mapping[str, object], where: str) -> No
         )
 
 
-def _as_typed(v: Value, numbers: Numbers) -> Tensor:
+def _as_typed(v: Value, numbers: GivenArray) -> Tensor:
     """Numbers, or the bits of a 16-bit float, as a tensor of the value's type."""
     array = np.asarray(numbers)
     if array.shape != v.type.shape:
@@ -145,7 +147,7 @@ def _draw(
     roles: Set[str],
     check: Labels | Bounds | None,
     generator: np.random.Generator,
-) -> Numbers:
+) -> GivenArray:
     """Numbers as a network might have them there."""
     shape, hyper = v.type.shape, HYPER.keys() & {*roles, v.name.rpartition(".")[2]}
     if isinstance(check, Labels):

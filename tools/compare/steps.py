@@ -12,7 +12,7 @@ from ...runtime.step import Step
 from ...targets.registry import find_target
 from ..binding import bind_options
 from .align import Comparison, Ran, compare_ran
-from .start import Numbers, start
+from .start import GivenArray, start
 
 
 def compare(
@@ -38,7 +38,7 @@ def compare(
     return compare_ran(a, _run(step_b, {**theirs, **shared}), tolerance)
 
 
-def _numbers(step: Step, batch: Sequence[torch.Tensor]) -> dict[str, Numbers]:
+def _numbers(step: Step, batch: Sequence[torch.Tensor]) -> dict[str, GivenArray]:
     """A batch, the hyper-parameters and the state by name."""
     program = step.program
     names = [v for v in program.inputs if v.name not in step.hyper]
@@ -46,12 +46,12 @@ def _numbers(step: Step, batch: Sequence[torch.Tensor]) -> dict[str, Numbers]:
         raise InputError(f"the batch is {shown(batch)}; give its tensors together, as (x, y)")
     if len(names) != len(batch):
         raise InputError(f"the batch has {len(batch)} tensors, {step!r} takes {len(names)}")
-    made: dict[str, Numbers] = {k: t.numpy() for k, t in step.state.items()}
+    made: dict[str, GivenArray] = {k: t.numpy() for k, t in step.state.items()}
     made |= {k: np.asarray(x, np.float32) for k, x in step.hyper.items()}
     return made | {v.name: t.detach().cpu().numpy() for v, t in zip(names, batch, strict=True)}
 
 
-def _run(step: Step, numbers: dict[str, Numbers]) -> Ran:
+def _run(step: Step, numbers: dict[str, GivenArray]) -> Ran:
     values, _ = start(step.program, numbers, step.seed)
     seen = find_target(step.source.target).seen(step.program, values, bind_options())
     return Ran(repr(step), step.program, seen)

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ...runtime.report.tables import table
-from .distance import Distance
+from .distance import Gap
 from .rows import ComparisonRows, Line, Parting, ValueRow, Where
 
 WIDTH, MOST = 80, 40
@@ -119,7 +119,7 @@ def _numbers(row: ValueRow) -> list[str]:
     ]
 
 
-def cosine(d: Distance) -> str:
+def cosine(d: Gap) -> str:
     """A cosine so that one that is not quite 1 does not read 1."""
     if d.cosine is None:
         return NONE
@@ -127,7 +127,7 @@ def cosine(d: Distance) -> str:
     return f"1-{below:.0e}" if text == "1.0000" and below > NOISE else text
 
 
-def _share(d: Distance) -> str:
+def _share(d: Gap) -> str:
     return NONE if d.codes is None else f"{100 * d.codes:.1f}%"
 
 

@@ -12,13 +12,14 @@ import typer
 from ...compiler.errors import UsageError
 from ...targets.registry import find_target
 from .. import env, terminal
-from ..arguments import CacheDirOption, JsonOption, ThreadsOption, pairs
+from ..arguments import CacheDirOption, DataDirOption, JsonOption, ThreadsOption, pairs
 from ..binding import bind_options
 from ..compare.align import Ran, compare_ran
+from ..compare.batch import first_batch
 from ..compare.bisect import RunSide, bisect, bisect_tables
 from ..compare.network import named
-from ..compare.side import REFERENCE, ComparedSide, Given, SideWish, ran, side
-from ..compare.start import check_names, read_numbers
+from ..compare.side import REFERENCE, ComparedSide, Given, SideWish, given_to, ran, side
+from ..compare.start import check_names, read_numbers, said_of_drawn
 from ..compare.tables import tables
 from ..dump import FIRST
 from .opt import parse_pass
@@ -71,6 +72,10 @@ NumbersOption = Annotated[
     Path | None,
     typer.Option("--state", metavar="FILE.safetensors|NET.qtn", help="Batch and state by name."),
 ]
+BatchOfOption = Annotated[
+    str | None,
+    typer.Option("--data", metavar="NAME|PATH", help="Take its first batch (docs/data.md)."),
+]
 EvaluationOption = Annotated[bool, typer.Option("--eval", help="The programs of predict.")]
 BisectOption = Annotated[
     bool, typer.Option("--bisect", help="Find the pass after which results first differ.")
@@ -99,6 +104,8 @@ def command(
     tolerance: ToleranceOption = 0.0,
     seed: SeedOption = 0,
     state: NumbersOption = None,
+    data: BatchOfOption = None,
+    data_dir: DataDirOption = None,
     evaluation: EvaluationOption = False,
     bisect_: BisectOption = False,
     every: AllOption = False,
@@ -115,13 +122,10 @@ def command(
         *((settings, settings_a, settings_b), (passes, passes_a, passes_b)),
     )
     a = _told_apart(a, b, bisect=bisect_) if second in (None, first) else a
-    with env.chosen(threads=threads, cache=cache_dir):
-        sides, given = _sides((first, second or first), (a, b), seed, state, evaluation)
-        run = partial(_run, given=given, seed=seed)
-        if bisect_:
-            _bisect(*sides, tolerance, run, as_json)
-        else:
-            _compare(*sides, tolerance, run, as_json, every)
+    with env.chosen(threads=threads, cache=cache_dir, data=data_dir):
+        sides, given = _sides((first, second or first), (a, b), seed, (state, data), evaluation)
+        show = _bisect if bisect_ else partial(_compare, every=every)
+        show(*sides, tolerance, partial(_run, given=given, seed=seed), as_json)
 
 
 def _wishes(
@@ -153,19 +157,25 @@ def _sides(
     words: tuple[str, str],
     wishes: tuple[SideWish, SideWish],
     seed: int,
-    state: Path | None,
+    files: tuple[Path | None, str | None],
     evaluation: bool,
 ) -> tuple[tuple[ComparedSide, ComparedSide], Given]:
     """Both sides, and what each starts from: what is given, then A's numbers, then its own."""
     for wish in wishes:
         find_target(wish.target or REFERENCE)
+    state, data = files
     numbers = read_numbers(state) if state is not None else {}
     a = named(words[0], seed)
     b = a if words[1] == words[0] else named(words[1], seed)
     made = side(a, wishes[0], evaluation=evaluation), side(b, wishes[1], evaluation=evaluation)
     if state is not None:
         check_names(a.train, numbers, str(state))
-    return made, Given(numbers, a.numbers)
+    if data is not None:
+        numbers = {**first_batch(data, None, a, seed), **numbers}
+    given = given_to(made[0], numbers, seed)
+    if given.drawn:
+        terminal.remark(said_of_drawn(given.drawn, len(given.ours), seed))
+    return made, given
 
 
 def _run(of: ComparedSide, given: Given, seed: int) -> Ran:
@@ -173,7 +183,7 @@ def _run(of: ComparedSide, given: Given, seed: int) -> Ran:
 
 
 def _compare(
-    a: ComparedSide, b: ComparedSide, tolerance: float, run: RunSide, as_json: bool, every: bool
+    a: ComparedSide, b: ComparedSide, tolerance: float, run: RunSide, as_json: bool, *, every: bool
 ) -> None:
     made = compare_ran(run(a), run(b), tolerance)
     if as_json:

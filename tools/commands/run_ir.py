@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +13,7 @@ from ..arguments import CacheDirOption, JsonOption, ThreadsOption
 from ..binding import bind_options
 from ..compare.results import results, results_dict, results_table, write_results
 from ..compare.side import REFERENCE
-from ..compare.start import check_names, read_numbers, start
+from ..compare.start import check_names, read_numbers, said_of_drawn, start
 from ..files import check_writable
 from ..stages import stage
 from .opt import read_source
@@ -67,16 +66,10 @@ def command(
     made = results(lowered, seen, values or ())
     if output is not None:
         write_results(output, made)
-    if drawn and not as_json:
-        terminal.remark(said_of(drawn, len(numbers), seed))
+    if drawn:
+        terminal.remark(said_of_drawn(drawn, len(numbers), seed))
     if as_json:
         found = {"program": program.name, "target": chosen.name, "seed": seed, "drawn": drawn}
         terminal.write_json({**found, "results": results_dict(made)})
     else:
         terminal.show(results_table(made))
-
-
-def said_of(drawn: Sequence[str], of: int, seed: int) -> str:
-    """What was drawn, in a line."""
-    some = ", ".join(drawn[:3]) + (" ..." if len(drawn) > 3 else "")
-    return f"{len(drawn)} of {of} inputs and states are drawn by seed {seed}: {some}"

@@ -26,7 +26,7 @@ RUN_HEADS = ("after pass", "against A after", "results", "max rel", "SQNR", "fir
 class StageRow:
     """B after one pass against A: of ``of`` results ``parted`` differ by more than the tolerance.
 
-    ``relative`` is their largest error over the largest number (None: of NaN, or none at all),
+    ``relative`` is their largest error over the largest number (None: of NaN or zeros),
     ``sqnr`` the least; ``first`` is the first value to part. ``idle``: the pass changed nothing.
     """
 
@@ -104,6 +104,8 @@ def _row(label: str, against: str, found: Comparison, idle: bool) -> StageRow:
 def _worst(rows: list[ValueRow]) -> float | None:
     found = [row.distance.relative for row in rows if row.distance]
     known = [x for x in found if x is not None]
+    if not found:
+        return 0.0
     return max(known) if known and len(known) == len(found) else None
 
 
@@ -123,7 +125,7 @@ def bisect_tables(made: Bisected) -> RenderableType:
         if row.idle:
             name += " (no change)"
         parts = f"{row.parted} of {row.of}" if row.parted else "agree"
-        numbers = ["" if x is None else form.format(x) for x, form in _forms(row)]
+        numbers = ["" if not x else form.format(x) for x, form in _forms(row)]
         grid.add_row(name, row.against, parts, *numbers, row.first)
     return Group(Text(f"A: {made.a}\nB: {made.b}"), said(made), grid)
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from ...compiler.errors import UsageError
 from ...compiler.ir import Program
 from ...passes.recipe import PassEntry, Recipe, load_recipe
@@ -61,16 +59,29 @@ class ComparedSide:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What both sides start from: numbers of a file ahead of A's own; B adds what A has not."""
+    """What both sides start from: ``ours`` is A's, drawn or not; B adds what A has not.
 
-    file: Mapping[str, GivenArray]
+    ``drawn`` names what nobody gave A.
+    """
+
     ours: Mapping[str, GivenArray]
+    drawn: tuple[str, ...] = ()
 
     def to(self, of: ComparedSide) -> dict[str, GivenArray]:
         """For one side; a number of A's that is of another shape there is left out."""
         shapes = {v.name: v.type.shape for v in (*of.program.inputs, *of.program.state)}
-        fits = {k: x for k, x in self.ours.items() if np.shape(x) == shapes.get(k)}
-        return {**of.network.numbers, **fits, **self.file}
+        fits = {k: x for k, x in self.ours.items() if x.shape == shapes.get(k)}
+        return {**of.network.numbers, **fits}
+
+
+def given_to(a: ComparedSide, file: Mapping[str, GivenArray], seed: int) -> Given:
+    """Numbers of a file ahead of those of A's network, which come ahead of drawn ones.
+
+    Drawn for A as it was captured: what a weight is for shows there, not behind all passes.
+    """
+    values, drawn = start(a.stages[0][1], {**a.network.numbers, **file}, seed)
+    ours = {k: t.data if t.type.format.is_index else t.numbers for k, t in values.items()}
+    return Given({**file, **ours}, tuple(drawn))
 
 
 def side(network: Named, wish: SideWish, *, evaluation: bool = False) -> ComparedSide:

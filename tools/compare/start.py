@@ -1,12 +1,11 @@
 """What a program starts from where nobody says: numbers drawn by a seed, and those of files.
 
-A number depends on the seed and on the name of its value alone, so that two programs which share a
-value start from the same.
+What is drawn depends on the seed, on the name of a value and on what its readers take it for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from math import prod, sqrt
 from pathlib import Path
 from typing import Any
@@ -67,6 +66,12 @@ def start(
             numbers = _draw(v, v in program.inputs, roles[v], checks.get(v.name), generator)
             values[v.name] = Tensor.from_numbers(v.type, numbers)
     return values, drawn
+
+
+def said_of_drawn(names: Sequence[str], of: int, seed: int) -> str:
+    """What was drawn, in a line."""
+    some = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
+    return f"{len(names)} of {of} inputs and states are drawn by seed {seed}: {some}"
 
 
 def read_numbers(path: Path) -> dict[str, GivenArray]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ...compiler.ir import Program, Value
+from ...compiler.ir.loops import CARRIED
 from ..numbers.packing import from_memory, stored
 from ..numbers.tensor import Tensor
 from ..plan.kernel import Kernel, Slot
@@ -42,9 +43,10 @@ def seen(program: Program, given: Mapping[str, Tensor], options: BindOptions) ->
     made: dict[Value, str] = {}
     for call in plan.calls():
         _run(call, kernels, blocks, options.threads or all_threads())
-        if call.step in (None, 0):
-            for slot, place in zip(call.kernel.outputs, call.writes, strict=True):
-                raw[slot] = _at(blocks, place).copy()
+        for slot in call.kernel.outputs:
+            if (place := _of_step_0(plan, call, slot)) is not None:
+                block = blocks[place.where]
+                raw[slot] = block[place.offset : place.offset + place.bytes].copy()
                 made[slot.value] = _words(call.kernel)
     _add_views(program, plan, raw)
     return Seen({s.value: _tensor(plan, s, raw) for s in raw if not s.scale}, made)
@@ -61,8 +63,16 @@ def _run(
     walker([block.ctypes.data for block in blocks.values()])
 
 
-def _at(blocks: Mapping[str, np.ndarray], place: Place) -> np.ndarray:
-    return blocks[place.where][place.offset : place.offset + place.bytes]
+def _of_step_0(plan: Plan, call: PlannedCall, slot: Slot) -> Place | None:
+    """Where a call has just written a value, of a loop's that of step 0; None where not yet."""
+    place, track = plan.places[slot], plan.tracks.get(slot)
+    if track is None:
+        return place
+    first = 0 if call.kernel.ops[0].kind != CARRIED else track.loop.order[0]
+    if first or call.step not in (None, 0):
+        return None
+    offset, size = track.at(0)
+    return Place(place.where, place.offset + offset, size)
 
 
 def _words(kernel: Kernel) -> str:

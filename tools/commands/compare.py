@@ -14,23 +14,23 @@ from ...targets.registry import find_target
 from .. import env, terminal
 from ..arguments import CacheDirOption, DataDirOption, JsonOption, ThreadsOption, pairs
 from ..binding import bind_options
-from ..compare.align import Ran, compare_ran
+from ..compare.align import Comparison, Ran, compare_ran
 from ..compare.batch import first_batch
-from ..compare.bisect import RunSide, bisect, bisect_tables
+from ..compare.bisect import Bisected, RunSide, bisect, bisect_tables
 from ..compare.network import named
 from ..compare.side import REFERENCE, ComparedSide, Given, SideWish, given_to, ran, side
-from ..compare.start import check_names, read_numbers, said_of_drawn
+from ..compare.start import check_names, read_numbers
 from ..compare.tables import tables
 from ..dump import FIRST
 from .opt import parse_pass
 
 One = tuple[str | None, str | None, str | None]  # of both sides, of A, of B
 Several = tuple[list[str] | None, list[str] | None, list[str] | None]
-WORDS = "NET.qtn|FILE.py:FACTORY|PROGRAM.qt"
+WORDS = "NET.qtn, FILE.py:FACTORY or PROGRAM.qt"
 
-FirstArgument = Annotated[str, typer.Argument(metavar=f"A ({WORDS})", help="What is right.")]
+FirstArgument = Annotated[str, typer.Argument(metavar="A", help=f"What is right: {WORDS}.")]
 SecondArgument = Annotated[
-    str | None, typer.Argument(metavar="[B]", help="What to hold against it (A, otherwise made).")
+    str | None, typer.Argument(metavar="[B]", help="What to hold against it (A, made otherwise).")
 ]
 
 
@@ -124,8 +124,9 @@ def command(
     a = _told_apart(a, b, bisect=bisect_) if second in (None, first) else a
     with env.chosen(threads=threads, cache=cache_dir, data=data_dir):
         sides, given = _sides((first, second or first), (a, b), seed, (state, data), evaluation)
-        show = _bisect if bisect_ else partial(_compare, every=every)
-        show(*sides, tolerance, partial(_run, given=given, seed=seed), as_json)
+        run = partial(_run, given=given, seed=seed)
+        made = bisect(*sides, tolerance, run) if bisect_ else _compare(*sides, tolerance, run)
+    _show(made, given.said(seed), as_json, every)
 
 
 def _wishes(
@@ -172,35 +173,26 @@ def _sides(
         check_names(a.train, numbers, str(state))
     if data is not None:
         numbers = {**first_batch(data, None, a, seed), **numbers}
-    given = given_to(made[0], numbers, seed)
-    if given.drawn:
-        terminal.remark(said_of_drawn(given.drawn, len(given.ours), seed))
-    return made, given
+    return made, given_to(made[0], numbers, seed)
 
 
 def _run(of: ComparedSide, given: Given, seed: int) -> Ran:
     return ran(of, given.to(of), seed, bind_options())
 
 
-def _compare(
-    a: ComparedSide, b: ComparedSide, tolerance: float, run: RunSide, as_json: bool, *, every: bool
-) -> None:
-    made = compare_ran(run(a), run(b), tolerance)
+def _compare(a: ComparedSide, b: ComparedSide, tolerance: float, run: RunSide) -> Comparison:
+    return compare_ran(run(a), run(b), tolerance)
+
+
+def _show(made: Comparison | Bisected, said: str, as_json: bool, every: bool) -> None:
+    """Print it, with a remark behind all that may be refused; status 1 where results part."""
+    if said:
+        terminal.remark(said)
     if as_json:
         terminal.write_json(made.to_dict())
+    elif isinstance(made, Bisected):
+        terminal.show(bisect_tables(made))
     else:
         terminal.show(tables(made, every=every))
-    if made.first is not None:
-        raise typer.Exit(1)
-
-
-def _bisect(
-    a: ComparedSide, b: ComparedSide, tolerance: float, run: RunSide, as_json: bool
-) -> None:
-    made = bisect(a, b, tolerance, run)
-    if as_json:
-        terminal.write_json(made.to_dict())
-    else:
-        terminal.show(bisect_tables(made))
-    if made.found is not None:
+    if made.found if isinstance(made, Bisected) else made.first:
         raise typer.Exit(1)

@@ -14,7 +14,7 @@ from ..stages import stage
 from ..update import Update
 from .align import Ran
 from .network import Named
-from .start import GivenArray, start
+from .start import GivenArray, said_of_drawn, start
 
 REFERENCE = "reference"
 
@@ -66,6 +66,10 @@ class Given:
 
     ours: Mapping[str, GivenArray]
     drawn: tuple[str, ...] = ()
+
+    def said(self, seed: int) -> str:
+        """What was drawn, in a line; empty where nothing was."""
+        return said_of_drawn(self.drawn, len(self.ours), seed) if self.drawn else ""
 
     def to(self, of: ComparedSide) -> dict[str, GivenArray]:
         """For one side; a number of A's that is of another shape there is left out."""

@@ -14,7 +14,7 @@ from ..compiler.errors import UsageError
 from ..compiler.ir import Program
 from ..compiler.ir.text import show
 from ..passes.recipe.recipe import Observer
-from . import dump, env
+from . import dump
 
 PATH, PASS = "{}", "{pass}"
 STDERR = 2  # what the command says is no result of ours
@@ -36,13 +36,12 @@ def check_command(text: str | None) -> list[str]:
 
 
 @contextmanager
-def watched(program: Program, command: Sequence[str]) -> Iterator[Observer]:
+def watched(program: Program, command: Sequence[str], named: Path | None) -> Iterator[Observer]:
     """What sees each pass: it dumps texts to the folder named, and runs ``command`` on changes.
 
     Without a folder the texts are gone afterwards, but for one that the command failed on.
     """
     with TemporaryDirectory(prefix="quatrain-") as temporary:
-        named = env.dump_dir()
         folder = Path(temporary) if named is None else named
         write = dump.observer(folder, program) if named or command else _ignore
         before = [show(program)]

@@ -72,6 +72,19 @@ def test_with_a_folder_for_dumps_it_lies_beside_them(folder: Path, quatrain: Qua
     assert not list((folder / "tmp").iterdir())
 
 
+def test_a_text_among_dumps_is_not_replaced_by_its_own(
+    folder: Path, quatrain: Quatrain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quatrain("opt", "net.qt", *GOOD, "--dump-dir", "ir")
+    before = {p: p.read_text() for p in Path("ir").iterdir()}
+    words = ("opt", "ir/01-sawb_weights.qt", "--pass", "grad_scale")
+    error = quatrain(*words, "--dump-dir", "ir", status=2)
+    assert "lies in ir, whose dumps a new one replaces; name another folder" in error
+    monkeypatch.setenv(env.DUMP, "ir")
+    quatrain(*words)
+    assert {p: p.read_text() for p in Path("ir").iterdir()} == before
+
+
 def test_a_refusal_of_a_pass_is_no_bug(folder: Path, quatrain: Quatrain) -> None:
     words = ("opt", "net.qt", "--pass", "sawb_weights:exempt=cov")
     assert "to repeat it" not in quatrain(*words, status=2)

@@ -66,9 +66,14 @@ def command(
     command_of_change = check_command(exec_on_change)
     recipe = Recipe("opt", "", "", tuple(parse_pass(word) for word in passes or ()))
     with env.chosen(dump=dump_dir), repeatable():
-        dump.named_folder()
+        folder = dump.named_folder()
+        inside = folder is not None and source.resolve().parent == folder.resolve()
+        if inside and dump_dir is not None:
+            raise UsageError(
+                f"{source} lies in {folder}, whose dumps a new one replaces; name another folder"
+            )
         program = read_source(source)
-        with watched(program, command_of_change) as see:
+        with watched(program, command_of_change, None if inside else folder) as see:
             made = recipe.apply(program, see)
     texts = [("", show(program)), *((label, show(p)) for label, p in made)]
     dump.remark_idle(texts)

@@ -99,8 +99,14 @@ def side(network: Named, wish: SideWish, *, evaluation: bool = False) -> Compare
     final = applied[-1][1] if applied else captured
     made = stages(captured, [*applied, *target.lower(final, network.allow)])
     last = len(made) - 1 if wish.after is None else find(made, wish.after)
-    made_by = recipe.name or ("" if network.evaluation is None else "as captured")
-    return ComparedSide(network, made_by, tuple(made), last, target)
+    return ComparedSide(network, _said_of(recipe, network), tuple(made), last, target)
+
+
+def _said_of(recipe: Recipe, network: Named) -> str:
+    """The recipe with what was changed of it; what of a network without one."""
+    if not recipe.name:
+        return "" if network.evaluation is None else "as captured"
+    return " ".join([recipe.name, *(f"{k}={v}" for k, v in recipe.options.items())])
 
 
 def _recipe(network: Named, wish: SideWish) -> Recipe:

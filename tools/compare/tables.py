@@ -78,7 +78,9 @@ def _operands(first: Parting, rows: Mapping[str, ValueRow]) -> str:
 def _word(row: ValueRow) -> str:
     if row.distance is None:
         return row.where.value
-    return "equal" if row.distance.equal else "differs"
+    if row.distance.equal:
+        return "equal"
+    return "differs" if row.distance.relative is None else f"off by {row.distance.relative:.0e}"
 
 
 def _tells(row: ValueRow, tolerance: float) -> bool:

@@ -62,7 +62,7 @@ class Bisected:
 
 def bisect(a: ComparedSide, b: ComparedSide, tolerance: float, run: RunSide) -> Bisected:
     """Run B after each of its passes, and A after the last of its own that B has had by then."""
-    return Bisected(a.network.word, b.about, tolerance, tuple(_each(a, b, tolerance, run)))
+    return Bisected(a.about, b.about, tolerance, tuple(_each(a, b, tolerance, run)))
 
 
 def _each(a: ComparedSide, b: ComparedSide, tolerance: float, run: RunSide) -> Iterator[StageRow]:

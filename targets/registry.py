@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -11,13 +11,11 @@ from typing import Protocol, cast
 import numpy as np
 
 from ..compiler.errors import TargetError, closest, shown
-from ..compiler.ir import Program, Value
+from ..compiler.ir import Program
 from ..compiler.ir.verify import verify
-from .numbers.packing import aligned_array, from_stored, stored
-from .numbers.tensor import Tensor
 from .plan.plan import Plan
-from .plan.pool import Block, TargetMemory, read_all
-from .plan.state import StateLayout, Unapplied, state_layout
+from .plan.pool import Block, TargetMemory
+from .plan.state import StateLayout, Unapplied
 from .plan.stored import MachineCode, StoredCode
 
 
@@ -106,24 +104,6 @@ class BuiltModule(Protocol):
         """The machine code in this process; TargetError where this machine does not run it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """The values of one run that could be looked at, of a loop's those of its step 0.
-
-    ``kernels`` says which kernel made a value, and of which ops.
-    """
-
-    values: Mapping[Value, Tensor]
-    kernels: Mapping[Value, str]
-
-
-class SeeingModule(Protocol):
-    """What the module offers by which a target lets its values be seen."""
-
-    def seen(self, program: Program, given: Mapping[str, Tensor], options: BindOptions) -> Seen:
-        """Run ``program`` once on its inputs and state, by name."""
-
-
 class Lowering(Protocol):
     """What the module of a target's own stages offers; it loads no TVM."""
 
@@ -177,11 +157,11 @@ class Target:
 
     def plan(self, program: Program, state: StateLayout, options: BindOptions) -> Plan | None:
         """See ``TargetModule.plan``."""
-        return self._module().plan(program, state, self._options(options))
+        return self._module().plan(program, state, self.own(options))
 
     def memory(self, options: BindOptions) -> TargetMemory:
         """See ``TargetModule.memory``."""
-        return self._module().memory(self._options(options))
+        return self._module().memory(self.own(options))
 
     def bind(
         self,
@@ -191,7 +171,7 @@ class Target:
         memory: TargetMemory | None = None,
     ) -> Executable:
         """See ``TargetModule.bind``; without ``memory`` the program has one of its own."""
-        options = self._options(options)
+        options = self.own(options)
         module = self._module()
         return module.bind(program, state, options, memory or module.memory(options))
 
@@ -199,27 +179,17 @@ class Target:
         self, program: Program, options: BindOptions, memory: TargetMemory
     ) -> HalvedExecutable:
         """See ``TargetModule.bind_halves``."""
-        return self._module().bind_halves(program, self._options(options), memory)
+        return self._module().bind_halves(program, self.own(options), memory)
 
     def build(self, plans: Sequence[Plan], kept: Unapplied, options: BindOptions) -> MachineCode:
         """See ``TargetModule.build``."""
-        return self._module().build(plans, kept, self._options(options))
+        return self._module().build(plans, kept, self.own(options))
 
     def load(self, code: StoredCode, kept: Unapplied, options: BindOptions) -> BuiltCode:
         """See ``BuiltModule.load``."""
         self.check_builds()
         module = cast(BuiltModule, import_module(str(self.built), __package__))
-        return module.load(code, kept, self._options(options))
-
-    def seen(self, program: Program, given: Mapping[str, Tensor], options: BindOptions) -> Seen:
-        """All values of one run that can be looked at; of a target that lets none be seen its ends.
-
-        Ends are the outputs and the next state. ``program`` is as ``lower`` leaves it.
-        """
-        if self.sees is None:
-            return _ends_of(self, program, given, options)
-        module = cast(SeeingModule, import_module(self.sees, __package__))
-        return module.seen(program, given, self._options(options))
+        return module.load(code, kept, self.own(options))
 
     def check_builds(self) -> None:
         """Raise TargetError for a target that makes no machine code."""
@@ -229,7 +199,8 @@ class Target:
                 f"{self.name} interprets programs and makes no machine code; build for {known}"
             )
 
-    def _options(self, options: BindOptions) -> BindOptions:
+    def own(self, options: BindOptions) -> BindOptions:
+        """Options with the CPU or the device that the target's name says."""
         options = replace(options, mcpu=self.mcpu) if self.mcpu else options
         return replace(options, device=self.number) if self.number is not None else options
 
@@ -289,21 +260,3 @@ def find_target(name: str) -> Target:
     if found.number is not None and which.isascii() and which.isdigit():
         return replace(found, name=f"{base}:{int(which)}", number=int(which))
     return replace(found, name=name, mcpu=which)
-
-
-def _ends_of(
-    target: Target, program: Program, given: Mapping[str, Tensor], options: BindOptions
-) -> Seen:
-    """Inputs, state, outputs and the next state of one run."""
-    layout, memory = state_layout(program), target.memory(options)
-    old, new = (memory.block(layout.bytes) for _ in range(2))
-    for v in program.state:
-        memory.write(old, layout.offsets[v.name], stored(given[v.name]))
-    inputs = [aligned_array(given[v.name]) for v in program.inputs]
-    made = target.bind(program, layout, options, memory).run(inputs, old, new)
-    values = {v: given[v.name] for v in (*program.inputs, *program.state)}
-    next_ = read_all(memory, layout, new)
-    found = [*zip(program.outputs, made, strict=True)]
-    found += [(v, next_[s.name]) for s, v in program.next]
-    values |= {v: from_stored(v.type, array) for v, array in found}
-    return Seen(values, {})

@@ -17,7 +17,8 @@ from ..numbers.tensor import Tensor
 from ..plan.kernel import Kernel, Slot
 from ..plan.plan import Place, Plan, PlannedCall
 from ..plan.state import aligned_bytes, state_layout
-from ..registry import BindOptions, Seen
+from ..registry import BindOptions
+from ..seen import Seen
 from .info import check_runs_here
 from .kernels import LoadedKernels, load_kernels
 from .module import Walker, kernel_names

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from ...compiler.ir import Program
 from ..numbers.tensor import Tensor
-from ..registry import BindOptions, Seen
+from ..registry import BindOptions
+from ..seen import Seen
 from .evaluate import evaluate
 
 

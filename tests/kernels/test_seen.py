@@ -12,6 +12,7 @@ from dataclasses import replace
 from quatrain.compiler.ir import Program
 from quatrain.compiler.ir.verify import read_program
 from quatrain.targets.registry import BindOptions, find_target
+from quatrain.targets.seen import seen
 from quatrain.tools.compare.align import Ran, compare_ran
 from quatrain.tools.compare.rows import Where
 from quatrain.tools.compare.start import start
@@ -55,7 +56,7 @@ def run(name: str, program: Program, *, ends: bool = False) -> Ran:
     lowered = [program, *(made for _, made in target.lower(program))][-1]
     values, _ = start(lowered, {}, 0)
     target = replace(target, sees=None) if ends else target
-    return Ran(name, lowered, target.seen(lowered, values, BindOptions(threads=1)))
+    return Ran(name, lowered, seen(target, lowered, values, BindOptions(threads=1)))
 
 
 def test_a_cpu_shows_what_its_step_computes() -> None:
@@ -88,6 +89,6 @@ def test_a_wrong_buffer_is_found() -> None:
     made = {v.name: (v, t) for v, t in cpu.seen.values.items()}
     value, tensor = made["xq"]
     wrong = replace(tensor, data=tensor.data ^ np.uint8(1))
-    seen = replace(cpu.seen, values={**cpu.seen.values, value: wrong})
-    first = compare_ran(reference, replace(cpu, seen=seen), 0.0).first
+    faulty = replace(cpu.seen, values={**cpu.seen.values, value: wrong})
+    first = compare_ran(reference, replace(cpu, seen=faulty), 0.0).first
     assert first is not None and first.row.name == "xq" and "quantize" in first.b.kernel

@@ -175,7 +175,7 @@ def test_bisect_holds_each_pass_against_the_same_of_the_other_side(
 def test_stages_are_sides(folder: Path, quatrain: Quatrain) -> None:
     words = ("compare", "net.qtn", "--recipe", "int4", "--set", "exempt=none")
     text = quatrain(*words, "--after-a", "lower", "--after-b", "sawb_weights", status=1)
-    assert "A: net.qtn, int4 after lower, on reference" in text and "conv.wq" in text
+    assert "A: net.qtn, int4 exempt=none after lower, on reference" in text and "conv.wq" in text
     assert "conv.xq" not in text
 
 
@@ -208,6 +208,7 @@ def test_what_is_given_outranks_what_is_drawn(folder: Path, quatrain: Quatrain) 
         (("right.qt", "wrong.qt", "--state", "no.safetensors"), "there is no file no.safetensors"),
         (("right.qt", "wrong.qt", "--state", "mine.py"), "no whole safetensors file"),
         (("right.qt", "wrong.qt", "--tolerance", "-1"), "--tolerance"),
+        (("right.qt", "--bisect"), "right.qt, on reference, has no passes to try"),
     ],
 )
 def test_mistakes_are_one_line(

@@ -93,6 +93,7 @@ def test_the_text_of_every_recipe_runs(folder: Path, quatrain: Quatrain, name: s
     ("words", "hint"),
     [
         (("gone.qt",), "cannot read gone.qt"),
+        (("net.qtn",), "its text is what quatrain inspect net.qtn prints"),
         (("net.qt", "--value", "los"), "did you mean 'loss'?"),
         (("net.qt", "--target", "cpo"), "did you mean 'cpu'?"),
         (("net.qt", "-o", "nowhere/x.safetensors"), "make it first"),

@@ -7,13 +7,15 @@ from typing import Annotated
 
 import typer
 
+from ...compiler.errors import UsageError
 from ...targets.registry import find_target
+from ...targets.seen import seen
 from .. import env, terminal
 from ..arguments import CacheDirOption, JsonOption, ThreadsOption
 from ..binding import bind_options
 from ..compare.results import results, results_dict, results_table, write_results
 from ..compare.side import REFERENCE
-from ..compare.start import check_names, read_numbers, said_of_drawn, start
+from ..compare.start import QTN, check_names, read_numbers, said_of_drawn, start
 from ..files import check_writable
 from ..stages import stage
 from .opt import read_source
@@ -56,20 +58,24 @@ def command(
     chosen = find_target(target)
     if output is not None:
         check_writable(output)
+    if source.suffix == QTN:
+        raise UsageError(
+            f"{source} is a network; its text is what quatrain inspect {source} prints"
+        )
     program = read_source(source)
     given = read_numbers(state) if state is not None else {}
     check_names(program, given, str(state))
     lowered = [program, *(made for _, made in chosen.lower(program, allow or ()))][-1]
     numbers, drawn = start(lowered, given, seed)
     with env.chosen(threads=threads, cache=cache_dir), stage(f"run {source} on {chosen.name}"):
-        seen = chosen.seen(lowered, numbers, bind_options())
-    made = results(lowered, seen, values or ())
+        found = seen(chosen, lowered, numbers, bind_options())
+    made = results(lowered, found, values or ())
     if output is not None:
         write_results(output, made)
     if drawn:
         terminal.remark(said_of_drawn(drawn, len(numbers), seed))
     if as_json:
-        found = {"program": program.name, "target": chosen.name, "seed": seed, "drawn": drawn}
-        terminal.write_json({**found, "results": results_dict(made)})
+        about = {"program": program.name, "target": chosen.name, "seed": seed, "drawn": drawn}
+        terminal.write_json({**about, "results": results_dict(made)})
     else:
         terminal.show(results_table(made))

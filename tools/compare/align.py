@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ...compiler.ir import Op, Program, Value
 from ...targets.numbers.tensor import Tensor
-from ...targets.registry import Seen
+from ...targets.seen import Seen
 from .distance import Gap, distance
 from .rows import END, ComparisonRows, Line, Parting, ValueRow, Where
 from .tables import as_text

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from ...compiler.errors import UsageError
 from ...runtime.report.tables import table
 from ..dump import idle_programs
 from .align import Comparison, Ran, compare_ran
@@ -61,7 +62,12 @@ class Bisected:
 
 
 def bisect(a: ComparedSide, b: ComparedSide, tolerance: float, run: RunSide) -> Bisected:
-    """Run B after each of its passes, and A after the last of its own that B has had by then."""
+    """Run B after each of its passes, and A after the last of its own that B has had by then.
+
+    UsageError where B has none.
+    """
+    if not b.last:
+        raise UsageError(f"{b.about}, has no passes to try; give --recipe-b or --pass-b")
     return Bisected(a.about, b.about, tolerance, tuple(_each(a, b, tolerance, run)))
 
 

@@ -18,7 +18,7 @@ from ...compiler.ir import Program
 from ...runtime.files import write_bytes
 from ...runtime.report.tables import table
 from ...targets.numbers.tensor import Tensor
-from ...targets.registry import Seen
+from ...targets.seen import Seen
 
 FIGURES = ("result", "type", "least", "largest", "mean", "rms", "zeros")
 BAD = "NaN, inf"

@@ -9,6 +9,7 @@ from ...compiler.errors import UsageError
 from ...compiler.ir import Program
 from ...passes.recipe import PassEntry, Recipe, load_recipe
 from ...targets.registry import BindOptions, Target, find_target
+from ...targets.seen import seen
 from ..dump import find, stages
 from ..stages import stage
 from ..update import Update
@@ -133,4 +134,4 @@ def ran(of: ComparedSide, given: Mapping[str, GivenArray], seed: int, options: B
     ready = lowered[-1][1] if lowered else program
     values, _ = start(ready, given, seed)
     with stage(f"run {of.about}"):
-        return Ran(of.about, ready, of.target.seen(ready, values, options))
+        return Ran(of.about, ready, seen(of.target, ready, values, options))

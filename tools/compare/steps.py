@@ -10,6 +10,7 @@ import torch
 from ...compiler.errors import InputError, UsageError, shown
 from ...runtime.step import Step
 from ...targets.registry import find_target
+from ...targets.seen import seen
 from ..binding import bind_options
 from .align import Comparison, Ran, compare_ran
 from .start import GivenArray, start
@@ -53,5 +54,5 @@ def _numbers(step: Step, batch: Sequence[torch.Tensor]) -> dict[str, GivenArray]
 
 def _run(step: Step, numbers: dict[str, GivenArray]) -> Ran:
     values, _ = start(step.program, numbers, step.seed)
-    seen = find_target(step.source.target).seen(step.program, values, bind_options())
-    return Ran(repr(step), step.program, seen)
+    found = seen(find_target(step.source.target), step.program, values, bind_options())
+    return Ran(repr(step), step.program, found)

@@ -20,7 +20,8 @@ from .rows import END, ValueRow
 from .side import ComparedSide
 
 RunSide = Callable[[ComparedSide], Ran]
-RUN_HEADS = ("after pass", "against A after", "results", "max rel", "SQNR", "first to part")
+RUN_HEADS = ("after pass", "A after", "results", "max rel", "SQNR", "first to part")
+IDLE = "no change"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,8 @@ def bisect_tables(made: Bisected) -> RenderableType:
     for row in made.rows:
         name = f"{'> ' if row is made.found else ''}{row.stage}"
         if row.idle:
-            name += " (no change)"
+            grid.add_row(name, row.against, IDLE)
+            continue
         parts = f"{row.parted} of {row.of}" if row.parted else "agree"
         numbers = ["" if not x else form.format(x) for x, form in _forms(row)]
         grid.add_row(name, row.against, parts, *numbers, row.first)

@@ -20,7 +20,7 @@ from ...runtime.report.tables import table
 from ...targets.numbers.tensor import Tensor
 from ...targets.seen import Seen
 
-FIGURES = ("result", "type", "least", "largest", "mean", "rms", "zeros")
+FIGURES = ("result", "least", "largest", "mean", "rms", "zeros")
 BAD = "NaN, inf"
 OUTPUT, NEXT, INSIDE = "output", "next state", "value"
 
@@ -90,13 +90,14 @@ def results_table(made: Sequence[RunResult]) -> Table:
     """A row for each result, outputs first; a column for NaN and infinities where there are any."""
     rows = [figures(result) for result in made]
     heads = (*FIGURES, BAD) if any(row.bad for row in rows) else FIGURES
-    grid = table("", *heads, right=heads[2:])
+    grid = table("", *heads, right=heads[1:])
     grid.title = None
     for what, some in groupby(rows, lambda row: row.what):
         grid.add_row(Text(f"{what}:", "italic"))
         for row in some:
             numbers = (row.least, row.largest, row.mean, row.rms)
-            words = [row.name, row.type, *("-" if x is None else f"{x:.3g}" for x in numbers)]
+            head = f"{row.name} : {row.type}"
+            words = [head, *("-" if x is None else f"{x:.3g}" for x in numbers)]
             bad = [str(row.bad or "")] if BAD in heads else []
             grid.add_row(*words, f"{100 * row.zeros:.0f}%", *bad)
     return grid

@@ -187,6 +187,20 @@ def test_what_is_given_outranks_what_is_drawn(folder: Path, quatrain: Quatrain) 
     assert drawn["rows"][3]["name"] == "conv.w" and drawn != given
 
 
+def test_what_passes_added_starts_as_in_the_first_network(folder: Path, quatrain: Quatrain) -> None:
+    """Clips that two trainings have moved apart: both run with those of A."""
+    program = parse(CAPTURED)
+    recipe = load_recipe("int4").with_options({"exempt": "none"})
+    added = recipe.apply(program)[-1][1].state
+    for name, clip in (("one.qtn", 2.0), ("other.qtn", 3.0)):
+        state = {
+            v.name: np.full(v.type.shape, clip, np.float32 if v.type.format is F32 else np.int64)
+            for v in added
+        }
+        write(Bundle(program, program, recipe, {"hyper": {}}, state), folder / name)
+    assert "0 values part" in quatrain("compare", "one.qtn", "other.qtn")
+
+
 @pytest.mark.parametrize(
     ("words", "hint"),
     [

@@ -107,8 +107,3 @@ def _line(made: _Defined | None, seen: Seen) -> Line:
         return Line("", "", ())
     op = made.op
     return Line(str(op), seen.kernels.get(made.value, ""), tuple(v.name for v in op.inputs))
-
-
-def ends(rows: Iterable[ValueRow]) -> list[ValueRow]:
-    """The rows of what a run leaves behind: outputs and the next state."""
-    return [row for row in rows if row.region == END]

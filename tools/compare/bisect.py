@@ -29,7 +29,8 @@ class StageRow:
     """B after one pass against A: of ``of`` results ``parted`` differ by more than the tolerance.
 
     ``relative`` is their largest error over the largest number (None: of NaN or zeros),
-    ``sqnr`` the least; ``first`` is the first value to part. ``idle``: the pass changed nothing.
+    ``sqnr`` the least; ``first`` is the first value to part. ``idle``: as the row before, as
+    the pass changed nothing and A is the same.
     """
 
     stage: str
@@ -75,19 +76,18 @@ def bisect(a: ComparedSide, b: ComparedSide, tolerance: float, run: RunSide) -> 
 def _each(a: ComparedSide, b: ComparedSide, tolerance: float, run: RunSide) -> Iterator[StageRow]:
     idle = idle_programs(b.stages)
     ran_a: dict[int, Ran] = {}
-    known: dict[int, StageRow] = {}
-    before = None
+    last: tuple[int, StageRow] | None = None
     for i, (label, _) in enumerate(b.stages[: b.last + 1]):
         at = _matching(a, [name for name, _ in b.stages[: i + 1]])
-        if before == at and label in idle:
-            known[i] = replace(known[i - 1], stage=label, idle=True)
+        if last and last[0] == at and label in idle:
+            row = replace(last[1], stage=label, idle=True)
         else:
             if at not in ran_a:
                 ran_a = {at: run(a.at(at))}
             found = compare_ran(ran_a[at], run(b.at(i)), tolerance)
-            known[i] = _row(label, a.stages[at][0], found, label in idle)
-        before = at
-        yield known[i]
+            row = _row(label, a.stages[at][0], found)
+        last = at, row
+        yield row
 
 
 def _matching(a: ComparedSide, had: list[str]) -> int:
@@ -100,12 +100,12 @@ def _matching(a: ComparedSide, had: list[str]) -> int:
     return place
 
 
-def _row(label: str, against: str, found: Comparison, idle: bool) -> StageRow:
+def _row(label: str, against: str, found: Comparison) -> StageRow:
     ends = [row for row in found.rows if row.region == END and row.distance is not None]
     parted = sum(row.parts(found.tolerance) for row in ends)
     first = found.first.row.name if found.first else ""
     apart = [row for row in ends if row.distance and not row.distance.equal]
-    return StageRow(label, against, idle, parted, len(ends), _worst(apart), _least(apart), first)
+    return StageRow(label, against, False, parted, len(ends), _worst(apart), _least(apart), first)
 
 
 def _worst(rows: list[ValueRow]) -> float | None:

@@ -84,9 +84,10 @@ def given_to(a: ComparedSide, file: Mapping[str, GivenArray], seed: int) -> Give
 
     Drawn for A as it was captured: what a weight is for shows there, not behind all passes.
     """
-    values, drawn = start(a.stages[0][1], {**a.network.numbers, **file}, seed)
+    known = {**a.network.numbers, **file}
+    values, drawn = start(a.stages[0][1], known, seed)
     ours = {k: t.data if t.type.format.is_index else t.numbers for k, t in values.items()}
-    return Given({**file, **ours}, tuple(drawn))
+    return Given({**known, **ours}, tuple(drawn))
 
 
 def side(network: Named, wish: SideWish, *, evaluation: bool = False) -> ComparedSide:

@@ -173,7 +173,7 @@ def _sides(
         check_names(a.train, numbers, str(state))
     if data is not None:
         numbers = {**first_batch(data, None, a, seed), **numbers}
-    return made, given_to(made[0], numbers, seed)
+    return made, given_to(*made, numbers, seed)
 
 
 def _run(of: ComparedSide, given: Given, seed: int) -> Ran:

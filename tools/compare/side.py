@@ -62,7 +62,7 @@ class ComparedSide:
 class Given:
     """What both sides start from: ``ours`` is A's, drawn or not; B adds what A has not.
 
-    ``drawn`` names what nobody gave A.
+    ``drawn`` names what nobody gave either of them.
     """
 
     ours: Mapping[str, GivenArray]
@@ -70,7 +70,8 @@ class Given:
 
     def said(self, seed: int) -> str:
         """What was drawn, in a line; empty where nothing was."""
-        return said_of_drawn(self.drawn, len(self.ours), seed) if self.drawn else ""
+        count = len({*self.ours, *self.drawn})
+        return said_of_drawn(self.drawn, count, seed) if self.drawn else ""
 
     def to(self, of: ComparedSide) -> dict[str, GivenArray]:
         """For one side; a number of A's that is of another shape there is left out."""
@@ -79,7 +80,7 @@ class Given:
         return {**of.network.numbers, **fits}
 
 
-def given_to(a: ComparedSide, file: Mapping[str, GivenArray], seed: int) -> Given:
+def given_to(a: ComparedSide, b: ComparedSide, file: Mapping[str, GivenArray], seed: int) -> Given:
     """Numbers of a file ahead of those of A's network, which come ahead of drawn ones.
 
     Drawn for A as it was captured: what a weight is for shows there, not behind all passes.
@@ -87,7 +88,9 @@ def given_to(a: ComparedSide, file: Mapping[str, GivenArray], seed: int) -> Give
     known = {**a.network.numbers, **file}
     values, drawn = start(a.stages[0][1], known, seed)
     ours = {k: t.data if t.type.format.is_index else t.numbers for k, t in values.items()}
-    return Given({**known, **ours}, tuple(drawn))
+    given = Given({**known, **ours}, tuple(drawn))
+    _, more = start(b.program, given.to(b), seed)
+    return replace(given, drawn=(*drawn, *more))
 
 
 def side(network: Named, wish: SideWish, *, evaluation: bool = False) -> ComparedSide:

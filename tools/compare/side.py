@@ -90,7 +90,7 @@ def given_to(a: ComparedSide, b: ComparedSide, file: Mapping[str, GivenArray], s
     ours = {k: t.data if t.type.format.is_index else t.numbers for k, t in values.items()}
     given = Given({**known, **ours}, tuple(drawn))
     _, more = start(b.program, given.to(b), seed)
-    return replace(given, drawn=(*drawn, *more))
+    return replace(given, drawn=tuple(dict.fromkeys((*drawn, *more))))
 
 
 def side(network: Named, wish: SideWish, *, evaluation: bool = False) -> ComparedSide:

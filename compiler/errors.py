@@ -4,14 +4,33 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
 
 # More known names than this are not listed whole: a sentence is read, a list is looked up.
 MANY, NEAREST = 10, 5
 LONGEST = 60  # characters of a value that a sentence shows
 
 
+@dataclass(frozen=True, slots=True)
+class FailedPass:
+    """What repeats a failure of a pass: its label, how ``--pass`` names it, the text it was given.
+
+    ``refused``: the pass said in a sentence of its own why it cannot do what it was asked.
+    """
+
+    label: str
+    words: str
+    text: str
+    refused: bool
+
+
 class QuatrainError(Exception):
-    """Base of all errors raised on purpose; the command line prints one line and exits with 2."""
+    """Base of all errors raised on purpose; the command line prints one line and exits with 2.
+
+    ``failed`` is set where a pass raised it, or left a program that is broken.
+    """
+
+    failed: FailedPass | None = None
 
 
 class CaptureError(QuatrainError):

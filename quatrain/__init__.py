@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .compiler.errors import QuatrainError
     from .runtime.compiled.held import attach
     from .runtime.compiled.record import compiled
+    from .tools.compare.steps import compare
     from .tools.driver import Task, compile, load, recipes, targets
     from .tools.from_onnx import from_onnx
 
@@ -27,6 +28,7 @@ __all__ = [
     "Task",
     "__version__",
     "attach",
+    "compare",
     "compile",
     "compiled",
     "from_onnx",
@@ -39,6 +41,7 @@ _HOME = {
     "QuatrainError": ".compiler.errors",
     "Task": ".tools.driver",
     "attach": ".runtime.compiled.held",
+    "compare": ".tools.compare.steps",
     "compile": ".tools.driver",
     "compiled": ".runtime.compiled.record",
     "from_onnx": ".tools.from_onnx",

@@ -120,7 +120,8 @@ class Target:
     The module is imported at first use, so that tools which run nothing start without TVM. A target
     that ``compiles`` takes the name of a CPU behind a colon: ``cpu:znver4``; one whose devices have
     a ``number`` takes that as well: ``cuda:1``. ``stages`` is the module of its own stages,
-    ``built`` that of steps built ahead of time, where it has any.
+    ``built`` that of steps built ahead of time, ``sees`` that by which values between kernels are
+    seen, where it has any.
     """
 
     name: str
@@ -128,6 +129,7 @@ class Target:
     module: str
     stages: str | None = None
     built: str | None = None
+    sees: str | None = None
     compiles: bool = False
     mcpu: str | None = None
     number: int | None = None
@@ -155,11 +157,11 @@ class Target:
 
     def plan(self, program: Program, state: StateLayout, options: BindOptions) -> Plan | None:
         """See ``TargetModule.plan``."""
-        return self._module().plan(program, state, self._options(options))
+        return self._module().plan(program, state, self.own(options))
 
     def memory(self, options: BindOptions) -> TargetMemory:
         """See ``TargetModule.memory``."""
-        return self._module().memory(self._options(options))
+        return self._module().memory(self.own(options))
 
     def bind(
         self,
@@ -169,7 +171,7 @@ class Target:
         memory: TargetMemory | None = None,
     ) -> Executable:
         """See ``TargetModule.bind``; without ``memory`` the program has one of its own."""
-        options = self._options(options)
+        options = self.own(options)
         module = self._module()
         return module.bind(program, state, options, memory or module.memory(options))
 
@@ -177,17 +179,17 @@ class Target:
         self, program: Program, options: BindOptions, memory: TargetMemory
     ) -> HalvedExecutable:
         """See ``TargetModule.bind_halves``."""
-        return self._module().bind_halves(program, self._options(options), memory)
+        return self._module().bind_halves(program, self.own(options), memory)
 
     def build(self, plans: Sequence[Plan], kept: Unapplied, options: BindOptions) -> MachineCode:
         """See ``TargetModule.build``."""
-        return self._module().build(plans, kept, self._options(options))
+        return self._module().build(plans, kept, self.own(options))
 
     def load(self, code: StoredCode, kept: Unapplied, options: BindOptions) -> BuiltCode:
         """See ``BuiltModule.load``."""
         self.check_builds()
         module = cast(BuiltModule, import_module(str(self.built), __package__))
-        return module.load(code, kept, self._options(options))
+        return module.load(code, kept, self.own(options))
 
     def check_builds(self) -> None:
         """Raise TargetError for a target that makes no machine code."""
@@ -197,7 +199,8 @@ class Target:
                 f"{self.name} interprets programs and makes no machine code; build for {known}"
             )
 
-    def _options(self, options: BindOptions) -> BindOptions:
+    def own(self, options: BindOptions) -> BindOptions:
+        """Options with the CPU or the device that the target's name says."""
         options = replace(options, mcpu=self.mcpu) if self.mcpu else options
         return replace(options, device=self.number) if self.number is not None else options
 
@@ -214,6 +217,7 @@ TARGETS = {
             ".cpu.target",
             stages=".gemm.lowering",
             built=".cpu.built",
+            sees=".cpu.seen",
             compiles=True,
         ),
         Target(
@@ -226,7 +230,12 @@ TARGETS = {
             compiles=True,
             number=0,
         ),
-        Target("reference", "NumPy, the plain meaning of every op", ".reference.target"),
+        Target(
+            "reference",
+            "NumPy, the plain meaning of every op",
+            ".reference.target",
+            sees=".reference.seen",
+        ),
     )
 }
 

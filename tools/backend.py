@@ -30,9 +30,10 @@ from ..runtime.telling import LOG, told
 from ..targets.plan.pool import TargetMemory
 from ..targets.registry import BindOptions, find_target
 from . import env
+from .binding import bind_options
 from .choosing import Wishes
 from .collector import put_off
-from .driver import bind_options
+from .reproducer import repeatable
 
 OWN = ("allow", "optimizer", "recipe", "seed", "strict", "target")
 # By which clips are learned where no optimizer is named: the scale of a loss is no matter to it.
@@ -115,7 +116,8 @@ class Binder:
         o = self.options
         shapes = (list(a.shape) for a in _inputs(graph, arguments))
         words = ", ".join("x".join(map(str, s)) or "scalar" for s in shapes)
-        with told(f"torch.compile {graph.title()}, {o.wishes.recipe.name}, {words}"):
+        what = f"torch.compile {graph.title()}, {o.wishes.recipe.name}, {words}"
+        with told(what), repeatable():
             captured = capture_handed(graph, arguments, o.spec, backward=backward)
             recipe, allow = o.wishes.granted(graph.modules()[0][1], None, captured.program)
             if captured.tangents:

@@ -18,13 +18,14 @@ import typer
 
 from ..compiler.errors import QuatrainError, UsageError
 from . import commands, env, terminal
+from .reproducer import repeatable
 from .stages import shown
 
 FAILED, INTERRUPTED = 2, 130
 # The order in which --help lists the commands; those that are not named follow.
 ORDER = (
-    *("demo", "compile", "run", "build", "export", "inspect", "opt", "report", "recipes"),
-    *("targets", "study", "doctor"),
+    *("demo", "compile", "run", "build", "export", "inspect", "opt", "compare", "run-ir"),
+    *("report", "recipes", "targets", "study", "doctor"),
 )
 # Packages that some commands do without, and the name to install each by.
 PACKAGES = {
@@ -51,9 +52,9 @@ def app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     made.callback()(_root)
-    names = {module.name for module in iter_modules(commands.__path__)}
+    names = {module.name.replace("_", "-") for module in iter_modules(commands.__path__)}
     for name in sorted(names, key=lambda n: (ORDER.index(n) if n in ORDER else len(ORDER), n)):
-        module = import_module(f".{name}", commands.__name__)
+        module = import_module(f".{name.replace('-', '_')}", commands.__name__)
         if hasattr(module, "command"):
             made.command(name)(module.command)
         else:
@@ -91,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         terminal.spell_what_streams_lack()
         env.check_names()
-        with shown():
+        with shown(), repeatable():
             status = app()(words, prog_name="quatrain", standalone_mode=False)
         sys.stdout.flush()
     except QuatrainError as error:

@@ -26,10 +26,12 @@ from ..runtime.source import Source
 from ..runtime.state import check_seed
 from ..runtime.step import Step, load_step
 from ..runtime.telling import LOG, told
-from ..targets.registry import TARGETS, BindOptions, find_target
+from ..targets.registry import TARGETS, find_target
 from . import dump, env
+from .binding import bind_options as bind_options  # exported
 from .choosing import Chooser, Wishes
 from .collector import put_off
+from .reproducer import repeatable
 from .stages import stage
 from .update import Update
 
@@ -93,7 +95,7 @@ def compile(
     name = find_target(env.target() if target is None else target).name
     seed, how, folder = check_seed(seed), bind_options(), dump.named_folder()
 
-    with told(f"compile {type(model).__name__}, {wishes.recipe.name}, for {name}"):
+    with told(f"compile {type(model).__name__}, {wishes.recipe.name}, for {name}"), repeatable():
         with stage("capture"):
             captured = capture(model, loss, example, optimizer)
             again = Again(captured, model, loss, example, optimizer)
@@ -124,7 +126,8 @@ def _source(
 def load(path: str | Path, *, target: str | None = None) -> Step:
     """The step that ``step.save(path)`` or ``quatrain compile -o path`` wrote, with its state."""
     how = bind_options()
-    with told(f"load {shown(path) if not isinstance(path, Path) else path}"):
+    what = f"load {shown(path) if not isinstance(path, Path) else path}"
+    with told(what), repeatable():
         return load_step(path, how, target)
 
 
@@ -166,9 +169,3 @@ def recipes() -> tuple[str, ...]:
 def targets() -> tuple[str, ...]:
     """Names of the targets that a step can be compiled for."""
     return tuple(TARGETS)
-
-
-def bind_options() -> BindOptions:
-    """Build options from the environment."""
-    env.check_names()
-    return BindOptions(cache_dir=env.cache_dir(), threads=env.threads())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -13,11 +15,14 @@ from ..compiler.ir import Program, unused
 from ..compiler.ir.text import show
 from ..runtime.page.source import CAPTURED
 from . import env, terminal
-from .files import check_writable, make_folder, write_text
+from .files import check_writable, make_folder, read_text, write_text
 
-FIRST, PROGRAM = CAPTURED, b"program "
+FIRST = CAPTURED
+# How a dump begins: a remark of this file's or of reproducer's, or the program at once.
+MARK = "# the pass "
+BEGINNINGS = (MARK.encode(), b"program ")
 HISTORY = re.compile(r"^after .*\n", re.MULTILINE)
-DUMPED = re.compile(r"\d\d+-[A-Za-z0-9_.#-]+\.qt")
+DUMPED = re.compile(r"(?:\d\d+|failed)-[A-Za-z0-9_.#-]+\.qt")
 Stages = Sequence[tuple[str, Program]]
 
 
@@ -50,22 +55,44 @@ def observer(folder: Path, captured: Program) -> Callable[[str, Program], None]:
     """Writes ``captured`` at once, and each stage that it is called with; see ``Recipe.apply``.
 
     So the files of the passes that ran are there even where a later one fails. Those of an earlier
-    compile are removed first.
+    compile are removed first. A pass that changed nothing is marked in the first line of its file.
     """
     _remove_stages(make_folder(folder))
-    written = [write_stage(folder, 0, FIRST, captured)]
+    texts = [show(captured)]
+    write_stage(folder, 0, FIRST, texts[0])
 
     def see(name: str, program: Program) -> None:
-        written.append(write_stage(folder, len(written), name, program))
+        texts.append(show(program))
+        same = idle([("", texts[-2]), (name, texts[-1])])
+        mark = f"{MARK}{name} changed nothing\n" if same else ""
+        write_stage(folder, len(texts) - 1, name, mark + texts[-1])
 
     return see
 
 
-def write_stage(folder: Path, index: int, name: str, program: Program) -> Path:
-    """Write one stage as ``NN-NAME.qt``."""
-    path = make_folder(folder) / f"{index:02}-{re.sub(r'[^A-Za-z0-9_.#-]', '_', name)}.qt"
-    write_text(path, show(program))
+def place(folder: Path, index: int, name: str) -> Path:
+    """Where ``write_stage`` puts a stage: ``NN-NAME.qt``."""
+    return folder / f"{index:02}-{plain(name)}.qt"
+
+
+def plain(name: str) -> str:
+    """The name of a pass, as that of a file."""
+    return re.sub(r"[^A-Za-z0-9_.#-]", "_", name)
+
+
+def write_stage(folder: Path, index: int, name: str, text: str) -> Path:
+    """Write one stage."""
+    path = place(make_folder(folder), index, name)
+    write_text(path, text)
     return path
+
+
+def kept_text(path: Path) -> Path:
+    """A copy of a text that outlives its folder, among temporary files."""
+    handle, name = tempfile.mkstemp(prefix="quatrain-", suffix=f"-{path.name}")
+    os.close(handle)
+    write_text(Path(name), read_text(path))
+    return Path(name)
 
 
 def _remove_stages(folder: Path) -> None:
@@ -80,13 +107,18 @@ def _remove_stages(folder: Path) -> None:
 
 def _is_program(path: Path) -> bool:
     with path.open("rb") as file:
-        return file.read(len(PROGRAM)) == PROGRAM
+        return file.read(max(map(len, BEGINNINGS))).startswith(BEGINNINGS)
 
 
 def idle(texts: Iterable[tuple[str, str]]) -> list[str]:
     """The stages whose text, but for the line ``after``, is that of the stage ahead of them."""
     bodies = [(name, HISTORY.sub("", text, count=1)) for name, text in texts]
     return [name for (_, old), (name, new) in pairwise(bodies) if old == new]
+
+
+def idle_programs(made: Stages) -> list[str]:
+    """The stages that changed nothing of the program."""
+    return idle((name, show(program)) for name, program in made)
 
 
 def remark_idle(texts: Iterable[tuple[str, str]], but: str = "") -> None:

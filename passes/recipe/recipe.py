@@ -21,8 +21,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from ...compiler.errors import QuatrainError, RecipeError, VerifyError, closest, shown
+from ...compiler.errors import (
+    FailedPass,
+    QuatrainError,
+    RecipeError,
+    VerifyError,
+    closest,
+    shown,
+)
 from ...compiler.ir import Program
+from ...compiler.ir.text import show
 from ...compiler.ir.verify import verify
 from .. import PASSES
 from ..parts.options import Option, Pass, Setting, as_typed, options_of, read_options
@@ -72,6 +80,14 @@ class PassEntry:
         if self.origin:
             return run_pass(self.name, self.origin, program, settings)
         return PASSES[self.name](program, **settings)
+
+    @property
+    def words(self) -> str:
+        """The pass as ``quatrain opt --pass`` takes it, with the options that are no defaults."""
+        known = self.options()
+        changed = {k: v for k, v in self.settings.items() if v != known[k].default}
+        pairs = ",".join(f"{k}={as_typed(v)}" for k, v in changed.items())
+        return f"{self.reference}:{pairs}" if pairs else self.reference
 
     def to_dict(self) -> dict[str, object]:
         """Plain data."""
@@ -197,15 +213,12 @@ class Recipe:
     ) -> list[tuple[str, Program]]:
         """Run the passes; the program after each, verified, with the label of the pass.
 
-        ``observer`` sees each label and program as soon as they are there.
+        ``observer`` sees each label and program as soon as they are there. An error says in
+        ``failed`` what repeats it.
         """
         stages = []
         for label, entry in zip(self.labels, self.passes, strict=True):
-            history = (*program.history, entry.name)
-            try:
-                program = verify(replace(entry.run(program), history=history))
-            except VerifyError as e:
-                raise VerifyError(f"after pass {label}: {e}") from None
+            program = _applied(label, entry, program)
             stages.append((label, program))
             if observer:
                 observer(label, program)
@@ -240,6 +253,25 @@ class Recipe:
             tuple(_saved_entry(entry) for entry in entries),
             MappingProxyType({str(k): str(v) for k, v in options.items()}),
         )
+
+
+def _applied(label: str, entry: PassEntry, program: Program) -> Program:
+    """The verified program that a pass makes."""
+    refused = False
+    try:
+        made = entry.run(program)
+        return verify(replace(made, history=(*program.history, entry.name)))
+    except VerifyError as e:
+        error: QuatrainError = VerifyError(f"after pass {label}: {e}")
+    except QuatrainError as e:
+        error, refused = e, e.__cause__ is None
+    except (ImportError, OSError):
+        raise
+    except Exception as e:
+        error = RecipeError(f"the pass {label} failed with {type(e).__name__}: {e}")
+        error.__cause__ = e
+    error.failed = FailedPass(label, entry.words, show(program), refused)
+    raise error
 
 
 def recipe_names() -> tuple[str, ...]:

@@ -29,7 +29,7 @@ from .threads import all_threads
 
 def plan(program: Program, state: StateLayout, options: BindOptions) -> Plan:
     """Choose kernels for the CPU of this machine, or for ``options.mcpu``."""
-    return plan_cpu(program, state, _cpu(options))
+    return plan_cpu(program, state, cpu_of(options))
 
 
 def memory(options: BindOptions) -> HostMemory:
@@ -41,7 +41,7 @@ def bind(
     program: Program, state: StateLayout, options: BindOptions, memory: TargetMemory
 ) -> CpuExecutable:
     """Plan and compile ``program``; TargetError for a CPU whose units this machine lacks."""
-    cpu = _cpu(options)
+    cpu = cpu_of(options)
     if options.mcpu:
         check_runs_here(cpu)
     made = plan_cpu(program, state, cpu)
@@ -52,7 +52,7 @@ def bind(
 
 def bind_halves(program: Program, options: BindOptions, memory: TargetMemory) -> Halved:
     """Plan and compile ``program`` as two halves."""
-    cpu = _cpu(options)
+    cpu = cpu_of(options)
     if options.mcpu:
         check_runs_here(cpu)
     state, threads = state_layout(program), options.threads or all_threads()
@@ -70,10 +70,11 @@ def build(plans: Sequence[Plan], kept: Unapplied, options: BindOptions) -> Machi
     # Here, as it loads TVM's libraries.
     from .ahead import build
 
-    return build(plans, _cpu(options), here=not options.mcpu)
+    return build(plans, cpu_of(options), here=not options.mcpu)
 
 
-def _cpu(options: BindOptions) -> CpuInfo:
+def cpu_of(options: BindOptions) -> CpuInfo:
+    """This machine's CPU, or the one that is named."""
     return named(options.mcpu) if options.mcpu else detect()
 
 

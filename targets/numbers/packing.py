@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...compiler.types import TensorType
 from ..plan.layout import Layout, Order
+from ..plan.state import aligned_bytes
 from .tensor import Tensor, dtype_of, scale_shape
 
 Array = NDArray[Any]
@@ -61,6 +63,27 @@ def from_memory(memory: Array, layout: Layout, scale: Array | None = None) -> Te
     if scale is not None:
         scale = scale.reshape(scale_shape(layout.type))
     return Tensor(layout.type, np.ascontiguousarray(data).reshape(layout.type.shape), scale)
+
+
+def stored(tensor: Tensor) -> Array:
+    """The bytes of an input or a state: row by row, aligned."""
+    memory = to_memory(tensor, Layout(tensor.type, Order.ROWS))
+    made = aligned_bytes(memory.nbytes)
+    made[...] = memory.reshape(-1).view(np.uint8)
+    return made
+
+
+def aligned_array(tensor: Tensor) -> Array:
+    """An input as executables take it."""
+    layout = Layout(tensor.type, Order.ROWS)
+    made: Array = stored(tensor).view(layout.dtype).reshape(tensor.type.shape)
+    return made
+
+
+def from_stored(type_: TensorType, array: Array) -> Tensor:
+    """A tensor without a scale, of the array that holds it row by row; its bits may be stored."""
+    data = np.ascontiguousarray(array).reshape(-1).view(dtype_of(type_.format))
+    return Tensor(type_, data.reshape(type_.shape))
 
 
 def _to_order(data: Array, order: Order) -> Array:

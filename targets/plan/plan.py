@@ -36,13 +36,14 @@ class PlannedKernel:
 
 @dataclass(frozen=True, slots=True)
 class PlannedCall:
-    """One run of a kernel: where it reads, writes and has its scratches."""
+    """One run of a kernel: where it reads, writes and has its scratches; the ``step`` of a loop."""
 
     kernel: Kernel
     region: str
     reads: tuple[Place, ...]
     writes: tuple[Place, ...]
     scratch: tuple[Place, ...]
+    step: int | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -84,6 +85,7 @@ class Plan:
             places(kernel.inputs),
             places(kernel.outputs),
             tuple(Place("arena", offset, size) for offset, size in scratch),
+            t,
         )
 
     def _at(self, kernel: Kernel, slot: Slot, t: int | None) -> Place:

@@ -63,7 +63,7 @@ def test_the_commands(tmp_path: Path, quatrain: Quatrain, monkeypatch: pytest.Mo
             words[words.index("--epochs") + 1] = "1"
         if "recipes" in words and "study" in words:
             words += ["--steps", "2", "--rounds", "1"]
-        quatrain(*words)
+        quatrain(*words, status=int("compare" in words))  # as of diff
 
 
 def _env() -> dict[str, str]:

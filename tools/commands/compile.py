@@ -227,10 +227,12 @@ def _task(spec: str, flags: BareFlags, batch: int | None, seed: int) -> Task:
 
 
 def print_ir(texts: Mapping[str, str], after: str) -> None:
-    """Print the IR after one pass, or after every pass for ``all``."""
+    """Print the IR after one pass, or after every pass for ``all``, marked where it is the same."""
+    same = dump.idle(texts.items())
     for name in texts if after == ALL else (after,):
         if name == FIRST:
             continue
         if after == ALL:
-            terminal.line(f"# ---- after {name}")
+            mark = ", which changed nothing" if name in same else ""
+            terminal.line(f"# ---- after {name}{mark}")
         terminal.line(texts[name])

@@ -16,8 +16,11 @@ from ...compiler.ir.verify import read_program
 from ...passes import PASSES
 from ...passes.recipe import NOTHING, PassEntry, Recipe
 from ...passes.recipe.user_pass import load_pass
-from .. import dump, terminal
+from .. import dump, env, terminal
+from ..arguments import DumpDirOption
+from ..exec_on_change import check_command, watched
 from ..files import check_writable, read_text, write_text
+from ..reproducer import repeatable
 
 STDIN = Path("-")
 OWN = re.compile(r"(.+\.py:\w+)(?::(.*))?")
@@ -30,6 +33,14 @@ PassesOption = Annotated[
     typer.Option("--pass", metavar="NAME|FILE.py:FUNCTION[:key=value,...]", help="May repeat."),
 ]
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="Instead of stdout.")]
+ChangeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--exec-on-change",
+        metavar="CMD",
+        help="Run CMD FILE (or FILE for {}, the pass for {pass}) after each pass that changed it.",
+    ),
+]
 ListPassesOption = Annotated[
     bool, typer.Option("--list", help="List the passes with their options.")
 ]
@@ -40,17 +51,31 @@ def command(
     passes: PassesOption = None,
     output: OutputOption = None,
     list_passes: ListPassesOption = False,
+    exec_on_change: ChangeOption = None,
+    dump_dir: DumpDirOption = None,
 ) -> None:
-    """Run passes over a program's text; without --pass it is checked and printed in one form."""
+    """Run passes over a program's text; without --pass it is checked and printed in one form.
+
+    A CMD that ends with another status than 0 stops them there.
+    """
     if list_passes:
         terminal.line("\n".join(signature(name, _entry(name)) for name in PASSES))
         return
     if output is not None:
         check_writable(output)
+    command_of_change = check_command(exec_on_change)
     recipe = Recipe("opt", "", "", tuple(parse_pass(word) for word in passes or ()))
-    program = _read(source)
-    texts = [("", show(program))]
-    texts += [(label, show(made)) for label, made in recipe.apply(program)]
+    with env.chosen(dump=dump_dir), repeatable():
+        folder = dump.named_folder()
+        inside = folder is not None and source.resolve().parent == folder.resolve()
+        if inside and dump_dir is not None:
+            raise UsageError(
+                f"{source} lies in {folder}, whose dumps a new one replaces; name another folder"
+            )
+        program = read_source(source)
+        with watched(program, command_of_change, None if inside else folder) as see:
+            made = recipe.apply(program, see)
+    texts = [("", show(program)), *((label, show(p)) for label, p in made)]
     dump.remark_idle(texts)
     if output is not None:
         write_text(output, texts[-1][1])
@@ -97,7 +122,8 @@ def signature(name: str, entry: PassEntry) -> str:
     return f"{name}:{pairs}" if pairs else name
 
 
-def _read(source: Path) -> Program:
+def read_source(source: Path) -> Program:
+    """The program of a text, or of stdin; an error names file and line."""
     text = _stdin() if source == STDIN else read_text(source)
     where = "stdin" if source == STDIN else str(source)
     try:

@@ -1,0 +1,1 @@
+"""``quatrain compare``: two programs on one batch, and where their numbers part."""

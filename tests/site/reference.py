@@ -1,0 +1,63 @@
+"""The page of the public names: a directive for each, which Sphinx fills from the docstrings."""
+
+from collections.abc import Iterable
+from inspect import getdoc, signature
+from textwrap import indent
+
+import quatrain
+
+PAGE = "docs/reference.md"
+HEAD = """# Reference
+
+The public names with their signatures and docstrings, as the code has them. [python.md](python.md)
+tells how they go together.
+"""
+FUNCTIONS = ("compile", "load", "from_onnx", "attach", "compiled", "recipes", "targets")
+# What calls of them return, and what pages say to import.
+RETURNED = (
+    "quatrain.runtime.step.Step",
+    "quatrain.runtime.report.bill.Bill",
+    "quatrain.runtime.compiled.record.CompiledModel",
+    "quatrain.runtime.built.step.BuiltStep",
+)
+RECIPES = ("quatrain.passes.recipe.recipe.Recipe", "quatrain.passes.recipe.recipe.PassEntry")
+PROGRAMS = (
+    *(f"quatrain.compiler.ir.program.{name}" for name in ("Program", "Op", "Value", "Region")),
+    "quatrain.compiler.types.TensorType",
+    "quatrain.compiler.types.Scale",
+)
+
+
+def reference() -> str:
+    """The whole page."""
+    return "\n".join(
+        [
+            HEAD,
+            *_section("Functions", [_function(name) for name in FUNCTIONS]),
+            *_section("What compile takes", _classes(["quatrain.Task"])),
+            *_section("What is returned", [*_classes(RETURNED), _loaded()]),
+            *_section("Recipes", _classes(RECIPES)),
+            *_section("Programs", _classes(PROGRAMS)),
+            *_section("Errors", [".. automodule:: quatrain.compiler.errors\n   :members:"]),
+        ]
+    )
+
+
+def _section(title: str, directives: Iterable[str]) -> list[str]:
+    return [f"## {title}\n", *(f"```{{eval-rst}}\n{d}\n```\n" for d in directives)]
+
+
+def _function(name: str) -> str:
+    found = getattr(quatrain, name)
+    if name == "targets":  # the package of that name, which can be called
+        from quatrain.tools.driver import targets as found
+    about = indent(getdoc(found) or "", "   ")
+    return f".. py:function:: quatrain.{name}{signature(found)}\n\n{about}"
+
+
+def _loaded() -> str:
+    return ".. autofunction:: quatrain.runtime.built.step.load"
+
+
+def _classes(names: Iterable[str]) -> list[str]:
+    return [f".. autoclass:: {name}\n   :members:" for name in names]

@@ -20,5 +20,6 @@ html_show_sphinx = False
 html_show_copyright = False
 html_static_path = ["static"]
 html_css_files = ["site.css"]
+highlight_language = "text"  # of blocks that name none
 pygments_style = "default"
 pygments_dark_style = "github-dark"

@@ -1,10 +1,9 @@
 """The page of the public names: a directive for each, which Sphinx fills from the docstrings."""
 
 from collections.abc import Iterable
-from inspect import getdoc, signature
-from textwrap import indent
+from inspect import getdoc
 
-import quatrain
+from quatrain.tools.driver import targets
 
 PAGE = "docs/reference.md"
 HEAD = """# Reference
@@ -48,11 +47,10 @@ def _section(title: str, directives: Iterable[str]) -> list[str]:
 
 
 def _function(name: str) -> str:
-    found = getattr(quatrain, name)
-    if name == "targets":  # the package of that name, which can be called
-        from quatrain.tools.driver import targets as found
-    about = indent(getdoc(found) or "", "   ")
-    return f".. py:function:: quatrain.{name}{signature(found)}\n\n{about}"
+    if name != "targets":
+        return f".. autofunction:: quatrain.{name}"
+    # The package of that name, which can be called: for Sphinx it is a package.
+    return f".. py:function:: quatrain.targets()\n\n   {getdoc(targets)}"
 
 
 def _loaded() -> str:

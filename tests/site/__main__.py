@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sphinx.cmd.build import build_main
 
-from .menu import HOME, TOP, Entry, menu, written
+from .menu import HOME, TOP, menu, written
 from .pages import INDEX, code_page, linked_code, with_site_links
 from .reference import PAGE, reference
 

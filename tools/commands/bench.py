@@ -52,7 +52,10 @@ SettingsOption = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help=f"Set an option of {FOUR_BIT}."),
 ]
 RoundsOption = Annotated[int | None, typer.Option(min=1, help=f"Rounds of turns ({ROUNDS}).")]
-QuickOption = Annotated[bool, typer.Option("--quick", help="Few rounds, compilations only once.")]
+QuickOption = Annotated[
+    bool,
+    typer.Option("--quick", help="About a minute: 4 bits beside PyTorch eager, few rounds."),
+]
 SweepOption = Annotated[
     str | None, typer.Option("--sweep", metavar="batch|width|depth", help="Cost as it grows.")
 ]
@@ -104,7 +107,8 @@ def command(
         elif sweep_ is not None:
             _sweep(wanted, sweep_, only or [], options, effort, as_json, plot)
         else:
-            _steps(wanted, only or [], options, effort, as_json, plot)
+            chosen = [(w, contenders(w.network, only or [], options, swept=quick)) for w in wanted]
+            _steps(chosen, effort, as_json, plot)
 
 
 def _workloads(names: list[str], batch: int | None) -> list[Workload]:
@@ -113,10 +117,11 @@ def _workloads(names: list[str], batch: int | None) -> list[Workload]:
 
 
 def _steps(
-    wanted: list[Workload], only: list[str], options: Mapping[str, str], effort: Effort,
-    as_json: bool, plot: Path | None,
-) -> None:  # fmt: skip
-    chosen = [(w, contenders(w.network, only, options)) for w in wanted]
+    chosen: list[tuple[Workload, tuple[Contender, ...]]],
+    effort: Effort,
+    as_json: bool,
+    plot: Path | None,
+) -> None:
     progress = BenchProgress()
     machine = _look(progress, as_json)
     results = []
@@ -127,7 +132,7 @@ def _steps(
     if as_json:
         _write(machine, results=[r.to_dict(machine) for r in results])
     if plot is not None:
-        plot_results(results, plot)
+        plot_results(results, plot, busy=machine.busy)
 
 
 def _sweep(
@@ -146,7 +151,7 @@ def _sweep(
     else:
         terminal.show(sweep_table(results, along))
     if plot is not None:
-        plot_sweep(results, along, plot)
+        plot_sweep(results, along, plot, busy=machine.busy)
 
 
 def _layers(effort: Effort, as_json: bool, plot: Path | None) -> None:
@@ -158,7 +163,7 @@ def _layers(effort: Effort, as_json: bool, plot: Path | None) -> None:
     else:
         terminal.show(layers_table(results, machine))
     if plot is not None:
-        plot_layers(results, plot)
+        plot_layers(results, plot, busy=machine.busy)
 
 
 def _profile(
@@ -186,7 +191,7 @@ def _profile(
     else:
         terminal.show(profile_tables(wanted[0].label, found))
     if plot is not None:
-        plot_profile(wanted[0].label, found, plot)
+        plot_profile(wanted[0].label, found, plot, busy=machine.busy)
 
 
 def _predict(

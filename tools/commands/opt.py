@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
+from importlib import import_module
 from pathlib import Path
+from textwrap import fill
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from ...compiler.errors import FileError, QuatrainError, UsageError, closest
 from ...compiler.ir import Program
@@ -20,6 +23,7 @@ from .. import dump, terminal
 from ..files import check_writable, read_text, write_text
 
 STDIN = Path("-")
+INDENT = "      "
 OWN = re.compile(r"(.+\.py:\w+)(?::(.*))?")
 
 SourceArgument = Annotated[
@@ -43,7 +47,7 @@ def command(
 ) -> None:
     """Run passes over a program's text; without --pass it is checked and printed in one form."""
     if list_passes:
-        terminal.line("\n".join(signature(name, _entry(name)) for name in PASSES))
+        _list()
         return
     if output is not None:
         check_writable(output)
@@ -56,6 +60,30 @@ def command(
         write_text(output, texts[-1][1])
     else:
         terminal.line(texts[-1][1])
+
+
+def _list() -> None:
+    """Each pass as it is typed after ``--pass``, with all defaults, and what it does."""
+    console = terminal.out()
+    for name, function in PASSES.items():
+        typed = signature(name, _entry(name))
+        said = (import_module(function.__module__).__doc__ or "").partition("\n")[0]
+        said = said.replace("``", "")
+        if console.is_terminal:
+            typed = _folded(typed, console.width)
+            said = fill(said, console.width - len(INDENT)).replace("\n", f"\n{INDENT}")
+        terminal.show(Text(name, "bold").append(typed.removeprefix(name), "not bold"))
+        terminal.line(f"{INDENT}{said}")
+
+
+def _folded(typed: str, width: int) -> str:
+    """On a line, or on several that a comma ends."""
+    lines = [""]
+    for part in re.findall(r"[^,]*,?", typed):
+        if len(lines[-1] + part) > width:
+            lines.append("  ")
+        lines[-1] += part
+    return "\n".join(lines)
 
 
 def parse_pass(word: str) -> PassEntry:

@@ -7,7 +7,6 @@ The pages are laid out in a folder of their own as they lie in the repository, w
 file of the code that they link to and one for the public names, and Sphinx makes HTML of that.
 """
 
-import re
 import shutil
 import sys
 from pathlib import Path
@@ -15,13 +14,13 @@ from pathlib import Path
 from sphinx.cmd.build import build_main
 
 from .menu import HOME, TOP, menu, written
+from .offline import fetched
 from .pages import INDEX, code_page, linked_code, with_site_links
 from .reference import PAGE, reference
 
 HERE = Path(__file__).parent
 SOURCE, SITE = TOP / "build" / "site-source", TOP / "build" / "site"
 PICTURES = (".svg", ".png")
-_FETCHED = re.compile(r"<(?:script|img|iframe|link)\b[^>]*\b(?:src|href)=\"?(?:https?:)?//[^>]*>")
 
 
 def lay_out(source: Path) -> None:
@@ -54,12 +53,6 @@ def _write(source: Path, page: str, text: str) -> None:
     path = source / page
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
-
-
-def fetched(site: Path) -> list[str]:
-    """What pages of the site load from elsewhere; they must work without a network."""
-    pages = ((path, path.read_text(encoding="utf-8")) for path in site.rglob("*.html"))
-    return [f"{path.relative_to(site)}: {m}" for path, t in pages for m in _FETCHED.findall(t)]
 
 
 def main() -> int:

@@ -69,11 +69,12 @@ def _list() -> None:
         typed = signature(name, _entry(name))
         said = (import_module(function.__module__).__doc__ or "").partition("\n")[0]
         said = said.replace("``", "")
-        if console.is_terminal:
-            typed = _folded(typed, console.width)
-            said = fill(said, console.width - len(INDENT)).replace("\n", f"\n{INDENT}")
-        terminal.show(Text(name, "bold").append(typed.removeprefix(name), "not bold"))
-        terminal.line(f"{INDENT}{said}")
+        if not console.is_terminal:
+            terminal.line(f"{typed}\n{INDENT}{said}")
+            continue
+        options = _folded(typed, console.width).removeprefix(name)
+        terminal.show(Text(name, "bold").append(options, "not bold"))
+        terminal.line(fill(said, console.width, initial_indent=INDENT, subsequent_indent=INDENT))
 
 
 def _folded(typed: str, width: int) -> str:

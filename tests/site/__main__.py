@@ -19,7 +19,7 @@ from .pages import INDEX, code_page, linked_code, with_site_links
 from .reference import PAGE, reference
 
 HERE = Path(__file__).parent
-SOURCE, SITE = TOP / "build" / "site-source", TOP / "build" / "site"
+SITE, SOURCE, STATE = (TOP / "build" / name for name in ("site", "site-source", "site-state"))
 PICTURES = (".svg", ".png")
 
 
@@ -57,10 +57,10 @@ def _write(source: Path, page: str, text: str) -> None:
 
 def main() -> int:
     """Build; returns the exit status."""
-    for folder in (SOURCE, SITE):
+    for folder in (SOURCE, SITE, STATE):
         shutil.rmtree(folder, ignore_errors=True)
     lay_out(SOURCE)
-    options = ("-q", "-W", "--keep-going", "-b", "html", "-c", str(HERE), "-d", f"{SOURCE}-state")
+    options = ("-q", "-W", "--keep-going", "-b", "html", "-c", str(HERE), "-d", str(STATE))
     if status := build_main([*options, str(SOURCE), str(SITE)]):
         return status
     for line in (elsewhere := fetched(SITE)):

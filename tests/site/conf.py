@@ -8,6 +8,7 @@ version = release = quatrain.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 root_doc = "index"
 
+smartquotes = False  # two dashes are two dashes
 myst_heading_anchors = 4  # by GitHub's rules, so that links hold in both places
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"

@@ -6,9 +6,9 @@ from inspect import getdoc
 from quatrain.tools.driver import targets
 
 PAGE = "docs/reference.md"
-HEAD = """# Reference
+HEAD = """# Public names
 
-The public names with their signatures and docstrings, as the code has them. [python.md](python.md)
+All of them, with their signatures and docstrings, as the code has them. [python.md](python.md)
 tells how they go together.
 """
 FUNCTIONS = ("compile", "load", "from_onnx", "attach", "compiled", "recipes", "targets")
@@ -34,7 +34,7 @@ def reference() -> str:
             HEAD,
             *_section("Functions", [_function(name) for name in FUNCTIONS]),
             *_section("What compile takes", _classes(["quatrain.Task"])),
-            *_section("What is returned", [*_classes(RETURNED), _loaded()]),
+            *_section("What is returned", [*_made(RETURNED), _loaded()]),
             *_section("Recipes", _classes(RECIPES)),
             *_section("Programs", _classes(PROGRAMS)),
             *_section("Errors", [".. automodule:: quatrain.compiler.errors\n   :members:"]),
@@ -55,6 +55,11 @@ def _function(name: str) -> str:
 
 def _loaded() -> str:
     return ".. autofunction:: quatrain.runtime.built.step.load"
+
+
+def _made(names: Iterable[str]) -> list[str]:
+    """Classes that nobody makes by a call of their own: without what such a call takes."""
+    return [f".. autoclass:: {name}()\n   :members:" for name in names]
 
 
 def _classes(names: Iterable[str]) -> list[str]:

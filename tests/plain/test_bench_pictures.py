@@ -1,6 +1,7 @@
 """Pictures of ``quatrain bench``, and what its short form leaves out."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from quatrain.tools.bench import plot as bench_plot
 from quatrain.tools.bench.machine import BUSY_WORDS, Machine
-from quatrain.tools.bench.plan import CONTENDERS, Contender, Workload, workload
+from quatrain.tools.bench.plan import CONTENDERS, Contender, Workload, contenders, workload
 from quatrain.tools.bench.results import ContenderRow, WorkloadResult
 from quatrain.tools.commands import bench as cmd_bench
 
@@ -50,9 +51,25 @@ def test_a_picture_of_a_busy_machine_says_so(
     assert (BUSY_WORDS.split(":")[0] in (tmp_path / "a.svg").read_text()) is busy
 
 
-@pytest.mark.parametrize(("quick", "compiled"), [((), True), (("--quick",), False)])
-def test_quick_leaves_out_what_is_slow_to_build(
-    quatrain: Quatrain, monkeypatch: pytest.MonkeyPatch, quick: tuple[str, ...], compiled: bool
+EVERYTHING = contenders("resnet20", [], {})
+BF16 = "torch bf16 channels_last"
+
+
+@pytest.mark.parametrize(
+    ("words", "units", "names"),
+    [
+        ((), (), [c.name for c in EVERYTHING]),
+        (("--quick",), ("int8 dot",), [OURS, EAGER]),
+        (("--quick",), ("int8 tile", "bf16 tile"), [OURS, EAGER, BF16]),
+        (("--quick", "--only", BF16), (), [BF16]),
+    ],
+)
+def test_quick_leaves_out_what_takes_long(
+    quatrain: Quatrain,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    units: tuple[str, ...],
+    names: list[str],
 ) -> None:
     asked = []
 
@@ -60,8 +77,7 @@ def test_quick_leaves_out_what_is_slow_to_build(
         asked.append([c.name for c in who])
         return WorkloadResult(size, tuple(ContenderRow(c, error="why") for c in who))
 
-    monkeypatch.setattr(cmd_bench, "look", lambda: MACHINE)
+    monkeypatch.setattr(cmd_bench, "look", lambda: replace(MACHINE, units=units))
     monkeypatch.setattr(cmd_bench, "measure", measured)
-    quatrain("bench", "resnet20", *quick)
-    assert {OURS, EAGER} < {*asked[0]}
-    assert any("compile" in name or "fakequant" in name for name in asked[0]) is compiled
+    quatrain("bench", "resnet20", *words)
+    assert asked == [names]

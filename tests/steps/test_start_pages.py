@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from quatrain.tools.cli import main
+from quatrain.tools.study.plan import entries
 
 from .test_readme import ROOT, blocks
 
@@ -51,6 +52,11 @@ def test_first_commands(
         assert main(words) == 0
         out, err = capsys.readouterr()  # remarks go to stderr
         assert fits(err + out, said), f"{words} prints\n{err}{out}"
+
+
+def test_studies_of_the_pages_ask_for_what_there_is() -> None:
+    asked = [w for page in PAGES for w in re.findall(r"--recipes (\S+)", page.read_text())]
+    assert asked and all(entries([word]) for word in asked)
 
 
 def test_what_fits() -> None:

@@ -22,6 +22,7 @@ from ..bench.plan import (
     Workload,
     contenders,
     sweep,
+    without_emulated,
     workload,
 )
 from ..bench.plot import check_plot, plot_layers, plot_profile, plot_results, plot_sweep
@@ -54,7 +55,7 @@ SettingsOption = Annotated[
 RoundsOption = Annotated[int | None, typer.Option(min=1, help=f"Rounds of turns ({ROUNDS}).")]
 QuickOption = Annotated[
     bool,
-    typer.Option("--quick", help="About a minute: 4 bits beside PyTorch eager, few rounds."),
+    typer.Option("--quick", help="4 bits beside PyTorch eager alone, few rounds, built once."),
 ]
 SweepOption = Annotated[
     str | None, typer.Option("--sweep", metavar="batch|width|depth", help="Cost as it grows.")
@@ -108,7 +109,7 @@ def command(
             _sweep(wanted, sweep_, only or [], options, effort, as_json, plot)
         else:
             chosen = [(w, contenders(w.network, only or [], options, swept=quick)) for w in wanted]
-            _steps(chosen, effort, as_json, plot)
+            _steps(chosen, effort, as_json, plot, quick=quick and not only)
 
 
 def _workloads(names: list[str], batch: int | None) -> list[Workload]:
@@ -121,9 +122,13 @@ def _steps(
     effort: Effort,
     as_json: bool,
     plot: Path | None,
+    *,
+    quick: bool,
 ) -> None:
     progress = BenchProgress()
     machine = _look(progress, as_json)
+    if quick:
+        chosen = [(size, without_emulated(who, machine.units)) for size, who in chosen]
     results = []
     for size, who in chosen:
         results.append(measure(size, who, effort, progress))

@@ -69,7 +69,7 @@ def _list(recipes: list[Recipe], as_json: bool) -> None:
 def _bits(recipe: Recipe) -> str:
     """Of the three products of an ordinary layer, once where they are alike."""
     found = [max(v.type.format.bits for v in op.inputs[:2]) for op in products(example(recipe))]
-    return str(found[0]) if len({*found}) == 1 else " ".join(map(str, found))
+    return str(found[0]) if len({*found}) == 1 else "/".join(map(str, found))
 
 
 def _foldable(shown: str) -> str:

@@ -27,14 +27,14 @@ NameArgument = Annotated[
     str | None, typer.Argument(metavar="NAME", help="Show what multiplies on this target.")
 ]
 AllFormatsOption = Annotated[
-    bool, typer.Option("--all", help="With NAME: each pair of formats, not those of the recipes.")
+    bool, typer.Option("--all", help="With NAME: each pair of formats, as --json has them.")
 ]
 
 
 def command(
     name: NameArgument = None, every: AllFormatsOption = False, as_json: JsonOption = False
 ) -> None:
-    """List the targets, and what multiplies what each recipe asks for; --json has all formats."""
+    """List the targets, and what multiplies there in what each recipe makes of a layer."""
     if name is None:
         if every:
             raise UsageError("--all needs the NAME of a target")

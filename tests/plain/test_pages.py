@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 
+import quatrain
 from quatrain.passes.recipe import load_recipe, recipe_names
 
 from ..site.menu import HOME, TOP, Entry, Group, listed, menu, written
 from ..site.offline import fetched
 from ..site.pages import code_page, linked_code, links, with_site_links
+from ..site.reference import FUNCTIONS
 
 README = (TOP / HOME).read_text(encoding="utf-8")
 
@@ -32,6 +34,11 @@ def test_the_table_of_recipes() -> None:
     rows = [line for line in page.splitlines() if line.startswith("| [`")]
     made = [(name, load_recipe(name)) for name in recipe_names()]
     assert rows == [f"| [`{name}`]({name}.md) | {r.title} | {r.paper} |" for name, r in made]
+
+
+def test_the_reference_has_all_public_names() -> None:
+    elsewhere = {"Task", "QuatrainError", "__version__"}  # a class, the errors, the site's title
+    assert {*FUNCTIONS} | elsewhere == {*quatrain.__all__}
 
 
 @pytest.fixture

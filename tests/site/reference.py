@@ -3,8 +3,6 @@
 from collections.abc import Iterable
 from inspect import getdoc
 
-from quatrain.tools.driver import targets
-
 PAGE = "docs/reference.md"
 HEAD = """# Public names
 
@@ -49,6 +47,8 @@ def _section(title: str, directives: Iterable[str]) -> list[str]:
 def _function(name: str) -> str:
     if name != "targets":
         return f".. autofunction:: quatrain.{name}"
+    from quatrain.tools.driver import targets  # loads torch, which the names of this page do not
+
     # The package of that name, which can be called: for Sphinx it is a package.
     return f".. py:function:: quatrain.targets()\n\n   {getdoc(targets)}"
 

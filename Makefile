@@ -1,7 +1,8 @@
 # make demo   train a network on handwritten digits in 4 bits and in fp32, compare the two
 #             (DEMO_ARGS=--full prints the whole bill)
 # make test   the whole suite          make lint   style, types, layers
-# make wheel  dist/*.whl               make clean  forget everything that was made
+# make docs   the pages as a site      make wheel  dist/*.whl
+# make clean  forget everything that was made
 #
 # PIP_ARGS goes to every pip install, for example PIP_ARGS="--index-url https://..."
 # JOBS is the number of processes that share the tests; 0 runs them in one, for a debugger.
@@ -18,7 +19,7 @@ BIN := .venv/bin
 # ask by name.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: demo test lint wheel clean
+.PHONY: demo test lint docs wheel clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.demo
@@ -32,6 +33,10 @@ lint: .venv/.dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: .venv/.dev
+	$(BIN)/python -m tests.site
+	@echo "build/site/index.html; to search, run: python -m http.server -d build/site"
 
 wheel: .venv/.dev
 	rm -rf build/lib dist

@@ -22,16 +22,17 @@ MANY, FEW = 8, 4
 LEGEND = (
     "unit     what multiplies; - where nothing does (no GEMM)",
     "layer    whose ops the kernel covers; +2: and two layers more",
-    "place    arena+N: byte N of the memory between kernels, used again and again; old+N, new+N:",
-    "         byte N of the state before and after the step; NAME+0: an input of the step",
+    "place    arena+N: byte N of the memory between kernels, used again and again; old+N, new+N: "
+    "byte N of the state before and after the step; NAME+0: an input of the step",
     "NAME!    kept for backward",
     "83 x     so many kernels alike; the number is the first one's",
 )
 TIME = "us       predicted, of all on the line; bound by m: memory, p: products, l: launches"
-ORDERS = (
-    "order    how elements follow each other: rows as in PyTorch (N, C, H, W), pixels with the",
-    "         channels of a pixel side by side (N, H, W, C)",
+ORDER = (
+    "order    how elements follow each other: rows as in PyTorch (N, C, H, W), pixels with the "
+    "channels of a pixel side by side (N, H, W, C)"
 )
+WORD = 9  # letters of the first column of these
 
 
 def overview(view: PlanView, width: int) -> str:
@@ -44,7 +45,7 @@ def overview(view: PlanView, width: int) -> str:
     units = max((len(k.unit) for k, _ in rows), default=0)
     lines = _fold(_head(view), width, 0)
     legend = (*LEGEND, TIME) if view.gpu else LEGEND
-    lines += [*(line for part in legend for line in _fold(part, width, 9)), ""]
+    lines += [*(line for part in legend for line in _fold(part, width, WORD)), ""]
     for region, group in groupby(rows, key=lambda row: row[0].region):
         lines.append(f"{region}:")
         for k, alike in group:
@@ -59,7 +60,10 @@ def overview(view: PlanView, width: int) -> str:
 def plan_tables(view: PlanView) -> Group:
     """A block for each kernel: its ops, its unit, and every buffer with its place."""
     parts: list[RenderableType] = [Text(_head(view))]
-    parts += [Text(part) for part in (*LEGEND[2:5], *ORDERS)]
+    words = Table.grid()
+    for part in (*LEGEND[2:4], ORDER):
+        words.add_row(part[:WORD], part[WORD:])
+    parts.append(words)
     return Group(*parts, *(block for k in view.kernels for block in _kernel(k)))
 
 

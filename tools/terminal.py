@@ -9,6 +9,7 @@ import sys
 from rich.console import Console, RenderableType
 from rich.text import Text
 
+from ..runtime.report.fitted import fit
 from ..runtime.report.tables import FILE_WIDTH
 
 
@@ -51,6 +52,7 @@ def spell_what_streams_lack() -> None:
 def show(item: RenderableType) -> None:
     """A table on standard output; without spaces at the ends of lines where it goes to a file."""
     console = out()
+    fit(item, console, console.width)
     if console.is_terminal:
         console.print(item)
         return

@@ -15,7 +15,7 @@ from ...compiler.ir.text import parse
 from ...compiler.ir.verify import verify
 from ..parts.select import LAYER_OPTIONS, SIZE, is_name, kernel_sizes, terms_of
 from .recipe import Recipe
-from .roles_example import EXAMPLE, LAYERS, PRODUCT
+from .roles_example import CHANNELS, LAYERS, PRODUCT, text
 
 # Role: end of the op's kind, operand.
 ROLES = {
@@ -26,8 +26,8 @@ ROLES = {
     "dY into dW": ("_weight_grad", 0),
     "activation into dW": ("_weight_grad", 1),
 }
-COLUMNS = {"ordinary": "ordinary", "pointwise": "1x1 convolution"}
-ABSENT = "-"
+ORDINARY, ABSENT = "ordinary", "-"
+COLUMNS = {ORDINARY: "ordinary", "pointwise": "1x1 convolution"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,7 @@ def roles(recipe: Recipe) -> Roles:
 
     Terms that name layers or kernel sizes which the example lacks are left out.
     """
-    program = verify(parse(EXAMPLE))
-    stages = _general(recipe, program).apply(program)
-    final = stages[-1][1] if stages else program
+    final = example(recipe)
     columns = (*COLUMNS, PRODUCT, *(layer for layer in LAYERS if layer not in COLUMNS))
     rows = [
         (role, *(_operand(final, layer, end, i) for layer in columns))
@@ -53,6 +51,19 @@ def roles(recipe: Recipe) -> Roles:
     ]
     rows.append(("weight in the update", *(_updated(final, layer) for layer in columns)))
     return Roles(("role", *(COLUMNS.get(c, c) for c in columns)), tuple(rows))
+
+
+def example(recipe: Recipe, *, channels: int = CHANNELS) -> Program:
+    """The small network as the recipe transforms it, whose layers have so many channels."""
+    program = verify(parse(text(channels)))
+    stages = _general(recipe, program).apply(program)
+    return stages[-1][1] if stages else program
+
+
+def products(program: Program) -> list[Op]:
+    """The products of an ordinary layer in an example: forward, dX, dW."""
+    found = (_gemm(program, ORDINARY, end) for end in dict.fromkeys(e for e, _ in ROLES.values()))
+    return [op for op in found if op is not None]
 
 
 def _general(recipe: Recipe, program: Program) -> Recipe:

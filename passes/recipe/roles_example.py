@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 CONV3 = "{stride=[1,1], padding=[1,1], dilation=[1,1], groups=1}"
 CONV1 = "{stride=[1,1], padding=[0,0], dilation=[1,1], groups=1}"
 NLL = "{reduction=mean, ignore_index=-100}"
@@ -11,6 +13,7 @@ SHAPES = {"first": "4x4x3x3", "ordinary": "4x4x3x3", "pointwise": "4x4x1x1"} | {
     "last": "4x4",
 }
 LAYERS = tuple(SHAPES)
+CHANNELS = 4
 PRODUCT = "product"  # a layer without a weight
 
 
@@ -114,3 +117,8 @@ update:
 return loss
 {_next()}
 """
+
+
+def text(channels: int) -> str:
+    """The network with another number of channels; units of a target may ask for many."""
+    return re.sub(rf"(?<=[\[x]){CHANNELS}(?=[x\]])", str(channels), EXAMPLE)

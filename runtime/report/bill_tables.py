@@ -11,6 +11,7 @@ from rich.text import Text
 
 from .bit_operations import BitOperations
 from .costs import NO_UNIT, Costs, GemmLine
+from .fitted import fit
 from .tables import FILE_WIDTH, count, giga, percent, size, table
 
 DIRECTIONS = ("forward", "dX", "dW")
@@ -25,8 +26,10 @@ def text(bill: Costs) -> str:
     """The tables as plain text; as wide as the terminal, if there is one."""
     width = shutil.get_terminal_size((FILE_WIDTH, 24)).columns
     console = Console(width=width, color_system=None, highlight=False, markup=False)
+    made = bill_tables(bill, width)
+    fit(made, console, width)
     with console.capture() as capture:
-        console.print(bill_tables(bill, width))
+        console.print(made)
     return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
 
 

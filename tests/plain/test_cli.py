@@ -246,7 +246,10 @@ def test_recipes(quatrain: Quatrain) -> None:
 
 def test_targets(quatrain: Quatrain) -> None:
     assert {t["name"] for t in json.loads(quatrain("targets", "--json"))} >= {"cpu", "reference"}
-    assert "any code" in quatrain("targets", "reference")
+    assert "any code" in quatrain("targets", "reference", "--all")
+    text = " ".join(quatrain("targets", "reference").split())
+    assert "ultra_low_4bit forward uint4 x int4 NumPy dX fp4.even x int4 NumPy" in text
+    assert "NAME" in quatrain("targets", "--all", status=2)
 
 
 def test_light_commands_need_neither_torch_nor_tvm(network: Path, program: Path) -> None:

@@ -1,4 +1,4 @@
-"""What ``quatrain targets NAME`` asks a planner: programs that the verifier accepts."""
+"""What ``quatrain targets NAME --all`` asks a planner: programs that the verifier accepts."""
 
 from quatrain.compiler.ir.verify import verify
 from quatrain.tools.units_by_format import OPERANDS, SHAPES, probe

@@ -15,6 +15,7 @@ from .process import ContenderFailed, Worker
 PACKAGES = ("torch", "apache-tvm", "numpy")
 PEAKS_SECONDS = 120.0
 BUSY = 0.5
+BUSY_WORDS = "other programs were running: these numbers are not the machine's"
 FLOAT, MEMORY = "f32", "memory"
 # Units for 4-bit operands, fastest first, and for the 16-bit numbers that FP4 gradients become.
 # On tiles those are two planes of bytes, so at most half of the peak is within reach.
@@ -43,6 +44,11 @@ class Machine:
     def to_dict(self) -> dict[str, object]:
         """Plain data."""
         return asdict(self)
+
+    @property
+    def busy(self) -> bool:
+        """Whether other programs were running, so that times are not the machine's."""
+        return self.load > BUSY * self.cpus
 
     def peak(self, units: Sequence[str]) -> float | None:
         """The measured peak of the first of ``units`` that this machine has."""

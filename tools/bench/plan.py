@@ -152,6 +152,12 @@ def contenders(
     return tuple(_with(c, options) for c in chosen)
 
 
+def without_emulated(chosen: Sequence[Contender], units: Sequence[str]) -> tuple[Contender, ...]:
+    """Without PyTorch's bf16 where none of ``units`` multiplies it: that takes minutes a step."""
+    has_bf16 = any("bf16" in unit for unit in units)
+    return tuple(c for c in chosen if has_bf16 or not c.plain_torch or c.dtype != "bf16")
+
+
 def _with(contender: Contender, options: Mapping[str, str]) -> Contender:
     if contender.recipe != FOUR_BIT or not options:
         return contender

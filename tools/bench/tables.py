@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ...runtime.report.tables import size, table
-from .machine import BUSY, MEMORY, Machine
+from .machine import BUSY_WORDS, MEMORY, Machine
 from .results import ContenderRow, WorkloadResult, shares
 from .stats import Spread
 
@@ -36,14 +36,14 @@ def machine_lines(machine: Machine) -> Text:
         lines.append(f"measured peaks: {', '.join(found)}")
     else:
         lines.append(f"no peaks measured: {machine.without_peaks}")
-    if machine.load > BUSY * machine.cpus:
-        lines.append("other programs were running: these numbers are not the machine's")
+    if machine.busy:
+        lines.append(BUSY_WORDS)
     return Text("\n".join(lines))
 
 
 def result_tables(result: WorkloadResult, machine: Machine, width: int = WIDE) -> Group:
     """Speed, cost, and who did not run, for ``width`` columns."""
-    parts: list[RenderableType] = ["", _speed(result, machine, width >= WIDE), _cost(result)]
+    parts: list[RenderableType] = ["", _speed(result, machine, width >= WIDE), "", _cost(result)]
     failed = [r for r in result.rows if not r.ran]
     return Group(*parts, *([_failed(failed)] if failed else []))
 

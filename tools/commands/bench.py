@@ -22,6 +22,7 @@ from ..bench.plan import (
     Workload,
     contenders,
     sweep,
+    without_emulated,
     workload,
 )
 from ..bench.plot import check_plot, plot_layers, plot_profile, plot_results, plot_sweep
@@ -52,7 +53,10 @@ SettingsOption = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help=f"Set an option of {FOUR_BIT}."),
 ]
 RoundsOption = Annotated[int | None, typer.Option(min=1, help=f"Rounds of turns ({ROUNDS}).")]
-QuickOption = Annotated[bool, typer.Option("--quick", help="Few rounds, compilations only once.")]
+QuickOption = Annotated[
+    bool,
+    typer.Option("--quick", help="4 bits beside PyTorch eager alone, few rounds, built once."),
+]
 SweepOption = Annotated[
     str | None, typer.Option("--sweep", metavar="batch|width|depth", help="Cost as it grows.")
 ]
@@ -104,7 +108,8 @@ def command(
         elif sweep_ is not None:
             _sweep(wanted, sweep_, only or [], options, effort, as_json, plot)
         else:
-            _steps(wanted, only or [], options, effort, as_json, plot)
+            chosen = [(w, contenders(w.network, only or [], options, swept=quick)) for w in wanted]
+            _steps(chosen, effort, as_json, plot, quick=quick and not only)
 
 
 def _workloads(names: list[str], batch: int | None) -> list[Workload]:
@@ -113,12 +118,17 @@ def _workloads(names: list[str], batch: int | None) -> list[Workload]:
 
 
 def _steps(
-    wanted: list[Workload], only: list[str], options: Mapping[str, str], effort: Effort,
-    as_json: bool, plot: Path | None,
-) -> None:  # fmt: skip
-    chosen = [(w, contenders(w.network, only, options)) for w in wanted]
+    chosen: list[tuple[Workload, tuple[Contender, ...]]],
+    effort: Effort,
+    as_json: bool,
+    plot: Path | None,
+    *,
+    quick: bool,
+) -> None:
     progress = BenchProgress()
     machine = _look(progress, as_json)
+    if quick:
+        chosen = [(size, without_emulated(who, machine.units)) for size, who in chosen]
     results = []
     for size, who in chosen:
         results.append(measure(size, who, effort, progress))
@@ -127,7 +137,7 @@ def _steps(
     if as_json:
         _write(machine, results=[r.to_dict(machine) for r in results])
     if plot is not None:
-        plot_results(results, plot)
+        plot_results(results, plot, busy=machine.busy)
 
 
 def _sweep(
@@ -146,7 +156,7 @@ def _sweep(
     else:
         terminal.show(sweep_table(results, along))
     if plot is not None:
-        plot_sweep(results, along, plot)
+        plot_sweep(results, along, plot, busy=machine.busy)
 
 
 def _layers(effort: Effort, as_json: bool, plot: Path | None) -> None:
@@ -158,7 +168,7 @@ def _layers(effort: Effort, as_json: bool, plot: Path | None) -> None:
     else:
         terminal.show(layers_table(results, machine))
     if plot is not None:
-        plot_layers(results, plot)
+        plot_layers(results, plot, busy=machine.busy)
 
 
 def _profile(
@@ -186,7 +196,7 @@ def _profile(
     else:
         terminal.show(profile_tables(wanted[0].label, found))
     if plot is not None:
-        plot_profile(wanted[0].label, found, plot)
+        plot_profile(wanted[0].label, found, plot, busy=machine.busy)
 
 
 def _predict(

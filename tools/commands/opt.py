@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
+from importlib import import_module
 from pathlib import Path
+from textwrap import fill
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from ...compiler.errors import FileError, QuatrainError, UsageError, closest
 from ...compiler.ir import Program
@@ -23,6 +26,7 @@ from ..files import check_writable, read_text, write_text
 from ..reproducer import repeatable
 
 STDIN = Path("-")
+INDENT = "      "
 OWN = re.compile(r"(.+\.py:\w+)(?::(.*))?")
 
 SourceArgument = Annotated[
@@ -59,7 +63,7 @@ def command(
     A CMD that ends with another status than 0 stops them there.
     """
     if list_passes:
-        terminal.line("\n".join(signature(name, _entry(name)) for name in PASSES))
+        _list()
         return
     if output is not None:
         check_writable(output)
@@ -81,6 +85,31 @@ def command(
         write_text(output, texts[-1][1])
     else:
         terminal.line(texts[-1][1])
+
+
+def _list() -> None:
+    """Each pass as it is typed after ``--pass``, with all defaults, and what it does."""
+    console = terminal.out()
+    for name, function in PASSES.items():
+        typed = signature(name, _entry(name))
+        said = (import_module(function.__module__).__doc__ or "").partition("\n")[0]
+        said = said.replace("``", "")
+        if not console.is_terminal:
+            terminal.line(f"{typed}\n{INDENT}{said}")
+            continue
+        options = _folded(typed, console.width).removeprefix(name)
+        terminal.show(Text(name, "bold").append(options, "not bold"))
+        terminal.line(fill(said, console.width, initial_indent=INDENT, subsequent_indent=INDENT))
+
+
+def _folded(typed: str, width: int) -> str:
+    """On a line, or on several that a comma ends."""
+    lines = [""]
+    for part in re.findall(r"[^,]*,?", typed):
+        if len(lines[-1] + part) > width:
+            lines.append("  ")
+        lines[-1] += part
+    return "\n".join(lines)
 
 
 def parse_pass(word: str) -> PassEntry:

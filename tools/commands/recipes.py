@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 import typer
@@ -10,10 +11,21 @@ from rich.text import Text
 from ...compiler.errors import UsageError
 from ...passes.parts.options import as_typed
 from ...passes.recipe import Recipe, load_recipe, recipe_names
-from ...passes.recipe.roles import Roles, roles
+from ...passes.recipe.roles import Roles, example, products, roles
 from ...runtime.report.tables import table
 from .. import terminal
 from ..arguments import JsonOption, SettingsOption, pairs
+
+YEAR = re.compile(r"\b(19|20)\d\d\b")
+# By the letter behind the star of a type: how the tensor carries its scale.
+SCALES = {
+    "t": "*t: one scale for the tensor",
+    "c": "*c: one for each channel",
+    "p": "*p: a power of two for the tensor",
+    "a": "*a: scale and offset for the tensor, *ac: for each channel",
+    "s": "*s: shifted and squeezed, two numbers for the tensor",
+    "b": "*bAxB:F: one for each block of A x B, kept in F",
+}
 
 NameArgument = Annotated[
     str | None, typer.Argument(metavar="NAME|FILE.toml", help="Show this recipe in full.")
@@ -42,11 +54,34 @@ def _list(recipes: list[Recipe], as_json: bool) -> None:
     if as_json:
         terminal.write_json([r.to_dict() for r in recipes])
         return
-    made = table("", "recipe", "what", "paper")
+    made = table("", "recipe", "bits", "what", "paper")
     made.title = None
     for r in recipes:
-        made.add_row(r.name, r.title, r.paper)
+        made.add_row(r.name, _bits(r), r.title, _short(r.paper))
+    made.caption = (
+        "bits: of the wider operand in forward, dX and dW; quatrain recipes NAME shows a recipe by "
+        "role, with its options and the paper"
+    )
+    made.caption_justify = "left"
     terminal.show(made)
+
+
+def _bits(recipe: Recipe) -> str:
+    """Of the three products of an ordinary layer, once where they are alike."""
+    found = [max(v.type.format.bits for v in op.inputs[:2]) for op in products(example(recipe))]
+    return str(found[0]) if len({*found}) == 1 else "/".join(map(str, found))
+
+
+def _foldable(shown: str) -> str:
+    """A type with a scale for each block, which is long, in parts."""
+    return re.sub(r"(?=\*b)|(?=:)", "\n", shown, count=2) if "*b" in shown else shown
+
+
+def _short(paper: str) -> str:
+    """Who, where and when, without the title."""
+    who, *rest = paper.split(", ")
+    when = [part for part in rest if YEAR.search(part)]
+    return f"{who}, {when[-1]}" if when else paper
 
 
 def _show(recipe: Recipe, found: Roles) -> None:
@@ -58,7 +93,10 @@ def _show(recipe: Recipe, found: Roles) -> None:
     terminal.line("")
     by_role = table("Formats by role and layer", *found.columns)
     for row in found.rows:
-        by_role.add_row(*row)
+        by_role.add_row(*map(_foldable, row))
+    marks = {cell.partition("*")[2][:1] for row in found.rows for cell in row[1:]}
+    by_role.caption = "; ".join(what for mark, what in SCALES.items() if mark in marks) or None
+    by_role.caption_justify = "left"
     terminal.show(by_role)
     terminal.line("")
     passes = table("Passes and options", "pass", "option", "value")

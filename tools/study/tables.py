@@ -30,10 +30,12 @@ def study_tables(rows: Sequence[RecipeRow], script: Script, seeds: int) -> Group
         Text(f"{cpu_name()}, {env.threads()} threads, target {script.target}"),
         "",
         _costs(rows, script),
+        "",
         _classes(rows, script),
     ]
     failed = [(r.entry.label, part, why) for r in rows for part, why in r.failures]
-    return Group(*parts, *([_failed(failed)] if failed else []))
+    parts += ["", _failed(failed)] if failed else []
+    return Group(*parts)
 
 
 def _costs(rows: Sequence[RecipeRow], script: Script) -> Table:
@@ -83,7 +85,7 @@ def _classes(rows: Sequence[RecipeRow], script: Script) -> Table:
         if row.bill is not None:
             widths = (_share(row.bill["widths"][str(w)]) for w in WIDTHS)
             words = (f"{f} {_share(s)}" for f, s in shares.items() if s >= LEAST)
-            made.add_row(row.entry.label, *widths, ", ".join(words))
+            made.add_row(row.entry.label, *widths, "\n".join(words))
     made.caption = "bit: of the wider operand"
     made.caption_justify = "left"
     return made

@@ -9,7 +9,7 @@ HEAD = """# Public names
 All of them, with their signatures and docstrings, as the code has them. [python.md](python.md)
 tells how they go together.
 """
-FUNCTIONS = ("compile", "load", "from_onnx", "attach", "compiled", "recipes", "targets")
+FUNCTIONS = ("compile", "load", "compare", "from_onnx", "attach", "compiled", "recipes", "targets")
 # What calls of them return, and what pages say to import.
 RETURNED = (
     "quatrain.runtime.step.Step",

@@ -65,6 +65,8 @@ class _Apart:
             times_scales(to, op, numbers, scales)
         elif op.kind == "outer_scale":
             to.into("scale", op.result, self.outer[op.inputs[0]], factor=1.0)
+        elif op.kind == "amax" and op.inputs[0] in self.numbers:  # of stored numbers
+            to.made.append(replace(op, inputs=(self.numbers[op.inputs[0]],)))
         elif op.inputs and isinstance(op.inputs[0].type.scale, BlockScale):
             self._decoded(to, op)
         else:

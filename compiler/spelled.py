@@ -58,8 +58,9 @@ def is_of_codes(name: str) -> bool:
 def is_operand(name: str) -> bool:
     """Whether a name means a format that data may be rounded to: integers or floats with a sign."""
     found = named(name)
-    plain = found is not None and found.is_element and found.bits <= 8 and found.radix == 2
-    return plain and found is not None and found.signed and not (found.midrise or found.is_log)
+    if found is None or not found.is_element or found.bits > 8 or found.radix != 2:
+        return False
+    return found.signed and not found.midrise and not found.is_log
 
 
 OPERANDS = tuple(name for name in FORMATS if is_operand(name))

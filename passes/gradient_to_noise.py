@@ -21,11 +21,12 @@ from dataclasses import dataclass, replace
 from math import inf
 
 from ..compiler.formats import F32
-from ..compiler.ir import Attr, Op, Program, Region, Value, attrs, unused
+from ..compiler.ir import Attr, Op, Program, Region, Value, unused
 from ..compiler.ir.accumulation import NAMES
 from ..compiler.ir.analysis import is_training
 from ..compiler.ir.ops import BETWEEN_ACTIVATIONS, GEMMS, SCALES_OF, WEIGHT_GRADS
-from ..compiler.types import SCALAR, BlockScale, Shape, TensorType
+from ..compiler.types import SCALAR, BlockScale, Shape
+from .parts.appended import Appended
 from .parts.optimized import gradient, updates
 from .parts.order import Makes, placed
 
@@ -52,7 +53,7 @@ def gradient_to_noise(program: Program, *, measure_noise: bool = True) -> Progra
     out = program.rewrite(work.rule, by="gradient_to_noise")
     ratio = work.ratio(trained)
     state = Value(unused(RATIO, work.taken), SCALAR)
-    out = out.append("update", tuple(work.ops)).with_state({state: inf})
+    out = out.append("update", tuple(work.new.ops)).with_state({state: inf})
     return replace(out, next=(*out.next, (state, ratio)))
 
 
@@ -115,11 +116,11 @@ class _Noise:
                 self.codes.setdefault(code, (source, set()))[1].add(_groups(p.op))
         self.rows: dict[tuple[Value, int], tuple[Value, Value]] = {}
         self.parts: list[Value] = []
-        self.ops: list[Op] = []
+        self.new = Appended(self.taken, RATIO)
 
     def rule(self, region: Region, op: Op) -> tuple[Op, ...] | None:
         """Lengths of rows behind codes, their products behind dW."""
-        self.ops = [op]
+        self.new.ops = [op]
         for code in (v for v in op.results if v in self.codes):
             source, cuts = self.codes[code]
             shape = code.type.shape
@@ -131,7 +132,7 @@ class _Noise:
             (dy, e), (x, f) = (self.rows[v, _groups(op)] for v in op.inputs)
             both = self._op("add", op.inputs[1], "rows", x.type.shape, x, f)
             self.parts += [self._product(op, e, both), self._product(op, dy, f)]
-        made, self.ops = self.ops, []
+        made, self.new.ops = self.new.ops, []
         return tuple(made) if len(made) > 1 else None
 
     def ratio(self, gradients: Sequence[Value]) -> Value:
@@ -158,27 +159,19 @@ class _Noise:
     def _product(self, op: Op, a: Value, b: Value) -> Value:
         """The sums of products of lengths, for each tap: in a loop the steps' are added up."""
         if op.result.type.shape[2:]:
-            made = Value(
-                unused(f"{op.result.name}.noise", self.taken),
-                TensorType((a.type.shape[1], 1, *op.result.type.shape[2:]), F32),
-            )
-            how = attrs(**{k: v for k, v in op.attrs.items() if k not in NAMES})
-            self.ops.append(Op(op.kind, (a, b), (made,), how, RATIO))
-            return made
+            shape = a.type.shape[1], 1, *op.result.type.shape[2:]
+            how = {k: v for k, v in op.attrs.items() if k not in NAMES}
+            return self._op(op.kind, op.result, "noise", shape, a, b, **how)
         each = self._op("mul", op.result, "noise.each", a.type.shape, a, b)
         return self._op("sum_channels", op.result, "noise", (1,), each)
 
     def _op(self, kind: str, of: Value, name: str, shape: Shape, *x: Value, **more: Attr) -> Value:
         """Append an op that belongs to a value ``of`` the program."""
-        made = Value(unused(f"{of.name}.{name}", self.taken), TensorType(shape, F32))
-        self.ops.append(Op(kind, x, (made,), attrs(**more), RATIO))
-        return made
+        return self.new(kind, f"{of.name}.{name}", shape, *x, f=F32, **more)
 
     def _one(self, kind: str, name: str, *x: Value, **more: Attr) -> Value:
         """Append an op on single numbers."""
-        made = Value(unused(f"{RATIO}.{name}", self.taken), SCALAR)
-        self.ops.append(Op(kind, x, (made,), attrs(**more), RATIO))
-        return made
+        return self.new(kind, f"{RATIO}.{name}", (), *x, f=F32, **more)
 
     def _total(self, name: str, values: Sequence[Value]) -> Value:
         """The sum of all numbers of all values."""

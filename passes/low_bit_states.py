@@ -25,10 +25,11 @@ from types import MappingProxyType
 from typing import Literal
 
 from ..compiler.formats import DYN4, DYN8, F32, FP8_143, UDYN8, ULIN4, Format
-from ..compiler.ir import Attr, Op, Program, Region, Value, attrs, unused
+from ..compiler.ir import Op, Program, Region, Value, unused
 from ..compiler.ir.ops import Trait, has
 from ..compiler.ir.updates import KINDS, Rounds
-from ..compiler.types import Shape, TensorType
+from ..compiler.types import TensorType
+from .parts.appended import Appended
 from .parts.options import require
 from .parts.order import placed
 
@@ -177,56 +178,41 @@ class _States:
 
     def decoded(self, s: StoredState, origin: str) -> list[Op]:
         """What the codes stand for, under the name that the state had."""
-        new = _StateOps(s.real.name, origin, self.taken)
+        new, name = Appended(self.taken, origin), s.real.name
         blocks = s.codes.type.shape
-        level = new("dequantize", "levels", s.codes, shape=blocks)
-        wide = new("broadcast", "wide", s.scales, shape=blocks, dims=(1,))
-        real = new("mul", "blocks", level, wide, shape=blocks)
-        new.made.append(Op("view", (real,), (s.real,), origin=origin))
-        return new.made
+        level = new("dequantize", f"{name}.levels", blocks, s.codes)
+        wide = new("broadcast", f"{name}.wide", blocks, s.scales, dims=(1,))
+        real = new("mul", f"{name}.blocks", blocks, level, wide)
+        new.ops.append(Op("view", (real,), (s.real,), origin=origin))
+        return new.ops
 
     def encoded(self, s: StoredState, origin: str) -> list[Op]:
         """Scales of the blocks, and codes."""
-        new = _StateOps(s.made.name, origin, self.taken)
+        new, name = Appended(self.taken, origin), s.made.name
         blocks, f = s.codes.type.shape, s.codes.type.format
-        real = new("view", "blocks", s.made, shape=blocks)
-        size = new("abs", "size", real, shape=blocks)
-        most = new("max", "largest", size, shape=blocks[:1], dims=(1,), keepdim=False)
-        most = new("clamp_min", "least", most, shape=blocks[:1], low=LEAST_LARGEST)
-        scales = new("fit_scale", "scales", most, shape=blocks[:1], to=f.name)
-        wide = new("broadcast", "wide", scales, shape=blocks, dims=(1,))
-        unit = new("div", "unit", real, wide, shape=blocks)
-        codes = new("cast", "codes", unit, shape=blocks, f=f)
+        real = new("view", f"{name}.blocks", blocks, s.made)
+        size = new("abs", f"{name}.size", blocks, real)
+        most = new("max", f"{name}.largest", blocks[:1], size, dims=(1,), keepdim=False)
+        most = new("clamp_min", f"{name}.least", blocks[:1], most, low=LEAST_LARGEST)
+        scales = new("fit_scale", f"{name}.scales", blocks[:1], most, to=f.name)
+        wide = new("broadcast", f"{name}.wide", blocks, scales, dims=(1,))
+        unit = new("div", f"{name}.unit", blocks, real, wide)
+        codes = new("cast", f"{name}.codes", blocks, unit, f=f)
         self.coded[s.real] = (codes, scales)
-        return new.made
+        return new.ops
 
     def in_turn(self, s: StoredState, origin: str) -> list[Op]:
         """Codes and scales of this step or of before; a level that is cast again is itself."""
         if s.kept is None or s.turn is None:
             return []
-        new = _StateOps(s.kept.name, origin, self.taken)
+        new, name = Appended(self.taken, origin), s.kept.name
         blocks, f = s.codes.type.shape, s.codes.type.format
         made, scales = self.coded[s.real]
-        levels = [new("dequantize", "levels", v, shape=blocks) for v in (made, s.codes)]
-        wide = new("broadcast", "wide", s.turn, shape=blocks, dims=(0, 1))
-        level = new("where", "chosen", wide, *levels, shape=blocks)
-        codes = new("cast", "codes", level, shape=blocks, f=f)
-        turns = new("broadcast", "turns", s.turn, shape=blocks[:1], dims=(0,))
-        scales = new("where", "scales", turns, scales, s.scales, shape=blocks[:1])
+        levels = [new("dequantize", f"{name}.levels", blocks, v) for v in (made, s.codes)]
+        wide = new("broadcast", f"{name}.wide", blocks, s.turn, dims=(0, 1))
+        level = new("where", f"{name}.chosen", blocks, wide, *levels)
+        codes = new("cast", f"{name}.codes", blocks, level, f=f)
+        turns = new("broadcast", f"{name}.turns", blocks[:1], s.turn, dims=(0,))
+        scales = new("where", f"{name}.scales", blocks[:1], turns, scales, s.scales)
         self.coded[s.real] = (codes, scales)
-        return new.made
-
-
-class _StateOps:
-    """Appends ops over one state."""
-
-    def __init__(self, name: str, origin: str, taken: set[str]) -> None:
-        self.name, self.origin, self.taken = name, origin, taken
-        self.made = list[Op]()
-
-    def __call__(
-        self, kind: str, part: str, *inputs: Value, shape: Shape, f: Format = F32, **more: Attr
-    ) -> Value:
-        made = Value(unused(f"{self.name}.{part}", self.taken), TensorType(shape, f))
-        self.made.append(Op(kind, inputs, (made,), attrs(**more), self.origin))
-        return made
+        return new.ops

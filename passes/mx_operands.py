@@ -26,7 +26,7 @@ from ..compiler.ir import Op, Program, Value, attrs
 from ..compiler.ir.ops import BETWEEN_ACTIVATIONS, GRADIENT_PRODUCTS, WEIGHT_GRADS
 from ..compiler.spelled import format_of
 from ..compiler.types import BlockScale
-from .parts.blocks import BlockCodes, BlockOperands, sum_dims
+from .parts.blocks import BlockCodes, BlockOperands, along, sum_dims
 from .parts.draws import seed_and_step, with_seed
 from .parts.hadamard import Hadamard, Turns
 from .parts.options import FormatName, require
@@ -77,8 +77,7 @@ def mx_operands(
         ending = f"mx{kind.dim}"
         ops, v = turns.turned(op, i, kind.dim, ending) if kind.turned else ([], op.inputs[i])
         to = mx_gradient_format if kind.gradient else mx_format
-        block = tuple(mx_block if d == kind.dim else 1 for d in range(len(v.type.shape)))
-        made = format_of(to), BlockScale(block, E8M0)
+        made = format_of(to), BlockScale(along(v, mx_block, kind.dim), E8M0)
         scaling = Op("scale_blocks", (v,), (), attrs(to=to, rule=mx_scale), op.origin)
         by = drawn if kind.gradient and sr else ()
         rounded, code = codes.of(op, i, ending, made, scaling, by)

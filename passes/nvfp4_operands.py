@@ -31,7 +31,7 @@ from ..compiler.ir.ops import (
     WEIGHT_GRADS,
 )
 from ..compiler.types import BlockScale
-from .parts.blocks import BlockCodes, BlockOperands, sum_dims
+from .parts.blocks import BlockCodes, BlockOperands, along, sum_dims
 from .parts.draws import seed_and_step, with_seed
 from .parts.hadamard import Hadamard, Turns
 from .parts.kept_largest import KeptLargest
@@ -127,8 +127,7 @@ class _Nvfp4:
         ops: list[Op] = []
         if kind.turned:
             ops, x = self.turns.turned(op, i, kind.dims[0], ending)
-        block = tuple(SIZE if d in kind.dims else 1 for d in range(len(x.type.shape)))
-        made = FP4_121, BlockScale(block, FP8_143, outer=())
+        made = FP4_121, BlockScale(along(x, SIZE, *kind.dims), FP8_143, outer=())
         kept = not (x in self.weights or kind.gradient or kind.turned or kind.stochastic)
         largest, m = self.largest.of(op, i, x, ending, kept)
         drawn = self.drawn if kind.stochastic else ()

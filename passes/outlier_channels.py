@@ -25,7 +25,7 @@ from ..compiler.ir.loops import loops
 from ..compiler.ir.ops import BETWEEN_ACTIVATIONS, FORWARD_GEMMS, WEIGHT_GRADS
 from ..compiler.types import BlockScale
 from .parts.appended import Appended
-from .parts.blocks import BlockCodes, sum_dims
+from .parts.blocks import BlockCodes, along, sum_dims
 from .parts.channel_choice import Choice, with_choices
 from .parts.names import part
 from .parts.options import require
@@ -183,9 +183,8 @@ class _Outliers:
 
     def _coded(self, new: Appended, op: Op, i: int, v: Value, dim: int, ending: str) -> Value:
         """FP8 in blocks along a dimension of ``v``, which stands for an operand."""
-        block = tuple(SIZE if d == dim else 1 for d in range(len(v.type.shape)))
         scaling = Op("scale_blocks", (v,), (), attrs(to=FP8_143.name, rule="rceil"), op.origin)
-        made = FP8_143, BlockScale(block, E8M0)
+        made = FP8_143, BlockScale(along(v, SIZE, dim), E8M0)
         ops, code = self.codes.of(op, i, ending, made, scaling, ())
         new.ops += ops
         return code

@@ -23,7 +23,7 @@ from ..compiler.ir import Op, Program, Value, attrs
 from ..compiler.ir.ops import GRADIENT_PRODUCTS, WEIGHT_GRADS
 from ..compiler.types import BlockScale, TensorType
 from .nvfp4_operands import SIZE, TOP, TOP_OF_FOUR
-from .parts.blocks import BlockCodes, BlockOperands, name_of, sum_dims
+from .parts.blocks import BlockCodes, BlockOperands, along, name_of, sum_dims
 from .parts.draws import seed_and_step, with_seed
 from .parts.hadamard import Turns
 from .parts.kept_largest import KeptLargest
@@ -175,5 +175,4 @@ class _Quartet2:
 
 
 def _blocks(x: Value, dim: int) -> tuple[Format, BlockScale]:
-    block = tuple(SIZE if d == dim else 1 for d in range(len(x.type.shape)))
-    return FP4_121, BlockScale(block, FP8_143, outer=())
+    return FP4_121, BlockScale(along(x, SIZE, dim), FP8_143, outer=())

@@ -16,7 +16,6 @@ and each rounding of backward is stochastic, the gradients' expectations are rig
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import count
 from typing import NamedTuple
 
@@ -24,7 +23,7 @@ from ..compiler.formats import F32, FP4_121, FP8_143
 from ..compiler.ir import Op, Program, Value, attrs
 from ..compiler.ir.ops import GRADIENT_PRODUCTS, WEIGHT_GRADS
 from ..compiler.types import BlockScale
-from .parts.blocks import BlockCodes, BlockOperands, sum_dims
+from .parts.blocks import BlockCodes, BlockOperands, along, sum_dims
 from .parts.draws import seed_and_step, with_seed
 from .parts.hadamard import Hadamard, Turns
 from .parts.options import require
@@ -98,12 +97,8 @@ class _Tetrajet:
         x, ending = op.inputs[i], f"tj{kind.dim}{'b' * kind.backward}"
         read, ops = self.forward.get(x, x) if kind.backward else x, list[Op]()
         if kind.turned:
-            inputs = tuple(read if j == i else v for j, v in enumerate(op.inputs))
-            ops, read = self.turns.turned(replace(op, inputs=inputs), i, kind.dim, ending)
-        inner, outer = (
-            tuple(size if d == kind.dim else 1 for d in range(len(x.type.shape)))
-            for size in (SIZE, LARGER)
-        )
+            ops, read = self.turns.turned(op, i, kind.dim, ending, of=read)
+        inner, outer = (along(x, size, kind.dim) for size in (SIZE, LARGER))
         made = FP4_121, BlockScale(inner, FP8_143, outer)
         scaling = Op("scale_blocks_nested", (read,), (), self.how, op.origin)
         drawn = self.drawn if kind.backward else ()

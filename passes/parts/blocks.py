@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 from ...compiler.formats import F32, Format
 from ...compiler.ir import Op, Program, Region, Value, attrs, unused
 from ...compiler.ir.ops import GEMMS, OPS
-from ...compiler.types import BlockScale, TensorType
+from ...compiler.types import BlockScale, Shape, TensorType
 from .data import roles_of
 from .names import part
 
@@ -82,6 +82,11 @@ class BlockOperands(Generic[Asked]):
             made, self.codes[v, wanted] = self.quantize(op, i, wanted)
             ops += made
         return ops
+
+
+def along(x: Value, size: int, *dims: int) -> Shape:
+    """The block of ``x`` that is so many numbers long along some dimensions."""
+    return tuple(size if d in dims else 1 for d in range(len(x.type.shape)))
 
 
 def name_of(op: Op, i: int, ending: str, taken: set[str]) -> str:

@@ -265,7 +265,7 @@ def _applied(label: str, entry: PassEntry, program: Program) -> Program:
         error: QuatrainError = VerifyError(f"after pass {label}: {e}")
     except QuatrainError as e:
         error, refused = e, e.__cause__ is None
-    except (ImportError, OSError):
+    except (ImportError, OSError):  # of the machine: no program repeats it
         raise
     except Exception as e:
         error = RecipeError(f"the pass {label} failed with {type(e).__name__}: {e}")
@@ -291,7 +291,7 @@ def load_recipe(which: str | os.PathLike[str] | Recipe) -> Recipe:
     elif path.suffix != ".toml":
         hint = closest(str(which), recipe_names())
         raise RecipeError(
-            f"no recipe is called {str(which)!r}; give a .toml file or a name; {hint}"
+            f"no recipe is called {shown(str(which))}; give a .toml file or a name; {hint}"
         )
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ...compiler.errors import QuatrainError
-from ...passes.recipe.roles import Roles, roles
+from ...passes.recipe.roles import ABSENT, Roles, roles
 from ..report.costs import NO_UNIT, Costs
 from ..report.tables import count, percent, size
 from .kernels import PageKernel
 from .layers import BATCH
-from .shades import bits_of, stored_shade
+from .shades import stored_shade
 from .source import PageSource
 
 MOVES = ("view", "permute")  # what they hand on was made by others
@@ -124,4 +124,4 @@ def role_table(source: PageSource) -> tuple[tuple[str, ...], tuple[RoleRow, ...]
 
 
 def _role_cell(short: str) -> tuple[str, int]:
-    return short, stored_shade(short) if short != "-" and bits_of(short) else 0
+    return short, 0 if short == ABSENT else stored_shade(short)

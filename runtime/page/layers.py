@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..report.costs import GemmLine, SavedLine
 from .kernels import PageKernel
-from .makers import GemmKey, makers
+from .makers import makers, numbered
 from .reasons import reason
 from .shades import SHADES, shade, stored_shade
 from .source import PageSource
@@ -113,21 +113,13 @@ def layers(source: PageSource, kernels: Sequence[PageKernel]) -> tuple[PageLayer
     )
 
 
-def keyed_lines(lines: Iterable[GemmLine]) -> list[tuple[GemmKey, GemmLine]]:
-    """The bill's lines with the keys of ``makers``; both are in the order of the program."""
-    counts: dict[tuple[str, str], int] = {}
-    found = []
-    for line in lines:
-        place = (line.layer, line.direction)
-        counts[place] = counts.get(place, 0) + 1
-        found.append(((*place, counts[place]), line))
-    return found
-
-
 def _gemms(source: PageSource) -> dict[str, list[PageGemm]]:
     made = makers(source.stages)
     found: dict[str, list[PageGemm]] = {}
-    for key, line in keyed_lines(source.bill.gemms):
+    lines = source.bill.gemms
+    # Both are in the order of the program.
+    keys = numbered((line.layer, line.direction) for line in lines)
+    for key, line in zip(keys, lines, strict=True):
         by = made.get(key)
         pair = (by.first, by.second) if by else ("", "")
         gemm = PageGemm(line, pair, reason(source, line, by))

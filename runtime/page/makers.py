@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -27,13 +28,17 @@ def makers(stages: Sequence[tuple[str, Program]]) -> dict[GemmKey, OperandMakers
     return {key: OperandMakers(*(_maker(tables, key, i) for i in (0, 1))) for key in final}
 
 
-def keyed(found: Iterable[Gemm]) -> Iterable[tuple[GemmKey, Gemm]]:
+def keyed(found: Sequence[Gemm]) -> Iterable[tuple[GemmKey, Gemm]]:
     """Each GEMM with its layer, direction and number among those that share them."""
-    counts: dict[tuple[str, str], int] = {}
-    for gemm in found:
-        place = (gemm.op.origin, gemm.direction)
-        counts[place] = counts.get(place, 0) + 1
-        yield (*place, counts[place]), gemm
+    return zip(numbered((g.op.origin, g.direction) for g in found), found, strict=True)
+
+
+def numbered(places: Iterable[tuple[str, str]]) -> Iterator[GemmKey]:
+    """Layer and direction of GEMMs in the order of the program, as their keys."""
+    counts = Counter[tuple[str, str]]()
+    for place in places:
+        counts[place] += 1
+        yield (*place, counts[place])
 
 
 def _maker(tables: Sequence[tuple[str, Mapping[GemmKey, Gemm]]], key: GemmKey, operand: int) -> str:

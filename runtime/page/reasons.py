@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from ...compiler.formats import FORMATS
+from ...compiler.formats import Format
 from ..report.costs import GemmLine
 from .makers import OperandMakers
-from .shades import format_name
+from .shades import stored_as
 from .source import PageSource
 
 FOUR_BITS = 4
@@ -53,21 +53,21 @@ def reason(source: PageSource, line: GemmLine, made_by: OperandMakers | None) ->
     if line.exempt and (terms := source.exempt_terms):
         return f"left in plain floats by the recipe's option exempt={terms}"
     passes = (made_by.first, made_by.second) if made_by else ("", "")
-    if all(FORMATS[format_name(short)].is_carrier for short in line.operands):
+    if all(stored_as(short).is_carrier for short in line.operands):
         what = "this product of activations" if PRODUCT.search(line.layer) else "it"
         return f"no pass quantizes {what}: both operands are plain floats"
     wide = [
-        _operand(format_name(short), by, source)
+        _operand(stored_as(short), by, source)
         for short, bits, by in zip(line.operands, line.bits, passes, strict=True)
         if bits > FOUR_BITS
     ]
     return "; ".join(dict.fromkeys(wide))
 
 
-def _operand(name: str, by: str, source: PageSource) -> str:
+def _operand(f: Format, by: str, source: PageSource) -> str:
     if not by:
-        return f"no pass quantizes the operand in {name}"
-    return f"{name} by {by}{_settings(by, source)}"
+        return f"no pass quantizes the operand in {f}"
+    return f"{f} by {by}{_settings(by, source)}"
 
 
 def _settings(label: str, source: PageSource) -> str:

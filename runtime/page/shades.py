@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ...compiler.formats import FORMATS
+from ...compiler.formats import Format
+from ...compiler.spelled import format_of
 
 # The least shade that holds so many bits; the style sheet has a colour for each.
 SHADES = (2, 4, 8, 16, 32)
@@ -14,16 +15,11 @@ def shade(bits: int) -> int:
     return next((s for s in SHADES if bits <= s), SHADES[-1])
 
 
-def format_name(short: str) -> str:
-    """The format of a type's short name: ``int4`` of ``int4*t``."""
-    return short.partition("*")[0]
-
-
-def bits_of(short: str) -> int:
-    """The bits of a type by its short name."""
-    return FORMATS[format_name(short)].bits
+def stored_as(short: str) -> Format:
+    """The format in a type's short name: ``int4`` of ``int4*t``."""
+    return format_of(short.partition("*")[0])
 
 
 def stored_shade(short: str) -> int:
     """The shade of what a type's codes take in memory."""
-    return shade(FORMATS[format_name(short)].storage_bits)
+    return shade(stored_as(short).storage_bits)

@@ -76,6 +76,7 @@ def test_recipes_of_the_page(tmp_path: Path, start: str, stored: set[str]) -> No
     assert {f.name for f in formats if f.name.startswith("fp")} == stored
     text = show(made.program)
     assert show(parse(text)) == text
+    assert stored <= set(re.findall(r"fp[\w.]+", made.report().html()))
     made(*batch())
     found = [str(m) for m in compare(made.program, given_to(made, batch()), detect())]
     assert not found, "\n".join(found)

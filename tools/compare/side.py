@@ -15,7 +15,7 @@ from ..stages import stage
 from ..update import Update
 from .align import Ran
 from .network import Named
-from .start import GivenArray, said_of_drawn, start
+from .start import GivenArray, fitting, said_of_drawn, start
 
 REFERENCE = "reference"
 
@@ -75,9 +75,7 @@ class Given:
 
     def to(self, of: ComparedSide) -> dict[str, GivenArray]:
         """For one side; a number of A's that is of another shape there is left out."""
-        shapes = {v.name: v.type.shape for v in (*of.program.inputs, *of.program.state)}
-        fits = {k: x for k, x in self.ours.items() if x.shape == shapes.get(k)}
-        return {**of.network.numbers, **fits}
+        return {**of.network.numbers, **fitting(of.program, self.ours)}
 
 
 def given_to(a: ComparedSide, b: ComparedSide, file: Mapping[str, GivenArray], seed: int) -> Given:

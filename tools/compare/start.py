@@ -68,6 +68,12 @@ def start(
     return values, drawn
 
 
+def fitting(program: Program, numbers: Mapping[str, GivenArray]) -> dict[str, GivenArray]:
+    """The numbers that a program has a place of that shape for."""
+    shapes = {v.name: v.type.shape for v in (*program.inputs, *program.state)}
+    return {k: x for k, x in numbers.items() if np.shape(x) == shapes.get(k)}
+
+
 def said_of_drawn(names: Sequence[str], of: int, seed: int) -> str:
     """What was drawn, in a line."""
     some = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")

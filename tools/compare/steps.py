@@ -13,7 +13,7 @@ from ...targets.registry import find_target
 from ...targets.seen import seen
 from ..binding import bind_options
 from .align import Comparison, Ran, compare_ran
-from .start import GivenArray, start
+from .start import GivenArray, fitting, start
 
 
 def compare(
@@ -34,8 +34,7 @@ def compare(
             raise UsageError(f"{shown(step)} is no step; compare what quatrain.compile returned")
     ours, theirs = (_numbers(step, batch) for step in (step_a, step_b))
     a = _run(step_a, ours)
-    shapes = {v.name: v.type.shape for v in (*step_b.program.inputs, *step_b.program.state)}
-    shared = {k: x for k, x in ours.items() if shapes.get(k) == np.shape(x)}
+    shared = fitting(step_b.program, ours)
     return compare_ran(a, _run(step_b, {**theirs, **shared}), tolerance)
 
 

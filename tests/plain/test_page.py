@@ -19,7 +19,6 @@ from quatrain.runtime.page.lives import memory_map
 from quatrain.runtime.page.makers import makers
 from quatrain.runtime.page.render import page
 from quatrain.runtime.page.source import KernelTimes, PageSource
-from quatrain.tools.bench import profile
 from quatrain.tools.planning import plan_program
 
 from ..cases.commands import Quatrain
@@ -180,7 +179,10 @@ def test_a_gpu_without_a_gpu_has_predicted_times(quatrain: Quatrain, tmp_path: P
 
 
 @pytest.mark.tvm
+@pytest.mark.torch
 def test_kernels_that_share_code_are_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from quatrain.tools.bench import profile  # which builds models, so it needs torch
+
     runs: list[float] = []
 
     def counted(call: Callable[[], object]) -> float:

@@ -1,0 +1,197 @@
+"""What happens between products on an accelerator: groups of ops that run over memory once.
+
+A group is what ``targets/plan/fuse.py`` makes one kernel of; it reads what is made outside of it,
+writes what is read outside, and takes the longer of its bits over the port of memory and its
+operations over the lanes. The op that reads or writes a value is charged with it, and the cycles of
+the group are shared out by what each op would take alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ...compiler.ir import Op, Value
+from ...compiler.ir.ops import Trait, has
+from ...compiler.ir.rule import Act
+from ...compiler.ir.updates import rule_of
+from ...compiler.types import BlockScale
+from ...targets.plan.fuse import Group
+from .accelerator import Accelerator
+from .lines import Bits, Energy, OpCost, Role
+
+# Ops that decide scales, clips and bits; what converts numbers is a part of its own.
+SCALES = frozenset(
+    {
+        "amax", "amax_first", "amax_init", "block_scale", "channel_scales", "clip_region",
+        "cyclic_bits", "extremes", "fit_blocks", "fit_scale", "grad_scale", "grad_scale_init",
+        "grad_scale_step", "hadamard", "inner_factor", "inner_scale", "loss_scale_step",
+        "normalize", "outer_encoding", "outer_scale", "pact_grad", "pact_plus_grad", "plateau",
+        "range_test", "rescale", "sawb_clip", "scale_blocks", "scale_blocks_twice",
+        "squeeze_stats", "stage_bits",
+    }
+)  # fmt: skip
+# Nothing is computed, or once and for all.
+FREE = frozenset({"constant", "steps", "rows_of_step", "carried", "feed", "all_steps"})
+RANDOM = frozenset(
+    {"quantize_affine_stochastic", "round_stochastic", "round_float", "random_mask",
+     "random_uniform"}
+)  # fmt: skip
+# Additions and multiplications of an element where they are not one and none.
+ADDS_MULTIPLIES = {
+    "batch_stats": (2, 1),
+    "batch_norm": (1, 1),
+    "batch_norm_grad_stats": (3, 2),
+    "batch_norm_input_grad": (2, 2),
+    "batch_norm_eval_grad": (0, 1),
+    "quantize": (2, 1),
+    "quantize_bits": (2, 1),
+    "quantize_affine": (3, 1),
+    "quantize_affine_stochastic": (4, 1),
+    "squeeze": (2, 2),
+    "round_log": (1, 1),
+    "round_stochastic": (2, 1),
+    "dequantize": (1, 1),
+    "cast": (1, 0),
+    "grad_scale": (0, 1),
+    "normalize": (0, 1),
+    "rescale": (0, 1),
+    "mul": (0, 1),
+    "scale": (0, 1),
+    "div": (0, 4),
+    "sawb_clip": (2, 1),
+    "hadamard": (5, 1),
+    "scale_blocks": (1, 1),
+    "fit_blocks": (1, 1),
+    "scale_blocks_twice": (1, 2),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Operations:
+    """Operations of the lanes."""
+
+    adds: int = 0
+    multiplies: int = 0
+    functions: int = 0
+    randoms: int = 0
+
+    @property
+    def count(self) -> int:
+        """All of them."""
+        return self.adds + self.multiplies + self.functions + self.randoms
+
+
+def operations(op: Op) -> Operations:
+    """What an op does to all of its elements."""
+    n = max((v.type.elements for v in (*op.inputs, *op.results)), default=0)
+    if op.kind in FREE or has(op, Trait.WINDOW) or has(op, Trait.MOVES):
+        return Operations()
+    if has(op, Trait.UPDATE):
+        return _update(op)
+    adds, multiplies = ADDS_MULTIPLIES.get(op.kind, (1, 0))
+    function, random = has(op, Trait.FUNCTION) or op.kind == "squeeze", op.kind in RANDOM
+    return Operations(adds * n, multiplies * n, n * function, n * random)
+
+
+def _update(op: Op) -> Operations:
+    """By the optimizer's formula; of one whose elements meet an addition of each element."""
+    n = op.inputs[0].type.elements
+    if has(op, Trait.COMPOSED):
+        return Operations(adds=n)
+    acts = [step.act for step in rule_of(op).steps if step.each]
+    multiplies = sum(a is Act.MUL for a in acts) + 4 * sum(a is Act.DIV for a in acts)
+    functions = sum(a in (Act.SQRT, Act.EXP, Act.LOG1P) for a in acts)
+    free = (Act.READ, Act.CONSTANT, Act.WIDEN, Act.NARROW, Act.MUL, Act.DIV)
+    adds = sum(a not in free for a in acts) - functions
+    return Operations(adds * n, multiplies * n, functions * n)
+
+
+def role_of(op: Op, region: str) -> Role:
+    """Which part of a step an op between products belongs to."""
+    if has(op, Trait.CONVERTS):
+        return Role.CONVERSION
+    if op.kind in SCALES:
+        return Role.SCALE
+    return Role.OPTIMIZER if region == "update" else Role.ARITHMETIC
+
+
+def bits_of(v: Value) -> int:
+    """Bits of a value in memory: codes, and the scales beside them."""
+    t = v.type
+    if isinstance(t.scale, BlockScale):
+        return 8 * t.bytes
+    scales = 0 if not t.scale.value else t.shape[0] if t.scale.per_channel and t.shape else 1
+    return t.elements * t.format.storage_bits + 32 * scales * (1 if t.scale.is_factor else 2)
+
+
+def group_cost(
+    group: Group, machine: Accelerator, kept_reads: Mapping[Value, bool], later_only: set[Value]
+) -> list[OpCost]:
+    """The ops of a group that is no product.
+
+    ``kept_reads`` are values that were kept for this region, ``later_only`` those that only
+    backward reads.
+    """
+    inside = {r for op in group.ops for r in op.results}
+    read: set[Value] = set()
+    times = group.loop.count if group.loop else 1
+    parts = []
+    for op in group.ops:
+        fresh = _moved_by(op) - inside - read
+        read |= fresh
+        ins = sum(map(bits_of, fresh))
+        out = [r for r in op.results if r in group.outputs] if _moved_by(op) else []
+        kept = sum(bits_of(v) for v in fresh if kept_reads.get(v))
+        kept += sum(bits_of(v) for v in out if v in later_only)
+        parts.append((op, ins, sum(map(bits_of, out)), kept, operations(op)))
+    port, lanes = machine.memory.bits_per_cycle, machine.lanes.lanes
+    moving = sum(ins + out for _, ins, out, _, _ in parts) / port
+    working = sum(done.count for *_, done in parts) / lanes
+    longer = max(moving, working)
+    alone = [max((ins + out) / port, done.count / lanes) for _, ins, out, _, done in parts]
+    share = longer / sum(alone) if sum(alone) else 0.0
+    waits = (longer - working) / longer if longer else 0.0
+    return [
+        _line(part, group.region, machine, times, single * share, waits)
+        for part, single in zip(parts, alone, strict=True)
+    ]
+
+
+def _moved_by(op: Op) -> set[Value]:
+    """What an op reads: nothing where PyTorch and a kernel make no copy."""
+    return set() if op.kind in FREE or has(op, Trait.WINDOW) else set(op.inputs)
+
+
+def _line(
+    part: tuple[Op, int, int, int, Operations],
+    region: str,
+    machine: Accelerator,
+    times: int,
+    cycles: float,
+    waits: float,
+) -> OpCost:
+    op, ins, out, kept, done = part
+    data, sums, pj = machine.data, machine.sums, machine.memory.pj_per_bit
+    # Through a buffer on the way in and on the way out.
+    sram = ins * (data.write_pj + data.read_pj) + out * (sums.write_pj + sums.read_pj)
+    lanes = machine.lanes
+    compute = (
+        done.adds * lanes.add_pj
+        + done.multiplies * lanes.multiply_pj
+        + done.functions * lanes.function_pj
+        + done.randoms * lanes.random_pj
+    )
+    energy = (compute, sram, (ins + out - kept) * pj, kept * pj)
+    bits = (ins + out, ins + out, ins, out, kept)
+    return OpCost(
+        op.origin,
+        op.kind,
+        region,
+        role_of(op, region),
+        times * cycles,
+        times * cycles * waits,
+        times * done.count,
+        Bits(*(times * b for b in bits)),
+        Energy(*(times * e for e in energy)),
+    )

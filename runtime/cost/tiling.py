@@ -8,8 +8,8 @@ again, and of the sums reads and writes them. So do the authors of BitFusion (it
 what this has otherwise is in docs/cost.md.
 
     compute  passes of the array; the last tile of a loop is as short as it is
-    cycles   the longer of: compute, behind the first tile's bits and ahead of the last one's;
-             all bits over the port of memory
+    cycles   the longer of compute and all bits over the port of memory: a kernel's first tile comes
+             while the one before it ends
 """
 
 from __future__ import annotations
@@ -53,8 +53,7 @@ CUTS = {
 class Tiling:
     """The tiles taken, sizes by loop, and what comes of them, for one group.
 
-    ``read`` and ``written`` are bits of memory by tensor, ``ends`` those of the first tiles and the
-    last one, ``visits`` how often each sum is taken up.
+    ``read`` and ``written`` are bits of memory, ``visits`` how often each sum is taken up.
     """
 
     tile: tuple[tuple[str, int], ...]
@@ -62,7 +61,6 @@ class Tiling:
     passes: int
     read: tuple[tuple[Side, int], ...]
     written: int
-    ends: int
     visits: int
 
     @property
@@ -117,9 +115,6 @@ class _Search:
         self.tiles = {e: t[fits] for e, t in tiles.items()}
         self.turns = {e: self._turns(e) for e in Extent}
         self.passes = array_passes(nest, self._cuts(), rate, gathered, machine.array)
-        ends = sum(self._covered(self.tiles, s, ()) * self.bits[s] for s in nest.reads)
-        last = self._covered(self.tiles, nest.makes, ()) * self.result_bits
-        self.ends: Counts = ends + last
 
     def _sizes(self) -> tuple[int, int, int, int]:
         n = self.nest
@@ -193,7 +188,7 @@ class _Search:
 
     def best(self, order: tuple[Extent, ...]) -> tuple[tuple[int, int], Tiling] | None:
         """What the tiles with the fewest cycles in this order come to."""
-        if not len(self.ends):
+        if not len(self.passes):
             return None
         n = self.nest
         visits, totals = {}, {}
@@ -212,15 +207,14 @@ class _Search:
             int(self.passes[i]),
             tuple((s, int(read[s][i])) for s in Side),
             int(written[i]),
-            int(self.ends[i]),
             int(visits[n.makes][i]),
         )
         return (int(cycles[i]), int(moved[i])), made
 
     def _visits(self, side: Side, order: tuple[Extent, ...]) -> tuple[Counts, Counts]:
         """How often a tensor comes, and its numbers of once: from the innermost loop outwards."""
-        kept = np.ones(len(self.ends), bool)
-        visits = np.ones(len(self.ends), np.int64)
+        kept = np.ones(len(self.passes), bool)
+        visits = np.ones(len(self.passes), np.int64)
         whole: list[Extent] = []
         for extent in reversed(order):
             if extent in CUTS[side]:
@@ -235,7 +229,7 @@ class _Search:
         """Of all groups."""
         array, port = self.machine.array, self.machine.memory.bits_per_cycle
         groups = self.nest.groups
-        compute = -(-groups * self.passes // array.arrays) + np.ceil(self.ends / port)
+        compute = -(-groups * self.passes // array.arrays)
         cycles: Counts = np.maximum(compute, np.ceil(groups * moved / port)).astype(np.int64)
         return cycles
 
@@ -245,7 +239,7 @@ def cycles_of(nest: Nest, found: Tiling, machine: Accelerator) -> tuple[int, int
     port = machine.memory.bits_per_cycle
     compute = -(-nest.groups * found.passes // machine.array.arrays)
     bound = ceil(nest.groups * found.moved / port)
-    cycles = max(compute + ceil(found.ends / port), bound)
+    cycles = max(compute, bound)
     return cycles, cycles - compute
 
 

@@ -88,7 +88,7 @@ def tiling(
 ) -> Tiling | None:
     """The best tiles of one group; None where not even the smallest fit into the buffers."""
     search = _Search(nest, stored, rate, gathered, machine)
-    best: tuple[tuple[int, int], Tiling] | None = None
+    best: tuple[tuple[int, int, int], Tiling] | None = None
     for order in permutations(Extent):
         found = search.best(order)
         if found is not None and (best is None or found[0] < best[0]):
@@ -186,7 +186,7 @@ class _Search:
         made: Counts = np.minimum(first * self.nest.stride[axis], self.nest.plane[axis])
         return made
 
-    def best(self, order: tuple[Extent, ...]) -> tuple[tuple[int, int], Tiling] | None:
+    def best(self, order: tuple[Extent, ...]) -> tuple[tuple[int, int, int], Tiling] | None:
         """What the tiles with the fewest cycles in this order come to."""
         if not len(self.passes):
             return None
@@ -200,7 +200,7 @@ class _Search:
         written = again + totals[n.makes] * self.result_bits
         moved = sum(read.values()) + written
         cycles = self._cycles(moved)
-        i = int(np.lexsort((moved, cycles))[0])
+        i = int(np.lexsort((self.passes, moved, cycles))[0])
         made = Tiling(
             tuple((str(e), int(self.tiles[e][i])) for e in Extent),
             tuple(map(str, order)),
@@ -209,7 +209,7 @@ class _Search:
             int(written[i]),
             int(visits[n.makes][i]),
         )
-        return (int(cycles[i]), int(moved[i])), made
+        return (int(cycles[i]), int(moved[i]), made.passes), made
 
     def _visits(self, side: Side, order: tuple[Extent, ...]) -> tuple[Counts, Counts]:
         """How often a tensor comes, and its numbers of once: from the innermost loop outwards."""

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from ...compiler.saved import Kept
 from ...compiler.types import Shape
 from .bit_operations import BitOperations, bit_operations
+from .op_counts import OpCount
 
 NO_UNIT = "-"
 FOUR_BITS, EIGHT_BITS = 4, 8
@@ -103,7 +104,7 @@ class Costs:
     ``torch_saved`` is None where PyTorch was not asked; ``planned_bytes`` is
     what the target's memory plan keeps between forward and backward, None without a plan;
     ``samples`` is the size of the batch; ``spent_giga`` are, of a program whose bits change while
-    it runs, the mean GBitOPs of its steps so far.
+    it runs, the mean GBitOPs of its steps so far; ``ops`` are all ops in numbers.
     """
 
     program: str
@@ -115,6 +116,7 @@ class Costs:
     planned_bytes: int | None = None
     samples: int = 1
     spent_giga: float | None = None
+    ops: tuple[OpCount, ...] = ()
 
     @property
     def macs(self) -> int:
@@ -196,4 +198,5 @@ class Costs:
             else [asdict(k) for k in self.torch_saved],
             "torch_bytes": self.torch_bytes,
             "conversions": [asdict(c) for c in self.conversions],
+            "ops": [asdict(op) for op in self.ops],
         }

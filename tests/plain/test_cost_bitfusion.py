@@ -100,8 +100,8 @@ def test_the_gradients_of_a_linear_layer_by_hand() -> None:
     assert dw.written == 40 * 72 * 8
 
 
-sizes = st.builds(
-    dict,
+sizes: st.SearchStrategy[dict[str, int]] = st.builds(
+    dict[str, int],
     images=st.integers(1, 33),
     inputs=st.integers(1, 80),
     outputs=st.integers(1, 80),

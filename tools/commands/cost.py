@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 
 from ...compiler.errors import UsageError
-from ...passes.recipe import load_recipe
 from ...runtime.cost.accelerator import Accelerator
 from ...runtime.cost.accelerator_file import accelerator_names, load_accelerator
 from ...runtime.cost.cost_tables import constants_tables, cost_tables
@@ -19,10 +18,10 @@ from ...runtime.cost.resized import resized
 from .. import terminal
 from ..arguments import JsonOption, sizes
 from ..bench.plot import check_plot
-from ..cost_plot import plot_cost
-from ..cost_sweep import NamedRecipe, SweepRow, sweep, sweep_tables
-from ..study.plan import entries
-from ..uncompiled import Uncompiled, check_specs, uncompiled
+from ..cost.plot import plot_cost
+from ..cost.sweep import NamedRecipe, SweepRow, sweep, sweep_tables
+from ..cost.uncompiled import Uncompiled, check_specs, uncompiled
+from ..study.plan import entries, entry_recipe
 
 DEFAULT, RECIPE = "bitfusion", "ultra_low_4bit"
 SWEPT = ("fp32", "bf16", "sbm8", RECIPE)
@@ -212,7 +211,4 @@ def _recipes(given: Sequence[str], specs: Sequence[str], sweep_: bool) -> list[N
         if not sweep_ and specs[0].endswith(".qtn"):
             return []
         given = SWEPT if sweep_ else (RECIPE,)
-    return [
-        NamedRecipe(row.label, load_recipe(row.recipe).with_options(row.options))
-        for row in entries(given)
-    ]
+    return [NamedRecipe(row.label, entry_recipe(row)) for row in entries(given)]

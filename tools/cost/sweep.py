@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from rich.console import Group
 from rich.text import Text
 
-from ..compiler.errors import UsageError
-from ..passes.recipe import Recipe
-from ..runtime.cost.accelerator import Accelerator
-from ..runtime.cost.cost_tables import scaled
-from ..runtime.cost.model import OperandBits, step_cost
-from ..runtime.cost.step_cost import StepCost
-from ..runtime.report.tables import percent, table
+from ...compiler.errors import UsageError
+from ...passes.recipe import Recipe
+from ...runtime.cost.accelerator import Accelerator
+from ...runtime.cost.cost_tables import scaled
+from ...runtime.cost.model import OperandBits, step_cost
+from ...runtime.cost.step_cost import StepCost
+from ...runtime.report.tables import percent, table
 from .uncompiled import Uncompiled
 
 

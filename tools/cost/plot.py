@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from .bench.plot import start_plot
-from .cost_sweep import SweepRow
+from ..bench.plot import start_plot
+from .sweep import SweepRow
 
 MARKERS = "osD^vP*Xph<>"
 COLOURS = 10

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..compiler.errors import UsageError
-from ..compiler.ir import Program
-from ..compiler.saved import Kept
-from ..passes.recipe import Recipe
-from ..runtime.bundle import read
-from ..runtime.source import torch_saved_of
-from .files import factory_file
-from .stages import stage
-from .update import Update
+from ...compiler.errors import UsageError
+from ...compiler.ir import Program
+from ...compiler.saved import Kept
+from ...passes.recipe import Recipe
+from ...runtime.bundle import read
+from ...runtime.source import torch_saved_of
+from ..files import factory_file
+from ..stages import stage
+from ..update import Update
 
 SUFFIX = ".qtn"
 
@@ -44,10 +44,10 @@ def uncompiled(spec: str, batch: int | None = None) -> Uncompiled:
         return _of_file(Path(spec), batch)
     factory_file(spec)  # a missing file is found before seconds go to torch
     with stage("load torch"):
-        from ..compiler.capture.program import capture
-        from . import factory
-        from .bare_flags import BareFlags
-        from .bare_model import task_of
+        from ...compiler.capture.program import capture
+        from .. import factory
+        from ..bare_flags import BareFlags
+        from ..bare_model import task_of
     with stage("make the model"):
         task = task_of(factory.make(spec), spec, BareFlags(), batch, 0)
     with stage("capture"):

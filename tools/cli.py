@@ -23,8 +23,8 @@ from .stages import shown
 FAILED, INTERRUPTED = 2, 130
 # The order in which --help lists the commands; those that are not named follow.
 ORDER = (
-    *("demo", "compile", "run", "build", "export", "inspect", "opt", "report", "recipes"),
-    *("targets", "study", "doctor"),
+    *("demo", "compile", "run", "build", "export", "inspect", "opt", "report", "cost"),
+    *("recipes", "targets", "study", "doctor"),
 )
 # Packages that some commands do without, and the name to install each by.
 PACKAGES = {

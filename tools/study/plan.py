@@ -75,7 +75,9 @@ def entries(words: Sequence[str]) -> tuple[Entry, ...]:
 
 
 def entry_recipe(row: Entry) -> Recipe:
-    """The recipe of a row with its options."""
+    """The recipe of a row with its options; UsageError for a rate, which only trainings have."""
+    if row.own:
+        raise UsageError(f"{row.recipe}: {', '.join(row.own)} is of a training; nothing is trained")
     return load_recipe(row.recipe).with_options(row.options)
 
 

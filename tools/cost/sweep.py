@@ -14,7 +14,7 @@ from ...runtime.cost.accelerator import Accelerator
 from ...runtime.cost.cost_tables import scaled
 from ...runtime.cost.model import OperandBits, step_cost
 from ...runtime.cost.step_cost import StepCost
-from ...runtime.report.tables import percent, table
+from ...runtime.report.tables import table
 from .uncompiled import Uncompiled
 
 
@@ -91,6 +91,11 @@ def _cells(row: SweepRow) -> tuple[str, ...]:
     return (
         scaled(cost.seconds / cost.samples, "s"),
         scaled(cost.joules / cost.samples, "J"),
-        percent(cost.stalled / cost.cycles if cost.cycles else 0.0),
-        percent(cost.utilization),
+        _whole(cost.stalled / cost.cycles if cost.cycles else 0.0),
+        _whole(cost.utilization),
     )
+
+
+def _whole(share: float) -> str:
+    """Percent without decimals, which leaves 80 columns to the names."""
+    return f"{100 * share:.0f} %"

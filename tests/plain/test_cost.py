@@ -1,7 +1,9 @@
 """The cost of a whole step: what is counted, published counts of changing bits, tables."""
 
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -38,6 +40,7 @@ from ..cases.bill_programs import CAPTURED, QUANTIZED
 from ..cases.bit_machine import bit_machine
 from ..cases.residual import resnet
 
+PAGE = Path(__file__).parents[2] / "docs" / "cost.md"
 MACHINES = accelerator_names()
 NETWORK = resnet(image=4, widths=(3,))
 FC = 3 * 13 * 3  # multiply-accumulates of a direction of the linear layer
@@ -62,10 +65,20 @@ def test_the_four_that_are_built_in() -> None:
 
 
 @pytest.mark.parametrize("name", MACHINES)
-def test_each_constant_says_where_it_is_from(name: str) -> None:
-    machine = load_accelerator(name)
-    assert all(source.strip() for _, _, source in constants(machine))
-    assert machine.assumptions
+def test_the_page_has_each_constant_with_its_source(name: str) -> None:
+    machine, page = load_accelerator(name), PAGE.read_text(encoding="utf-8")
+    for what, value, source in constants(machine):
+        assert source.strip() and f"| {what} | {value} | {source} |" in page
+    assert machine.assumptions and all(f"- {text}\n" in page for text in machine.assumptions)
+
+
+def test_the_machine_on_the_page_reads(tmp_path: Path) -> None:
+    found = re.search(r"```toml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    assert found
+    path = tmp_path / "mine.toml"
+    path.write_text(found[1])
+    made = step_cost(by("int4", exempt="none"), load_accelerator(str(path)))
+    assert made.macs and made.machine.area == (("array", 0.2),)
 
 
 def test_products_are_those_of_the_program(low: StepCost) -> None:

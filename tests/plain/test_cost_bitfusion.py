@@ -1,6 +1,7 @@
 """The cost of products against BitFusion's published row, by hand, and by laws."""
 
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from quatrain.runtime.cost.tiling import Stored, Tiling, cycles_of, tiling
 
 from ..cases.published_bitfusion import Published
 
+PAGE = Path(__file__).parents[2] / "docs" / "cost.md"
 MACHINE = load_accelerator("bitfusion")
 SWITCHES = ("waits_for_ends", "whole_tiles", "reads_first", "wide_result", "one_pass")
 FORWARD = (Side.X, Side.W), Side.Y
@@ -76,6 +78,23 @@ def test_without_the_differences_both_models_agree(bits: int) -> None:
     cycles, waits, found = costed(convolution(FORWARD), bits)
     read = sum(n for _, n in found.read)
     assert (cycles, waits, read, found.written) == conv4(bits, 5).best()
+
+
+@pytest.mark.parametrize(
+    ("bits", "expected"),
+    [
+        (16, (7_008_768, 0, 173_604_864, 91_373_568)),
+        (8, (1_752_192, 0, 78_495_744, 37_380_096)),
+        (4, (438_048, 0, 22_634_496, 2_076_672)),
+    ],
+)
+def test_what_docs_cost_md_says_of_that_layer(
+    bits: int, expected: tuple[int, int, int, int]
+) -> None:
+    cycles, waits, found = costed(convolution(FORWARD), bits)
+    assert (cycles, waits, sum(n for _, n in found.read), found.written) == expected
+    page = PAGE.read_text(encoding="utf-8")
+    assert f"| {' | '.join(f'{n:,}' for n in expected)} |" in page
 
 
 def test_a_1x1_convolution_by_hand() -> None:

@@ -16,7 +16,7 @@ from .program import Op
 Pair = tuple[int, int]
 
 
-class Side(StrEnum):
+class NestSide(StrEnum):
     """The tensors of a nest."""
 
     X = "x"
@@ -26,19 +26,19 @@ class Side(StrEnum):
 
 # Of each kind the tensors that it reads, in their order, and the one that it makes.
 SIDES = {
-    "conv2d": (Side.X, Side.W, Side.Y),
-    "conv2d_input_grad": (Side.Y, Side.W, Side.X),
-    "conv2d_weight_grad": (Side.Y, Side.X, Side.W),
-    "conv2d_transpose": (Side.Y, Side.W, Side.X),
-    "conv2d_transpose_input_grad": (Side.X, Side.W, Side.Y),
-    "conv2d_transpose_weight_grad": (Side.X, Side.Y, Side.W),
-    "linear": (Side.X, Side.W, Side.Y),
-    "linear_input_grad": (Side.Y, Side.W, Side.X),
-    "linear_weight_grad": (Side.Y, Side.X, Side.W),
-    "product": (Side.X, Side.W, Side.Y),
-    "product_input_grad": (Side.Y, Side.W, Side.X),
-    "product_weight_grad": (Side.Y, Side.X, Side.W),
-    "matmul": (Side.X, Side.W, Side.Y),
+    "conv2d": (NestSide.X, NestSide.W, NestSide.Y),
+    "conv2d_input_grad": (NestSide.Y, NestSide.W, NestSide.X),
+    "conv2d_weight_grad": (NestSide.Y, NestSide.X, NestSide.W),
+    "conv2d_transpose": (NestSide.Y, NestSide.W, NestSide.X),
+    "conv2d_transpose_input_grad": (NestSide.X, NestSide.W, NestSide.Y),
+    "conv2d_transpose_weight_grad": (NestSide.X, NestSide.Y, NestSide.W),
+    "linear": (NestSide.X, NestSide.W, NestSide.Y),
+    "linear_input_grad": (NestSide.Y, NestSide.W, NestSide.X),
+    "linear_weight_grad": (NestSide.Y, NestSide.X, NestSide.W),
+    "product": (NestSide.X, NestSide.W, NestSide.Y),
+    "product_input_grad": (NestSide.Y, NestSide.W, NestSide.X),
+    "product_weight_grad": (NestSide.Y, NestSide.X, NestSide.W),
+    "matmul": (NestSide.X, NestSide.W, NestSide.Y),
 }
 
 
@@ -59,8 +59,8 @@ class Nest:
     stride: Pair
     padding: Pair
     dilation: Pair
-    reads: tuple[Side, Side]
-    makes: Side
+    reads: tuple[NestSide, NestSide]
+    makes: NestSide
 
     @property
     def taps(self) -> int:
@@ -84,17 +84,17 @@ class Nest:
         The data gradient of a convolution is the matrix product ahead of the sum over taps.
         """
         columns = self.inputs * self.taps
-        if self.makes is Side.Y:
+        if self.makes is NestSide.Y:
             return self.pixels, self.outputs, columns
-        if self.makes is Side.X:
+        if self.makes is NestSide.X:
             return self.pixels, columns, self.outputs
         return self.outputs, columns, self.pixels
 
-    def elements(self, side: Side) -> int:
+    def elements(self, side: NestSide) -> int:
         """Numbers of a tensor of one group."""
-        if side is Side.W:
+        if side is NestSide.W:
             return self.inputs * self.outputs * self.taps
-        if side is Side.Y:
+        if side is NestSide.Y:
             return self.pixels * self.outputs
         return self.images * self.inputs * self.plane[0] * self.plane[1]
 
@@ -107,7 +107,7 @@ def nest(op: Op) -> Nest:
     """The loops of a GEMM."""
     *reads, makes = SIDES[op.kind]
     shapes = dict(zip(SIDES[op.kind], (v.type.shape for v in (*op.inputs, op.result)), strict=True))
-    x, w, y = (shapes[side] for side in Side)
+    x, w, y = (shapes[side] for side in NestSide)
     sides = (reads[0], reads[1])
     if op.kind.startswith("conv2d"):
         groups = op.int_attr("groups")

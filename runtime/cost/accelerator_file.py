@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-from functools import cache
 from pathlib import Path
 
 from ...compiler.errors import FileError, UsageError, closest
@@ -41,7 +40,6 @@ def load_accelerator(which: str) -> Accelerator:
     return _read(Path(which))
 
 
-@cache
 def _read(path: Path) -> Accelerator:
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))

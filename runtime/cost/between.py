@@ -8,7 +8,8 @@ the group are shared out by what each op would take alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 from ...compiler.ir import Op, Value
 from ...compiler.ir.ops import Trait, has
@@ -16,7 +17,7 @@ from ...compiler.types import BlockScale
 from ...targets.plan.fuse import Group
 from ..report.operations import FREE, Operations, operations
 from .accelerator import Accelerator
-from .lines import Bits, Energy, OpCost, Role
+from .lines import Energy, MovedBits, OpCost, Role
 
 # Ops that decide scales, clips and bits; what converts numbers is a part of its own.
 SCALES = frozenset(
@@ -49,15 +50,26 @@ def bits_of(v: Value) -> int:
     return t.elements * t.format.storage_bits + 32 * scales * (1 if t.scale.is_factor else 2)
 
 
+def behind_product(group: Group, machine: Accelerator) -> list[OpCost]:
+    """What a product's kernel does to its sums, a bias: they are not moved again, nor wait."""
+    rest = Group(group.ops[1:], (), group.region, group.loop)
+    lines = group_cost(rest, machine, {}, set(), set(group.ops[0].results))
+    return [replace(line, cycles=0.0, stalled=0.0) for line in lines]
+
+
 def group_cost(
-    group: Group, machine: Accelerator, kept_reads: Mapping[Value, bool], later_only: set[Value]
+    group: Group,
+    machine: Accelerator,
+    kept_reads: Mapping[Value, bool],
+    later_only: set[Value],
+    at_hand: Collection[Value] = (),
 ) -> list[OpCost]:
     """The ops of a group that is no product.
 
     ``kept_reads`` are values that were kept for this region, ``later_only`` those that only
-    backward reads.
+    backward reads, ``at_hand`` those that need no read.
     """
-    inside = {r for op in group.ops for r in op.results}
+    inside = {r for op in group.ops for r in op.results}.union(at_hand)
     read: set[Value] = set()
     times = group.loop.count if group.loop else 1
     parts = []
@@ -116,6 +128,6 @@ def _line(
         times * cycles,
         times * cycles * waits,
         times * done.count,
-        Bits(*(times * b for b in bits)),
+        MovedBits(*(times * b for b in bits)),
         Energy(*(times * e for e in energy)),
     )

@@ -56,7 +56,7 @@ class Energy:
 
 
 @dataclass(frozen=True, slots=True)
-class Bits:
+class MovedBits:
     """Bits moved: of on-chip memory read and written, of DRAM read and written.
 
     Of those of DRAM ``kept`` are there because a value is kept for backward.
@@ -78,8 +78,8 @@ class Bits:
         """Read and written."""
         return self.sram_read + self.sram_written
 
-    def __add__(self, other: Bits) -> Bits:
-        return Bits(
+    def __add__(self, other: MovedBits) -> MovedBits:
+        return MovedBits(
             self.sram_read + other.sram_read,
             self.sram_written + other.sram_written,
             self.dram_read + other.dram_read,
@@ -147,7 +147,7 @@ class OpCost:
     cycles: float
     stalled: float
     operations: int
-    bits: Bits
+    bits: MovedBits
     energy: Energy
     products: MadeProducts | None = None
 
@@ -175,7 +175,7 @@ class PartSum:
     cycles: float
     stalled: float
     macs: int
-    bits: Bits
+    bits: MovedBits
     energy: Energy
 
 
@@ -187,6 +187,6 @@ def part_sum(name: str, lines: Iterable[OpCost]) -> PartSum:
         sum(x.cycles for x in found),
         sum(x.stalled for x in found),
         sum(x.products.macs for x in found if x.products),
-        sum((x.bits for x in found), Bits()),
+        sum((x.bits for x in found), MovedBits()),
         sum((x.energy for x in found), Energy()),
     )

@@ -9,11 +9,11 @@ from ...compiler.formats import INTS, UINTS, Format
 from ...compiler.ir import Op, Program, Value
 from ...compiler.ir.analysis import Gemm, gemms, saved, without_dead
 from ...compiler.ir.loops import loops
-from ...compiler.ir.nest import SIDES, Side
+from ...compiler.ir.nest import SIDES, NestSide
 from ...compiler.ir.ops import PRODUCTS
 from ...targets.plan.fuse import Group, fuse
 from .accelerator import Accelerator
-from .between import group_cost
+from .between import behind_product, group_cost
 from .lines import OpCost
 from .products import CostedGemm, gemm_cost
 from .step_cost import StepCost
@@ -32,7 +32,7 @@ class OperandBits:
         if not f.is_integer or f.is_carrier or f.is_index:
             return f
         gradient = gemm.direction in ("dX", "dW") and side == 0
-        weight = SIDES[gemm.op.kind][side] is Side.W
+        weight = SIDES[gemm.op.kind][side] is NestSide.W
         bits = self.gradients if gradient else self.weights if weight else self.activations
         return (INTS if f.signed else UINTS).get(bits, f)
 
@@ -53,7 +53,7 @@ def step_cost(program: Program, machine: Accelerator, bits: OperandBits | None =
             found = seen.gemm(group, bits)
             lines.append(gemm_cost(found, machine))
             if len(group.ops) > 1:
-                lines += group_cost(seen.behind(group), machine, seen.kept, seen.later)
+                lines += behind_product(group, machine)
         else:
             kept = {} if group.region == "forward" else seen.kept
             lines += group_cost(group, machine, kept, seen.later)
@@ -103,7 +103,3 @@ class _Seen:
         if maker is not None and len(maker.inputs) and v.type.shape == maker.inputs[0].type.shape:
             return maker.inputs[0] in self.program.inputs
         return v in self.program.inputs
-
-    def behind(self, group: Group) -> Group:
-        """What a product's kernel does to its sums, which are not moved again: a bias."""
-        return Group(group.ops[1:], (), group.region, group.loop)

@@ -14,15 +14,15 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
-from ...compiler.ir.nest import Nest, Side
+from ...compiler.ir.nest import Nest, NestSide
 from .accelerator import CostedArray
 
-Numbers = npt.NDArray[np.int64]
+PassCounts = npt.NDArray[np.int64]
 # How often a loop is cut, and how long its tiles are: the whole ones, and what is left.
-Cut = tuple[tuple[Numbers, Numbers], tuple[Numbers, Numbers]]
+LoopCut = tuple[tuple[PassCounts, PassCounts], tuple[PassCounts, PassCounts]]
 
 
-def cut(size: int, tile: Numbers) -> Cut:
+def cut(size: int, tile: PassCounts) -> LoopCut:
     """The tiles of a loop."""
     tile = np.minimum(tile, size)
     rest = size % tile
@@ -30,21 +30,21 @@ def cut(size: int, tile: Numbers) -> Cut:
 
 
 def array_passes(
-    nest: Nest, cuts: Mapping[str, Cut], rate: Fraction, gathered: bool, array: CostedArray
-) -> Numbers:
+    nest: Nest, cuts: Mapping[str, LoopCut], rate: Fraction, gathered: bool, array: CostedArray
+) -> PassCounts:
     """Passes of one group on one array, for each set of tiles."""
     wide = Fraction(array.inputs) * rate
     pixels, columns = Fraction(array.pixels), Fraction(array.outputs)
     places = [cuts["images"], cuts["rows"], cuts["columns"]]
-    if nest.makes is Side.W:
+    if nest.makes is NestSide.W:
         taps = _turns([cuts["inputs"]], pixels) * nest.taps
         return taps * _turns([cuts["outputs"]], columns) * _turns(places, wide)
-    made, summed = ("outputs", "inputs") if nest.makes is Side.Y else ("inputs", "outputs")
+    made, summed = ("outputs", "inputs") if nest.makes is NestSide.Y else ("inputs", "outputs")
     sums = sum(_turns([cuts[summed]], wide, taps) for taps in _tap_groups(nest, gathered))
     return _turns(places, pixels) * _turns([cuts[made]], columns) * sums
 
 
-def _turns(cuts: list[Cut], width: Fraction, taps: int = 1) -> Numbers:
+def _turns(cuts: list[LoopCut], width: Fraction, taps: int = 1) -> PassCounts:
     """Turns of something ``width`` wide over all tiles of loops that go through it together."""
     total = np.zeros(len(cuts[0][0][0]), np.int64)
     for pieces in product(*cuts):
@@ -60,7 +60,7 @@ def _tap_groups(nest: Nest, gathered: bool) -> list[int]:
     """Taps that are summed side by side: all, of a strided data gradient those of each phase."""
     if not gathered:
         return [1] * nest.taps
-    if nest.makes is Side.Y:
+    if nest.makes is NestSide.Y:
         return [nest.taps]
     axes = [
         [len(range(phase, k, s)) for phase in range(min(s, k))]

@@ -18,12 +18,12 @@ from ...compiler.errors import UsageError
 from ...compiler.formats import Format
 from ...compiler.ir import Op
 from ...compiler.ir.analysis import Gemm
-from ...compiler.ir.nest import Nest, Side, nest
+from ...compiler.ir.nest import Nest, NestSide, nest
 from ...compiler.types import BlockScale, TensorType
 from .accelerator import Accelerator, Gathers
-from .lines import Bits, Energy, MadeProducts, OpCost, Role
+from .lines import Energy, MadeProducts, MovedBits, OpCost, Role
 from .takes import unit_for
-from .tiling import Stored, Tiling, cycles_of, tiling
+from .tiling import StoredBits, Tiling, cycles_of, tiling
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,34 +88,34 @@ def _line(
     found: CostedGemm,
     role: Role,
     cycles: tuple[int, int],
-    bits: Bits,
+    bits: MovedBits,
     energy: Energy,
     products: MadeProducts,
 ) -> OpCost:
     n = found.times
-    many = Bits(*(n * x for x in bits.to_dict().values()))
+    many = MovedBits(*(n * x for x in bits.to_dict().values()))
     spent = Energy(*(n * x for x in energy.to_dict().values()))
     taken = (n * cycles[0], n * cycles[1])
     return OpCost(op.origin, op.kind, found.gemm.region, role, *taken, 0, many, spent, products)
 
 
-def _stored(found: CostedGemm, loops: Nest) -> Stored:
+def _stored(found: CostedGemm, loops: Nest) -> StoredBits:
     """Bits of a number of each tensor."""
     bits = {side: f.storage_bits for side, f in zip(loops.reads, found.formats, strict=True)}
     bits[loops.makes] = found.result.format.storage_bits
-    return Stored(*(bits[side] for side in Side))
+    return StoredBits(*(bits[side] for side in NestSide))
 
 
 @dataclass(frozen=True, slots=True)
-class _MovedBits:
+class _BitsOfGemm:
     """Bits of one run, and of those on the chip what each of the buffers gave and took."""
 
-    total: Bits
+    total: MovedBits
     given: tuple[int, int, int]  # data, weights, sums
     taken: tuple[int, int, int]
 
 
-def _bits(found: CostedGemm, loops: Nest, best: Tiling, machine: Accelerator) -> _MovedBits:
+def _bits(found: CostedGemm, loops: Nest, best: Tiling, machine: Accelerator) -> _BitsOfGemm:
     groups, array = loops.groups, machine.array
     read = {side: groups * bits for side, bits in best.read}
     scales = [_scale_bits(t) for t in found.gemm.operands]
@@ -133,13 +133,13 @@ def _bits(found: CostedGemm, loops: Nest, best: Tiling, machine: Accelerator) ->
     kept = sum(
         read[side] for side, is_kept in zip(loops.reads, found.reads_kept, strict=True) if is_kept
     ) + (written if found.writes_kept else 0)
-    total = Bits(sum(given), sum(taken), sum(read.values()), written, kept)
-    return _MovedBits(total, given, taken)
+    total = MovedBits(sum(given), sum(taken), sum(read.values()), written, kept)
+    return _BitsOfGemm(total, given, taken)
 
 
 def _made_columns(loops: Nest) -> int:
     """Sums that the columns of an array work for side by side, at most."""
-    return loops.inputs if loops.makes is Side.X else loops.outputs
+    return loops.inputs if loops.makes is NestSide.X else loops.outputs
 
 
 def _scale_bits(t: TensorType) -> int:
@@ -149,7 +149,7 @@ def _scale_bits(t: TensorType) -> int:
     return 0
 
 
-def _energy(moved: _MovedBits, loops: Nest, product_pj: float, machine: Accelerator) -> Energy:
+def _energy(moved: _BitsOfGemm, loops: Nest, product_pj: float, machine: Accelerator) -> Energy:
     buffers = (machine.data, machine.weights, machine.sums)
     sram = sum(
         given * b.read_pj + taken * b.write_pj

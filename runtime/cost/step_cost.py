@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from .accelerator import Accelerator
-from .lines import PRODUCT_ROLES, Bits, Energy, OpCost, PartSum, Role, part_sum
+from .lines import PRODUCT_ROLES, Energy, MovedBits, OpCost, PartSum, Role, part_sum
 
 PJ = 1e-12
 
@@ -74,7 +74,7 @@ class StepCost:
             sum(p.cycles for p in found),
             sum(p.stalled for p in found),
             sum(p.macs for p in found),
-            sum((p.bits for p in found), Bits()),
+            sum((p.bits for p in found), MovedBits()),
             sum((p.energy for p in found), Energy()),
         )
 

@@ -25,9 +25,9 @@ from math import ceil
 import numpy as np
 import numpy.typing as npt
 
-from ...compiler.ir.nest import Nest, Side
+from ...compiler.ir.nest import Nest, NestSide
 from .accelerator import Accelerator
-from .passes_of_array import Cut, array_passes, cut
+from .passes_of_array import LoopCut, array_passes, cut
 
 Counts = npt.NDArray[np.int64]
 
@@ -43,9 +43,9 @@ class Extent(StrEnum):
 
 # The loops that cut a tensor; the others go over all of it again.
 CUTS = {
-    Side.X: (Extent.IMAGES, Extent.PLACES, Extent.INPUTS),
-    Side.W: (Extent.INPUTS, Extent.OUTPUTS),
-    Side.Y: (Extent.IMAGES, Extent.PLACES, Extent.OUTPUTS),
+    NestSide.X: (Extent.IMAGES, Extent.PLACES, Extent.INPUTS),
+    NestSide.W: (Extent.INPUTS, Extent.OUTPUTS),
+    NestSide.Y: (Extent.IMAGES, Extent.PLACES, Extent.OUTPUTS),
 }
 
 
@@ -59,7 +59,7 @@ class Tiling:
     tile: tuple[tuple[str, int], ...]
     order: tuple[str, ...]
     passes: int
-    read: tuple[tuple[Side, int], ...]
+    read: tuple[tuple[NestSide, int], ...]
     written: int
     visits: int
 
@@ -70,21 +70,21 @@ class Tiling:
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredBits:
     """Bits of a number of the three tensors in memory, in the order X, W, Y."""
 
     x: int
     w: int
     y: int
 
-    def of(self, side: Side) -> int:
+    def of(self, side: NestSide) -> int:
         """Of one tensor."""
-        return {Side.X: self.x, Side.W: self.w, Side.Y: self.y}[side]
+        return {NestSide.X: self.x, NestSide.W: self.w, NestSide.Y: self.y}[side]
 
 
 @lru_cache(maxsize=4096)
 def tiling(
-    nest: Nest, stored: Stored, rate: Fraction, gathered: bool, machine: Accelerator
+    nest: Nest, stored: StoredBits, rate: Fraction, gathered: bool, machine: Accelerator
 ) -> Tiling | None:
     """The best tiles of one group; None where not even the smallest fit into the buffers."""
     search = _Search(nest, stored, rate, gathered, machine)
@@ -100,17 +100,17 @@ class _Search:
     """All tiles that fit, side by side, and what each takes in an order of loops."""
 
     def __init__(
-        self, nest: Nest, stored: Stored, rate: Fraction, gathered: bool, machine: Accelerator
+        self, nest: Nest, stored: StoredBits, rate: Fraction, gathered: bool, machine: Accelerator
     ) -> None:
         self.nest, self.machine = nest, machine
-        self.bits = {s: machine.sum_bits if s is nest.makes else stored.of(s) for s in Side}
+        self.bits = {s: machine.sum_bits if s is nest.makes else stored.of(s) for s in NestSide}
         self.result_bits = stored.of(nest.makes)
         self.room = dict(zip(nest.reads, (machine.data.bits, machine.weights.bits), strict=True))
         self.room[nest.makes] = machine.sums.bits
         grids = np.meshgrid(*(_candidates(n) for n in self._sizes()), indexing="ij")
         tiles = {e: g.ravel() for e, g in zip(Extent, grids, strict=True)}
         fits = np.ones(len(tiles[Extent.IMAGES]), bool)
-        for side in Side:
+        for side in NestSide:
             fits &= self._covered(tiles, side, ()) * self.bits[side] <= self.room[side]
         self.tiles = {e: t[fits] for e, t in tiles.items()}
         self.turns = {e: self._turns(e) for e in Extent}
@@ -130,7 +130,7 @@ class _Search:
         size = dict(zip(Extent, self._sizes(), strict=True))[extent]
         return -(-size // tile)
 
-    def _cuts(self) -> dict[str, Cut]:
+    def _cuts(self) -> dict[str, LoopCut]:
         n, t = self.nest, self.tiles
         places = t[Extent.PLACES]
         return {
@@ -142,7 +142,7 @@ class _Search:
         }
 
     def _covered(
-        self, tiles: Mapping[Extent, Counts], side: Side, whole: Sequence[Extent]
+        self, tiles: Mapping[Extent, Counts], side: NestSide, whole: Sequence[Extent]
     ) -> Counts:
         """Numbers of a tensor within a tile that has these loops whole, halos of all its tiles."""
         n = self.nest
@@ -153,24 +153,24 @@ class _Search:
                 count *= self._plane(tiles[extent], side, extent in whole)
             else:
                 count *= sizes[extent] if extent in whole else tiles[extent]
-        covered: Counts = count * n.taps if side is Side.W else count
+        covered: Counts = count * n.taps if side is NestSide.W else count
         return covered
 
-    def _plane(self, tile: Counts, side: Side, whole: bool) -> Counts:
+    def _plane(self, tile: Counts, side: NestSide, whole: bool) -> Counts:
         """Places of X or Y in a tile or, halos counted again, in all tiles."""
         made = np.ones(len(tile), np.int64)
         for axis in (0, 1):
             made *= self._axis(axis, tile, side, whole)
         return made
 
-    def _axis(self, axis: int, tile: Counts, side: Side, whole: bool) -> Counts:
+    def _axis(self, axis: int, tile: Counts, side: NestSide, whole: bool) -> Counts:
         n = self.nest
         size = n.places[axis]
         first = np.minimum(tile, size)
-        if side is Side.Y:
+        if side is NestSide.Y:
             return np.full(len(tile), size) if whole else first
         plane = n.plane[axis]
-        if n.makes is Side.X:  # what several tiles add to is not counted
+        if n.makes is NestSide.X:  # what several tiles add to is not counted
             return np.full(len(tile), plane) if whole else self._made(first, axis)
         reach = (n.kernel[axis] - 1) * n.dilation[axis] + 1
         full, rest = size // first, size % first
@@ -192,7 +192,7 @@ class _Search:
             return None
         n = self.nest
         visits, totals = {}, {}
-        for side in Side:
+        for side in NestSide:
             visits[side], totals[side] = self._visits(side, order)
         read = {s: totals[s] * visits[s] * self.bits[s] for s in n.reads}
         again = totals[n.makes] * (visits[n.makes] - 1) * self.machine.sum_bits
@@ -205,13 +205,13 @@ class _Search:
             tuple((str(e), int(self.tiles[e][i])) for e in Extent),
             tuple(map(str, order)),
             int(self.passes[i]),
-            tuple((s, int(read[s][i])) for s in Side),
+            tuple((s, int(read[s][i])) for s in NestSide),
             int(written[i]),
             int(visits[n.makes][i]),
         )
         return (int(cycles[i]), int(moved[i]), made.passes), made
 
-    def _visits(self, side: Side, order: tuple[Extent, ...]) -> tuple[Counts, Counts]:
+    def _visits(self, side: NestSide, order: tuple[Extent, ...]) -> tuple[Counts, Counts]:
         """How often a tensor comes, and its numbers of once: from the innermost loop outwards."""
         kept = np.ones(len(self.passes), bool)
         visits = np.ones(len(self.passes), np.int64)

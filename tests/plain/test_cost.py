@@ -108,6 +108,16 @@ def test_an_array_with_fp4_units_multiplies_gradients_as_fast_as_codes(low: Step
     assert fast / slow == pytest.approx(3 * 0.115 / (0.1148 + 2 * 0.459), rel=1e-3)
 
 
+def test_a_bias_in_the_kernel_of_its_product_moves_no_sums() -> None:
+    biased = QUANTIZED.replace(
+        "  # body.relu\n  z = relu(y)",
+        "  yb = add_bias(y, b) : bf16[2x13x7x7]\n  # body.relu\n  z = relu(yb)",
+    ).replace("state alpha", "state b : bf16[13]\nstate alpha")
+    found = step_cost(parse(biased), load_accelerator("bitfusion"))
+    (line,) = (x for x in found.lines if x.op == "add_bias")
+    assert line.bits.dram == 13 * 16 and line.cycles == 0 and line.operations == 2 * 13 * 49
+
+
 def test_parts_add_up(low: StepCost) -> None:
     total = low.total
     assert total.cycles == pytest.approx(sum(x.cycles for x in low.lines))

@@ -18,19 +18,19 @@ from quatrain.compiler.formats import (
     UINT4,
     Format,
 )
-from quatrain.compiler.ir.nest import Nest, Side
+from quatrain.compiler.ir.nest import Nest, NestSide
 from quatrain.runtime.cost.accelerator_file import load_accelerator
 from quatrain.runtime.cost.takes import integer_bits, takes
-from quatrain.runtime.cost.tiling import Stored, Tiling, cycles_of, tiling
+from quatrain.runtime.cost.tiling import StoredBits, Tiling, cycles_of, tiling
 
 from ..cases.published_bitfusion import Published
 
 PAGE = Path(__file__).parents[2] / "docs" / "cost.md"
 MACHINE = load_accelerator("bitfusion")
 SWITCHES = ("waits_for_ends", "whole_tiles", "reads_first", "wide_result", "one_pass")
-FORWARD = (Side.X, Side.W), Side.Y
-INPUT_GRAD = (Side.Y, Side.W), Side.X
-WEIGHT_GRAD = (Side.Y, Side.X), Side.W
+FORWARD = (NestSide.X, NestSide.W), NestSide.Y
+INPUT_GRAD = (NestSide.Y, NestSide.W), NestSide.X
+WEIGHT_GRAD = (NestSide.Y, NestSide.X), NestSide.W
 
 
 def conv4(bits: int, off: int) -> Published:
@@ -39,7 +39,7 @@ def conv4(bits: int, off: int) -> Published:
     return Published(images=16, places=13, channels=192, filters=192, kernel=3, bits=bits, **on)
 
 
-def convolution(makes: tuple[tuple[Side, Side], Side], **sizes: int) -> Nest:
+def convolution(makes: tuple[tuple[NestSide, NestSide], NestSide], **sizes: int) -> Nest:
     """16 images of 192 channels at 13 x 13, 3 x 3 taps, unless ``sizes`` say otherwise."""
     given = {"images": 16, "inputs": 192, "outputs": 192, "places": 13, "kernel": 3} | sizes
     kernel, places = given["kernel"], given["places"]
@@ -52,9 +52,9 @@ def convolution(makes: tuple[tuple[Side, Side], Side], **sizes: int) -> Nest:
 
 def costed(nest: Nest, bits: int, result: int | None = None) -> tuple[int, int, Tiling]:
     """Cycles, those that wait, and tiles at ``bits`` of both operands."""
-    stored = {s: result or bits if s is nest.makes else bits for s in Side}
+    stored = {s: result or bits if s is nest.makes else bits for s in NestSide}
     rate = Fraction(64, bits * bits)
-    found = tiling(nest, Stored(*(stored[s] for s in Side)), rate, False, MACHINE)
+    found = tiling(nest, StoredBits(*(stored[s] for s in NestSide)), rate, False, MACHINE)
     assert found is not None
     return (*cycles_of(nest, found, MACHINE), found)
 
@@ -115,7 +115,11 @@ def test_the_gradients_of_a_linear_layer_by_hand() -> None:
     assert dx.passes == 24 * 2 * 5  # 40 results over 32 columns, 72 terms over 16 rows
     _, _, dw = costed(convolution(WEIGHT_GRAD, **sizes), 8)
     assert dw.passes == 40 * 3 * 2  # 72 results over 32 columns, 24 terms over 16 rows
-    assert {s: n // 8 for s, n in dw.read} == {Side.Y: 24 * 72, Side.X: 24 * 40, Side.W: 0}
+    assert {s: n // 8 for s, n in dw.read} == {
+        NestSide.Y: 24 * 72,
+        NestSide.X: 24 * 40,
+        NestSide.W: 0,
+    }
     assert dw.written == 40 * 72 * 8
 
 
@@ -133,7 +137,7 @@ made = st.sampled_from([FORWARD, INPUT_GRAD, WEIGHT_GRAD])
 @settings(max_examples=40, deadline=None)
 @given(made, sizes)
 def test_fewer_bits_never_take_longer(
-    which: tuple[tuple[Side, Side], Side], given_: dict[str, int]
+    which: tuple[tuple[NestSide, NestSide], NestSide], given_: dict[str, int]
 ) -> None:
     nest = convolution(which, **given_)
     cycles = [costed(nest, bits, result=16)[0] for bits in (2, 4, 8, 16)]
@@ -143,7 +147,7 @@ def test_fewer_bits_never_take_longer(
 @settings(max_examples=40, deadline=None)
 @given(made, sizes)
 def test_products_and_traffic_are_never_less_than_there_is(
-    which: tuple[tuple[Side, Side], Side], given_: dict[str, int]
+    which: tuple[tuple[NestSide, NestSide], NestSide], given_: dict[str, int]
 ) -> None:
     nest = convolution(which, **given_)
     cycles, waits, found = costed(nest, 8)
@@ -158,7 +162,7 @@ def test_products_and_traffic_are_never_less_than_there_is(
 def test_half_the_bits_move_half_of_what_fits() -> None:
     nest = convolution(FORWARD, images=1, inputs=32, outputs=16, places=7)
     eight, four = (costed(nest, bits)[2].moved for bits in (8, 4))
-    assert eight == 2 * four == 8 * sum(nest.elements(side) for side in Side)
+    assert eight == 2 * four == 8 * sum(nest.elements(side) for side in NestSide)
 
 
 @pytest.mark.parametrize(

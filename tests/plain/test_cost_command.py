@@ -223,6 +223,12 @@ def test_a_factory_is_captured_once_and_nothing_is_written(
     found = json.loads(quatrain("cost", "task.py:task", "--recipe", "fp32", "--json"))
     assert found["samples"] == 4 and found["macs"] == macs * 4 // 6
     assert {p.name for p in tmp_path.iterdir()} <= {"task.py", "__pycache__"}
+    (tmp_path / "bare.py").write_text(
+        "import torch\n\ndef net():\n    return torch.nn.Linear(3, 2)\n"
+    )
+    assert "returned a bare model; return a quatrain.Task" in quatrain(
+        "cost", "bare.py:net", status=2
+    )
 
 
 def test_ops_as_json(quatrain: Quatrain, net: Path) -> None:

@@ -44,12 +44,20 @@ def uncompiled(spec: str, batch: int | None = None) -> Uncompiled:
         return _of_file(Path(spec), batch)
     factory_file(spec)  # a missing file is found before seconds go to torch
     with stage("load torch"):
+        from torch import nn
+
         from ...compiler.capture.program import capture
         from .. import factory
         from ..bare_flags import BareFlags
         from ..bare_model import task_of
     with stage("make the model"):
-        task = task_of(factory.make(spec), spec, BareFlags(), batch, 0)
+        made = factory.make(spec)
+        if isinstance(made, nn.Module):
+            raise UsageError(
+                f"{spec} returned a bare model; return a quatrain.Task(model, loss, optimizer, "
+                "example), or compile it with --input and --classes and name the .qtn file"
+            )
+        task = task_of(made, spec, BareFlags(), batch, 0)
     with stage("capture"):
         found = capture(task.model, task.loss, task.example, task.optimizer)
     return Uncompiled(spec.rpartition(":")[2], found.train, found.torch_saved)

@@ -28,7 +28,7 @@ SWEPT = ("fp32", "bf16", "sbm8", RECIPE)
 MOST_BITS = 8
 
 SpecsArgument = Annotated[
-    list[str] | None, typer.Argument(metavar="[NET.qtn|FILE.py:FACTORY]...", help="What to cost.")
+    list[str] | None, typer.Argument(metavar="[NET.qtn|FILE.py:FACTORY]", help="What to cost.")
 ]
 AcceleratorOption = Annotated[
     list[str] | None,

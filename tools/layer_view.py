@@ -31,9 +31,21 @@ def layer_text(program: Program, layer: str) -> str:
         ops = [op for op in region.ops if matches(op.origin, layer)]
         lines += [f"{region.name}:", *_lines(ops, kept), ""] if ops else []
     if not lines:
-        known = dict.fromkeys(op.origin for _, op in program.ops() if op.origin)
-        raise UsageError(f"no op belongs to a layer {layer!r}; {closest(layer, known)}")
+        raise _unknown(program, layer)
     return "\n".join(lines[:-1]) + "\n"
+
+
+def _unknown(program: Program, layer: str) -> UsageError:
+    known = dict.fromkeys(op.origin for _, op in program.ops() if op.origin)
+    return UsageError(f"no op belongs to a layer {layer!r}; {closest(layer, known)}")
+
+
+def layers_named(program: Program, layer: str) -> set[str]:
+    """The layers that ``layer`` stands for (see ``matches``)."""
+    found = {op.origin for _, op in program.ops() if matches(op.origin, layer)}
+    if not found:
+        raise _unknown(program, layer)
+    return found
 
 
 def layer_diff(old: tuple[str, Program], new: tuple[str, Program], layer: str) -> list[str]:

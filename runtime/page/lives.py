@@ -12,7 +12,7 @@ from ...compiler.ir.loops import loops
 from ...targets.plan.layout import orders
 from ...targets.plan.memory import Lifetime, place
 from ...targets.plan.plan import Plan
-from ..report.bill import stored_bytes
+from ..report.stored_bytes import stored_bytes
 
 SCRATCH = "scratch"
 

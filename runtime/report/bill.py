@@ -20,11 +20,13 @@ from ...compiler.saved import Kept
 from ...passes.count_bit_operations import SPENT
 from ...passes.parts.select import selected
 from ...targets.plan.kernel import Unit
-from ...targets.plan.layout import Layout, Order, orders
+from ...targets.plan.layout import orders
 from ...targets.plan.waive import waived
 from .bill_tables import text
 from .costs import NO_UNIT, ConversionLine, Costs, GemmLine, Making, SavedLine
 from .kept_states import kept_states
+from .op_counts import op_counts
+from .stored_bytes import stored_bytes
 
 if TYPE_CHECKING:
     from ...passes.recipe import Recipe
@@ -125,6 +127,7 @@ def bill_of(
         planned_bytes,
         _samples(program),
         kept_states=kept,
+        ops=op_counts(program),
     )
 
 
@@ -170,12 +173,6 @@ def _saved_lines(program: Program) -> tuple[SavedLine, ...]:
         size = stored_bytes(v, order[v]) * steps.kept(v)
         lines.append(SavedLine(v.name, layer, v.type.short, v.type.shape, size, kind))
     return tuple(lines)
-
-
-def stored_bytes(value: Value, order: Order) -> int:
-    """Bytes that ``value`` takes in memory: packed codes and its scale."""
-    layout = Layout(value.type, order)
-    return layout.bytes + 4 * layout.scales
 
 
 def _update_inputs(program: Program) -> set[Value]:

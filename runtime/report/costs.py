@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from ...compiler.saved import Kept
 from ...compiler.types import Shape
 from .bit_operations import BitOperations, bit_operations
+from .op_counts import OpCount
 
 NO_UNIT = "-"
 FOUR_BITS, EIGHT_BITS = 4, 8
@@ -104,7 +105,7 @@ class Costs:
     what the target's memory plan keeps between forward and backward, None without a plan;
     ``samples`` is the size of the batch; ``spent_giga`` are, of a program whose bits change while
     it runs, the mean GBitOPs of its steps so far. ``kept_states`` are the bytes of what the
-    optimizer keeps, as they are stored and as f32.
+    optimizer keeps, as they are stored and as f32; ``ops`` are all ops in numbers.
     """
 
     program: str
@@ -117,6 +118,7 @@ class Costs:
     samples: int = 1
     spent_giga: float | None = None
     kept_states: tuple[int, int] = (0, 0)
+    ops: tuple[OpCount, ...] = ()
 
     @property
     def macs(self) -> int:
@@ -200,4 +202,5 @@ class Costs:
             "optimizer_bytes": self.kept_states[0],
             "optimizer_bytes_in_f32": self.kept_states[1],
             "conversions": [asdict(c) for c in self.conversions],
+            "ops": [asdict(op) for op in self.ops],
         }

@@ -144,7 +144,7 @@ def test_a_plan_for_a_gpu_says_what_its_peaks_give(quatrain: Quatrain, network: 
         (("inspect", "{net}", "--diff", "canonicalize", "--layer", "flt"), "'flat'?"),
         (("inspect", "{net}", "--diff", "lower", "--layer", "fc"), "is the first stage"),
         (("inspect", "{net}", "--buffers"), "--plan"),
-        (("inspect", "{net}", "--json"), "--plan"),
+        (("inspect", "{net}", "--json", "--passes"), "--plan"),
         (("inspect", "{net}", "--plan"), "try --target cpu"),
         (("inspect", "{net}", "--plan", "--target", "cpo"), "did you mean 'cpu'?"),
         (("report", "{net}", "--target", "cuba"), "no target is called 'cuba'"),

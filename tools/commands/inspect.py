@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from ...compiler.errors import UsageError, closest
 from ...compiler.ir import Program
 from ...compiler.ir.text import show
 from ...runtime.files import write_bytes
+from ...runtime.report.op_counts import op_counts
 from .. import dump, terminal
 from ..arguments import (
     JsonOption,
@@ -22,7 +24,7 @@ from ..arguments import (
     load_user_passes,
 )
 from ..files import check_writable
-from ..layer_view import layer_diff, layer_text
+from ..layer_view import layer_diff, layer_text, layers_named
 from ..opened import Opened, open_network
 
 COLOURS = {"+": "green", "-": "red", "@": "cyan"}
@@ -71,8 +73,8 @@ def command(
         raise UsageError("--after, --diff, --plan and --passes each show another thing; give one")
     if buffers and not plan:
         raise UsageError("--buffers goes with --plan")
-    if as_json and not plan:
-        raise UsageError("--json goes with --plan; everything else is IR text already")
+    if as_json and (passes or diff is not None or onnx is not None):
+        raise UsageError("--json is of a program's ops, or with --plan of its kernels")
     if onnx is not None:
         if plan or passes or diff is not None or layer is not None:
             raise UsageError("--onnx goes with --after and --eval")
@@ -87,11 +89,29 @@ def command(
         _diff(_changes(opened, diff, layer))
     else:
         index = -1 if after is None else dump.find(opened.stages, after)
-        program = opened.stages[index][1]
-        if onnx is not None:
-            _draw(program, onnx)
-            return
+        _program(opened.stages[index][1], layer, onnx, as_json)
+
+
+def _program(program: Program, layer: str | None, onnx: Path | None, as_json: bool) -> None:
+    if onnx is not None:
+        _draw(program, onnx)
+    elif as_json:
+        terminal.write_json(_counts(program, layer))
+    else:
         terminal.line(show(program) if layer is None else layer_text(program, layer))
+
+
+def _counts(program: Program, layer: str | None) -> dict[str, object]:
+    """All ops in numbers, or those of the layers that ``layer`` names."""
+    ops = op_counts(program)
+    if layer is not None:
+        found = layers_named(program, layer)
+        ops = tuple(op for op in ops if op.layer in found)
+    return {
+        "program": program.name,
+        "passes": list(program.history),
+        "ops": [asdict(op) for op in ops],
+    }
 
 
 def _draw(program: Program, path: Path) -> None:

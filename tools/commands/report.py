@@ -1,4 +1,4 @@
-"""``quatrain report``: the bill of a ``.qtn`` file."""
+"""``quatrain report``: the bill of a ``.qtn`` file, or of a network by several recipes."""
 
 from __future__ import annotations
 
@@ -17,17 +17,36 @@ from ...runtime.report.bill import Bill, bill_of, exempt_layers, making_of, plan
 from ...runtime.report.bill_tables import bill_tables
 from ...runtime.report.kept_states import kept_states
 from ...targets.plan.plan import Plan
-from .. import terminal
+from ...targets.registry import find_target
+from .. import env, terminal
 from ..arguments import (
     JsonOption,
-    NetworkArgument,
     TargetOption,
     UserRecipeOption,
     load_user_passes,
 )
+from ..cost.bills import bills, bills_table
+from ..cost.uncompiled import check_specs, uncompiled
 from ..opened import Opened, open_network
 from ..page_of_file import check_page, predicted_times, write_page
 from ..stages import stage
+from ..study.plan import entries
+
+BilledArgument = Annotated[
+    str,
+    typer.Argument(metavar="NET.qtn|FILE.py:FACTORY", help="A network; FACTORY with --recipes."),
+]
+ComparedOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--recipes",
+        metavar="NAME[:key=value,...],...",
+        help="The bills of these side by side; nothing is trained or built.",
+    ),
+]
+BilledBatchOption = Annotated[
+    int | None, typer.Option("--batch", min=1, help="With FILE.py:FACTORY: examples a step.")
+]
 
 NoPlanOption = Annotated[
     bool, typer.Option("--no-plan", help="Do not ask the target: no units, and no TVM needed.")
@@ -46,28 +65,54 @@ ProfileOption = Annotated[
 
 
 def command(
-    network: NetworkArgument,
+    network: BilledArgument,
     as_json: JsonOption = False,
     target: TargetOption = None,
     no_plan: NoPlanOption = False,
     recipe: UserRecipeOption = None,
     html: HtmlOption = None,
     profile: ProfileOption = False,
+    recipes: ComparedOption = None,
+    batch: BilledBatchOption = None,
 ) -> None:
     """Print the bill: formats and units of all multiplications, memory, conversions, waivers."""
     _check(html, as_json=as_json, profile=profile, no_plan=no_plan)
     load_user_passes(recipe)
-    opened = open_network(network, target=target)
+    if recipes:
+        if html is not None:
+            raise UsageError("--recipes compares bills as a table; --html draws one network's file")
+        _compare(network, recipes, target, batch, as_json)
+        return
+    if batch is not None or ".py:" in network:
+        raise UsageError(
+            "FILE.py:FACTORY and --batch go with --recipes NAME,...; without it report reads a "
+            ".qtn file"
+        )
+    path = Path(network)
+    opened = open_network(path, target=target)
     plan = _plan_of(opened, planned=not no_plan and opened.target != "reference")
     bill = bill_of_file(opened, plan)
     if any(v.name == SPENT for v in opened.final.state):
-        bill = with_spent(bill, read(network).state)
+        bill = with_spent(bill, read(path).state)
     if html is not None:
         write_page(html, opened, bill, plan, _times(opened, plan, measure=profile))
     elif as_json:
         terminal.write_json(bill.to_dict())
     else:
         terminal.show(bill_tables(bill, terminal.out().width))
+
+
+def _compare(
+    network: str, recipes: list[str], target: str | None, batch: int | None, as_json: bool
+) -> None:
+    rows, chosen = entries(recipes), find_target(env.target() if target is None else target).name
+    check_specs([network])
+    found = uncompiled(network, batch)
+    made = bills(found, rows, chosen)
+    if as_json:
+        terminal.write_json({"network": found.name, "bills": [row.to_dict() for row in made]})
+    else:
+        terminal.show(bills_table(found.name, made))
 
 
 def bill_of_file(opened: Opened, plan: Plan | None) -> Bill:

@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from ...compiler.errors import UsageError, closest
-from ...passes.recipe import load_recipe, recipe_names
+from ...passes.recipe import Recipe, load_recipe, recipe_names
 from ...targets.registry import find_target
 from .. import env
 from ..arguments import pairs
@@ -72,6 +72,13 @@ def entries(words: Sequence[str]) -> tuple[Entry, ...]:
         entry = _entry(name, options)
         found.setdefault(entry.digest, entry)
     return tuple(found.values())
+
+
+def entry_recipe(row: Entry) -> Recipe:
+    """The recipe of a row with its options; UsageError for a rate, which only trainings have."""
+    if row.own:
+        raise UsageError(f"{row.recipe}: {', '.join(row.own)} is of a training; nothing is trained")
+    return load_recipe(row.recipe).with_options(row.options)
 
 
 def baseline() -> Entry:

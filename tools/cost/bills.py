@@ -1,0 +1,74 @@
+"""Bills of several recipes for one network, side by side: nothing is trained, planned or built."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ...runtime.report.bill import Bill, bill_of, exempt_layers, making_of
+from ...runtime.report.tables import count, percent, size, table
+from ...targets.registry import find_target
+from ..study.plan import Entry, entry_recipe
+from .uncompiled import Uncompiled
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledBill:
+    """The bill of a recipe with the words that asked for it."""
+
+    label: str
+    bill: Bill
+
+    def to_dict(self) -> dict[str, object]:
+        """The bill's own numbers, and the label."""
+        return {"label": self.label, **self.bill.to_dict()}
+
+
+def bills(found: Uncompiled, rows: Sequence[Entry], target: str) -> list[LabelledBill]:
+    """A bill for each recipe; the capture is shared, and no target is asked for kernels."""
+    return [LabelledBill(row.label, _bill(found, row, target)) for row in rows]
+
+
+def _bill(found: Uncompiled, row: Entry, target: str) -> Bill:
+    recipe = entry_recipe(row)
+    program = found.by(recipe)
+    lowered = [program, *(made for _, made in find_target(target).lower(program))][-1]
+    return bill_of(
+        lowered,
+        found.torch_saved,
+        making=making_of(recipe, target, lowered, (), None),
+        exempt=exempt_layers(recipe, found.train),
+    )
+
+
+def bills_table(name: str, found: Sequence[LabelledBill]) -> Group:
+    """A row a recipe."""
+    names = ("4 bits", "8 bits", "exempt", "bit ops", "kept", "converted")
+    made: Table = table(f"{name}: a step by each recipe", "recipe", *names, right=names)
+    for row in found:
+        bill = row.bill
+        made.add_row(
+            Text(row.label),
+            percent(bill.four_bit_share),
+            percent(bill.eight_bit_share),
+            percent(bill.exempt_share),
+            percent(bill.bit_operations.share_of_f32),
+            size(bill.saved_bytes),
+            count(sum(c.elements for c in bill.conversions)),
+        )
+    return Group(made, *_notes(found))
+
+
+def _notes(found: Sequence[LabelledBill]) -> list[RenderableType]:
+    first = found[0].bill
+    notes = [
+        "4 bits, 8 bits, exempt: shares of "
+        f"{count(first.macs)} MACs; bit ops: of those in f32; converted: elements"
+    ]
+    if first.torch_bytes:
+        notes.append(f"kept for backward; PyTorch in f32 keeps {size(first.torch_bytes)}")
+    return [Text(note) for note in notes]

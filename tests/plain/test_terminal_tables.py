@@ -14,7 +14,8 @@ from quatrain.tools.bench.results import ContenderRow, WorkloadResult
 from quatrain.tools.bench.tables import machine_lines, result_tables
 from quatrain.tools.cli import main
 from quatrain.tools.commands.targets import ASKED
-from quatrain.tools.study.plan import WIDTHS, Script, entries
+from quatrain.tools.study.entry import entries
+from quatrain.tools.study.plan import WIDTHS, Script
 from quatrain.tools.study.results import RecipeRow
 from quatrain.tools.study.tables import study_tables
 from quatrain.tools.units_by_recipe import units_by_recipe

@@ -13,7 +13,8 @@ from quatrain.compiler.errors import FileError, UsageError
 from quatrain.passes.recipe import load_recipe
 from quatrain.tools.bench.process import ContenderFailed
 from quatrain.tools.study import run as study_run
-from quatrain.tools.study.plan import Script, entries
+from quatrain.tools.study.entry import entries
+from quatrain.tools.study.plan import Script
 from quatrain.tools.study.tables import BITS, RIGHT
 
 from ..cases.commands import Quatrain

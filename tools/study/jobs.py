@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from ...compiler.errors import UsageError
 from ...passes.count_bit_operations import SPENT
+from ...passes.recipe import Recipe
 from ...runtime.report.bill import Bill
 from .. import driver, env, factory, models
 from ..bare_flags import BareFlags
@@ -27,20 +28,23 @@ from ..fit import fit, takes
 from ..progress import finite
 from ..schedule import schedule
 from ..train import MAX_SKIPPED, give_length, precision, take
+from .entry import made_recipe
 from .plan import TIME, WIDTHS, Script
 
 HIDDEN = 128
 POINTS = 100
+NOTHING: Mapping[str, str] = {}
 Batch = tuple[Tensor, Tensor]
 
 
 def maker(request: Mapping[str, Any]) -> Callable[[], Training | Timing]:
     """What makes the job of a request; data and libraries are loaded here."""
-    script, options = Script(**request["script"]), request["options"]
+    script = Script(**request["script"])
     data = first_samples(load_any(script.data), script.samples)
     torch.set_num_threads(env.threads())
+    recipe = made_recipe(request["recipe"], request["options"], request["without"])
     kind = Timing if request["part"] == TIME else Training
-    return lambda: kind(Trainee(script, data, request["seed"], request["recipe"], options))
+    return lambda: kind(Trainee(script, data, request["seed"], recipe))
 
 
 def first_samples(data: Dataset | Text, samples: int) -> Dataset | Text:
@@ -99,8 +103,8 @@ class Trainee:
         script: Script,
         data: Dataset | Text,
         seed: int,
-        recipe: str,
-        options: Mapping[str, str],
+        recipe: str | Recipe,
+        options: Mapping[str, str] = NOTHING,
     ) -> None:
         self.script, self.seed, self.batch = script, seed, script.batch
         if isinstance(data, Text):

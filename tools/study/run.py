@@ -12,8 +12,9 @@ from ..bench.process import ContenderFailed, Worker
 from ..bench.rounds import Racer, race
 from ..doctor import cpu_name
 from ..progress import perplexity
+from .entry import Entry, baseline
 from .folder import Folder, Result
-from .plan import TIME, Entry, Script, baseline
+from .plan import TIME, Script
 from .progress import StudyProgress
 from .results import RecipeRow
 
@@ -171,5 +172,5 @@ def _racer(study: Study, entry: Entry, process: _Process) -> Racer:
 def _request(study: Study, entry: Entry, part: str, seed: int) -> dict[str, Any]:
     return {
         "job": "study", "part": part, "script": entry.script(study.script).to_dict(), "seed": seed,
-        "recipe": entry.recipe, "options": dict(entry.options),
+        **entry.to_dict(),
     }  # fmt: skip

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import RenderableType
 
 from .. import env, terminal
-from ..arguments import JsonOption, SettingsOption
+from ..arguments import JsonOption, SettingsOption, pairs
 from ..bench.machine import system_load
 from ..data import load_any
 from ..doctor import cpu_name
 from ..study.ablate import ablated
 from ..study.change_tables import change_tables
 from ..study.cpt import LENGTH, PUBLISHED, cpt_table, read_setting
-from ..study.entry import Entry, check_own, entries
+from ..study.entry import Entry, check_own, distinct, entries
 from ..study.flags import Budget, budgeted
 from ..study.folder import open_folder
 from ..study.plan import script
@@ -24,6 +25,17 @@ from ..study.plot import plot_study
 from ..study.ranges import ranged, read_range
 from ..study.results import RecipeRow, in_order
 from ..study.run import Study, run
+from ..study.sensitivity import (
+    How,
+    Shot,
+    Start,
+    StudiedLayer,
+    frame_rows,
+    layer_rows,
+    layers_of,
+    shots,
+)
+from ..study.sensitivity_tables import shot_tables
 from ..study.tables import study_tables
 
 ROUNDS = 5
@@ -53,6 +65,20 @@ OverOption = Annotated[
     list[str] | None,
     typer.Option("--recipes", metavar="NAME[:key=value,...],...", help="By which recipes."),
 ]
+HowOption = Annotated[
+    How, typer.Option("--how", help="One step each, or short trainings: alone, exempt.")
+]
+LayersOption = Annotated[
+    list[str] | None,
+    typer.Option("--layers", metavar="PATTERN", help="Layers by name; may repeat (all)."),
+]
+BatchesOption = Annotated[
+    int, typer.Option("--batches", min=1, help="Batches of one step each that are averaged.")
+]
+StateOption = Annotated[
+    Path | None,
+    typer.Option("--state", metavar="NET.qtn|FILE.safetensors", help="Trained weights."),
+]
 SettingsArgument = Annotated[
     list[str] | None,
     typer.Argument(metavar="[MIN-MAX/GRADIENTS]...", help="Bits, like 3-8/8 (the paper's)."),
@@ -67,6 +93,57 @@ def recipes(budget: Budget, recipes: RecipesOption = None) -> None:
     The same command with the same -o goes on where it was stopped. Status 1 where a recipe failed.
     """
     _study(budget, entries(recipes or ()), _costs, ROUNDS)
+
+
+@budgeted
+def sensitivity(
+    budget: Budget,
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    settings: SettingsOption = None,
+    how: HowOption = How.ONE_SHOT,
+    layers: LayersOption = None,
+    batches: BatchesOption = 1,
+    state: StateOption = None,
+) -> None:
+    """Which layer loses: one at a time quantized alone, in one step or trained, or exempt.
+
+    A step is compared with that of fp32 on the same batch, without training.
+    """
+    mine, start = pairs(settings or (), "--set"), Start(batches, state)
+    frame = frame_rows(recipe, mine, how)
+    with budget.environment():
+        study = _made(budget, frame, 0)
+        found = layers_of(study, frame[-1], layers or (), start)
+        rows = layer_rows(recipe, mine, found, how)
+        if how is How.ONE_SHOT:
+            _show_shots(study, [*zip(rows, found, strict=True)], frame, start, budget)
+            return
+    base = frame[-1] if how is How.EXEMPT else frame[0]
+
+    def show(found: Sequence[RecipeRow], study: Study) -> RenderableType:
+        title = f"Layers of {recipe}, one at a time {how.value}"
+        return change_tables(found, study.script, study.seeds, title, base)
+
+    _study(budget, distinct([*frame, *rows]), show)
+
+
+def _show_shots(
+    study: Study,
+    rows: Sequence[tuple[Entry, StudiedLayer | None]],
+    frame: Sequence[Entry],
+    start: Start,
+    budget: Budget,
+) -> None:
+    every = [(frame[0], None), *rows, (frame[1], None)]
+    results = shots(study, [row for row, _ in every], start)
+    made = [Shot(row, layer, r) for (row, layer), r in zip(every, results, strict=True)]
+    if budget.as_json:
+        found = [{**s.result, "layer": s.layer and s.layer.name} for s in made]
+        terminal.write_json({"script": study.script.to_dict(), "rows": found})
+    else:
+        terminal.show(shot_tables(made, study.script, start))
+    if any(r.get("error") for r in results):
+        raise typer.Exit(1)
 
 
 @budgeted
@@ -111,14 +188,17 @@ def range_(
 def _study(budget: Budget, rows: Sequence[Entry], show: Show, rounds: int = 0) -> None:
     """Train the rows and show them; what several commands do alike."""
     with budget.environment():
-        made = script(budget.wish, load_any(budget.data))
-        check_own(rows, made)
-        folder, load = open_folder(budget.output, made), system_load()
-        turns = rounds if budget.rounds is None else budget.rounds
-        study = Study(
-            made, tuple(rows), budget.seeds, folder, turns, budget.limit, budget.retry, load
-        )
+        study = _made(budget, rows, rounds)
         _show(study, run(study), budget, show)
+
+
+def _made(budget: Budget, rows: Sequence[Entry], rounds: int) -> Study:
+    """The study of the rows, in the folder that keeps it."""
+    made = script(budget.wish, load_any(budget.data))
+    check_own(rows, made)
+    folder, load = open_folder(budget.output, made), system_load()
+    turns = rounds if budget.rounds is None else budget.rounds
+    return Study(made, tuple(rows), budget.seeds, folder, turns, budget.limit, budget.retry, load)
 
 
 def _show(study: Study, rows: list[RecipeRow], budget: Budget, show: Show) -> None:
@@ -150,4 +230,10 @@ def cpt(
         terminal.show(cpt_table(found))
 
 
-commands = {"recipes": recipes, "ablate": ablate, "range": range_, "cpt": cpt}
+commands = {
+    "recipes": recipes,
+    "sensitivity": sensitivity,
+    "ablate": ablate,
+    "range": range_,
+    "cpt": cpt,
+}

@@ -21,6 +21,7 @@ from .. import driver, env, factory, models
 from ..bare_flags import BareFlags
 from ..bare_model import task_of
 from ..batches import batches_per_epoch, measure, train_batches
+from ..compare.network import Named, captured
 from ..data import load_any
 from ..dataset import Array, Dataset, Text
 from ..driver import Task
@@ -29,7 +30,9 @@ from ..progress import finite
 from ..schedule import schedule
 from ..train import MAX_SKIPPED, give_length, precision, take
 from .entry import made_recipe
+from .folder import LAYERS, SHOT
 from .plan import TIME, WIDTHS, Script
+from .shots import Shots
 
 HIDDEN = 128
 POINTS = 100
@@ -37,11 +40,13 @@ NOTHING: Mapping[str, str] = {}
 Batch = tuple[Tensor, Tensor]
 
 
-def maker(request: Mapping[str, Any]) -> Callable[[], Training | Timing]:
+def maker(request: Mapping[str, Any]) -> Callable[[], Training | Timing | Shots]:
     """What makes the job of a request; data and libraries are loaded here."""
     script = Script(**request["script"])
     data = first_samples(load_any(script.data), script.samples)
     torch.set_num_threads(env.threads())
+    if request["part"] in (LAYERS, SHOT):
+        return lambda: Shots(captured_network(script, data, request["seed"]), data, request)
     recipe = made_recipe(request["recipe"], request["options"], request["without"])
     kind = Timing if request["part"] == TIME else Training
     return lambda: kind(Trainee(script, data, request["seed"], recipe))
@@ -76,6 +81,14 @@ def made_task(script: Script, seed: int) -> Task:
     if isinstance(made, nn.Module):
         raise UsageError(f"{script.network} returned a bare model; return a quatrain.Task")
     return task_of(made, script.network, BareFlags(), None, seed)
+
+
+def captured_network(script: Script, data: Dataset | Text, seed: int) -> Named:
+    """The network of a script as ``compare`` takes it, with the seed's weights."""
+    if isinstance(data, Text):
+        return captured(script.network, made_task(script, seed))
+    x, y = next(train_batches(data, script.batch, seed=seed))
+    return captured(script.network, make_task(script, data, seed, (_tensor(x), _tensor(y))))
 
 
 def make_task(script: Script, data: Dataset, seed: int, batch: Batch) -> Task:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +14,7 @@ from rich.console import RenderableType
 from .. import env, terminal
 from ..arguments import JsonOption, SettingsOption, pairs
 from ..bench.machine import system_load
+from ..bench.plot import check_plot
 from ..data import load_any
 from ..doctor import cpu_name
 from ..study.ablate import ablated
@@ -20,6 +23,8 @@ from ..study.cpt import LENGTH, PUBLISHED, cpt_table, read_setting
 from ..study.entry import Entry, check_own, distinct, entries
 from ..study.flags import Budget, budgeted
 from ..study.folder import open_folder
+from ..study.groups import RECIPE
+from ..study.kept import read_folder
 from ..study.plan import script
 from ..study.plot import plot_study
 from ..study.ranges import ranged, read_range
@@ -36,6 +41,7 @@ from ..study.sensitivity import (
     shots,
 )
 from ..study.sensitivity_tables import shot_tables
+from ..study.sweep import SCRIPT_KEYS, read_sweep
 from ..study.tables import study_tables
 
 ROUNDS = 5
@@ -78,6 +84,21 @@ BatchesOption = Annotated[
 StateOption = Annotated[
     Path | None,
     typer.Option("--state", metavar="NET.qtn|FILE.safetensors", help="Trained weights."),
+]
+FolderArgument = Annotated[
+    Path, typer.Argument(metavar="FOLDER", help="What -o of another study named.")
+]
+PictureOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", metavar="FILE.svg", help="A .svg, .png or .pdf (FOLDER/study.svg)."
+    ),
+]
+ByOption = Annotated[
+    str, typer.Option("--by", metavar="KEY", help="Colours by recipe, or by this option.")
+]
+SweepArgument = Annotated[
+    Path, typer.Argument(metavar="FILE.toml", help="Its axes: docs/studies.md.")
 ]
 SettingsArgument = Annotated[
     list[str] | None,
@@ -185,6 +206,28 @@ def range_(
     _study(budget, ranged(recipes or [DEFAULT_RECIPE], over), show)
 
 
+@partial(budgeted, left_out=SCRIPT_KEYS)
+def sweep(budget: Budget, file: SweepArgument) -> None:
+    """Train the product of the axes that a file lists: recipes, options, schedules.
+
+    The same command with the same -o goes on where it was stopped. Status 1 where a row failed.
+    """
+    found = read_sweep(file)
+    _study(replace(budget, **found.script), found.rows, _costs)  # type: ignore[arg-type]
+
+
+def plot(folder: FolderArgument, output: PictureOption = None, by: ByOption = RECIPE) -> None:
+    """Draw what a study's folder holds: curves, and what was reached over bits, time and options.
+
+    Points have names, bands go from the lowest to the highest seed.
+    """
+    path = folder / "study.svg" if output is None else output
+    check_plot(path, "--output")
+    found = read_folder(folder)
+    plot_study(found.rows, found.script, path, by, found.shots)
+    terminal.line(str(path))
+
+
 def _study(budget: Budget, rows: Sequence[Entry], show: Show, rounds: int = 0) -> None:
     """Train the rows and show them; what several commands do alike."""
     with budget.environment():
@@ -235,5 +278,7 @@ commands = {
     "sensitivity": sensitivity,
     "ablate": ablate,
     "range": range_,
+    "sweep": sweep,
+    "plot": plot,
     "cpt": cpt,
 }

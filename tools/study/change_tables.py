@@ -8,10 +8,11 @@ from statistics import mean
 from rich.console import Group, RenderableType
 
 from ...runtime.report.tables import table
+from ..bench.tables import NOTHING
 from .entry import Entry
 from .plan import Script
 from .results import RecipeRow
-from .tables import NOTHING, PERPLEXITY, about, failures, number
+from .tables import PERPLEXITY, about, failures, number
 
 POINTS = ("change", "by seed")
 REST = ("loss", "GBitOPs")

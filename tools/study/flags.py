@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from contextlib import AbstractContextManager
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
@@ -100,16 +100,21 @@ class Budget:
 Own = ParamSpec("Own")
 
 
-def budgeted(command: Callable[Concatenate[Budget, Own], None]) -> Callable[..., None]:
-    """The command with the options of a ``Budget`` behind its own, as typer reads them."""
+def budgeted(
+    command: Callable[Concatenate[Budget, Own], None], left_out: Container[str] = ()
+) -> Callable[..., None]:
+    """The command with the options of a ``Budget`` behind its own, as typer reads them.
+
+    Those that are ``left_out`` are as if nothing was said of them.
+    """
     hints = get_type_hints(Budget, include_extras=True)
     own = list(inspect.signature(command).parameters.values())[1:]
     ours = get_type_hints(command, include_extras=True)
-    shared = [f for f in fields(Budget) if f.name not in ours]
+    shared = [f for f in fields(Budget) if f.name not in ours and f.name not in left_out]
 
     def run(**given: object) -> None:
         taken = {f.name: given.pop(f.name) for f in shared}
-        command(Budget(**taken), **given)  # type: ignore[arg-type]
+        command(Budget(**taken), **given)  # type: ignore[arg-type, call-arg]
 
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters = [p.replace(kind=keyword, annotation=ours[p.name]) for p in own]

@@ -42,7 +42,7 @@ class Folder:
         file = self._file(entry, part)
         if file is None or not file.exists():
             return None
-        found = _read(file)
+        found = read_result(file)
         needed = set() if found.get("error") else NEEDED.get(part, TRAINED)
         if found.get("digest") != entry.digest or not {"error", "part", *needed} <= found.keys():
             raise FileError(f"{file} is no result of {entry.label}; remove it to do it again")
@@ -75,7 +75,7 @@ def open_folder(path: Path | None, script: Script) -> Folder:
             raise UsageError(f"{path} holds other files and no {ABOUT}; name an empty folder")
         write_text(about, json.dumps(said, indent=1) + "\n")
         return Folder(path)
-    before = _read(about)
+    before = read_result(about)
     for key in said.keys() | before.keys():
         if before.get(key) != said.get(key):
             raise UsageError(
@@ -85,7 +85,8 @@ def open_folder(path: Path | None, script: Script) -> Folder:
     return Folder(path)
 
 
-def _read(file: Path) -> Result:
+def read_result(file: Path) -> Result:
+    """A file of a folder; FileError where it is damaged."""
     try:
         found = json.loads(read_text(file))
     except ValueError:

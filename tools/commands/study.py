@@ -142,7 +142,8 @@ def sensitivity(
     base = frame[-1] if how is How.EXEMPT else frame[0]
 
     def show(found: Sequence[RecipeRow], study: Study) -> RenderableType:
-        title = f"Layers of {recipe}, one at a time {how.value}"
+        what = "exempt or not" if how is How.EXEMPT else "quantized alone"
+        title = f"One layer of {recipe} at a time, {what}"
         return change_tables(found, study.script, study.seeds, title, base)
 
     _study(budget, distinct([*frame, *rows]), show)
@@ -213,7 +214,7 @@ def sweep(budget: Budget, file: SweepArgument) -> None:
     The same command with the same -o goes on where it was stopped. Status 1 where a row failed.
     """
     found = read_sweep(file)
-    _study(replace(budget, **found.script), found.rows, _costs)  # type: ignore[arg-type]
+    _study(replace(budget, **found.script), found.rows, _axes)  # type: ignore[arg-type]
 
 
 def plot(folder: FolderArgument, output: PictureOption = None, by: ByOption = RECIPE) -> None:
@@ -256,6 +257,13 @@ def _show(study: Study, rows: list[RecipeRow], budget: Budget, show: Show) -> No
         terminal.show(show(rows, study))
     if any(r.failures for r in rows):
         raise typer.Exit(1)
+
+
+def _axes(rows: Sequence[RecipeRow], study: Study) -> RenderableType:
+    """With times where those were asked for; the rest of what rows cost is as of their recipes."""
+    if study.rounds:
+        return _costs(rows, study)
+    return change_tables(rows, study.script, study.seeds, "The product of the axes")
 
 
 def _costs(rows: Sequence[RecipeRow], study: Study) -> RenderableType:

@@ -29,6 +29,7 @@ from ..fit import fit, takes
 from ..progress import finite
 from ..schedule import schedule
 from ..train import MAX_SKIPPED, give_length, precision, take
+from .by_layer import by_layer, weights
 from .entry import made_recipe
 from .folder import LAYERS, SHOT
 from .plan import TIME, WIDTHS, Script
@@ -163,6 +164,7 @@ class Training:
         self._stream = trainee.batches()
         self._losses: list[float] = []  # of the steps that were applied
         self._done = self._lost = 0
+        self._before = weights(trainee.compiled)
 
     def step(self) -> float:
         """The next step; its loss. UsageError where too many in a row were not applied."""
@@ -182,6 +184,7 @@ class Training:
 
         The curve is of the losses of training, a mean for each of its parts; of text there is the
         loss on the test part. Where bits change while training also the mean GBitOPs of the steps.
+        By layer there are its formats, and how far the training has moved its weight.
         """
         step, trainee = self._trainee.compiled, self._trainee
         test = measure(lambda x: step.predict(_tensor(x)).numpy(), trainee.data, trainee.batch)
@@ -197,7 +200,8 @@ class Training:
         mean = step.state.get(SPENT)
         if mean is not None:
             found["giga_per_step"] = float(mean)
-        return {**found, "bill": shortened(step.report())}
+        bill = step.report()
+        return {**found, "bill": shortened(bill), "layers": by_layer(bill, self._before, step)}
 
 
 class Timing:

@@ -19,7 +19,7 @@ from .plan import Script
 from .results import RecipeRow, in_order
 
 WIDE, HIGH = 6.5, 5.0
-MOST_NAMES = 30  # in the legend of the curves
+MOST_NAMES = 8  # in the legend of the curves
 Panel = Callable[[Any], None]
 Cost = Callable[[RecipeRow], float | None]
 
@@ -77,23 +77,26 @@ def _milliseconds(row: RecipeRow) -> float | None:
 
 def _curves(axis: Any, found: Sequence[Drawn], script: Script) -> None:
     """The loss of training, at the middle of what each number is the mean of."""
+    lines = []
     for d in found:
         curves = [c for c in d.row.curves if c]
         if not curves:
             continue
         same = [c[: min(map(len, curves))] for c in curves]  # seeds may lose different steps
         steps = (np.arange(len(same[0])) + 0.5) * script.steps / len(same[0])
-        axis.plot(steps, np.mean(same, 0), d.line, color=d.colour, linewidth=1.2, label=_whole(d))
+        (line,) = axis.plot(steps, np.mean(same, 0), d.line, color=d.colour, linewidth=1.2)
+        lines.append((d, line))
         axis.fill_between(
-            steps, np.min(same, 0), np.max(same, 0), color=d.colour, alpha=0.15, linewidth=0
-        )
+            steps, np.min(same, 0), np.max(same, 0), color=d.colour, linewidth=0,
+            alpha=0.15 if len(found) <= MOST_NAMES else 0.05,
+        )  # fmt: skip
     axis.set(xlabel="step", ylabel="training loss", title="Learning curves")
-    if 0 < len(axis.lines) <= MOST_NAMES:
-        axis.legend(fontsize="x-small", frameon=False)
-
-
-def _whole(d: Drawn) -> str:
-    return d.row.entry.label
+    if len(axis.lines) <= MOST_NAMES:
+        named = {d.row.entry.label: line for d, line in lines}
+    else:  # each group by its first row
+        named = {d.group: line for d, line in reversed(lines)}
+    if named:
+        axis.legend([*named.values()], [*named], fontsize="x-small", frameon=False)
 
 
 def _reached(axis: Any, found: Sequence[Drawn], script: Script, cost: Cost, what: str) -> None:

@@ -42,7 +42,7 @@ def drawn(rows: Sequence[RecipeRow], by: str = RECIPE) -> list[Drawn]:
     groups = list(dict.fromkeys(_group(row.entry, by) for row in rows))
     lines = {group: cycle(LINES) for group in groups}
     one = len(groups) == 1
-    found = []
+    found: list[Drawn] = []
     for row in rows:
         group = _group(row.entry, by)
         name = _name(row.entry, by if len(groups) > 1 else "")

@@ -158,13 +158,13 @@ def test_a_layer_at_a_time() -> None:
     assert alone[0].options == {"smp": "2", "exempt": "*,!conv1"}
     assert alone[1].options["exempt"] == "*,!a[[]1]"
     turned = layer_rows("luq4", {}, LAYERS, How.EXEMPT)
-    assert labels(turned) == ["with conv1", "without a[1]"]
+    assert labels(turned) == ["conv1 quantized", "a[1] exempt"]
     assert turned[0].options["exempt"] == "first,last,!conv1"
     assert turned[1].options["exempt"] == "first,last,a[[]1]"
     (free,) = layer_rows("sbm8", {}, LAYERS[1:], How.EXEMPT)
     assert free.options["exempt"] == "a[[]1]"
     assert labels(frame_rows("luq4", {}, How.ALONE)) == ["fp32", "no layer", "luq4"]
-    with pytest.raises(RecipeError, match="recipe bf16 has no option 'exempt'"):
+    with pytest.raises(UsageError, match="recipe bf16 has no option to exempt layers"):
         frame_rows("bf16", {}, How.ONE_SHOT)
 
 

@@ -102,12 +102,14 @@ def test_one_step_of_each_layer(
     assert "no layer is called 'conv*'" in error
     error = quatrain(*words("sensitivity", data, *more, "--state", tmp_path / "no.qtn"), status=2)
     assert "cannot read" in error
+    error = quatrain(*words("sensitivity", data, *more, "--batches", 5), status=2)
+    assert "--batches 5: the training part has 4 of this size" in error
 
 
 def test_layers_by_short_trainings(quatrain: Quatrain, data: Path, fake: type[Fake]) -> None:
     more = ("--recipe", "luq4", "--how", "exempt", "--layers", "3", "--layers", "7")
     text = quatrain(*words("sensitivity", data, *more))
-    assert "without 3" in text and "with 7" in text and "change: from luq4" in text
+    assert "3 exempt" in text and "7 quantized" in text and "change: from luq4" in text
     assert [part for _, part in fake.built] == ["layers", *["seed0"] * 4, *["seed1"] * 4]
 
 

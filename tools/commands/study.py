@@ -24,7 +24,7 @@ from ..study.entry import Entry, check_own, distinct, entries
 from ..study.flags import Budget, budgeted
 from ..study.folder import open_folder
 from ..study.groups import RECIPE
-from ..study.kept import read_folder
+from ..study.kept import KeptShot, read_folder
 from ..study.plan import script
 from ..study.plot import plot_study
 from ..study.ranges import ranged, read_range
@@ -159,6 +159,10 @@ def _show_shots(
     every = [(frame[0], None), *rows, (frame[1], None)]
     results = shots(study, [row for row, _ in every], start)
     made = [Shot(row, layer, r) for (row, layer), r in zip(every, results, strict=True)]
+    if budget.plot is not None:
+        well = [s for s in made if not s.result.get("error")]
+        drawn = [KeptShot.of(s.layer.name if s.layer else s.entry.label, s.result) for s in well]
+        plot_study([], study.script, budget.plot, shots=drawn)
     if budget.as_json:
         found = [{**s.result, "layer": s.layer and s.layer.name} for s in made]
         terminal.write_json({"script": study.script.to_dict(), "rows": found})
@@ -222,9 +226,9 @@ def plot(folder: FolderArgument, output: PictureOption = None, by: ByOption = RE
 
     Points have names, bands go from the lowest to the highest seed.
     """
+    found = read_folder(folder)
     path = folder / "study.svg" if output is None else output
     check_plot(path, "--output")
-    found = read_folder(folder)
     plot_study(found.rows, found.script, path, by, found.shots)
     terminal.line(str(path))
 

@@ -22,6 +22,11 @@ class KeptShot:
     outputs: float | None
     gradients: float | None
 
+    @classmethod
+    def of(cls, name: str, result: Mapping[str, Any]) -> KeptShot:
+        """Of a result that did not fail."""
+        return cls(name, result["outputs"]["sqnr"], result["gradients"]["sqnr"])
+
 
 @dataclass(frozen=True, slots=True)
 class KeptStudy:
@@ -86,7 +91,7 @@ def _shots(found: Any) -> list[KeptShot]:
             place = order.index(name) if name in order else (-1 if name == "no layer" else 10**6)
             made.append((place, name, p))
     made.sort(key=lambda m: m[:2])
-    return [KeptShot(n, p["outputs"]["sqnr"], p["gradients"]["sqnr"]) for _, n, p in made]
+    return [KeptShot.of(name, result) for _, name, result in made]
 
 
 def _shot_name(entry: Entry) -> str:

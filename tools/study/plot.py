@@ -113,7 +113,7 @@ def _reached(axis: Any, found: Sequence[Drawn], script: Script, cost: Cost, what
     axis.set(xlabel=what, ylabel=_measure(script), title=f"Reached over {what.split()[0]}")
     if len({p[0] for p in points}) > 1:
         axis.set_xscale("log")
-    axis.margins(x=0.25, y=0.1)
+    axis.margins(x=0.25, y=0.2)
     front = pareto([(x, y) for x, y, _, _ in points], less=bool(script.tokens))
     if front[1:]:
         axis.plot(

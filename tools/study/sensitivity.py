@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -90,14 +91,17 @@ def _row(
     for key, value in known.items():
         if key.rpartition(".")[2] == EXEMPT:
             changed[key] = extra if value == "none" else f"{value},{extra}"
-    return entry(name, changed, f"{'with' if layer.exempt else 'without'} {layer.name}")
+    return entry(name, changed, f"{layer.name} {'quantized' if layer.exempt else 'exempt'}")
 
 
 def frame_rows(name: str, options: Mapping[str, str], how: How) -> list[Entry]:
     """What rows of single layers stand beside: fp32, the recipe with no layer, and with its own.
 
-    RecipeError where the recipe has no option to exempt layers.
+    UsageError where the recipe has no option to exempt layers.
     """
+    known = load_recipe(name).settings
+    if not any(key.rpartition(".")[2] == EXEMPT for key in known):
+        raise UsageError(f"recipe {name} has no option to exempt layers; study one that has")
     none = entry(name, {**_others(options), EXEMPT: "*"}, "no layer")
     whole = entry(name, options)
     plain = entry(BASELINE, {})
@@ -115,6 +119,9 @@ def _others(options: Mapping[str, str]) -> dict[str, str]:
 
 def layers_of(study: Study, of: Entry, patterns: Sequence[str], start: Start) -> list[StudiedLayer]:
     """The layers of the network whose names fit; UsageError for a pattern that fits none."""
+    most = study.script.per_epoch if study.script.batch else start.batches
+    if start.batches > most:
+        raise UsageError(f"--batches {start.batches}: the training part has {most} of this size")
     kept = study.found(of, LAYERS) if start.state is None else None
     if kept is None or kept.get("error"):
         with Process() as process:
@@ -122,9 +129,8 @@ def layers_of(study: Study, of: Entry, patterns: Sequence[str], start: Start) ->
                 process.worker.ask("build", study.limit, **_asked(study, of, LAYERS, start))
                 facts = process.worker.ask("facts", study.limit)
             except ContenderFailed as failure:
-                raise UsageError(
-                    f"{study.script.network} cannot be looked into: {failure}"
-                ) from None
+                why = re.sub(r"^\w+Error: ", "", str(failure))
+                raise UsageError(f"{study.script.network} cannot be looked into: {why}") from None
         kept = study.folder.keep(of, LAYERS, {"error": None, "layers": facts["layers"]})
     found = [StudiedLayer(**layer) for layer in kept["layers"]]
     names = [layer.name for layer in found]

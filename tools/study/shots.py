@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ...compiler.errors import UsageError
 from ...compiler.formats import F32
 from ...compiler.ir import Program
 from ...compiler.ir.analysis import gemms
@@ -58,6 +59,8 @@ class Shots:
             check_names(network.train, state, request["state"])
         found = islice(named_batches(data, network, request["seed"]), request["batches"])
         self._given = [{**state, **batch} for batch in found]
+        if len(self._given) < request["batches"]:
+            raise UsageError(f"the training part has {len(self._given)} batches of this size")
         self._looked = looked(network.train)
         self._plain: list[Values] = []
         self._done, self._found = 0, dict[str, object]()

@@ -203,12 +203,13 @@ def range_(
 
     The same command with the same -o goes on where it was stopped. Status 1 where a row failed.
     """
-    over = read_range(values, points)
+    over, chosen = read_range(values, points), recipes or [DEFAULT_RECIPE]
 
     def show(found: Sequence[RecipeRow], study: Study) -> RenderableType:
-        return change_tables(found, study.script, study.seeds, f"Over {over.key}")
+        title = f"{', '.join(chosen)} over {over.key}"
+        return change_tables(found, study.script, study.seeds, title)
 
-    _study(budget, ranged(recipes or [DEFAULT_RECIPE], over), show)
+    _study(budget, ranged(chosen, over), show)
 
 
 @partial(budgeted, left_out=SCRIPT_KEYS)

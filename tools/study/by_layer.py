@@ -11,10 +11,10 @@ from ...passes.parts.select import layers
 from ...runtime.report.bill import Bill
 from ...runtime.step import Step
 
-Weights = Mapping[str, NDArray[np.float32]]
+WeightsByLayer = Mapping[str, NDArray[np.float32]]
 
 
-def weights(step: Step) -> Weights:
+def weights(step: Step) -> WeightsByLayer:
     """A copy of the weight of each layer that has one."""
     program, state = step.source.train, step.state
     own = {v.name for v in program.state}
@@ -22,7 +22,7 @@ def weights(step: Step) -> Weights:
     return {n: state[w].numpy().copy() for n, w in named.items() if w in own}
 
 
-def by_layer(bill: Bill, before: Weights, step: Step) -> dict[str, dict[str, object]]:
+def by_layer(bill: Bill, before: WeightsByLayer, step: Step) -> dict[str, dict[str, object]]:
     """By layer the formats of each direction, its MACs, and of its weight the root mean square.
 
     ``moved`` is that of the difference to the start over it.

@@ -43,19 +43,18 @@ class Folder:
         if file is None or not file.exists():
             return None
         found = read_result(file)
-        needed = set() if found.get("error") else NEEDED.get(part, TRAINED)
-        if found.get("digest") != entry.digest or not {"error", "part", *needed} <= found.keys():
+        if found.get("digest") != entry.digest or found.get("part") != part or not whole(found):
             raise FileError(f"{file} is no result of {entry.label}; remove it to do it again")
         return found
 
     def keep(self, entry: Entry, part: str, result: Result) -> Result:
         """Write a result; it comes back with the recipe that it is of."""
         about = {"recipe": " ".join(entry.words), "entry": entry.to_dict()}
-        whole = {**about, "digest": entry.digest, "part": part, **result}
+        kept = {**about, "digest": entry.digest, "part": part, **result}
         file = self._file(entry, part)
         if file is not None:
-            write_text(file, json.dumps(whole, indent=1, allow_nan=False) + "\n")
-        return whole
+            write_text(file, json.dumps(kept, indent=1, allow_nan=False) + "\n")
+        return kept
 
     def _file(self, entry: Entry, part: str) -> Path | None:
         return None if self.path is None else self.path / f"{entry.stem}.{part}.json"
@@ -83,6 +82,12 @@ def open_folder(path: Path | None, script: Script) -> Folder:
                 "go on with the same options, or name another folder"
             )
     return Folder(path)
+
+
+def whole(found: Result) -> bool:
+    """Whether a result has all that it needs: why it failed, or what its part found."""
+    needed = set() if found.get("error") else NEEDED.get(str(found.get("part")), TRAINED)
+    return {"error", "part", "recipe", "digest", *needed} <= found.keys()
 
 
 def read_result(file: Path) -> Result:

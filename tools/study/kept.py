@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -9,9 +10,11 @@ from typing import Any
 
 from ...compiler.errors import FileError, UsageError
 from .entry import Entry
-from .folder import ABOUT, LAYERS, SHOT, read_result
+from .folder import ABOUT, LAYERS, SHOT, read_result, whole
 from .plan import TIME, Script
 from .results import RecipeRow
+
+SEED = re.compile(r"seed\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,7 @@ def read_folder(path: Path) -> KeptStudy:
     found: dict[str, list[Mapping[str, Any]]] = {}
     for file in files:
         result = read_result(file)
-        if not {"digest", "part", "error", "recipe"} <= result.keys():
+        if not whole(result):
             raise FileError(f"{file} is no result of a study; remove it to do it again")
         found.setdefault(str(result["digest"]), []).append(result)
     rows = [row for parts in found.values() if (row := _row(parts)) is not None]
@@ -74,7 +77,7 @@ def _entry(result: Mapping[str, Any]) -> Entry:
 def _row(parts: Sequence[Mapping[str, Any]]) -> RecipeRow | None:
     """None where a recipe was not trained."""
     trained = sorted(
-        (dict(p) for p in parts if p["part"].startswith("seed")), key=lambda p: int(p["part"][4:])
+        (dict(p) for p in parts if SEED.fullmatch(str(p["part"]))), key=lambda p: int(p["part"][4:])
     )
     time = next((dict(p) for p in parts if p["part"] == TIME), None)
     return RecipeRow(_entry(trained[0]), tuple(trained), time) if trained else None

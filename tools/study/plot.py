@@ -56,8 +56,8 @@ def _panels(found: Sequence[Drawn], script: Script, shots: Sequence[KeptShot]) -
     panels: list[Panel] = []
     if found or not shots:
         panels.append(lambda axis: _curves(axis, found, script))
-        giga: Cost = lambda row: row.giga(script)  # noqa: E731
-        panels.append(lambda axis: _reached(axis, found, script, giga, "GBitOPs of a training"))
+        what = "GBitOPs of a training"
+        panels.append(lambda axis: _reached(axis, found, script, lambda r: r.giga(script), what))
     if any(d.row.seconds for d in found):
         panels.append(lambda axis: _reached(axis, found, script, _milliseconds, "ms a step"))
     if key := numeric_key([d.row for d in found]):

@@ -31,7 +31,7 @@ SCRIPT_KEYS: Mapping[str, type | tuple[type, ...]] = {
 LEAST = {"seeds": 1, "steps": 1, "epochs": 1, "batch": 1, "train_samples": 1, "rounds": 0, "lr": 0}
 RECIPES, SCHEDULES, OPTIONS = "recipes", "schedules", "options"
 KEYS = (*SCRIPT_KEYS, RECIPES, SCHEDULES, OPTIONS)
-Plain = str | bool | int | float
+AxisValue = str | bool | int | float
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ def _checked(path: Path, key: str, value: object) -> str | int | float:
 
 def _list(path: Path, key: str, value: object) -> tuple[str, ...]:
     """The values of an axis as words."""
-    if not isinstance(value, list) or not value or not all(isinstance(v, Plain) for v in value):
+    if not isinstance(value, list) or not value or not all(isinstance(v, AxisValue) for v in value):
         raise UsageError(f"{path}: {key} must be a list of values, as an axis has, not {value!r}")
     words = [str(v).lower() if isinstance(v, bool) else str(v) for v in value]
     return tuple(dict.fromkeys(words))

@@ -20,7 +20,7 @@ from .results import RecipeRow, in_order
 
 WIDE, HIGH = 6.5, 5.0
 MOST_NAMES = 8  # in the legend of the curves
-Panel = Callable[[Any], None]
+DrawPanel = Callable[[Any], None]
 Cost = Callable[[RecipeRow], float | None]
 
 
@@ -52,8 +52,8 @@ def plot_study(
     figure.savefig(path)
 
 
-def _panels(found: Sequence[Drawn], script: Script, shots: Sequence[KeptShot]) -> list[Panel]:
-    panels: list[Panel] = []
+def _panels(found: Sequence[Drawn], script: Script, shots: Sequence[KeptShot]) -> list[DrawPanel]:
+    panels: list[DrawPanel] = []
     if found or not shots:
         panels.append(lambda axis: _curves(axis, found, script))
         what = "GBitOPs of a training"

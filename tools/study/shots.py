@@ -34,7 +34,7 @@ from ..dataset import Dataset, Text
 from .entry import BASELINE, made_recipe
 
 Values = Mapping[str, Tensor]
-Figure = dict[str, float | bool | None]
+GapFigures = dict[str, float | bool | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +139,12 @@ def _joined(parts: Iterable[Tensor]) -> Tensor:
     return Tensor.from_numbers(TensorType(numbers.shape, F32), numbers)
 
 
-def _gap(a: Values, b: Values, name: str) -> Figure | None:
+def _gap(a: Values, b: Values, name: str) -> GapFigures | None:
     """None where a side does not make it."""
     return _figure(distance(a[name], b[name])) if name in a and name in b else None
 
 
-def _figure(gap: Gap) -> Figure:
+def _figure(gap: Gap) -> GapFigures:
     found = asdict(gap)
     return {key: found[key] for key in ("equal", "sqnr", "cosine")}
 

@@ -199,6 +199,18 @@ class Recipe:
         """The recipe with one more pass of quatrain at its end."""
         return replace(self, passes=(*self.passes, _known(name).set(settings)))
 
+    def without(self, *labels: str) -> Recipe:
+        """The recipe with some of its passes left out; RecipeError for one that it has not."""
+        for label in labels:
+            if label not in self.labels:
+                hint = closest(label, self.labels)
+                raise RecipeError(f"recipe {self.name} has no pass {label!r} to leave out; {hint}")
+        pairs = zip(self.labels, self.passes, strict=True)
+        left = tuple(entry for label, entry in pairs if label not in labels)
+        if not left:
+            raise RecipeError(f"without {', '.join(labels)} recipe {self.name} has no pass left")
+        return replace(self, passes=left)
+
     def ending_with(self, name: str) -> Recipe:
         """The recipe with a pass of quatrain, without settings, at its end if it is nowhere."""
         if any(entry.name == name for entry in self.passes):

@@ -16,7 +16,6 @@ from .step_cost import StepCost
 UNITS = ((1.0, ""), (1e-3, "m"), (1e-6, "u"), (1e-9, "n"), (1e-12, "p"))
 PJ = 1e-12
 LONGEST_LAYER = 24
-NO_BREAK = "\u00a0"  # a space at which no line ends
 
 
 def scaled(value: float, unit: str) -> str:
@@ -168,7 +167,7 @@ def constants_tables(machine: Accelerator) -> Group:
     made = table(machine.title, "what", "value", "source")
     made.columns[0].no_wrap = True
     for what, value, source in constants(machine):
-        made.add_row(what, value.replace(" pJ", f"{NO_BREAK}pJ"), Text(source))
+        made.add_row(what, value, Text(source))
     return Group(made, *_assumptions(machine))
 
 

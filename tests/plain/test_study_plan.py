@@ -10,7 +10,8 @@ from quatrain.compiler.errors import RecipeError, UsageError
 from quatrain.passes.recipe import load_recipe, recipe_names
 from quatrain.tools.cli import main
 from quatrain.tools.dataset import Dataset
-from quatrain.tools.study.plan import Wish, check_own, entries, script
+from quatrain.tools.study.entry import check_own, entries
+from quatrain.tools.study.plan import Wish, script
 
 
 def test_recipes_with_options() -> None:

@@ -14,8 +14,12 @@ from quatrain.tools.bench.results import ContenderRow, WorkloadResult
 from quatrain.tools.bench.tables import machine_lines, result_tables
 from quatrain.tools.cli import main
 from quatrain.tools.commands.targets import ASKED
-from quatrain.tools.study.plan import WIDTHS, Script, entries
+from quatrain.tools.study.change_tables import change_tables
+from quatrain.tools.study.entry import entries
+from quatrain.tools.study.plan import WIDTHS, Script
 from quatrain.tools.study.results import RecipeRow
+from quatrain.tools.study.sensitivity import How, Shot, Start, StudiedLayer, layer_rows
+from quatrain.tools.study.sensitivity_tables import shot_tables
 from quatrain.tools.study.tables import study_tables
 from quatrain.tools.units_by_recipe import units_by_recipe
 
@@ -136,3 +140,20 @@ def test_a_study(screen: Screen) -> None:
     why = {"part": "seed0", "error": "RecipeError: a sentence that says at length what it is"}
     rows += [RecipeRow(entry, (why,)) for entry in entries(["wageubn"])]
     check(screen, lambda: terminal.show(study_tables(rows, budget, 2)))
+    changes = change_tables(rows, budget, 2, "Changes of fp32", rows[0].entry)
+    check(screen, lambda: terminal.show(changes))
+
+
+def test_one_step_of_each_layer(screen: Screen) -> None:
+    budget = Script("resnet20", "cifar10", 50000, 128, 10, 0.05, "onecycle", "cpu")
+    gap = {"equal": False, "sqnr": -12.3, "cosine": 0.1234}
+    names = ("stem.0", "stages.1.0.shortcut.0", "fc")
+    means = {"loss": [2.0, 3.0], "outputs": gap, "gradients": gap, "error": None}
+    result = {**means, "layers": {n: {"y": gap, "dw": gap} for n in names}}
+    layers = [StudiedLayer(n, "conv2d", 0.25, n != "fc") for n in names]
+    rows = layer_rows(FOUR_BIT, {}, layers, How.ONE_SHOT)
+    shots = [Shot(row, layer, result) for row, layer in zip(rows, layers, strict=True)]
+    why = {"error": "RecipeError: a sentence that says at length what it is"}
+    shots.append(Shot(rows[0], layers[0], why))
+    shown = shot_tables(shots, budget, Start(2))
+    check(screen, lambda: terminal.show(shown))

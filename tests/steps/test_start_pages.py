@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from quatrain.tools.cli import main
-from quatrain.tools.study.plan import entries
+from quatrain.tools.study.entry import entries
 
 from .test_readme import ROOT, blocks
 

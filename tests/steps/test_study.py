@@ -1,37 +1,23 @@
 """``quatrain study recipes``: trainings in order, results that are kept, failures, tables."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from quatrain.compiler.errors import FileError, UsageError
 from quatrain.passes.recipe import load_recipe
-from quatrain.tools.bench.process import ContenderFailed
 from quatrain.tools.study import run as study_run
-from quatrain.tools.study.plan import Script, entries
+from quatrain.tools.study.entry import entries
+from quatrain.tools.study.plan import Script
 from quatrain.tools.study.tables import BITS, RIGHT
 
 from ..cases.commands import Quatrain
+from ..cases.fake_study import GEMM, SOURCE, Fake, faked, tiny_data
 
-SOURCE = """
-import quatrain, torch
-from torch import nn
-
-def task():
-    model = nn.Sequential(
-        nn.Conv2d(1, 5, 3, padding=1, bias=False), nn.BatchNorm2d(5), nn.ReLU(),
-        nn.Conv2d(5, 5, 3, padding=1, bias=False), nn.BatchNorm2d(5), nn.ReLU(),
-        nn.Flatten(), nn.Linear(45, 3),
-    )
-    example = torch.zeros(3, 1, 3, 3), torch.zeros(3, dtype=torch.int64)
-    sgd = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
-    return quatrain.Task(model, nn.functional.cross_entropy, sgd, example)
-"""
 BROKEN = """
 def broken(program):
     raise ValueError("this idea does not work")
@@ -41,60 +27,12 @@ def broken(program):
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """Nineteen training images of three classes, 3x3, and seven for testing."""
-    rng = np.random.default_rng(0)
-    y = np.arange(26) % 3
-    x = rng.random((26, 1, 3, 3), np.float32) / 4 + y.reshape(-1, 1, 1, 1).astype(np.float32) / 3
-    path = tmp_path / "tiny.npz"
-    np.savez(path, x_train=x[:19], y_train=y[:19], x_test=x[19:], y_test=y[19:])
-    return path
-
-
-GEMM = {"formats": "f32 x f32", "unit": "-", "gemms": 3, "macs": 8, "share": 1.0}
-BILL = {
-    "macs": 8, "exempt_share": 0.0, "saved_bytes": 2048, "planned_bytes": None,
-    "bit_operations": {"giga_per_step": 0.5, "share_of_f32": 1.0},
-    "classes": [GEMM], "widths": {"4": 0.0, "8": 0.0, "16": 0.0, "32": 1.0},
-}  # fmt: skip
-
-
-class Fake:
-    """A process that trains nothing: it fails for one recipe, and remembers what was built."""
-
-    built: list[tuple[str, str]]
-    rates: list[float]
-    failing = ""
-    interrupt_at: int | None = None
-    alive = True
-
-    def __init__(self) -> None:
-        self.request: Mapping[str, Any] = {}
-
-    def ask(self, do: str, limit: float, **details: Any) -> dict[str, Any]:
-        if do == "build":
-            if len(self.built) == self.interrupt_at:
-                raise KeyboardInterrupt
-            self.request = details
-            self.built.append((details["recipe"], details["part"]))
-            self.rates.append(details["script"]["lr"])
-            if details["recipe"] == self.failing:
-                raise ContenderFailed("RecipeError: it does not work")
-            return {"seconds": 1.0, "first_loss": 2.0}
-        if do == "run":
-            return {"seconds": [0.25 if self.request["options"] else 0.5] * details["steps"]}
-        right = 0.5 + 0.25 * self.request["seed"]
-        return {"accuracy": right, "loss": 1.0, "bill": BILL, "peak_bytes": 1}
-
-    def close(self) -> None:
-        pass
+    return tiny_data(tmp_path)
 
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Fake]]:
-    monkeypatch.setattr(study_run, "Worker", Fake)
-    monkeypatch.setattr("quatrain.tools.bench.rounds.PAUSE_SECONDS", 0.0)
-    Fake.built, Fake.rates = [], []
-    yield Fake
-    Fake.failing, Fake.interrupt_at = "", None
+    yield from faked(monkeypatch)
 
 
 def study(data: Path, *words: object) -> tuple[object, ...]:

@@ -20,12 +20,12 @@ MOST_PARTS = 25
 DWARFED = 10  # a bar that is so many times shorter than the longest can hardly be read
 
 
-def check_plot(path: Path) -> None:
+def check_plot(path: Path, option: str = "--plot") -> None:
     """Raise UsageError, before anything is measured, where no picture can be made."""
     if path.suffix not in FORMATS:
-        raise UsageError(f"--plot {path}: a picture ends in {', '.join(FORMATS)}")
+        raise UsageError(f"{option} {path}: a picture ends in {', '.join(FORMATS)}")
     if find_spec("matplotlib") is None:
-        raise UsageError("--plot needs matplotlib; pip install 'quatrain[plot]'")
+        raise UsageError("a picture needs matplotlib; pip install 'quatrain[plot]'")
     check_writable(path)
 
 

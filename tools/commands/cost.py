@@ -21,7 +21,7 @@ from ..bench.plot import check_plot
 from ..cost.plot import plot_cost
 from ..cost.sweep import NamedRecipe, SweepRow, sweep, sweep_tables
 from ..cost.uncompiled import Uncompiled, check_specs, uncompiled
-from ..study.plan import entries, entry_recipe
+from ..study.entry import entries, entry_recipe
 
 DEFAULT, RECIPE = "bitfusion", "ultra_low_4bit"
 SWEPT = ("fp32", "bf16", "sbm8", RECIPE)

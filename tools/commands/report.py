@@ -30,7 +30,7 @@ from ..cost.uncompiled import check_specs, uncompiled
 from ..opened import Opened, open_network
 from ..page_of_file import check_page, predicted_times, write_page
 from ..stages import stage
-from ..study.plan import entries
+from ..study.entry import entries
 
 BilledArgument = Annotated[
     str,

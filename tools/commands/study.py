@@ -1,72 +1,105 @@
-"""``quatrain study``: Compare recipes under one script, or work out what a schedule saves."""
+"""``quatrain study``: Compare recipes, layers, passes and options under one script."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import RenderableType
 
 from .. import env, terminal
-from ..arguments import CacheDirOption, DataDirOption, JsonOption, TargetOption, ThreadsOption
+from ..arguments import JsonOption, SettingsOption, pairs
 from ..bench.machine import system_load
 from ..bench.plot import check_plot
 from ..data import load_any
 from ..doctor import cpu_name
+from ..study.ablate import ablated
+from ..study.change_tables import change_tables
 from ..study.cpt import LENGTH, PUBLISHED, cpt_table, read_setting
+from ..study.entry import Entry, check_own, distinct, entries
+from ..study.flags import Budget, budgeted
 from ..study.folder import open_folder
-from ..study.plan import (
-    BASELINE,
-    DEFAULT_NETWORK,
-    NETWORKS,
-    Wish,
-    check_own,
-    entries,
-    script,
-)
+from ..study.groups import RECIPE
+from ..study.kept import KeptShot, read_folder
+from ..study.plan import script
 from ..study.plot import plot_study
+from ..study.ranges import ranged, read_range
 from ..study.results import RecipeRow, in_order
 from ..study.run import Study, run
+from ..study.sensitivity import (
+    How,
+    Shot,
+    Start,
+    StudiedLayer,
+    frame_rows,
+    layer_rows,
+    layers_of,
+    shots,
+)
+from ..study.sensitivity_tables import shot_tables
+from ..study.sweep import SCRIPT_KEYS, read_sweep
 from ..study.tables import study_tables
+
+ROUNDS = 5
+DEFAULT_RECIPE = "ultra_low_4bit"
+Show = Callable[[Sequence[RecipeRow], Study], RenderableType]
 
 RecipesOption = Annotated[
     list[str] | None,
     typer.Option("--recipes", metavar="NAME[:key=value,...],...", help="Recipes to compare (all)."),
 ]
-DataOption = Annotated[
-    str,
-    typer.Option(
-        "--data", metavar="NAME|PATH[:key=value,...]", help="Images, arrays or text: docs/data.md."
-    ),
+RecipeOption = Annotated[
+    str, typer.Option("--recipe", metavar="NAME|FILE.toml", help="The recipe that is looked into.")
 ]
-NetworkOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar=f"{'|'.join(NETWORKS)}|FILE.py:FACTORY",
-        help=f"Network ({DEFAULT_NETWORK}; digits_cnn for digits).",
-    ),
+PassesOption = Annotated[
+    list[str] | None,
+    typer.Option("--without", metavar="PASS", help="A pass to leave out; may repeat (each)."),
 ]
-SeedsOption = Annotated[int, typer.Option(min=1, help="Trainings of each recipe.")]
-StepsOption = Annotated[int | None, typer.Option(min=1, help="Steps of a training.")]
-EpochsOption = Annotated[int | None, typer.Option(min=1, help="Passes over the data.")]
-BatchOption = Annotated[int | None, typer.Option(min=1, help="Batch size (the network's usual).")]
-RateOption = Annotated[float | None, typer.Option(min=0, help="Peak rate (the network's usual).")]
-ScheduleOption = Annotated[str, typer.Option(help="constant, cosine, onecycle or triangle.")]
-SamplesOption = Annotated[
-    int | None, typer.Option("--train-samples", min=1, help="Use the first N training samples.")
+SwapOption = Annotated[
+    list[str] | None,
+    typer.Option("--swap", metavar="KEY=VALUE|all", help="An option to swap; may repeat."),
 ]
-RoundsOption = Annotated[
-    int, typer.Option(min=0, help=f"Rounds of turns with {BASELINE} for the time of a step.")
+RangeArgument = Annotated[
+    str, typer.Argument(metavar="KEY=LOW..HIGH|KEY=VALUE,...", help="lr, ... or an option.")
 ]
-OutputOption = Annotated[
-    Path | None, typer.Option("--output", "-o", help="Folder that keeps results as they come.")
+PointsOption = Annotated[int | None, typer.Option("--points", min=2, help="Values of a range (5).")]
+OverOption = Annotated[
+    list[str] | None,
+    typer.Option("--recipes", metavar="NAME[:key=value,...],...", help="By which recipes."),
 ]
-RetryOption = Annotated[bool, typer.Option("--retry", help="Do again what failed before.")]
-PlotOption = Annotated[
+HowOption = Annotated[
+    How, typer.Option("--how", help="One step each, or short trainings: alone, exempt.")
+]
+LayersOption = Annotated[
+    list[str] | None,
+    typer.Option("--layers", metavar="PATTERN", help="Layers by name; may repeat (all)."),
+]
+BatchesOption = Annotated[
+    int, typer.Option("--batches", min=1, help="Batches of one step each that are averaged.")
+]
+StateOption = Annotated[
     Path | None,
-    typer.Option("--plot", metavar="FILE.svg", help="Draw a picture (.svg, .png, .pdf)."),
+    typer.Option("--state", metavar="NET.qtn|FILE.safetensors", help="Trained weights."),
 ]
-LimitOption = Annotated[float, typer.Option(min=1, help="Seconds that one build or turn may take.")]
+FolderArgument = Annotated[
+    Path, typer.Argument(metavar="FOLDER", help="What -o of another study named.")
+]
+PictureOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", metavar="FILE.svg", help="A .svg, .png or .pdf (FOLDER/study.svg)."
+    ),
+]
+ByOption = Annotated[
+    str, typer.Option("--by", metavar="KEY", help="Colours by recipe, or by this option.")
+]
+SweepArgument = Annotated[
+    Path, typer.Argument(metavar="FILE.toml", help="Its axes: docs/studies.md.")
+]
 SettingsArgument = Annotated[
     list[str] | None,
     typer.Argument(metavar="[MIN-MAX/GRADIENTS]...", help="Bits, like 3-8/8 (the paper's)."),
@@ -74,56 +107,172 @@ SettingsArgument = Annotated[
 LengthOption = Annotated[int, typer.Option("--length", min=1, help="Iterations of a cycle.")]
 
 
-def recipes(
-    recipes: RecipesOption = None,
-    data: DataOption = "cifar10",
-    network: NetworkOption = None,
-    seeds: SeedsOption = 3,
-    steps: StepsOption = None,
-    epochs: EpochsOption = None,
-    batch: BatchOption = None,
-    lr: RateOption = None,
-    schedule: ScheduleOption = "onecycle",
-    train_samples: SamplesOption = None,
-    rounds: RoundsOption = 5,
-    output: OutputOption = None,
-    retry: RetryOption = False,
-    as_json: JsonOption = False,
-    plot: PlotOption = None,
-    limit: LimitOption = 1800.0,
-    data_dir: DataDirOption = None,
-    threads: ThreadsOption = None,
-    target: TargetOption = None,
-    cache_dir: CacheDirOption = None,
-) -> None:
+@budgeted
+def recipes(budget: Budget, recipes: RecipesOption = None) -> None:
     """Train one network by several recipes: accuracy, bit operations, formats, bytes, time.
 
     The same command with the same -o goes on where it was stopped. Status 1 where a recipe failed.
     """
-    if plot is not None:
-        check_plot(plot)
-    rows = entries(recipes or ())
-    wish = Wish(data, network, batch, steps, epochs, lr, schedule, train_samples)
-    with env.chosen(data=data_dir, threads=threads, target=target, cache=cache_dir):
-        made = script(wish, load_any(data))
-        check_own(rows, made)
-        folder, load = open_folder(output, made), system_load()
-        study = Study(made, rows, seeds, folder, rounds, limit, retry, load)
-        _show(study, run(study), as_json, plot)
+    _study(budget, entries(recipes or ()), _costs, ROUNDS)
 
 
-def _show(study: Study, rows: list[RecipeRow], as_json: bool, plot: Path | None) -> None:
-    if plot is not None:
-        plot_study(rows, study.script, plot)
-    if as_json:
+@budgeted
+def sensitivity(
+    budget: Budget,
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    settings: SettingsOption = None,
+    how: HowOption = How.ONE_SHOT,
+    layers: LayersOption = None,
+    batches: BatchesOption = 1,
+    state: StateOption = None,
+) -> None:
+    """Which layer loses: one at a time quantized alone, in one step or trained, or exempt.
+
+    A step is compared with that of fp32 on the same batch, without training.
+    """
+    mine, start = pairs(settings or (), "--set"), Start(batches, state)
+    frame = frame_rows(recipe, mine, how)
+    with budget.environment():
+        study = _made(budget, frame, 0)
+        found = layers_of(study, frame[-1], layers or (), start)
+        rows = layer_rows(recipe, mine, found, how)
+        if how is How.ONE_SHOT:
+            _show_shots(study, [*zip(rows, found, strict=True)], frame, start, budget)
+            return
+    base = frame[-1] if how is How.EXEMPT else frame[0]
+
+    def show(found: Sequence[RecipeRow], study: Study) -> RenderableType:
+        what = "exempt or not" if how is How.EXEMPT else "quantized alone"
+        title = f"One layer of {recipe} at a time, {what}"
+        return change_tables(found, study.script, study.seeds, title, base)
+
+    _study(budget, distinct([*frame, *rows]), show)
+
+
+def _show_shots(
+    study: Study,
+    rows: Sequence[tuple[Entry, StudiedLayer | None]],
+    frame: Sequence[Entry],
+    start: Start,
+    budget: Budget,
+) -> None:
+    every = [(frame[0], None), *rows, (frame[1], None)]
+    results = shots(study, [row for row, _ in every], start)
+    made = [Shot(row, layer, r) for (row, layer), r in zip(every, results, strict=True)]
+    if budget.plot is not None:
+        well = [s for s in made if not s.result.get("error")]
+        drawn = [KeptShot.of(s.layer.name if s.layer else s.entry.label, s.result) for s in well]
+        plot_study([], study.script, budget.plot, shots=drawn)
+    if budget.as_json:
+        found = [{**s.result, "layer": s.layer and s.layer.name} for s in made]
+        terminal.write_json({"script": study.script.to_dict(), "rows": found})
+    else:
+        terminal.show(shot_tables(made, study.script, start))
+    if any(r.get("error") for r in results):
+        raise typer.Exit(1)
+
+
+@budgeted
+def ablate(
+    budget: Budget,
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    settings: SettingsOption = None,
+    without: PassesOption = None,
+    swap: SwapOption = None,
+) -> None:
+    """Leave one pass of a recipe out, or swap one option, and see what that changes.
+
+    Without --without and --swap each pass that changes numbers is left out in turn.
+    """
+    rows = ablated(recipe, settings or (), without or (), swap or ())
+
+    def show(found: Sequence[RecipeRow], study: Study) -> RenderableType:
+        return change_tables(found, study.script, study.seeds, f"Changes of {recipe}", rows[1])
+
+    _study(budget, rows, show)
+
+
+@budgeted
+def range_(
+    budget: Budget,
+    values: RangeArgument,
+    recipes: OverOption = None,
+    points: PointsOption = None,
+) -> None:
+    """Train with one rate or option at each value of a range.
+
+    The same command with the same -o goes on where it was stopped. Status 1 where a row failed.
+    """
+    over, chosen = read_range(values, points), recipes or [DEFAULT_RECIPE]
+
+    def show(found: Sequence[RecipeRow], study: Study) -> RenderableType:
+        title = f"{', '.join(chosen)} over {over.key}"
+        return change_tables(found, study.script, study.seeds, title)
+
+    _study(budget, ranged(chosen, over), show)
+
+
+@partial(budgeted, left_out=SCRIPT_KEYS)
+def sweep(budget: Budget, file: SweepArgument) -> None:
+    """Train the product of the axes that a file lists: recipes, options, schedules.
+
+    The same command with the same -o goes on where it was stopped. Status 1 where a row failed.
+    """
+    found = read_sweep(file)
+    _study(replace(budget, **found.script), found.rows, _axes)  # type: ignore[arg-type]
+
+
+def plot(folder: FolderArgument, output: PictureOption = None, by: ByOption = RECIPE) -> None:
+    """Draw what a study's folder holds: curves, and what was reached over bits, time and options.
+
+    Points have names, bands go from the lowest to the highest seed.
+    """
+    found = read_folder(folder)
+    path = folder / "study.svg" if output is None else output
+    check_plot(path, "--output")
+    plot_study(found.rows, found.script, path, by, found.shots)
+    terminal.line(str(path))
+
+
+def _study(budget: Budget, rows: Sequence[Entry], show: Show, rounds: int = 0) -> None:
+    """Train the rows and show them; what several commands do alike."""
+    with budget.environment():
+        study = _made(budget, rows, rounds)
+        _show(study, run(study), budget, show)
+
+
+def _made(budget: Budget, rows: Sequence[Entry], rounds: int) -> Study:
+    """The study of the rows, in the folder that keeps it."""
+    made = script(budget.wish, load_any(budget.data))
+    check_own(rows, made)
+    folder, load = open_folder(budget.output, made), system_load()
+    turns = rounds if budget.rounds is None else budget.rounds
+    return Study(made, tuple(rows), budget.seeds, folder, turns, budget.limit, budget.retry, load)
+
+
+def _show(study: Study, rows: list[RecipeRow], budget: Budget, show: Show) -> None:
+    if budget.plot is not None:
+        plot_study(rows, study.script, budget.plot)
+    if budget.as_json:
         machine = {"cpu": cpu_name(), "threads": env.threads()}
         found = [r.to_dict(study.script) for r in in_order(rows, study.script)]
         about = {"script": study.script.to_dict(), "seeds": study.seeds, "machine": machine}
         terminal.write_json({**about, "recipes": found})
     else:
-        terminal.show(study_tables(rows, study.script, study.seeds))
+        terminal.show(show(rows, study))
     if any(r.failures for r in rows):
         raise typer.Exit(1)
+
+
+def _axes(rows: Sequence[RecipeRow], study: Study) -> RenderableType:
+    """With times where those were asked for; the rest of what rows cost is as of their recipes."""
+    if study.rounds:
+        return _costs(rows, study)
+    return change_tables(rows, study.script, study.seeds, "The product of the axes")
+
+
+def _costs(rows: Sequence[RecipeRow], study: Study) -> RenderableType:
+    return study_tables(rows, study.script, study.seeds)
 
 
 def cpt(
@@ -137,4 +286,12 @@ def cpt(
         terminal.show(cpt_table(found))
 
 
-commands = {"recipes": recipes, "cpt": cpt}
+commands = {
+    "recipes": recipes,
+    "sensitivity": sensitivity,
+    "ablate": ablate,
+    "range": range_,
+    "sweep": sweep,
+    "plot": plot,
+    "cpt": cpt,
+}

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from ...runtime.bundle import read
 from ..files import factory_file, read_text
 from ..stages import stage
 from .start import QTN, GivenArray, numbers_of
+
+if TYPE_CHECKING:
+    from ..driver import Task
 
 TEXT = ".qt"
 
@@ -79,13 +83,19 @@ def _file(word: str) -> Named:
 def _task(word: str, seed: int) -> Named:
     factory_file(word)  # a missing file is found before seconds go to torch
     with stage("load torch"):
-        from ...compiler.capture.program import capture
         from .. import factory
         from ..bare_flags import BareFlags
         from ..bare_model import task_of
     with stage("make the model"):
         task = task_of(factory.make(word), word, BareFlags(), None, seed)
+    return captured(word, task)
+
+
+def captured(word: str, task: Task) -> Named:
+    """A task under a name, its example as the batch."""
     with stage("capture"):
+        from ...compiler.capture.program import capture
+
         made = capture(task.model, task.loss, task.example, task.optimizer)
     hyper = made.optimizer.initial()
     batch = [v.name for v in made.train.inputs if v.name not in hyper]

@@ -12,7 +12,7 @@ from rich.text import Text
 from ...runtime.report.bill import Bill, bill_of, exempt_layers, making_of
 from ...runtime.report.tables import count, percent, size, table
 from ...targets.registry import find_target
-from ..study.plan import Entry, entry_recipe
+from ..study.entry import Entry, entry_recipe
 from .uncompiled import Uncompiled
 
 

@@ -1,1 +1,1 @@
-"""``quatrain study``: recipes compared, and what cyclic precision saves."""
+"""``quatrain study``: recipes, layers, passes and options compared under one script."""

@@ -3,6 +3,8 @@
 study.json                       the script that all results share
 NAME-DIGEST.seed0.json           one training
 NAME-DIGEST.time.json            the time of a step beside the baseline's
+NAME-DIGEST.layers.json          the layers that the network has
+NAME-DIGEST.oneshot.json         one step without training beside fp32's, layer by layer
 """
 
 from __future__ import annotations
@@ -14,15 +16,19 @@ from typing import Any
 
 from ...compiler.errors import FileError, UsageError
 from ..files import make_folder, read_text, write_text
-from .plan import TIME, Entry, Script
+from .entry import Entry
+from .plan import TIME, Script
 
 ABOUT = "study.json"
 Result = dict[str, Any]
-# What a training and a timing found, where they did not fail.
-NEEDED = (
-    {"error", "part", "accuracy", "loss", "bill"},
-    {"error", "part", "rounds", "baseline_rounds"},
-)
+LAYERS, SHOT = "layers", "oneshot"
+# What each part found, where it did not fail; any other part is a training.
+TRAINED = {"accuracy", "loss", "bill"}
+NEEDED = {
+    TIME: {"rounds", "baseline_rounds"},
+    LAYERS: {"layers"},
+    SHOT: {"batches", "state", "loss", "outputs", "gradients", "layers"},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +42,19 @@ class Folder:
         file = self._file(entry, part)
         if file is None or not file.exists():
             return None
-        found = _read(file)
-        needed = {"error", "part"} if found.get("error") else NEEDED[part == TIME]
-        if found.get("digest") != entry.digest or not needed <= found.keys():
+        found = read_result(file)
+        if found.get("digest") != entry.digest or found.get("part") != part or not whole(found):
             raise FileError(f"{file} is no result of {entry.label}; remove it to do it again")
         return found
 
     def keep(self, entry: Entry, part: str, result: Result) -> Result:
         """Write a result; it comes back with the recipe that it is of."""
-        whole = {"recipe": entry.label, "digest": entry.digest, "part": part, **result}
+        about = {"recipe": " ".join(entry.words), "entry": entry.to_dict()}
+        kept = {**about, "digest": entry.digest, "part": part, **result}
         file = self._file(entry, part)
         if file is not None:
-            write_text(file, json.dumps(whole, indent=1, allow_nan=False) + "\n")
-        return whole
+            write_text(file, json.dumps(kept, indent=1, allow_nan=False) + "\n")
+        return kept
 
     def _file(self, entry: Entry, part: str) -> Path | None:
         return None if self.path is None else self.path / f"{entry.stem}.{part}.json"
@@ -68,7 +74,7 @@ def open_folder(path: Path | None, script: Script) -> Folder:
             raise UsageError(f"{path} holds other files and no {ABOUT}; name an empty folder")
         write_text(about, json.dumps(said, indent=1) + "\n")
         return Folder(path)
-    before = _read(about)
+    before = read_result(about)
     for key in said.keys() | before.keys():
         if before.get(key) != said.get(key):
             raise UsageError(
@@ -78,7 +84,14 @@ def open_folder(path: Path | None, script: Script) -> Folder:
     return Folder(path)
 
 
-def _read(file: Path) -> Result:
+def whole(found: Result) -> bool:
+    """Whether a result has all that it needs: why it failed, or what its part found."""
+    needed = set() if found.get("error") else NEEDED.get(str(found.get("part")), TRAINED)
+    return {"error", "part", "recipe", "digest", *needed} <= found.keys()
+
+
+def read_result(file: Path) -> Result:
+    """A file of a folder; FileError where it is damaged."""
     try:
         found = json.loads(read_text(file))
     except ValueError:

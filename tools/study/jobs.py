@@ -15,11 +15,13 @@ from torch.nn.functional import cross_entropy
 
 from ...compiler.errors import UsageError
 from ...passes.count_bit_operations import SPENT
+from ...passes.recipe import Recipe
 from ...runtime.report.bill import Bill
 from .. import driver, env, factory, models
 from ..bare_flags import BareFlags
 from ..bare_model import task_of
 from ..batches import batches_per_epoch, measure, train_batches
+from ..compare.network import Named, captured
 from ..data import load_any
 from ..dataset import Array, Dataset, Text
 from ..driver import Task
@@ -27,20 +29,28 @@ from ..fit import fit, takes
 from ..progress import finite
 from ..schedule import schedule
 from ..train import MAX_SKIPPED, give_length, precision, take
+from .by_layer import by_layer, weights
+from .entry import made_recipe
+from .folder import LAYERS, SHOT
 from .plan import TIME, WIDTHS, Script
+from .shots import Shots
 
 HIDDEN = 128
 POINTS = 100
+NOTHING: Mapping[str, str] = {}
 Batch = tuple[Tensor, Tensor]
 
 
-def maker(request: Mapping[str, Any]) -> Callable[[], Training | Timing]:
+def maker(request: Mapping[str, Any]) -> Callable[[], Training | Timing | Shots]:
     """What makes the job of a request; data and libraries are loaded here."""
-    script, options = Script(**request["script"]), request["options"]
+    script = Script(**request["script"])
     data = first_samples(load_any(script.data), script.samples)
     torch.set_num_threads(env.threads())
+    if request["part"] in (LAYERS, SHOT):
+        return lambda: Shots(captured_network(script, data, request["seed"]), data, request)
+    recipe = made_recipe(request["recipe"], request["options"], request["without"])
     kind = Timing if request["part"] == TIME else Training
-    return lambda: kind(Trainee(script, data, request["seed"], request["recipe"], options))
+    return lambda: kind(Trainee(script, data, request["seed"], recipe))
 
 
 def first_samples(data: Dataset | Text, samples: int) -> Dataset | Text:
@@ -74,6 +84,14 @@ def made_task(script: Script, seed: int) -> Task:
     return task_of(made, script.network, BareFlags(), None, seed)
 
 
+def captured_network(script: Script, data: Dataset | Text, seed: int) -> Named:
+    """The network of a script as ``compare`` takes it, with the seed's weights."""
+    if isinstance(data, Text):
+        return captured(script.network, made_task(script, seed))
+    x, y = next(train_batches(data, script.batch, seed=seed))
+    return captured(script.network, make_task(script, data, seed, (_tensor(x), _tensor(y))))
+
+
 def make_task(script: Script, data: Dataset, seed: int, batch: Batch) -> Task:
     """Model with the seed's weights, loss, and the script's optimizer or the factory's own."""
     if ".py:" in script.network:
@@ -99,8 +117,8 @@ class Trainee:
         script: Script,
         data: Dataset | Text,
         seed: int,
-        recipe: str,
-        options: Mapping[str, str],
+        recipe: str | Recipe,
+        options: Mapping[str, str] = NOTHING,
     ) -> None:
         self.script, self.seed, self.batch = script, seed, script.batch
         if isinstance(data, Text):
@@ -146,6 +164,7 @@ class Training:
         self._stream = trainee.batches()
         self._losses: list[float] = []  # of the steps that were applied
         self._done = self._lost = 0
+        self._before = weights(trainee.compiled)
 
     def step(self) -> float:
         """The next step; its loss. UsageError where too many in a row were not applied."""
@@ -165,6 +184,7 @@ class Training:
 
         The curve is of the losses of training, a mean for each of its parts; of text there is the
         loss on the test part. Where bits change while training also the mean GBitOPs of the steps.
+        By layer there are its formats, and how far the training has moved its weight.
         """
         step, trainee = self._trainee.compiled, self._trainee
         test = measure(lambda x: step.predict(_tensor(x)).numpy(), trainee.data, trainee.batch)
@@ -180,7 +200,8 @@ class Training:
         mean = step.state.get(SPENT)
         if mean is not None:
             found["giga_per_step"] = float(mean)
-        return {**found, "bill": shortened(step.report())}
+        bill = step.report()
+        return {**found, "bill": shortened(bill), "layers": by_layer(bill, self._before, step)}
 
 
 class Timing:

@@ -1,129 +1,20 @@
-"""What ``quatrain study recipes`` compares, as plain data: recipes with options, and the script.
-
-The command loads neither torch nor TVM: each training and each timing runs in its own process.
-"""
+"""The script that the rows of a study share: network, data, budget, as plain data."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from hashlib import sha256
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ...compiler.errors import UsageError, closest
-from ...passes.recipe import Recipe, load_recipe, recipe_names
 from ...targets.registry import find_target
 from .. import env
-from ..arguments import pairs
 from ..batches import batches_per_epoch
 from ..dataset import Dataset, Text
 from ..schedule import schedule as find_schedule
 
-BASELINE = "fp32"
 TIME = "time"  # the part of a row that is no training
 # Classes of MACs by the bits of the wider operand.
 WIDTHS = (4, 8, 16, 32)
-SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
-
-
-# What a recipe may have otherwise than the script: a method's own rate, say.
-OWN_KEYS = ("lr", "momentum", "weight_decay")
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A recipe with options, as a row of the table; ``digest`` is of what it does.
-
-    ``own`` are fields of the script that this row has otherwise.
-    """
-
-    recipe: str
-    options: Mapping[str, str]
-    digest: str
-    own: Mapping[str, float]
-
-    @property
-    def label(self) -> str:
-        """In words: ``ultra_low_4bit carrier=f32``."""
-        own = {k: repr(v) for k, v in self.own.items()}
-        return " ".join((self.recipe, *(f"{k}={v}" for k, v in {**self.options, **own}.items())))
-
-    def script(self, common: Script) -> Script:
-        """The script that this row is trained by."""
-        lr, momentum, weight_decay = (self.own.get(key, getattr(common, key)) for key in OWN_KEYS)
-        return replace(common, lr=lr, momentum=momentum, weight_decay=weight_decay)
-
-    @property
-    def stem(self) -> str:
-        """The beginning of its files' names: two recipes that do the same share them."""
-        name = "".join(c if c in SAFE else "_" for c in Path(self.recipe).stem)
-        return f"{name}-{self.digest[:12]}"
-
-
-def entries(words: Sequence[str]) -> tuple[Entry, ...]:
-    """The rows of ``--recipes NAME[:key=value,...],...``; all recipes of quatrain for no words.
-
-    A part without ``=`` continues the value ahead of it, unless it is a recipe. Keys are options of
-    the recipe or ``OWN_KEYS``. Raises RecipeError or UsageError for anything else.
-    """
-    found: dict[str, Entry] = {}
-    for name, options in _split(words) if words else [(n, {}) for n in recipe_names()]:
-        entry = _entry(name, options)
-        found.setdefault(entry.digest, entry)
-    return tuple(found.values())
-
-
-def entry_recipe(row: Entry) -> Recipe:
-    """The recipe of a row with its options; UsageError for a rate, which only trainings have."""
-    if row.own:
-        raise UsageError(f"{row.recipe}: {', '.join(row.own)} is of a training; nothing is trained")
-    return load_recipe(row.recipe).with_options(row.options)
-
-
-def baseline() -> Entry:
-    """The recipe that times are compared with."""
-    return _entry(BASELINE, {})
-
-
-def _entry(name: str, settings: Mapping[str, str]) -> Entry:
-    recipe = load_recipe(name)
-    own = {k: _number(name, k, v) for k, v in settings.items() if k in OWN_KEYS}
-    own = {k: v for k, v in own.items() if k not in recipe.settings}
-    options = {k: v for k, v in settings.items() if k not in own}
-    digest = recipe.with_options(options).digest
-    if own:
-        digest = sha256(f"{digest} {sorted(own.items())}".encode()).hexdigest()
-    return Entry(name, options, digest, own)
-
-
-def _number(name: str, key: str, word: str) -> float:
-    try:
-        number = float(word)
-    except ValueError:
-        number = math.nan
-    if not 0 <= number < math.inf:
-        raise UsageError(f"--recipes {name}: {key}={word} is no number of at least 0")
-    return number
-
-
-def _split(words: Sequence[str]) -> list[tuple[str, dict[str, str]]]:
-    found: list[tuple[str, list[str]]] = []
-    for part in (p.strip() for word in words for p in word.split(",")):
-        name, colon, option = part.partition(":")
-        if _is_recipe(name) or not found or not found[-1][1]:
-            if "=" in name:
-                raise UsageError(f"--recipes: {part!r} follows no recipe; give NAME:key=value")
-            found.append((name, [option] if colon else []))
-        elif "=" in part:
-            found[-1][1].append(part)
-        else:
-            found[-1][1][-1] += f",{part}"
-    return [(name, pairs(options, f"--recipes {name}:")) for name, options in found]
-
-
-def _is_recipe(name: str) -> bool:
-    return name in recipe_names() or name.endswith(".toml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,16 +96,6 @@ class Wish:
     lr: float | None = None
     schedule: str = "onecycle"
     samples: int | None = None
-
-
-def check_own(rows: Sequence[Entry], common: Script) -> None:
-    """UsageError where a row has a rate of its own and the network an optimizer of its own."""
-    for row in rows:
-        if row.own and ".py:" in common.network:
-            raise UsageError(
-                f"--recipes {row.recipe}: {', '.join(row.own)} is for the networks by name; "
-                f"{common.network} brings its own optimizer"
-            )
 
 
 def script(wish: Wish, data: Dataset | Text) -> Script:

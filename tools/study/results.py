@@ -9,8 +9,9 @@ from typing import Any
 
 from ..bench.stats import Spread, ratio, spread
 from ..progress import finite, perplexity
+from .entry import Entry
 from .folder import Result
-from .plan import Entry, Script
+from .plan import Script
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,17 @@ class RecipeRow:
     def shown(self, script: Script) -> list[float]:
         """What rows are compared by, for each seed: of text perplexities, else accuracies in %."""
         return self.perplexities if script.tokens else [100 * a for a in self.accuracies]
+
+    def by_seed(self, script: Script) -> dict[str, float]:
+        """The same by the part that says the seed."""
+        well = [t["part"] for t in self.trained if not t.get("error")]
+        return dict(zip(well, self.shown(script), strict=True))
+
+    @property
+    def loss(self) -> float | None:
+        """Of training in the last epoch, the mean over the seeds."""
+        well = [t["loss"] for t in self.trained if not t.get("error")]
+        return mean(well) if well else None
 
     @property
     def curves(self) -> list[list[float]]:
@@ -104,7 +116,7 @@ class RecipeRow:
             "accuracy": self.accuracy,
             "accuracy_low": min(found, default=None),
             "accuracy_high": max(found, default=None),
-            "loss": mean(t["loss"] for t in self.trained if not t.get("error")) if found else None,
+            "loss": self.loss,
             "perplexities": [finite(p) for p in self.perplexities],
             "curves": self.curves,
             "skipped_steps": [t.get("skipped", 0) for t in self.trained if not t.get("error")],

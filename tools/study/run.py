@@ -12,8 +12,9 @@ from ..bench.process import ContenderFailed, Worker
 from ..bench.rounds import Racer, race
 from ..doctor import cpu_name
 from ..progress import perplexity
+from .entry import Entry, baseline
 from .folder import Folder, Result
-from .plan import TIME, Entry, Script, baseline
+from .plan import TIME, Script
 from .progress import StudyProgress
 from .results import RecipeRow
 
@@ -53,7 +54,7 @@ def run(study: Study) -> list[RecipeRow]:
     parts = [(seed, entry) for seed in range(study.seeds) for entry in study.entries]
     kept = {(s, e.digest): study.found(e, f"seed{s}") for s, e in parts}
     left = sum(not result for result in kept.values())
-    with StudyProgress(left * study.script.steps) as progress, _Process() as process:
+    with StudyProgress(left * study.script.steps) as progress, Process() as process:
         for seed, entry in parts:
             result = kept[seed, entry.digest] or _train(study, entry, seed, process, progress)
             trained[entry.digest].append(result)
@@ -62,13 +63,13 @@ def run(study: Study) -> list[RecipeRow]:
     return [RecipeRow(e, tuple(trained[e.digest]), times.get(e.digest)) for e in study.entries]
 
 
-class _Process:
+class Process:
     """A process for one job after the other, started anew where one has died."""
 
     def __init__(self) -> None:
         self._worker: Worker | None = None
 
-    def __enter__(self) -> _Process:
+    def __enter__(self) -> Process:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -87,7 +88,7 @@ class _Process:
 
 
 def _train(
-    study: Study, entry: Entry, seed: int, process: _Process, progress: StudyProgress
+    study: Study, entry: Entry, seed: int, process: Process, progress: StudyProgress
 ) -> Result:
     """One training from its first step to its accuracy, kept in the study's folder."""
     part, name = f"seed{seed}", f"{entry.label}, seed {seed}"
@@ -95,7 +96,7 @@ def _train(
     progress.say(f"{name}: compile")
     try:
         worker, pace = process.worker, 0.0
-        worker.ask("build", study.limit, **_request(study, entry, part, seed))
+        worker.ask("build", study.limit, **request(study, entry, part, seed))
         done = 1
         progress.advance(done, name)
         while done < script.steps:
@@ -130,7 +131,7 @@ def _times(study: Study, entries: Sequence[Entry], progress: StudyProgress) -> d
     """The time of each recipe's step, with that of the baseline in the same rounds."""
     here = {"cpu": cpu_name(), "threads": env.threads(), "rounds_asked": study.rounds}
     found: dict[str, Result] = {}
-    with _Process() as first, _Process() as second:
+    with Process() as first, Process() as second:
         base: Racer | None = None
         for entry in entries:
             earlier = study.found(entry, TIME)
@@ -147,7 +148,7 @@ def _times(study: Study, entries: Sequence[Entry], progress: StudyProgress) -> d
     return found
 
 
-def _time(study: Study, entry: Entry, base: Racer, process: _Process) -> Result:
+def _time(study: Study, entry: Entry, base: Racer, process: Process) -> Result:
     """Turns of both, or why there are none."""
     base.rounds.clear()
     same = entry.digest == baseline().digest
@@ -161,15 +162,16 @@ def _time(study: Study, entry: Entry, base: Racer, process: _Process) -> Result:
     return {"error": None, "rounds": [*racer.rounds], "baseline_rounds": [*base.rounds]}
 
 
-def _racer(study: Study, entry: Entry, process: _Process) -> Racer:
+def _racer(study: Study, entry: Entry, process: Process) -> Racer:
     """A recipe with its step built, or with the reason why not."""
     racer = Racer(entry.label, process.worker)
-    racer.ask("build", study.limit, **_request(study, entry, TIME, 0))
+    racer.ask("build", study.limit, **request(study, entry, TIME, 0))
     return racer
 
 
-def _request(study: Study, entry: Entry, part: str, seed: int) -> dict[str, Any]:
+def request(study: Study, entry: Entry, part: str, seed: int) -> dict[str, Any]:
+    """What a process is asked to make ready for one part of a row."""
     return {
         "job": "study", "part": part, "script": entry.script(study.script).to_dict(), "seed": seed,
-        "recipe": entry.recipe, "options": dict(entry.options),
+        **entry.to_dict(),
     }  # fmt: skip

@@ -14,7 +14,8 @@ from .. import env
 from ..bench.machine import BUSY
 from ..bench.tables import NOTHING, milliseconds, times
 from ..doctor import cpu_name
-from .plan import BASELINE, WIDTHS, Script
+from .entry import BASELINE
+from .plan import WIDTHS, Script
 from .results import RecipeRow, in_order
 
 LEAST = 5e-4  # of all MACs; a smaller class would show as 0.0 %
@@ -25,17 +26,22 @@ BITS = tuple(f"{w} bit" for w in WIDTHS)
 
 def study_tables(rows: Sequence[RecipeRow], script: Script, seeds: int) -> Group:
     """All tables; the first line says the budget."""
-    parts: list[RenderableType] = [
+    parts = (*about(script, seeds), "", _costs(rows, script), "", _classes(rows, script))
+    return Group(*parts, *failures(rows))
+
+
+def about(script: Script, seeds: int) -> list[RenderableType]:
+    """The budget and the machine, a line each."""
+    return [
         Text(f"{script.words}, {seeds} seed{'s' if seeds > 1 else ''}"),
         Text(f"{cpu_name()}, {env.threads()} threads, target {script.target}"),
-        "",
-        _costs(rows, script),
-        "",
-        _classes(rows, script),
     ]
+
+
+def failures(rows: Sequence[RecipeRow]) -> list[RenderableType]:
+    """What failed and why, where anything did."""
     failed = [(r.entry.label, part, why) for r in rows for part, why in r.failures]
-    parts += ["", _failed(failed)] if failed else []
-    return Group(*parts)
+    return ["", _failed(failed)] if failed else []
 
 
 def _costs(rows: Sequence[RecipeRow], script: Script) -> Table:
@@ -48,8 +54,8 @@ def _costs(rows: Sequence[RecipeRow], script: Script) -> Table:
             continue
         made.add_row(
             row.entry.label,
-            _number(mean(found), script),
-            "..".join(_number(f(found), script) for f in (min, max)) if found[1:] else NOTHING,
+            number(mean(found), script),
+            "..".join(number(f(found), script) for f in (min, max)) if found[1:] else NOTHING,
             f"{row.giga(script):.3g}",
             _share(row.share(script) or 0.0),
             size(bill["saved_bytes"]),
@@ -67,7 +73,7 @@ def _costs(rows: Sequence[RecipeRow], script: Script) -> Table:
     return made
 
 
-def _number(value: float, script: Script) -> str:
+def number(value: float, script: Script) -> str:
     """An accuracy in percent, or a perplexity."""
     return f"{value:.4g}" if script.tokens else f"{value:.1f}"
 

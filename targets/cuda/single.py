@@ -21,6 +21,7 @@ REDUCING = {
     "mean",
     "extremes",
     "mse_loss",
+    "dots",
     "sawb_clip",
     "amax_init",
     "grad_scale_init",

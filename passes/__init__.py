@@ -62,6 +62,7 @@ from .shift_gradients import shift_gradients
 from .skip_nonfinite import skip_nonfinite
 from .subsample import subsample
 from .two_phase_rounding import two_phase_rounding
+from .watch import watch
 
 PASSES: dict[str, Pass] = {
     p.__name__: p
@@ -109,5 +110,6 @@ PASSES: dict[str, Pass] = {
         skip_nonfinite,
         subsample,
         two_phase_rounding,
+        watch,
     )
 }

@@ -18,11 +18,9 @@ from ..compiler.ir.text import show
 from ..compiler.types import Shape
 from ..passes.average_weights import AVERAGE
 from ..passes.skip_nonfinite import skip_counter
-from ..targets.plan.pool import TargetMemory
-from ..targets.plan.state import StateLayout, aligned_bytes, state_layout
 from ..targets.registry import BindOptions, Executable, find_target
+from .bound import BoundStep
 from .bundle import Bundle, pack, read, unpack, write
-from .edge import Edge
 from .evaluation import Predictor, Reevaluate
 from .export import check_export, export
 from .files import path_of
@@ -32,8 +30,8 @@ from .inputs import check_dense
 from .report.bill import Bill, make_bill, with_spent
 from .source import Source, mapping, source_of
 from .state import State
-from .taken import find_checks
 from .telling import LOG, told
+from .watching.watcher import Watcher
 
 # For a batch, or with none for that of the example; with outputs or without.
 Recapture = Callable[[Sequence[torch.Tensor], bool], Source]
@@ -65,12 +63,13 @@ class Step:
         self._optimizers, self._recapture, self._reevaluate = optimizers, recapture, reevaluate
         # A thread at a time: programs share their memory, and a step reads what the last one wrote.
         self._lock, self._memory = RLock(), find_target(source.target).memory(options)
-        self._main = _Bound(source, options, self._memory)
+        self._main = BoundStep(source, options, self._memory)
         program = self._main.program
         whole = initial_state(program, state, source.seed)
         self._state = State(kept_of(program), whole, self._memory)
-        self._variants: dict[tuple[Shapes, bool], _Bound] = {}
+        self._variants: dict[tuple[Shapes, bool], BoundStep] = {}
         self._predictor: Predictor | None = None
+        self._watchers: list[Watcher] = []
 
     def __repr__(self) -> str:
         """Network, recipe, target and the batch that the step is made for."""
@@ -108,6 +107,8 @@ class Step:
             bound = self._for_batch(batch, check_flag("outputs", outputs))
             ready = bound.edge.ready(batch)
             self._read_hyper(bound)
+            for watcher in self._watchers:
+                watcher.see(bound, ready, self._state)
             loss, *rest = bound.edge.run(ready, bound.hyper, self._state.old, self._state.new)
             self._state.commit()
         return (loss, _returned(rest)) if outputs else loss
@@ -125,6 +126,25 @@ class Step:
                     self._predictor = Predictor(*given, self._memory, self._reevaluate)
             made = self._predictor.run(x, self._state.old)
         return _returned(made)
+
+    def watch(
+        self,
+        *tensors: str,
+        every: int = 50,
+        fp32: bool = True,
+        to: str | Path | None = None,
+    ) -> Watcher:
+        """Look at tensors in every ``every``-th step: how they are rounded, how far from f32.
+
+        ``tensors`` are roles and patterns of names, such as ``"dy"``, ``"*.dw"``, ``"layer1.*"``;
+        without one all operands and results of products. ``fp32`` also runs the step in f32 there,
+        from the same state. ``to`` is a folder for a file of rows and for TensorBoard. No number of
+        the training changes. See docs/watching.md; InputError for what there is not.
+        """
+        with self._lock:
+            watcher = Watcher(self._main, self._state, tensors, every=every, fp32=fp32, to=to)
+            self._watchers = [w for w in self._watchers if not w.closed] + [watcher]
+        return watcher
 
     @property
     def skipped(self) -> int:
@@ -259,7 +279,7 @@ class Step:
         for bound in (self._main, *self._variants.values()):
             bound.edge.look(wait=True)
 
-    def _read_hyper(self, bound: _Bound) -> None:
+    def _read_hyper(self, bound: BoundStep) -> None:
         if self._optimizers:
             remark_ignored(self.hyper, self._read)
             self._read = self.source.optimizer.read(*self._optimizers)
@@ -271,7 +291,7 @@ class Step:
         for array, number in zip(bound.hyper, numbers, strict=True):
             array[...] = number
 
-    def _for_batch(self, batch: Sequence[object], outputs: bool) -> _Bound:
+    def _for_batch(self, batch: Sequence[object], outputs: bool) -> BoundStep:
         """The program for the batch; the main one refuses whatever does not fit it."""
         tensors = tuple(t for t in batch if isinstance(t, torch.Tensor))
         for i, tensor in enumerate(tensors):
@@ -289,7 +309,7 @@ class Step:
             self._variants[shapes, outputs] = self._variant(tensors if resized else (), outputs)
         return self._variants[shapes, outputs]
 
-    def _variant(self, tensors: Sequence[torch.Tensor], outputs: bool) -> _Bound:
+    def _variant(self, tensors: Sequence[torch.Tensor], outputs: bool) -> BoundStep:
         if self._recapture is None:
             raise InputError(
                 "outputs=True compiles the step once more from its model, and a loaded step or a "
@@ -299,7 +319,7 @@ class Step:
         what = f"another batch, {_words(shapes)}" if tensors else "the example's batch"
         with told(f"compile for {what}{', with outputs' if outputs else ''}"):
             source, layout = self._recapture(tensors, outputs), self._state.layout
-            return _Bound(source, self.options, self._memory, layout)
+            return BoundStep(source, self.options, self._memory, layout)
 
 
 def check_flag(name: str, value: object) -> bool:
@@ -324,27 +344,6 @@ def _resized(shapes: Shapes, example: Sequence[Value]) -> bool:
         return False
     pairs = zip(shapes, (v.type.shape for v in example), strict=True)
     return all(given[1:] == wanted[1:] and given != wanted for given, wanted in pairs)
-
-
-class _Bound:
-    """The training program for one batch shape, through all passes and bound to the target."""
-
-    def __init__(
-        self,
-        source: Source,
-        options: BindOptions,
-        memory: TargetMemory,
-        layout: StateLayout | None = None,
-    ) -> None:
-        self.stages = source.stages(source.train)
-        self.program = self.stages[-1][1]
-        names = set(source.optimizer.inputs())
-        self.batch = tuple(v for v in self.program.inputs if v.name not in names)
-        self.hyper_names = tuple(v.name for v in self.program.inputs if v.name in names)
-        self.hyper = [aligned_bytes(4).view(np.float32).reshape(()) for _ in self.hyper_names]
-        place = layout or state_layout(self.program)
-        self.executable = find_target(source.target).bind(self.program, place, options, memory)
-        self.edge = Edge(self.executable, memory, self.batch, find_checks(self.program))
 
 
 def load_step(path: str | Path, options: BindOptions, target: str | None = None) -> Step:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tvm import tirx as tir
 
 from ...compiler.ir.ops.measure import BINS
-from ..tir.expr import Expr, i32
+from ..tir.expr import Expr
 from ..tir.single.exponent_bins import bin_of
 from ..tir.single.grid import Single, Spot
 from ..tir.single.loops import Buffers

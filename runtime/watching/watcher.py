@@ -1,0 +1,114 @@
+"""Who watches a step: measures in every n-th call, keeps the rows, writes them to a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Integral
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from ...compiler.errors import InputError, shown
+from ...passes.parts.watch_points import chosen_points
+from ..bound import BoundStep
+from ..state import State
+from ..telling import told
+from .folder import WatchFolder
+from .oscillation import Oscillation
+from .probe import Probe
+from .row import WatchRow, row_of
+
+
+class Watcher:
+    """What ``Step.watch`` returns: ``rows()`` so far; ``close()`` ends it, as a ``with`` does.
+
+    A step looks at the state and the batch ahead of its own update, so that a row of step 0 is of
+    the network as it was at first.
+    """
+
+    def __init__(
+        self,
+        bound: BoundStep,
+        state: State,
+        tensors: Sequence[str],
+        *,
+        every: int,
+        fp32: bool,
+        to: str | Path | None,
+    ) -> None:
+        """InputError for a pattern that means nothing, FileError for a folder that cannot be."""
+        self.patterns, self.every = _patterns(tensors), _every(every)
+        if not isinstance(fp32, bool):
+            raise InputError(f"fp32 is {shown(fp32)}; it is True or False")
+        self.fp32, self.closed = fp32, False
+        chosen_points(bound.source.recipe.apply(bound.source.train)[-1][1], self.patterns)
+        self._rows: list[WatchRow] = []
+        self._probes: dict[BoundStep, Probe] = {}
+        self._weights: dict[str, Oscillation] = {}
+        self._folder = None if to is None else WatchFolder(to, state.done)
+
+    def __repr__(self) -> str:
+        """What it looks at, how often, and how many rows there are."""
+        ended = ", closed" if self.closed else ""
+        return (
+            f"<Watcher of {self.patterns}: every {self.every} steps, {len(self._rows)} rows{ended}>"
+        )
+
+    def __enter__(self) -> Watcher:
+        """Itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def rows(self) -> list[WatchRow]:
+        """All rows so far, by step, then in the order of the network."""
+        return list(self._rows)
+
+    def close(self) -> None:
+        """Look at no further step; what was written is complete."""
+        self.closed = True
+        self._probes.clear()
+        if self._folder is not None:
+            self._folder.close()
+
+    def see(self, bound: BoundStep, batch: Sequence[Any], state: State) -> None:
+        """Measure ahead of a step, if it is one to be looked at; the step calls it."""
+        if self.closed or (done := state.done) % self.every:
+            return
+        made = self._probe(bound, state).run(batch, bound.hyper, state.old)
+        rows = []
+        for point, numbers in made:
+            moved = None
+            if "stored" in numbers:
+                seen = self._weights.setdefault(point.name, Oscillation())
+                moved = seen.see(numbers["stored"])
+            rows.append(row_of(done, point, numbers, moved))
+        self._rows += rows
+        if self._folder is not None:
+            self._folder.add(rows)
+
+    def _probe(self, bound: BoundStep, state: State) -> Probe:
+        if bound not in self._probes:
+            with told(f"compile to watch {self.patterns}"):
+                self._probes[bound] = Probe(bound, state.layout, self.patterns, self.fp32)
+        return self._probes[bound]
+
+
+def _patterns(tensors: Sequence[str]) -> str:
+    for t in tensors:
+        if not isinstance(t, str):
+            raise InputError(f"watch takes patterns as text, not {shown(t)}; such as '*.dy', 'w'")
+    return ",".join(tensors) if tensors else "*"
+
+
+def _every(every: object) -> int:
+    if isinstance(every, bool) or not isinstance(every, Integral) or every < 1:
+        raise InputError(f"every is {shown(every)}; give a number of steps from 1 on")
+    return int(every)

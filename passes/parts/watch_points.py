@@ -40,7 +40,6 @@ ROLES = (
 )
 STATISTICS = {"batch_stats": ("mean", "var"), "batch_norm_grad_stats": ("dgamma", "dbeta")}
 DECODING = ("dequantize", "block_numbers")
-SCALING = ("grad_scale", "normalize")
 # What stands between a product and the gradient of the data that the quantizer read.
 CUTTING = ("pact_grad", "pact_plus_grad")
 
@@ -168,7 +167,7 @@ def _found(
     clip = op.inputs[1] if op.kind.startswith("quantize") and "affine" not in op.kind else None
     while source.type.scale is not Scale.NONE and source in made:
         ahead = made[source]
-        scale = ahead.inputs[1] if ahead.kind in SCALING else scale
+        scale = ahead.inputs[1] if ahead.kind == "grad_scale" else scale
         source = ahead.inputs[0]
     if source.type.scale is not Scale.NONE:
         return v, None, None, None

@@ -7,9 +7,7 @@ before.
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +15,7 @@ from typing import TYPE_CHECKING
 from ...compiler.errors import FileError
 from ..files import path_of, write_bytes
 from ..telling import LOG
+from .files import json_line
 from .row import WatchRow
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ class WatchFolder:
     def add(self, rows: Sequence[WatchRow]) -> None:
         """Append rows; a reader sees whole lines."""
         try:
-            self._file.write("".join(line(row) for row in rows))
+            self._file.write("".join(json_line(row) for row in rows))
             self._file.flush()
         except OSError as e:
             raise FileError(f"cannot write {self.place / ROWS}: {e.strerror}") from None
@@ -52,18 +51,6 @@ class WatchFolder:
         self._file.close()
         if self._board is not None:
             self._board.close()
-
-
-def line(row: WatchRow) -> str:
-    """A row as a line of JSON; what is not known is left out, infinity and NaN are null."""
-    known = {k: v for k, v in asdict(row).items() if v is not None}
-    return json.dumps({k: _plain(v) for k, v in known.items()}) + "\n"
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Mapping):
-        return {k: _plain(v) for k, v in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _make(folder: Path) -> None:

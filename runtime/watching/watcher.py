@@ -9,10 +9,13 @@ from types import TracebackType
 from typing import Any
 
 from ...compiler.errors import InputError, shown
+from ...compiler.types import Shape
 from ...passes.parts.watch_points import chosen_points
 from ..bound import BoundStep
+from ..files import path_of
 from ..state import State
 from ..telling import told
+from .files import save_rows
 from .folder import WatchFolder
 from .oscillation import Oscillation
 from .probe import Probe
@@ -43,7 +46,7 @@ class Watcher:
         self.fp32, self.closed = fp32, False
         chosen_points(bound.source.recipe.apply(bound.source.train)[-1][1], self.patterns)
         self._rows: list[WatchRow] = []
-        self._probes: dict[BoundStep, Probe] = {}
+        self._probes: dict[tuple[Shape, ...], Probe] = {}
         self._weights: dict[str, Oscillation] = {}
         self._folder = None if to is None else WatchFolder(to, state.done)
 
@@ -71,6 +74,13 @@ class Watcher:
         """All rows so far, by step, then in the order of the network."""
         return list(self._rows)
 
+    def save(self, path: str | Path) -> None:
+        """Write all rows to a file, whole or not at all: ``.jsonl`` or ``.csv`` by its name.
+
+        A table of numbers has no room for distributions: those are in lines of JSON alone.
+        """
+        save_rows(self._rows, path_of(path))
+
     def close(self) -> None:
         """Look at no further step; what was written is complete."""
         self.closed = True
@@ -95,10 +105,11 @@ class Watcher:
             self._folder.add(rows)
 
     def _probe(self, bound: BoundStep, state: State) -> Probe:
-        if bound not in self._probes:
+        shapes = tuple(v.type.shape for v in bound.batch)
+        if shapes not in self._probes:
             with told(f"compile to watch {self.patterns}"):
-                self._probes[bound] = Probe(bound, state.layout, self.patterns, self.fp32)
-        return self._probes[bound]
+                self._probes[shapes] = Probe(bound, state.layout, self.patterns, self.fp32)
+        return self._probes[shapes]
 
 
 def _patterns(tensors: Sequence[str]) -> str:

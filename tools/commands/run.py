@@ -24,6 +24,7 @@ from ..files import check_writable
 from ..stages import stage
 
 if TYPE_CHECKING:
+    from ...runtime.watching.watcher import Watcher
     from ..dataset import Dataset, Text
     from ..train import Run, Trained
 
@@ -50,6 +51,16 @@ ResumeOption = Annotated[
 MaxSkippedOption = Annotated[
     int, typer.Option(min=0, help="Steps in a row that may have no finite loss and gradients.")
 ]
+WatchOption = Annotated[
+    str | None,
+    typer.Option(metavar="PATTERN[,PATTERN]", help="Tensors to look at: dy, *.dw, layer1.*, *."),
+]
+WatchEveryOption = Annotated[
+    int | None, typer.Option(min=1, help="Steps between looks (50).", show_default=False)
+]
+WatchToOption = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="For watch.jsonl, and TensorBoard's files.")
+]
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="The trained network.")]
 
 
@@ -65,6 +76,9 @@ def command(
     checkpoint_every: EveryOption = None,
     resume: ResumeOption = None,
     max_skipped: MaxSkippedOption = 10,
+    watch: WatchOption = None,
+    watch_every: WatchEveryOption = None,
+    watch_to: WatchToOption = None,
     output: OutputOption = None,
     threads: ThreadsOption = None,
     target: TargetOption = None,
@@ -74,10 +88,12 @@ def command(
 ) -> None:
     """Train the network; the last line says its accuracy on the test part."""
     from ..schedule import schedule as find_schedule
+    from ..watching import Wanted
 
     load_user_passes(recipe)
     factor = find_schedule(schedule)
     _check_files(network, resume, checkpoint, checkpoint_every, output)
+    wanted = Wanted.of(network, watch, watch_every, watch_to)
     with env.chosen(threads=threads, data=data_dir, cache=cache_dir):
         from .. import train
         from ..data import load_any
@@ -91,7 +107,8 @@ def command(
             step, found, batch, first, steps=steps, epochs=epochs, lr=lr, factor=factor,
             checkpoint=checkpoint, every=checkpoint_every, max_skipped=max_skipped,
         )  # fmt: skip
-        _train(step, found, run, batch, as_json)
+        with wanted.watching(step) as watcher:
+            _train(step, found, run, batch, watcher, as_json)
         if output is not None:
             step.save(output)
 
@@ -193,10 +210,13 @@ def check_same(network: Path, checkpoint: Path) -> None:
         raise UsageError(f"{checkpoint} is no checkpoint of {network}: {said}")
 
 
-def _train(step: Trained, data: Dataset, run: Run, batch: int, as_json: bool) -> None:
+def _train(
+    step: Trained, data: Dataset, run: Run, batch: int, watcher: Watcher | None, as_json: bool
+) -> None:
     from .. import train
     from ..progress import finite, reporter, text_numbers, words_of_text
     from ..signals import stop_on_signal
+    from ..watching import say_watched
 
     length = run.last - run.first
     if said := train.give_length(step, length):
@@ -207,6 +227,8 @@ def _train(step: Trained, data: Dataset, run: Run, batch: int, as_json: bool) ->
     with stop_on_signal() as stopped, reporter(run, as_json) as report:
         for last in train.train(step, data, run, batch, lambda: bool(stopped)):
             report(last)
+    if watcher is not None:
+        say_watched(watcher, as_json)
     if stopped:
         _say_stopped(run, last.done if last else train.steps_done(step))
         raise typer.Exit(SIGNAL_STATUS + stopped[0])

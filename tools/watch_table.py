@@ -1,0 +1,56 @@
+"""The tensors that suffer most as a table: little signal over noise, underflow, far from f32."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+from rich.table import Table
+
+from ..runtime.report.tables import percent, table
+from ..runtime.watching.row import WatchRow
+
+SHOWN = 4
+# By which number, with its words; the smallest comes first.
+RANKS: Mapping[str, Callable[[WatchRow], float | None]] = {
+    "lowest SQNR": lambda row: row.sqnr,
+    "most underflow": lambda row: -row.underflow if row.underflow else None,
+    "most saturated": lambda row: -row.saturation if row.saturation else None,
+    "far from f32": lambda row: row.cosine,
+}
+
+
+def worst(rows: Sequence[WatchRow]) -> dict[str, list[WatchRow]]:
+    """Of the last step that was looked at the few worst tensors in each respect."""
+    last = [row for row in rows if row.step == rows[-1].step]
+    found = {}
+    for why, rank in RANKS.items():
+        ranked = [(at, row) for row in last if (at := rank(row)) is not None and math.isfinite(at)]
+        found[why] = [row for _, row in sorted(ranked, key=lambda pair: pair[0])[:SHOWN]]
+    return {why: some for why, some in found.items() if some}
+
+
+def watch_table(rows: Sequence[WatchRow]) -> Table:
+    """The worst ones with all their numbers."""
+    steps, names = {row.step for row in rows}, {row.name for row in rows}
+    looks = f"{len(steps)} look{'s' if len(steps) > 1 else ''} at {len(names)} tensors"
+    numbers = ("SQNR dB", "underflow", "saturated", "cos f32")
+    made = table(f"Watched, step {rows[-1].step} ({looks})", "", "tensor", *numbers, right=numbers)
+    for why, some in worst(rows).items():
+        for i, row in enumerate(some):
+            ends = i == len(some) - 1
+            made.add_row("" if i else why, _named(row), *_numbers(row), end_section=ends)
+    return made
+
+
+def _named(row: WatchRow) -> str:
+    return f"{row.name} {row.quantized or row.format}"
+
+
+def _numbers(row: WatchRow) -> tuple[str, ...]:
+    return (
+        "" if row.sqnr is None else f"{row.sqnr:.1f}",
+        "" if row.underflow is None else percent(row.underflow),
+        "" if row.saturation is None else percent(row.saturation),
+        "" if row.cosine is None else f"{row.cosine:.3f}",
+    )

@@ -1,0 +1,63 @@
+"""What ``quatrain run --watch`` does beside the training: a watcher, and a table at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..compiler.errors import UsageError
+from . import terminal
+from .watch_table import watch_table, worst
+
+if TYPE_CHECKING:
+    from ..runtime.watching.watcher import Watcher
+    from .train import Trained
+
+EVERY = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the options ask for; without ``tensors`` nothing."""
+
+    tensors: str | None
+    every: int
+    to: Path | None
+
+    @classmethod
+    def of(cls, network: Path, tensors: str | None, every: int | None, to: Path | None) -> Wanted:
+        """UsageError for options that do not fit together."""
+        if tensors is None and (every is not None or to is not None):
+            word = "--watch-every" if every is not None else "--watch-to"
+            raise UsageError(f"{word} needs --watch PATTERN: what to look at, such as --watch dy")
+        if tensors is not None and network.is_dir():
+            raise UsageError(
+                f"{network} was built ahead of time and cannot be watched; run the .qtn file"
+            )
+        return cls(tensors, every or EVERY, to)
+
+    @contextmanager
+    def watching(self, step: Trained) -> Iterator[Watcher | None]:
+        """The watcher of a step until the block ends; None where nothing is watched."""
+        from ..runtime.step import Step
+
+        if self.tensors is None or not isinstance(step, Step):
+            yield None
+            return
+        with step.watch(self.tensors, every=self.every, to=self.to) as watcher:
+            yield watcher
+
+
+def say_watched(watcher: Watcher, as_json: bool) -> None:
+    """The worst tensors of the last step that was looked at."""
+    rows = watcher.rows()
+    if not rows:
+        terminal.remark(f"no step was looked at: none of this run is a multiple of {watcher.every}")
+    elif as_json:
+        found = {why: [row.name for row in some] for why, some in worst(rows).items()}
+        terminal.write_json({"watched": rows[-1].step, "worst": found}, indent=None)
+    else:
+        terminal.show(watch_table(rows))

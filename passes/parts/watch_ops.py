@@ -40,7 +40,7 @@ class Measures:
     """The ops that measure points of a program, in order; what two points need is there once."""
 
     def __init__(self, found: ProgramLoops, taken: set[str]) -> None:
-        self.found, self.taken = found, taken
+        self.taken, self.of = taken, dict(found.of)
         self.ops: dict[tuple[object, ...], Op] = {}
 
     def point(self, point: WatchPoint, beside: Value | None) -> Measured:
@@ -61,6 +61,9 @@ class Measures:
         if key not in self.ops:
             results = tuple(Value(unused(name, self.taken), made) for name in names)
             self.ops[key] = Op(kind, x, results, attrs(**attributes), layer)
+            around = [self.of[v] for v in x if v in self.of]
+            if around and kind != "all_steps":
+                self.of |= dict.fromkeys(results, around[-1])
         return self.ops[key].results
 
 
@@ -83,11 +86,11 @@ class _Measuring:
         else:
             self.quantized(p.after)
         for name, v in (("clip", p.clip), ("scale", p.scale)):
-            if v is not None and v.type == SCALAR and v not in self.all.found.of:
+            if v is not None and v.type == SCALAR and v not in self.all.of:
                 # A value of its own: an output is made, and a clip may be state.
                 self.results[name] = self.each("scale", name, (v,), F32, factor=1.0)
-        if beside is not None:
-            f = self.whole(beside)
+        f = None if beside is None else self.whole(beside)
+        if f is not None and f.type.shape == x.type.shape:
             self.dots(("", "xf", "ff"), x, f)
             self.results["away"] = self.error("away", x, f)
         return Measured(p, self.results)
@@ -107,7 +110,7 @@ class _Measuring:
         """Where the format ends, and where numbers were beyond that."""
         x, f = self.point.before, q.type.format
         stored = self.op("stored_numbers", "stored", (q,), TensorType(q.type.shape, F32))
-        if self.point.role == "w" and q not in self.all.found.of:
+        if self.point.role == "w" and q not in self.all.of:
             self.results["stored"] = stored
         if q.type.scale is Scale.SQUEEZED:
             return
@@ -129,7 +132,7 @@ class _Measuring:
 
     def whole(self, v: Value) -> Value:
         """A value as it is, or that of all steps of a loop."""
-        loop = self.all.found.of.get(v)
+        loop = self.all.of.get(v)
         if loop is None:
             return v
         shape = (v.type.shape[0] * loop.count, *v.type.shape[1:])

@@ -21,11 +21,13 @@ from fnmatch import fnmatchcase
 
 from ...compiler.errors import InputError, closest
 from ...compiler.ir import Op, Program, Value
+from ...compiler.ir.loops import FEED
 from ...compiler.ir.ops import (
     BETWEEN_ACTIVATIONS,
     FORWARD_GEMMS,
     GEMMS,
     INPUT_GRADS,
+    WEIGHT_GRADS,
     Trait,
     has,
 )
@@ -121,9 +123,8 @@ def _values(program: Program, term: str) -> Iterator[WatchPoint]:
     made = program.producers()
     for region, op in program.ops():
         for v in op.results:
-            plain = v.type.format.is_carrier and v.type.scale is Scale.NONE
             fits = region.name != "update" and fnmatchcase(v.name, term) and v.type.shape
-            if fits and (plain or has(op, Trait.QUANTIZER)):
+            if fits and (_is_plain(v) or has(op, Trait.QUANTIZER)):
                 yield WatchPoint(v.name, "value", "", *_found(v, made))
 
 
@@ -135,10 +136,25 @@ def _of_product(
         return
     product = "" if op.kind in FORWARD_GEMMS else _gradient(op)
     for role, v in zip(roles_of(op), op.inputs, strict=False):
-        yield WatchPoint(op.origin, role, product, *_found(v, made))
-    cut = [r for r in readers.get(op.result, ()) if r.kind in CUTTING]
-    result = cut[0].result if len(cut) == 1 else op.result
-    yield WatchPoint(op.origin, product or "y", "", result)
+        if _is_plain((found := _found(v, made))[0]):
+            yield WatchPoint(op.origin, role, product, *found)
+    yield WatchPoint(op.origin, product or "y", "", _settled(op, readers))
+
+
+def _settled(op: Op, readers: Mapping[Value, Sequence[Op]]) -> Value:
+    """The result of a product as others have it: behind a clip, and added up over a loop."""
+    for reader in readers.get(op.result, ()):
+        if reader.kind in CUTTING:
+            return reader.result
+        feeds = [r for r in readers.get(reader.result, ()) if r.kind == FEED]
+        if op.kind in WEIGHT_GRADS and reader.kind == "add" and feeds:
+            return feeds[0].result
+    return op.result
+
+
+def _is_plain(v: Value) -> bool:
+    """Whether a value is numbers as they are."""
+    return v.type.format.is_carrier and v.type.scale is Scale.NONE
 
 
 def _gradient(op: Op) -> str:
@@ -159,8 +175,8 @@ def _found(
     op = made.get(v)
     while op is not None and len(op.inputs) > 0 and not _quantizes(op):
         kept = has(op, Trait.MOVES) or has(op, Trait.KEEPS_CODES) or op.kind in DECODING
-        several = has(op, Trait.MOVES) and len(op.inputs) > 1
-        op = made.get(op.inputs[0]) if kept and not several else None
+        several = sum(not v.type.format.is_index for v in op.inputs) > 1
+        op = made.get(op.inputs[0]) if kept and not (several and has(op, Trait.MOVES)) else None
     if op is None or not op.inputs:
         return v, None, None, None
     source, scale = op.inputs[0], None

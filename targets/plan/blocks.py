@@ -6,7 +6,7 @@
     xs = fit_blocks(x)                 the same with f32 scales, by which x is divided
     xs = scale_blocks_twice(x, m)      the same with scalars of the tensor and numbers of fp8.143
     q = cast(xs), round_stochastic     the same of the stored numbers, whose scale is then 1
-    y = dequantize(q), block_numbers   the codes' numbers times s
+    y = dequantize(q), block_numbers   the codes' numbers times s; the former times the tensor's too
     y = outer_scale(q)                 the scalar
     y = stored_numbers(q)              the codes' numbers
     y = linear(q, r), ``factored``     the product of stored numbers, times the scales
@@ -170,7 +170,11 @@ class _Apart:
         if s.type.format.is_coded:
             s = to("dequantize", "s", s, shape=cut.grid)
         numbers = to("dequantize", "numbers", self.numbers[read], shape=shape)
-        to.into("mul", op.result, numbers, _spread(to, s, cut, shape))
+        each = _spread(to, s, cut, shape)
+        if op.kind == "dequantize" and read in self.outer:
+            numbers = to("mul", "in_blocks", numbers, each, shape=shape)
+            each = to.wide("outers", self.outer[read], shape)
+        to.into("mul", op.result, numbers, each)
 
     def _new(self, made: Value, name: str, grid: Shape) -> Value:
         stored = TensorType(grid, _scale(made).format, Scale.POW2)

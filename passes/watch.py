@@ -23,7 +23,7 @@ from ..compiler.ir import Op, Program, Region, Value
 from ..compiler.ir.analysis import is_training
 from ..compiler.ir.loops import loops
 from .parts.order import placed
-from .parts.watch_ops import Measured, Measures
+from .parts.watch_ops import Gauge, Measures
 from .parts.watch_points import WatchPoint, chosen_points
 
 
@@ -39,7 +39,7 @@ def watched_points(
     program: Program,
     points: Sequence[WatchPoint],
     beside: Mapping[str, Value] | None = None,
-) -> tuple[Program, tuple[Measured, ...]]:
+) -> tuple[Program, tuple[Gauge, ...]]:
     """The program that also measures ``points``, and what it makes for each.
 
     ``beside`` has, by name of the point, the same tensor of another computation in the program.

@@ -20,7 +20,7 @@ EVERY = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class RunWatch:
     """What the options ask for; without ``tensors`` nothing."""
 
     tensors: str | None
@@ -28,7 +28,7 @@ class Wanted:
     to: Path | None
 
     @classmethod
-    def of(cls, network: Path, tensors: str | None, every: int | None, to: Path | None) -> Wanted:
+    def of(cls, network: Path, tensors: str | None, every: int | None, to: Path | None) -> RunWatch:
         """UsageError for options that do not fit together."""
         if tensors is None and (every is not None or to is not None):
             word = "--watch-every" if every is not None else "--watch-to"

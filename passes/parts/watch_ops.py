@@ -29,7 +29,7 @@ SLACK = 1.0 + 2.0**-20
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class Gauge:
     """What the ops of a point make: a value of the program by statistic."""
 
     point: WatchPoint
@@ -43,7 +43,7 @@ class Measures:
         self.taken, self.of = taken, dict(found.of)
         self.ops: dict[tuple[object, ...], Op] = {}
 
-    def point(self, point: WatchPoint, beside: Value | None) -> Measured:
+    def point(self, point: WatchPoint, beside: Value | None) -> Gauge:
         """Measure a point; ``beside`` is the same tensor in f32 throughout."""
         return _Measuring(point, self).run(beside)
 
@@ -74,7 +74,7 @@ class _Measuring:
         self.point, self.all = point, all_
         self.results: dict[str, Value] = {}
 
-    def run(self, beside: Value | None) -> Measured:
+    def run(self, beside: Value | None) -> Gauge:
         """All that there is to know of the point."""
         p = self.point
         x = self.whole(p.before)
@@ -93,7 +93,7 @@ class _Measuring:
         if f is not None and f.type.shape == x.type.shape:
             self.dots(("", "xf", "ff"), x, f)
             self.results["away"] = self.error("away", x, f)
-        return Measured(p, self.results)
+        return Gauge(p, self.results)
 
     def quantized(self, q: Value) -> None:
         """What the quantizer left of the point."""

@@ -115,7 +115,7 @@ def _hint(term: str, known: set[str]) -> str:
     """The nearest names, and the roles, which are few."""
     roles = known & set(ROLES)
     near = closest(term.replace("*", ""), known - roles)
-    return f"roles: {', '.join(r for r in ROLES if r in roles)}; names, {near}"
+    return f"{near}; by role: {', '.join(r for r in ROLES if r in roles)}"
 
 
 def _values(program: Program, term: str) -> Iterator[WatchPoint]:
@@ -178,7 +178,7 @@ def _found(
         several = sum(not v.type.format.is_index for v in op.inputs) > 1
         op = made.get(op.inputs[0]) if kept and not (several and has(op, Trait.MOVES)) else None
     if op is None or not op.inputs:
-        return v, None, None, None
+        return _of_a_step(v, made), None, None, None
     source, scale = op.inputs[0], None
     clip = op.inputs[1] if op.kind.startswith("quantize") and "affine" not in op.kind else None
     while source.type.scale is not Scale.NONE and source in made:
@@ -188,6 +188,12 @@ def _found(
     if source.type.scale is not Scale.NONE:
         return v, None, None, None
     return source, op.result, clip, scale
+
+
+def _of_a_step(v: Value, made: Mapping[Value, Op]) -> Value:
+    """What a loop makes in each step, of the values of all steps."""
+    op = made.get(v)
+    return op.inputs[0] if op is not None and op.kind == "all_steps" else v
 
 
 def _quantizes(op: Op) -> bool:

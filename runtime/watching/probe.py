@@ -17,7 +17,7 @@ from ...compiler.ir import Program, Value
 from ...compiler.ir.analysis import without_dead
 from ...compiler.ir.verify import verify
 from ...passes.parts.beside import beside
-from ...passes.parts.watch_ops import Measured
+from ...passes.parts.watch_ops import Gauge
 from ...passes.parts.watch_points import WatchPoint, chosen_points, watch_points
 from ...passes.recipe import load_recipe
 from ...passes.watch import watched_points
@@ -27,7 +27,7 @@ from ...targets.registry import find_target
 from ..bound import BoundStep
 from ..edge import Edge
 from ..telling import LOG
-from .row import Numbers
+from .row import PointNumbers
 
 PREFIX = "fp32."
 
@@ -54,7 +54,7 @@ class Probe:
 
     def run(
         self, batch: Sequence[Any], hyper: Sequence[np.ndarray], state: Block
-    ) -> list[tuple[WatchPoint, Numbers]]:
+    ) -> list[tuple[WatchPoint, PointNumbers]]:
         """The numbers of each point by statistic."""
         made = [t.cpu().numpy() for t in self._edge.run(batch, hyper, state, state)]
         return [
@@ -65,7 +65,7 @@ class Probe:
 
 def probing(
     program: Program, captured: Program, patterns: str, fp32: bool
-) -> tuple[Program, tuple[Measured, ...]]:
+) -> tuple[Program, tuple[Gauge, ...]]:
     """The measuring program of a recipe's, and what it makes for each point."""
     points = chosen_points(program, patterns)
     plain: Mapping[str, Value] = {}

@@ -13,7 +13,7 @@ from ...passes.parts.watch_points import WatchPoint
 
 # Where the bin of 2^0 stands: behind those of 0, of subnormal numbers and of -126 .. -1.
 ONE = 128
-Numbers = Mapping[str, np.ndarray]
+PointNumbers = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class WatchRow:
 
 
 def row_of(
-    step: int, point: WatchPoint, numbers: Numbers, moved: tuple[float, float] | None
+    step: int, point: WatchPoint, numbers: PointNumbers, moved: tuple[float, float] | None
 ) -> WatchRow:
     """The row of a point; ``numbers`` by statistic, ``moved`` are ``changed``, ``oscillation``."""
     single = {k: float(v) for k, v in numbers.items() if v.ndim == 0}

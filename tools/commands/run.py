@@ -88,29 +88,43 @@ def command(
 ) -> None:
     """Train the network; the last line says its accuracy on the test part."""
     from ..schedule import schedule as find_schedule
-    from ..watching import Wanted
+    from ..watching import RunWatch
 
     load_user_passes(recipe)
     factor = find_schedule(schedule)
     _check_files(network, resume, checkpoint, checkpoint_every, output)
-    wanted = Wanted.of(network, watch, watch_every, watch_to)
+    wanted = RunWatch.of(network, watch, watch_every, watch_to)
     with env.chosen(threads=threads, data=data_dir, cache=cache_dir):
         from .. import train
-        from ..data import load_any
 
         train.check_run(steps, epochs, checkpoint, _check_place(network))
-        given = load_any(data, data_dir)
-        load = _loader(network, target)
-        found, batch = _fit(network, given)
-        step, first = _open(load, network, resume)
-        run = train.plan_run(
-            step, found, batch, first, steps=steps, epochs=epochs, lr=lr, factor=factor,
+        plan = partial(
+            train.plan_run, steps=steps, epochs=epochs, lr=lr, factor=factor,
             checkpoint=checkpoint, every=checkpoint_every, max_skipped=max_skipped,
         )  # fmt: skip
+        step, found, run, batch = _prepared(network, data, data_dir, resume, target, plan)
         with wanted.watching(step) as watcher:
             _train(step, found, run, batch, watcher, as_json)
         if output is not None:
             step.save(output)
+
+
+def _prepared(
+    network: Path,
+    data: str,
+    data_dir: Path | None,
+    resume: Path | None,
+    target: str | None,
+    plan: Callable[..., Run],
+) -> tuple[Trained, Dataset, Run, int]:
+    """The step, its data, the run and its batch size."""
+    from ..data import load_any
+
+    given = load_any(data, data_dir)
+    load = _loader(network, target)
+    found, batch = _fit(network, given)
+    step, first = _open(load, network, resume)
+    return step, found, plan(step, found, batch, first), batch
 
 
 def _check_there(network: Path, resume: Path | None) -> None:

@@ -24,9 +24,9 @@ from ..files import check_writable
 from ..stages import stage
 
 if TYPE_CHECKING:
-    from ...runtime.watching.watcher import Watcher
     from ..dataset import Dataset, Text
     from ..train import Run, Trained
+    from ..watching import RunWatch
 
 SIGNAL_STATUS = 128
 
@@ -91,7 +91,6 @@ def command(
     from ..watching import RunWatch
 
     load_user_passes(recipe)
-    factor = find_schedule(schedule)
     _check_files(network, resume, checkpoint, checkpoint_every, output)
     wanted = RunWatch.of(network, watch, watch_every, watch_to)
     with env.chosen(threads=threads, data=data_dir, cache=cache_dir):
@@ -99,12 +98,11 @@ def command(
 
         train.check_run(steps, epochs, checkpoint, _check_place(network))
         plan = partial(
-            train.plan_run, steps=steps, epochs=epochs, lr=lr, factor=factor,
+            train.plan_run, steps=steps, epochs=epochs, lr=lr, factor=find_schedule(schedule),
             checkpoint=checkpoint, every=checkpoint_every, max_skipped=max_skipped,
         )  # fmt: skip
         step, found, run, batch = _prepared(network, data, data_dir, resume, target, plan)
-        with wanted.watching(step) as watcher:
-            _train(step, found, run, batch, watcher, as_json)
+        _train(step, found, run, batch, wanted, as_json)
         if output is not None:
             step.save(output)
 
@@ -225,7 +223,7 @@ def check_same(network: Path, checkpoint: Path) -> None:
 
 
 def _train(
-    step: Trained, data: Dataset, run: Run, batch: int, watcher: Watcher | None, as_json: bool
+    step: Trained, data: Dataset, run: Run, batch: int, wanted: RunWatch, as_json: bool
 ) -> None:
     from .. import train
     from ..progress import finite, reporter, text_numbers, words_of_text
@@ -238,7 +236,11 @@ def _train(
     if length and run.last <= (done := train.steps_done(step)):
         _say_over(run, done)
     last = None
-    with stop_on_signal() as stopped, reporter(run, as_json) as report:
+    with (
+        wanted.watching(step) as watcher,
+        stop_on_signal() as stopped,
+        reporter(run, as_json) as report,
+    ):
         for last in train.train(step, data, run, batch, lambda: bool(stopped)):
             report(last)
     if watcher is not None:

@@ -24,6 +24,8 @@ class BoundStep:
     ) -> None:
         self.source, self.options, self.memory = source, options, memory
         self.stages = source.stages(source.train)
+        # What the recipe made, and behind the target's own stages.
+        self.passed = self.stages[len(source.recipe.passes) - 1][1]
         self.program = self.stages[-1][1]
         names = set(source.optimizer.inputs())
         self.batch = tuple(v for v in self.program.inputs if v.name not in names)

@@ -11,12 +11,13 @@ from ..runtime.report.tables import percent, table
 from ..runtime.watching.row import WatchRow
 
 SHOWN = 4
+ALIKE = 0.99995  # and above, the table would say 1.000
 # By which number, with its words; the smallest comes first.
 RANKS: Mapping[str, Callable[[WatchRow], float | None]] = {
     "lowest SQNR": lambda row: row.sqnr,
     "most underflow": lambda row: -row.underflow if row.underflow else None,
     "most saturated": lambda row: -row.saturation if row.saturation else None,
-    "far from f32": lambda row: row.cosine,
+    "far from f32": lambda row: row.cosine if (row.cosine or 0) < ALIKE else None,
 }
 
 

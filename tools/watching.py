@@ -42,11 +42,13 @@ class RunWatch:
     @contextmanager
     def watching(self, step: Trained) -> Iterator[Watcher | None]:
         """The watcher of a step until the block ends; None where nothing is watched."""
-        from ..runtime.step import Step
-
-        if self.tensors is None or not isinstance(step, Step):
+        if self.tensors is None:
             yield None
             return
+        # Here, as a step that was built ahead of time runs without torch.
+        from ..runtime.step import Step
+
+        assert isinstance(step, Step), "a built step is refused"
         with step.watch(self.tensors, every=self.every, to=self.to) as watcher:
             yield watcher
 
@@ -56,8 +58,11 @@ def say_watched(watcher: Watcher, as_json: bool) -> None:
     rows = watcher.rows()
     if not rows:
         terminal.remark(f"no step was looked at: none of this run is a multiple of {watcher.every}")
-    elif as_json:
-        found = {why: [row.name for row in some] for why, some in worst(rows).items()}
+        return
+    found = {why: [row.name for row in some] for why, some in worst(rows).items()}
+    if as_json:
         terminal.write_json({"watched": rows[-1].step, "worst": found}, indent=None)
+    elif not found:
+        terminal.remark("nothing that was looked at is rounded to codes, or far from f32")
     else:
         terminal.show(watch_table(rows))

@@ -43,8 +43,7 @@ class Probe:
         fp32: bool,
     ) -> None:
         source, options, memory = bound.source, bound.options, bound.memory
-        made = source.recipe.apply(source.train)[-1][1]
-        self.program, self._measured = probing(made, source.train, patterns, fp32)
+        self.program, self._measured = probing(bound.passed, source.train, patterns, fp32)
         target = find_target(source.target)
         lowered = [self.program, *(p for _, p in target.lower(self.program, source.allow))][-1]
         executable = target.bind(lowered, layout, options, memory)

@@ -44,7 +44,7 @@ class Watcher:
         if not isinstance(fp32, bool):
             raise InputError(f"fp32 is {shown(fp32)}; it is True or False")
         self.fp32, self.closed = fp32, False
-        chosen_points(bound.source.recipe.apply(bound.source.train)[-1][1], self.patterns)
+        chosen_points(bound.passed, self.patterns)
         self._rows: list[WatchRow] = []
         self._probes: dict[tuple[Shape, ...], Probe] = {}
         self._weights: dict[str, Oscillation] = {}

@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch")
 
 import quatrain  # noqa: E402
 from quatrain.passes.parts.watch_points import watch_points  # noqa: E402
+from quatrain.passes.recipe import load_recipe  # noqa: E402
 from quatrain.runtime.step import Step  # noqa: E402
 from quatrain.targets.reference.evaluate import evaluate  # noqa: E402
 
@@ -237,3 +238,30 @@ def test_files_of_tensorboard(tmp_path: Path) -> None:
     assert tags[f"{tag}/sqnr"][1].simple_value == pytest.approx(row.sqnr)
     assert tags[f"{tag}/exponents_before"][1].histo.num == row.elements
     assert len(tags[f"{tag}/exponents_after"][1].histo.bucket) >= 2
+
+
+def test_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its program runs, and its pass gives the zeros that a watcher sees."""
+    from .test_readme import blocks
+
+    program, by_hand = blocks("python", "docs/watching.md")
+    monkeypatch.setenv("QUATRAIN_TARGET", "reference")
+    monkeypatch.chdir(tmp_path)
+    exec(program, {})
+    rows = (tmp_path / "run" / "watch.jsonl").read_text().splitlines()
+    assert len((tmp_path / "rows.csv").read_text().splitlines()) == len(rows) + 1 > 5
+    (tmp_path / "zeros.py").write_text(by_hand)
+    base = load_recipe("ultra_low_4bit").with_options({"exempt": "none"})
+    entries = "".join(
+        f'[[passes]]\npass = "{e.name}"\n' + ('exempt = "none"\n' if "exempt" in e.settings else "")
+        for e in base.passes
+    )
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(f'title = "zeros"\n{entries}[[passes]]\npass = "zeros.py:zeros"\n')
+    step = compiled(str(recipe))
+    watcher = step.watch("dy", every=1, fp32=False)
+    step(*batch())
+    coded = [r for r in watcher.rows() if (r.quantized or "").startswith("fp4")]
+    shares = sorted(r.after.zero / r.elements for r in coded if r.after)
+    kept = sorted(float(v) for k, v in step.state.items() if k.endswith(".zeros"))
+    assert kept == pytest.approx(shares) and len(kept) > 2

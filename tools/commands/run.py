@@ -96,11 +96,11 @@ def command(
     with env.chosen(threads=threads, data=data_dir, cache=cache_dir):
         from .. import train
 
-        train.check_run(steps, epochs, checkpoint, _check_place(network))
         plan = partial(
             train.plan_run, steps=steps, epochs=epochs, lr=lr, factor=find_schedule(schedule),
             checkpoint=checkpoint, every=checkpoint_every, max_skipped=max_skipped,
         )  # fmt: skip
+        train.check_run(steps, epochs, checkpoint, _check_place(network))
         step, found, run, batch = _prepared(network, data, data_dir, resume, target, plan)
         _train(step, found, run, batch, wanted, as_json)
         if output is not None:

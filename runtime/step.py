@@ -131,15 +131,15 @@ class Step:
         self,
         *tensors: str,
         every: int = 50,
-        fp32: bool = True,
+        fp32: int = 5,
         to: str | Path | None = None,
     ) -> Watcher:
         """Look at tensors in every ``every``-th step: how they are rounded, how far from f32.
 
         ``tensors`` are roles and patterns of names, such as ``"dy"``, ``"*.dw"``, ``"layer1.*"``;
-        without one all operands and results of products. ``fp32`` also runs the step in f32 there,
-        from the same state. ``to`` is a folder for a file of rows and for TensorBoard. No number of
-        the training changes. See docs/watching.md; InputError for what there is not.
+        without one what products read and dW. In every ``fp32``-th look the step also
+        runs in f32, from the same state. ``to`` is a folder for a file of rows and for TensorBoard.
+        No number of the training changes. See docs/watching.md; InputError for what there is not.
         """
         with self._lock:
             watcher = Watcher(self._main, self._state, tensors, every=every, fp32=fp32, to=to)

@@ -2,7 +2,7 @@
 
     exponents, codes    how many numbers of each exponent, before and behind the quantizer
     largest, mean       of |x|, of x, before
-    xx, xq, qq, error   sums of x x, x q, q q and (x - q)^2, q what the quantizer left of x
+    xx, xq, error       sums of x x, x q and (x - q)^2, q what the quantizer left of x
     saturated           share of numbers beyond both ends of the format, which became its ends
     clip, scale         of the quantizer, where it is one number
     stored              the codes of a weight, to be compared with later ones
@@ -81,18 +81,18 @@ class _Measuring:
         self.results["exponents"] = self.op("exponents", "exponents", (x,), COUNTS)
         self.results["largest"] = self.op("amax", "largest", (x,), SCALAR)
         self.results["mean"] = self.mean("mean", x)
-        if p.after is None:
-            self.dots(("xx", "", ""), x, x)
-        else:
+        f = None if beside is None else self.whole(beside)
+        f = f if f is not None and f.type.shape == x.type.shape else None
+        if p.after is not None:
             self.quantized(p.after)
+        elif f is None:
+            self.dots(("xx", "", "", ""), x, x)
+        if f is not None:
+            self.dots(("xx", "xf", "ff", "away"), x, f)
         for name, v in (("clip", p.clip), ("scale", p.scale)):
             if v is not None and v.type == SCALAR and v not in self.all.of:
                 # A value of its own: an output is made, and a clip may be state.
                 self.results[name] = self.each("scale", name, (v,), F32, factor=1.0)
-        f = None if beside is None else self.whole(beside)
-        if f is not None and f.type.shape == x.type.shape:
-            self.dots(("", "xf", "ff"), x, f)
-            self.results["away"] = self.error("away", x, f)
         return Gauge(p, self.results)
 
     def quantized(self, q: Value) -> None:
@@ -103,8 +103,7 @@ class _Measuring:
             self.ends(q, real)
         x, real = self.whole(self.point.before), self.whole(real)
         self.results["codes"] = self.op("exponents", "codes", (real,), COUNTS)
-        self.dots(("xx", "xq", "qq"), x, real)
-        self.results["error"] = self.error("error", x, real)
+        self.dots(("xx", "xq", "", "error"), x, real)
 
     def ends(self, q: Value, real: Value) -> None:
         """Where the format ends, and where numbers were beyond that."""
@@ -138,15 +137,11 @@ class _Measuring:
         shape = (v.type.shape[0] * loop.count, *v.type.shape[1:])
         return self.op("all_steps", "steps", (v, loop.counter), TensorType(shape, v.type.format))
 
-    def dots(self, names: tuple[str, str, str], x: Value, y: Value) -> None:
-        """Three sums, of which those with a name are kept."""
+    def dots(self, names: tuple[str, str, str, str], x: Value, y: Value) -> None:
+        """Four sums, of which those with a name are kept."""
         full = tuple(self.named(n or "sum") for n in names)
         made = self.all.op("dots", full, (x, y), SCALAR, self.point.layer, {})
-        self.results |= {n: v for n, v in zip(names, made, strict=True) if n}
-
-    def error(self, name: str, x: Value, y: Value) -> Value:
-        """Squared differences."""
-        return self.op("mse_loss", name, (x, y), SCALAR, reduction="sum")
+        self.results = {n: v for n, v in zip(names, made, strict=True) if n} | self.results
 
     def mean(self, name: str, x: Value) -> Value:
         """Of all numbers."""

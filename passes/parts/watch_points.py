@@ -40,6 +40,8 @@ ROLES = (
     *("x", "w", "y", "dy", "dx", "dw", "a", "b", "da", "db"),
     *("mean", "var", "dgamma", "dbeta"),
 )
+# What is looked at where nobody says: what quantizers read, and what becomes of weights.
+USUAL = ("x", "w", "a", "b", "dy", "dw")
 STATISTICS = {"batch_stats": ("mean", "var"), "batch_norm_grad_stats": ("dgamma", "dbeta")}
 DECODING = ("dequantize", "block_numbers")
 # What stands between a product and the gradient of the data that the quantizer read.
@@ -99,8 +101,11 @@ def chosen_points(program: Program, patterns: str) -> tuple[WatchPoint, ...]:
         raise InputError(f"nothing to watch is named; give patterns, such as '*.dy' or {ROLES[0]}")
     chosen: dict[str, WatchPoint] = {}
     for term in terms:
-        fitting = [p for p in points if p.fits(term)] or [p for p in points if p.holds(term)]
-        fitting = fitting or list(_values(program, term))
+        fitting = [p for p in points if p.fits(term)]
+        fitting = fitting or [
+            *(p for p in points if p.holds(term)),
+            *_values(program, points, term),
+        ]
         if not fitting:
             known = {p.name for p in points} | {p.role for p in points}
             raise InputError(
@@ -111,6 +116,12 @@ def chosen_points(program: Program, patterns: str) -> tuple[WatchPoint, ...]:
     return tuple(sorted(chosen.values(), key=lambda p: order.get(p.name, len(order))))
 
 
+def usual_words(program: Program) -> str:
+    """The roles of ``USUAL`` that a program has, or all that it has."""
+    roles = {p.role for p in watch_points(program)}
+    return ",".join(role for role in USUAL if role in roles) or "*"
+
+
 def _hint(term: str, known: set[str]) -> str:
     """The nearest names, and the roles, which are few."""
     roles = known & set(ROLES)
@@ -118,13 +129,13 @@ def _hint(term: str, known: set[str]) -> str:
     return f"{near}; by role: {', '.join(r for r in ROLES if r in roles)}"
 
 
-def _values(program: Program, term: str) -> Iterator[WatchPoint]:
-    """Floats and codes that no product reads or makes."""
-    made = program.producers()
+def _values(program: Program, points: Sequence[WatchPoint], term: str) -> Iterator[WatchPoint]:
+    """Floats and codes that no point has."""
+    made, known = program.producers(), {v for p in points for v in (p.before, p.after)}
     for region, op in program.ops():
         for v in op.results:
             fits = region.name != "update" and fnmatchcase(v.name, term) and v.type.shape
-            if fits and (_is_plain(v) or has(op, Trait.QUANTIZER)):
+            if fits and v not in known and (_is_plain(v) or has(op, Trait.QUANTIZER)):
                 yield WatchPoint(v.name, "value", "", *_found(v, made))
 
 

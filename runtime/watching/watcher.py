@@ -9,8 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from ...compiler.errors import InputError, shown
-from ...compiler.types import Shape
-from ...passes.parts.watch_points import chosen_points
+from ...passes.parts.watch_points import chosen_points, usual_words
 from ..bound import BoundStep
 from ..files import path_of
 from ..state import State
@@ -36,17 +35,16 @@ class Watcher:
         tensors: Sequence[str],
         *,
         every: int,
-        fp32: bool,
+        fp32: int,
         to: str | Path | None,
     ) -> None:
         """InputError for a pattern that means nothing, FileError for a folder that cannot be."""
-        self.patterns, self.every = _patterns(tensors), _every(every)
-        if not isinstance(fp32, bool):
-            raise InputError(f"fp32 is {shown(fp32)}; it is True or False")
-        self.fp32, self.closed = fp32, False
+        self.patterns = _patterns(tensors) or usual_words(bound.passed)
+        self.every = _every(every)
+        self.fp32, self.closed = _looks(fp32), False
         chosen_points(bound.passed, self.patterns)
         self._rows: list[WatchRow] = []
-        self._probes: dict[tuple[Shape, ...], Probe] = {}
+        self._probes: dict[tuple[object, ...], Probe] = {}
         self._weights: dict[str, Oscillation] = {}
         self._folder = None if to is None else WatchFolder(to, state.done)
 
@@ -92,7 +90,8 @@ class Watcher:
         """Measure ahead of a step, if it is one to be looked at; the step calls it."""
         if self.closed or (done := state.done) % self.every:
             return
-        made = self._probe(bound, state).run(batch, bound.hyper, state.old)
+        compares = self.fp32 > 0 and done % (self.every * self.fp32) == 0
+        made = self._probe(bound, state, compares).run(batch, bound.hyper, state.old)
         rows = []
         for point, numbers in made:
             moved = None
@@ -104,22 +103,32 @@ class Watcher:
         if self._folder is not None:
             self._folder.add(rows)
 
-    def _probe(self, bound: BoundStep, state: State) -> Probe:
-        shapes = tuple(v.type.shape for v in bound.batch)
-        if shapes not in self._probes:
-            with told(f"compile to watch {self.patterns}"):
-                self._probes[shapes] = Probe(bound, state.layout, self.patterns, self.fp32)
-        return self._probes[shapes]
+    def _probe(self, bound: BoundStep, state: State, compares: bool) -> Probe:
+        key = (compares, *(v.type.shape for v in bound.batch))
+        if key not in self._probes:
+            beside = " beside f32" if compares else ""
+            with told(f"compile to watch {self.patterns}{beside}"):
+                self._probes[key] = Probe(bound, state.layout, self.patterns, compares)
+        return self._probes[key]
 
 
 def _patterns(tensors: Sequence[str]) -> str:
     for t in tensors:
         if not isinstance(t, str):
             raise InputError(f"watch takes patterns as text, not {shown(t)}; such as '*.dy', 'w'")
-    return ",".join(tensors) if tensors else "*"
+    return ",".join(tensors) or ("," if tensors else "")
 
 
 def _every(every: object) -> int:
     if isinstance(every, bool) or not isinstance(every, Integral) or every < 1:
         raise InputError(f"every is {shown(every)}; give a number of steps from 1 on")
     return int(every)
+
+
+def _looks(fp32: object) -> int:
+    """In one of how many looks to compare with f32; 0 is in none."""
+    if not isinstance(fp32, Integral) or fp32 < 0:
+        raise InputError(
+            f"fp32 is {shown(fp32)}; 1 compares with f32 at each look, 4 at every fourth, 0 never"
+        )
+    return int(fp32)

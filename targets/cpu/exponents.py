@@ -5,7 +5,7 @@ from __future__ import annotations
 from tvm import tirx as tir
 
 from ...compiler.ir.ops.measure import BINS
-from ..tir.expr import UNROLLED, Expr, Vectors, i32, load
+from ..tir.expr import Expr, Vectors, i32, load, ramp
 from ..tir.single.exponent_bins import bin_of
 from ..tir.single.grid import Single, Spot
 from ..tir.single.loops import Buffers
@@ -19,13 +19,17 @@ WAYS = 4
 def exponents(b: Buffers, spec: Single) -> None:
     """Counted in turn in one of several tables, which are added up at the end."""
     (x,), (y,), code = spec.inputs, spec.outputs, b.code
-    elements, v = x.type.elements, Vectors(code, 1)
+    elements, lanes = x.type.elements, spec.lanes
     blocks = max(1, min(MOST_BLOCKS, -(-elements // BLOCK)))
     each = -(-elements // blocks)
     with code.workspace("int32", blocks * WAYS * BINS) as counts:
 
-        def count(at: Expr, table: Expr) -> None:
-            to = table + bin_of(read(Spot(v, {0: at}, 0), b.inputs[0], x, [x]), v)
+        def bins(at: Expr, lanes: int) -> Expr:
+            v = Vectors(code, lanes)
+            return bin_of(read(Spot(v, {0: at}, 0), b.inputs[0], x, [x]), v)
+
+        def count(which: Expr, table: Expr) -> None:
+            to = table + which
             code.store(counts, to, load(counts, to) + i32(1))
 
         with code.blocks(blocks) as block:
@@ -34,11 +38,14 @@ def exponents(b: Buffers, spec: Single) -> None:
             some = tir.min(first + i32(each), i32(elements)) - first
             with code.loop(WAYS * BINS) as i:
                 code.store(counts, own + i, i32(0))
-            turns = tir.floordiv(some, i32(WAYS))
-            with code.loop(turns) as turn, code.loop(WAYS, UNROLLED) as way:
-                count(first + turn * i32(WAYS) + way, own + way * i32(BINS))
-            with code.loop(some - turns * i32(WAYS)) as rest:
-                count(first + turns * i32(WAYS) + rest, own)
+            turns = tir.floordiv(some, i32(lanes))
+            some_bins = code.local("int32", lanes)
+            with code.loop(turns) as turn:
+                code.store(some_bins, ramp(0, lanes), bins(first + turn * i32(lanes), lanes))
+                for k in range(lanes):
+                    count(code.let(load(some_bins, i32(k)), "int32"), own + i32(k % WAYS * BINS))
+            with code.loop(some - turns * i32(lanes)) as rest:
+                count(bins(first + turns * i32(lanes) + rest, 1), own)
         with code.loop(BINS) as i:
             code.store(b.outputs[0], i, tir.const(0, y.dtype))
             with code.loop(blocks * WAYS) as table:

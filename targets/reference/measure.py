@@ -24,7 +24,7 @@ def exponents(op: Op, x: Array) -> Array:
 def dots(op: Op, x: Array, y: Array) -> tuple[Array, ...]:
     """In f64."""
     a, b = wide(x), wide(y)
-    return tuple(np.asarray((p * q).sum()) for p, q in ((a, a), (a, b), (b, b)))
+    return tuple(np.asarray((p * q).sum()) for p, q in ((a, a), (a, b), (b, b), (a - b, a - b)))
 
 
 def stored_numbers(op: Op, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:

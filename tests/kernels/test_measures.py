@@ -40,7 +40,7 @@ def test_exponents(shape: Shape, f: Format, order: Order) -> None:
 def test_dots(shape: Shape, f: Format) -> None:
     group = Group()
     x, y = group.input("x", TensorType(shape, f)), group.input("y", TensorType(shape, F32))
-    sums = group.op("dots", (x, y), [TensorType((), F32)] * 3)
+    sums = group.op("dots", (x, y), [TensorType((), F32)] * 4)
     orders = {x: Order.PIXELS, y: Order.ROWS}
     got, want = single(group, random_inputs(group.inputs), lambda v: orders.get(v, Order.ROWS))
     for v in sums:

@@ -166,5 +166,5 @@ def test_the_worst_ones() -> None:
     rows = [row(0, error=40.0), row(50), row(50, saturated=0.25, xf=1.0, ff=90.0, away=1.0)]
     found = worst(rows)
     assert [len(found[why]) for why in ("lowest SQNR", "most underflow")] == [2, 2]
-    assert found["most saturated"] == found["far from f32"] == [rows[2]]
+    assert found["most clipped"] == found["far from f32"] == [rows[2]]
     assert "2 looks" in str(watch_table(rows).title)

@@ -44,7 +44,7 @@ def state(step: Step) -> dict[str, bytes]:
 )
 def test_nothing_that_is_trained_changes(recipe: str, options: dict[str, Any]) -> None:
     watched, plain = compiled(recipe, **options), compiled(recipe, **options)
-    watcher = watched.watch(every=2)
+    watcher = watched.watch("*", every=2, fp32=2)
     for seed in range(STEPS):
         assert torch.equal(watched(*batch(seed=seed)), plain(*batch(seed=seed)))
     assert state(watched) == state(plain)
@@ -54,7 +54,7 @@ def test_nothing_that_is_trained_changes(recipe: str, options: dict[str, Any]) -
 def test_numbers_are_those_of_the_tensors() -> None:
     """Each row beside NumPy on the values of the step that it was taken from."""
     step = compiled(exempt="none")
-    watcher = step.watch(every=1, fp32=False)
+    watcher = step.watch("*", every=1, fp32=0)
     for seed in range(2):
         values = evaluate(step.program, given(step, batch(seed=seed)))
         step(*batch(seed=seed))
@@ -84,9 +84,12 @@ def test_numbers_are_those_of_the_tensors() -> None:
 def test_beside_f32() -> None:
     """A step in f32 is itself; in bf16 it is near."""
     step = compiled("fp32")
-    watcher = step.watch("dw", "dy", "y", "dbeta", every=1)
-    step(*batch())
-    assert all(row.cosine == pytest.approx(1) and row.error == 0 for row in watcher.rows())
+    watcher = step.watch("dw", "dy", "y", "dbeta", every=1, fp32=2)
+    for _ in range(3):
+        step(*batch())
+    compared = [row for row in watcher.rows() if row.step != 1]
+    assert all(row.cosine == pytest.approx(1) and row.error == 0 for row in compared)
+    assert {row.cosine for row in watcher.rows() if row.step == 1} == {None}
     step = compiled("bf16")
     watcher = step.watch("dw", every=1)
     step(*batch())
@@ -133,7 +136,7 @@ def test_on_a_cpu() -> None:
 def test_a_watcher_ends_and_others_go_on() -> None:
     step = compiled()
     with step.watch("w", every=1) as first:
-        second = step.watch("dw", "x", every=2, fp32=False)
+        second = step.watch("dw", "x", every=2, fp32=0)
         step(*batch())
     step(*batch())
     step(*batch(), outputs=True)
@@ -154,7 +157,8 @@ def test_a_watcher_ends_and_others_go_on() -> None:
         ((3,), {}, "patterns as text, not 3"),
         (("dy",), {"every": 0}, "every is 0; give a number of steps from 1 on"),
         (("dy",), {"every": True}, "every is True"),
-        (("dy",), {"fp32": "no"}, "fp32 is 'no'; it is True or False"),
+        (("dy",), {"fp32": "no"}, "fp32 is 'no'; 1 compares with f32 at each look"),
+        (("dy",), {"fp32": -1}, "fp32 is -1; 1 compares"),
     ],
 )
 def test_mistakes(words: Any, settings: dict[str, Any], hint: str, tmp_path: Path) -> None:
@@ -259,7 +263,7 @@ def test_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(f'title = "zeros"\n{entries}[[passes]]\npass = "zeros.py:zeros"\n')
     step = compiled(str(recipe))
-    watcher = step.watch("dy", every=1, fp32=False)
+    watcher = step.watch("dy", every=1, fp32=0)
     step(*batch())
     coded = [r for r in watcher.rows() if (r.quantized or "").startswith("fp4")]
     shares = sorted(r.after.zero / r.elements for r in coded if r.after)

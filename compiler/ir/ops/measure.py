@@ -16,8 +16,8 @@ MEASURE: tuple[OpDef, ...] = (
         infinite, NaN""",
     ),
     define(
-        "dots(x: float[*S], y: float[*S]) -> xx: f32[], xy: f32[], yy: f32[]",
-        "the sums of x x, of x y and of y y",
+        "dots(x: float[*S], y: float[*S]) -> xx: f32[], xy: f32[], yy: f32[], away: f32[]",
+        "the sums of x x, of x y, of y y and of (x - y)^2",
     ),
     define(
         "stored_numbers(q: code[*S]) -> x: float[*S]",

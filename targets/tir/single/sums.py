@@ -172,7 +172,7 @@ def mse_loss(b: Buffers, spec: Single) -> None:
 
 
 def dots(b: Buffers, spec: Single) -> None:
-    """Three sums of products."""
+    """Four sums of products."""
     both = spec.inputs
 
     def terms(s: Spot) -> list[Expr]:
@@ -181,9 +181,10 @@ def dots(b: Buffers, spec: Single) -> None:
             v.f(v.cast(read(s, buffer, layout, both), "float64"))
             for buffer, layout in zip(b.inputs, both, strict=True)
         )
-        return [v.mul(x, x), v.mul(x, y), v.mul(y, y)]
+        away = v.sub(x, y)
+        return [v.mul(x, x), v.mul(x, y), v.mul(y, y), v.mul(away, away)]
 
-    sums = b.loops.total(both, spec.lanes, terms, [add, add, add])
+    sums = b.loops.total(both, spec.lanes, terms, [add] * 4)
     v = Vectors(b.code, 1)
     for buffer, layout, made in zip(b.outputs, spec.outputs, sums, strict=True):
         store_wide(v, buffer, i32(0), layout, made)

@@ -11,7 +11,7 @@ Training of Deep Neural Networks" (NeurIPS 2020), draw for gradients, and the di
     ...
 
 Nothing else reads them, and no other value changes. ``Step.watch`` runs a program of this kind
-beside the step in some steps; as a pass of a recipe it measures in every one.
+beside the step in some steps; as a pass, ``quatrain opt`` shows its text.
 """
 
 from __future__ import annotations

@@ -14,11 +14,18 @@ from ..runtime.watching.row import WatchRow
 SHOWN = 4
 ALIKE, NONE = 0.99995, 0.0005  # from there on the table would say 1.000, or 0.0 %
 FAR = "far from f32"
+
+
+def _most(share: float | None) -> float | None:
+    """A rank by which the largest share comes first."""
+    return -share if share is not None and share > NONE else None
+
+
 # By which number, with its words; the smallest comes first.
 RANKS: Mapping[str, Callable[[WatchRow], float | None]] = {
     "lowest SQNR": lambda row: row.sqnr,
-    "most underflow": lambda row: -row.underflow if (row.underflow or 0) > NONE else None,
-    "most clipped": lambda row: -row.saturation if (row.saturation or 0) > NONE else None,
+    "most underflow": lambda row: _most(row.underflow),
+    "most clipped": lambda row: _most(row.saturation),
     FAR: lambda row: row.cosine if (row.cosine or 0) < ALIKE else None,
 }
 

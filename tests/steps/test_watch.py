@@ -16,9 +16,12 @@ import quatrain  # noqa: E402
 from quatrain.passes.parts.watch_points import watch_points  # noqa: E402
 from quatrain.passes.recipe import load_recipe  # noqa: E402
 from quatrain.runtime.step import Step  # noqa: E402
+from quatrain.runtime.watching.row import WatchRow  # noqa: E402
 from quatrain.targets.reference.evaluate import evaluate  # noqa: E402
 
 from ..cases.commands import Quatrain  # noqa: E402
+from ..cuda.device import device  # noqa: E402
+from ..cuda.emulate import has_compiler  # noqa: E402
 from ..exactness import given  # noqa: E402
 from .test_step import batch, network, sgd  # noqa: E402
 
@@ -110,27 +113,36 @@ def test_cosine_is_that_of_the_gradients() -> None:
         assert row.cosine == pytest.approx(want, abs=1e-6)
 
 
-def test_on_a_cpu() -> None:
+@pytest.mark.tvm
+@pytest.mark.parametrize("target", ["cpu", "cuda"])
+def test_on_targets(target: str) -> None:
     """Of a layer counts and shares are the reference's to the number; sums nearly."""
     pytest.importorskip("tvm")
-    model = torch.nn.Linear(33, 7)
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(13, 33, generator=generator)
-    y = torch.randint(7, (13,), generator=generator)
-    rows = []
-    for target in ("reference", "cpu"):
-        step = quatrain.compile(
-            model, torch.nn.functional.cross_entropy, (x, y), sgd(model),
-            recipe="ultra_low_4bit", options={"exempt": "none"}, target=target,
-        )  # fmt: skip
-        watcher = step.watch("w", "x", "dy", every=1)
-        step(x, y)
-        rows.append(watcher.rows())
-    for want, got in zip(*rows, strict=True):
+    if target == "cuda" and not has_compiler():
+        pytest.skip("the emulator needs g++")
+    with device():
+        wanted, rows = _of_a_layer("reference"), _of_a_layer(target)
+    for want, got in zip(wanted, rows, strict=True):
         assert (got.name, got.before, got.after) == (want.name, want.before, want.after)
         assert (got.underflow, got.saturation) == (want.underflow, want.saturation)
         assert got.sqnr == pytest.approx(want.sqnr, abs=1e-4)
         assert got.cosine == (want.cosine and pytest.approx(want.cosine, abs=1e-6))
+
+
+def _of_a_layer(target: str) -> list[WatchRow]:
+    """One look at a linear layer."""
+    torch.manual_seed(0)
+    model = torch.nn.Linear(33, 7)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(13, 33, generator=generator)
+    y = torch.randint(7, (13,), generator=generator)
+    step = quatrain.compile(
+        model, torch.nn.functional.cross_entropy, (x, y), sgd(model),
+        recipe="ultra_low_4bit", options={"exempt": "none"}, target=target,
+    )  # fmt: skip
+    watcher = step.watch("w", "x", "dy", every=1)
+    step(x, y)
+    return watcher.rows()
 
 
 def test_a_watcher_ends_and_others_go_on() -> None:

@@ -46,7 +46,7 @@ class State:
 
     @property
     def done(self) -> int:
-        """Steps of the network's life, applied or not; those not applied where none is counted."""
+        """Steps of the network's life, applied or not."""
         return self.skipped + self._count(STEP)
 
     def _count(self, name: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,11 @@ class RunWatch:
         from ..runtime.step import Step
 
         assert isinstance(step, Step), "a built step is refused"
+        if self.to is not None and find_spec("tensorboardX") is None:
+            terminal.remark(
+                f"{self.to} gets watch.jsonl alone: files for TensorBoard need tensorboardX, which "
+                "pip install 'quatrain[watch]' brings"
+            )
         with step.watch(self.tensors, every=self.every, to=self.to) as watcher:
             yield watcher
 

@@ -24,8 +24,8 @@ class BoardWriter:
     """Event files in a folder; ``done`` is the first step that may come."""
 
     def __init__(self, folder: Path, done: int) -> None:
-        # What a run of before wrote of later steps is hidden.
-        self._writer = SummaryWriter(str(folder), purge_step=done or None)
+        # What a run of before wrote of these steps is hidden.
+        self._writer = SummaryWriter(str(folder), purge_step=done)
 
     def add(self, rows: Sequence[WatchRow]) -> None:
         """All that rows say, on disk when it returns."""

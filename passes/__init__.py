@@ -71,6 +71,7 @@ from .skip_nonfinite import skip_nonfinite
 from .subsample import subsample
 from .tetrajet_operands import tetrajet_operands
 from .two_phase_rounding import two_phase_rounding
+from .watch import watch
 
 PASSES: dict[str, Pass] = {
     p.__name__: p
@@ -124,5 +125,6 @@ PASSES: dict[str, Pass] = {
         subsample,
         tetrajet_operands,
         two_phase_rounding,
+        watch,
     )
 }

@@ -1,4 +1,4 @@
-"""A program bound to a target: what a step runs for one shape of batch."""
+"""A training program for one batch shape, through all passes and bound to its target."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .taken import find_checks
 
 
 class BoundProgram:
-    """The training program for one batch shape, through all passes and bound to the target."""
+    """See above; ``layout`` is that of the state, of the program's own where it is the first."""
 
     def __init__(
         self,
@@ -22,7 +22,10 @@ class BoundProgram:
         memory: TargetMemory,
         layout: StateLayout | None = None,
     ) -> None:
+        self.source, self.options, self.memory = source, options, memory
         self.stages = source.stages(source.train)
+        # What the recipe made, and behind the target's own stages.
+        self.passed = self.stages[len(source.recipe.passes) - 1][1]
         self.program = self.stages[-1][1]
         names = set(source.optimizer.inputs())
         self.batch = tuple(v for v in self.program.inputs if v.name not in names)

@@ -9,6 +9,7 @@ from typing import cast
 import numpy as np
 
 from ..compiler.errors import InputError, closest, shown
+from ..compiler.ir import STEP
 from ..targets.plan.layout import Layout, Order
 from ..targets.plan.pool import TargetMemory, read_all
 from ..targets.plan.state import StateLayout, Unapplied
@@ -41,9 +42,17 @@ class State:
     @property
     def skipped(self) -> int:
         """Steps that were not applied."""
-        if not self._kept.count:
+        return self._count(self._kept.count)
+
+    @property
+    def done(self) -> int:
+        """Steps of the network's life, applied or not."""
+        return self.skipped + self._count(STEP)
+
+    def _count(self, name: str) -> int:
+        """A counter by name; 0 where there is none."""
+        if name not in self.layout.types:
             return 0
-        name = self._kept.count
         layout = Layout(self.layout.types[name], Order.ROWS)
         raw = self._memory.read(self.old, self.layout.offsets[name], layout.bytes)
         return int(raw.view(layout.dtype)[0])

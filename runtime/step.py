@@ -33,6 +33,7 @@ from .reported import StepBill, report_of
 from .source import Source, mapping, source_of
 from .state import State
 from .telling import LOG, told
+from .watching.watcher import Watcher
 
 # For a batch, or with none for that of the example; with outputs or without.
 Recapture = Callable[[Sequence[torch.Tensor], bool], Source]
@@ -70,6 +71,7 @@ class Step:
         self._state = State(kept_of(program), whole, self._memory)
         self._variants: dict[tuple[Shapes, bool], BoundProgram] = {}
         self._predictor: Predictor | None = None
+        self._watchers: list[Watcher] = []
 
     def __repr__(self) -> str:
         """Network, recipe, target and the batch that the step is made for."""
@@ -107,6 +109,8 @@ class Step:
             bound = self._for_batch(batch, check_flag("outputs", outputs))
             ready = bound.edge.ready(batch)
             self._read_hyper(bound)
+            for watcher in self._watchers:
+                watcher.see(bound, ready, self._state)
             loss, *rest = bound.edge.run(ready, bound.hyper, self._state.old, self._state.new)
             self._state.commit()
         return (loss, _returned(rest)) if outputs else loss
@@ -124,6 +128,21 @@ class Step:
                     self._predictor = Predictor(*given, self._memory, self._reevaluate)
             made = self._predictor.run(x, self._state.old)
         return _returned(made)
+
+    def watch(
+        self, *tensors: str, every: int = 50, fp32: int = 5, to: str | Path | None = None
+    ) -> Watcher:
+        """Look at tensors in every ``every``-th step: how they are rounded, how far from f32.
+
+        ``tensors`` are roles and patterns of names, such as ``"dy"``, ``"*.dw"``, ``"layer1.*"``;
+        without one what products read and dW. In every ``fp32``-th look the step also
+        runs in f32, from the same state. ``to`` is a folder for a file of rows and for TensorBoard.
+        No number of the training changes. See docs/watching.md; InputError for what there is not.
+        """
+        with self._lock:
+            watcher = Watcher(self._main, self._state, tensors, every=every, fp32=fp32, to=to)
+            self._watchers = [w for w in self._watchers if not w.closed] + [watcher]
+        return watcher
 
     @property
     def skipped(self) -> int:

@@ -26,6 +26,7 @@ NEEDED = ("numpy", "ml_dtypes", "networkx", "safetensors", "rich", "typer")
 OPTIONAL = {
     "scikit-learn": "the data set digits",
     "matplotlib": "pictures (--plot)",
+    "tensorboardX": "files for TensorBoard (--watch-to)",
     "onnx": "quatrain export",
     "onnxruntime": "quatrain export --verify",
 }
@@ -143,7 +144,7 @@ def extras() -> Finding:
     missing = [p for p in OPTIONAL if not _installed(p)]
     if missing:
         text = "; ".join(f"without {p} no {OPTIONAL[p]}" for p in missing)
-        return Finding("extras", Mark.NOTE, f"{text}; pip install 'quatrain[demo,plot]'")
+        return Finding("extras", Mark.NOTE, f"{text}; pip install 'quatrain[demo,onnx,plot,watch]'")
     return Finding("extras", Mark.GOOD, ", ".join(OPTIONAL))
 
 

@@ -81,6 +81,10 @@ class ProgramLoops:
         ahead.add_nodes_from(nodes)
         for node, ops in nodes.items():
             sources = {made[v] for op in ops for v in op.inputs if v in made}
+            if isinstance(node, Op) and has(node, Trait.LEAVES_LOOP):
+                # What is carried is made ahead of the loop, and is of all steps behind it.
+                read = (self.of[v] for v in node.inputs if v in self.of)
+                sources |= {loop for loop in read if loop in nodes}
             ahead.add_edges_from((source, node) for source in sources - {node})
             if isinstance(node, Op) and has(node, Trait.ENTERS_LOOP):
                 # Also what no step reads is there ahead of the loop, which may write over it.

@@ -8,10 +8,11 @@ from ..tir.expr import Code, Expr
 from ..tir.single.rules import RULES, buffers, parameters
 from ..tir.single.spec import Single
 from .dialect import function
+from .exponents import exponents
 from .loops import CpuLoops
 from .scatter import embedding_grad
 
-BUILDERS = {**RULES, "embedding_grad": embedding_grad}
+BUILDERS = {**RULES, "embedding_grad": embedding_grad, "exponents": exponents}
 
 
 def build(spec: Single) -> PrimFunc:

@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from .code import Launch, Made, Maker
 
 LANES = 4  # f32 in the widest load
-# Ops that reduce all elements to a few numbers: each of up to 1024 blocks leaves up to three.
+# Ops that reduce all elements to a few numbers: each of up to 1024 blocks leaves up to four.
 REDUCING = {
     "sum",
     "mean",
     "extremes",
     "mse_loss",
+    "dots",
     "sawb_clip",
     "amax_init",
     "grad_scale_init",
@@ -28,7 +29,7 @@ REDUCING = {
     "tally",
     "loss_scale_step",
 }
-NUMBERS = 3 * 1024
+NUMBERS = 4 * 1024
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,7 @@ from ..tir.single.rules import RULES, buffers, parameters
 from ..tir.single.shape import unravel
 from ..tir.single.spec import Single
 from .code import DeviceCode, Made, Maker
+from .exponents import exponents
 from .loops import THREADS, DeviceLoops, Finished
 
 
@@ -78,4 +79,4 @@ def embedding_grad(b: Buffers, spec: Single) -> None:
     b.loops.rows(rows, columns, row)
 
 
-BUILDERS = {**RULES, "embedding_grad": embedding_grad}
+BUILDERS = {**RULES, "embedding_grad": embedding_grad, "exponents": exponents}

@@ -11,6 +11,7 @@
     y = dequantize(q), block_numbers   the codes' numbers times s
     y = outer_scale(q)                 the scalar
     y = dequantize(q)                  times that too, or the f32 of larger blocks
+    y = stored_numbers(q)              the codes' numbers
     y = linear(q, r), ``factored``     the product of stored numbers, times the scales
 
 An element and a power of two have few enough bits to be multiplied exactly in bf16.
@@ -170,6 +171,9 @@ class _Apart:
     def _decoded(self, to: Composition, op: Op) -> None:
         """Real numbers."""
         (read,) = op.inputs
+        if op.kind == "stored_numbers":
+            to.into(op.kind, op.result, self.numbers[read])
+            return
         assert op.kind in ("dequantize", "block_numbers"), f"{op.kind} reads {read.type}"
         shape, cut = read.type.shape, Cut.of(_scale(read), read.type.shape)
         s = self.scales[read]

@@ -21,6 +21,7 @@ from .gemm import GEMM
 from .loop import LOOP, LoopValues
 from .loss import LOSS
 from .math import MATH
+from .measure import MEASURE
 from .norm import NORM
 from .pointwise import POINTWISE
 from .pool import POOL
@@ -56,6 +57,7 @@ FUNCTIONS: dict[str, Meaning] = {
     **LOOP,
     **LOSS,
     **UPDATE,
+    **MEASURE,
     **dict.fromkeys(COMPOSED, _composed),
 }
 

@@ -6,6 +6,7 @@ import pytest
 
 pytest.importorskip("tvm")
 
+from .test_measures import test_dots, test_exponents, test_stored_numbers
 from .test_tvm_functions import (
     test_adam,
     test_count_where,
@@ -66,7 +67,9 @@ __all__ = [
     "test_count_where",
     "test_counters",
     "test_division_of_integers",
+    "test_dots",
     "test_embedding_and_its_gradient",
+    "test_exponents",
     "test_functions_of_integers",
     "test_gather_its_gradient_and_scatter",
     "test_grad_scale_init",
@@ -91,6 +94,7 @@ __all__ = [
     "test_scatter_of_integers_keeps_the_last",
     "test_sgd",
     "test_sgd_without_momentum",
+    "test_stored_numbers",
     "test_sums",
     "test_tables",
     "test_take_and_its_gradient",

@@ -80,6 +80,7 @@ OPTIONS: dict[str, dict[str, object]] = {
         "range_momentum": 0.1,
     },
     "affine_gradients.one_copy": {"bifurcation": False, "gradient_bits": 6},
+    "watch.conv": {"tensors": "x,dy"},
     "cyclic_precision.cycle": {"steps": 640, "gradient_low": 6, "gradient_high": 8},
     "cyclic_precision.clipped": {"steps": 640, "high": 4},
     "cyclic_precision.range_test": {"range_test": True, "low": 4},

@@ -184,7 +184,8 @@ def test_wrong_threads_are_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_nothing_is_promised_that_quatrain_lacks() -> None:
-    assert set(doctor.OPTIONAL) == {"scikit-learn", "matplotlib", "onnx", "onnxruntime"}
+    pictures = {"matplotlib", "tensorboardX"}
+    assert set(doctor.OPTIONAL) == {"scikit-learn", "onnx", "onnxruntime", *pictures}
 
 
 ASCII = [("doctor",), ("recipes",), ("recipes", "ultra_low_4bit"), ("targets",), ("--help",)]

@@ -26,6 +26,7 @@ from ..stages import stage
 if TYPE_CHECKING:
     from ..dataset import Dataset, Text
     from ..train import Run, Trained
+    from ..watching import RunWatch
 
 SIGNAL_STATUS = 128
 
@@ -50,6 +51,16 @@ ResumeOption = Annotated[
 MaxSkippedOption = Annotated[
     int, typer.Option(min=0, help="Steps in a row that may have no finite loss and gradients.")
 ]
+WatchOption = Annotated[
+    str | None,
+    typer.Option(metavar="PATTERN[,PATTERN]", help="Tensors to look at: dy, *.dw, layer1.*, *."),
+]
+WatchEveryOption = Annotated[
+    int | None, typer.Option(min=1, help="Steps between looks (50).", show_default=False)
+]
+WatchToOption = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="For watch.jsonl, and TensorBoard's files.")
+]
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="The trained network.")]
 
 
@@ -65,6 +76,9 @@ def command(
     checkpoint_every: EveryOption = None,
     resume: ResumeOption = None,
     max_skipped: MaxSkippedOption = 10,
+    watch: WatchOption = None,
+    watch_every: WatchEveryOption = None,
+    watch_to: WatchToOption = None,
     output: OutputOption = None,
     threads: ThreadsOption = None,
     target: TargetOption = None,
@@ -74,26 +88,41 @@ def command(
 ) -> None:
     """Train the network; the last line says its accuracy on the test part."""
     from ..schedule import schedule as find_schedule
+    from ..watching import RunWatch
 
     load_user_passes(recipe)
-    factor = find_schedule(schedule)
     _check_files(network, resume, checkpoint, checkpoint_every, output)
+    wanted = RunWatch.of(network, watch, watch_every, watch_to)
     with env.chosen(threads=threads, data=data_dir, cache=cache_dir):
         from .. import train
-        from ..data import load_any
 
-        train.check_run(steps, epochs, checkpoint, _check_place(network))
-        given = load_any(data, data_dir)
-        load = _loader(network, target)
-        found, batch = _fit(network, given)
-        step, first = _open(load, network, resume)
-        run = train.plan_run(
-            step, found, batch, first, steps=steps, epochs=epochs, lr=lr, factor=factor,
+        plan = partial(
+            train.plan_run, steps=steps, epochs=epochs, lr=lr, factor=find_schedule(schedule),
             checkpoint=checkpoint, every=checkpoint_every, max_skipped=max_skipped,
         )  # fmt: skip
-        _train(step, found, run, batch, as_json)
+        train.check_run(steps, epochs, checkpoint, _check_place(network))
+        step, found, run, batch = _prepared(network, data, data_dir, resume, target, plan)
+        _train(step, found, run, batch, wanted, as_json)
         if output is not None:
             step.save(output)
+
+
+def _prepared(
+    network: Path,
+    data: str,
+    data_dir: Path | None,
+    resume: Path | None,
+    target: str | None,
+    plan: Callable[..., Run],
+) -> tuple[Trained, Dataset, Run, int]:
+    """The step, its data, the run and its batch size."""
+    from ..data import load_any
+
+    given = load_any(data, data_dir)
+    load = _loader(network, target)
+    found, batch = _fit(network, given)
+    step, first = _open(load, network, resume)
+    return step, found, plan(step, found, batch, first), batch
 
 
 def _check_there(network: Path, resume: Path | None) -> None:
@@ -193,10 +222,13 @@ def check_same(network: Path, checkpoint: Path) -> None:
         raise UsageError(f"{checkpoint} is no checkpoint of {network}: {said}")
 
 
-def _train(step: Trained, data: Dataset, run: Run, batch: int, as_json: bool) -> None:
+def _train(
+    step: Trained, data: Dataset, run: Run, batch: int, wanted: RunWatch, as_json: bool
+) -> None:
     from .. import train
     from ..progress import finite, reporter, text_numbers, words_of_text
     from ..signals import stop_on_signal
+    from ..watching import say_watched
 
     length = run.last - run.first
     if said := train.give_length(step, length):
@@ -204,9 +236,15 @@ def _train(step: Trained, data: Dataset, run: Run, batch: int, as_json: bool) ->
     if length and run.last <= (done := train.steps_done(step)):
         _say_over(run, done)
     last = None
-    with stop_on_signal() as stopped, reporter(run, as_json) as report:
+    with (
+        wanted.watching(step) as watcher,
+        stop_on_signal() as stopped,
+        reporter(run, as_json) as report,
+    ):
         for last in train.train(step, data, run, batch, lambda: bool(stopped)):
             report(last)
+    if watcher is not None:
+        say_watched(watcher, as_json)
     if stopped:
         _say_stopped(run, last.done if last else train.steps_done(step))
         raise typer.Exit(SIGNAL_STATUS + stopped[0])

@@ -17,6 +17,7 @@ from .gemm import BETWEEN, GEMM, PRODUCT
 from .index import INDEX
 from .loop import LOOP
 from .loss import LOSS
+from .measure import MEASURE
 from .norm import NORM
 from .pointwise import ELEMENTS, FUNCTIONS
 from .pool import POOL
@@ -42,6 +43,7 @@ FAMILIES: Mapping[str, tuple[OpDef, ...]] = {
     "loops": LOOP,
     "losses": LOSS,
     "update": UPDATE,
+    "measures": MEASURE,
 }
 __all__ = [
     "BETWEEN_ACTIVATIONS",

@@ -230,6 +230,11 @@ def rescale(p: Point, n: Node) -> None:
     p.put_code(n.results[0], p.code(n.inputs[0]))
 
 
+def stored_numbers(p: Point, n: Node) -> None:
+    """Codes decoded, whatever their scale."""
+    p.put(n.results[0], p.number(n.inputs[0]))
+
+
 def limit_of(p: Point, n: Node, name: str) -> Expr:
     """A scalar of ``clip_scalars``; where the clip has one number a channel, made here."""
     if (n, "limit") in p.frame.scalars:
@@ -357,6 +362,7 @@ RULES: dict[str, Evaluate] = {
     "cast": cast,
     "dequantize": dequantize,
     "rescale": rescale,
+    "stored_numbers": stored_numbers,
     **dict.fromkeys(("quantize", "quantize_bits"), quantize),
     **dict.fromkeys(("quantize_affine", "quantize_affine_stochastic"), quantize_affine),
     "squeeze": squeeze,

@@ -22,7 +22,7 @@ from .sums import SUMS
 from .update import UPDATE
 from .whole import WHOLE
 
-# All but embedding_grad, which depends on how threads meet.
+# All but embedding_grad and exponents, which depend on how threads meet.
 RULES: dict[str, Callable[[Buffers, Single], None]] = {
     **SHAPE,
     **GATHER,

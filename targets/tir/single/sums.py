@@ -171,6 +171,25 @@ def mse_loss(b: Buffers, spec: Single) -> None:
     store_wide(v, b.outputs[0], i32(0), spec.outputs[0], loss)
 
 
+def dots(b: Buffers, spec: Single) -> None:
+    """Four sums of products."""
+    both = spec.inputs
+
+    def terms(s: Spot) -> list[Expr]:
+        v = wide(s.v)
+        x, y = (
+            v.f(v.cast(read(s, buffer, layout, both), "float64"))
+            for buffer, layout in zip(b.inputs, both, strict=True)
+        )
+        away = v.sub(x, y)
+        return [v.mul(x, x), v.mul(x, y), v.mul(y, y), v.mul(away, away)]
+
+    sums = b.loops.total(both, spec.lanes, terms, [add] * 4)
+    v = Vectors(b.code, 1)
+    for buffer, layout, made in zip(b.outputs, spec.outputs, sums, strict=True):
+        store_wide(v, buffer, i32(0), layout, made)
+
+
 def _sizes(s: Spot, buffer: Expr, layout: Layout) -> list[Expr]:
     v = wide(s.v)
     size = v.f(v.cast(s.v.magnitude(read(s, buffer, layout, [layout])), "float64"))
@@ -256,6 +275,7 @@ SUMS = {
     "max": max_,
     "extremes": extremes,
     "mse_loss": mse_loss,
+    "dots": dots,
     "sawb_clip": sawb_clip,
     "amax_init": amax_init,
     "grad_scale_init": grad_scale_init,

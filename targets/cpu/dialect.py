@@ -43,6 +43,10 @@ class Llvm:
         """LLVM may contract a product with the addition that reads it, but not across this."""
         return tir.call_llvm_pure_intrin(vector, "llvm.arithmetic.fence", value)
 
+    def constant(self, number: float, dtype: str) -> Expr:
+        """As TVM has it."""
+        return tir.const(number, dtype)
+
     def call(self, function: Rounded, vector: str, *numbers: Expr) -> Expr:
         """One instruction."""
         return tir.call_llvm_pure_intrin(vector, f"llvm.{INTRINSICS[function]}", *numbers)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from hashlib import sha256
+from math import isfinite
+from struct import pack, unpack
 from typing import Protocol, TypeAlias, TypeVar
 
 import tvm
@@ -38,6 +40,13 @@ class DeviceWords:
     def fence(self, value: Expr, vector: str) -> Expr:
         """The value: nvcc is told to contract nothing."""
         return value
+
+    def constant(self, number: float, dtype: str) -> Expr:
+        """TVM writes an f64 with 15 digits behind the point: one that needs more, by its bits."""
+        if dtype != "float64" or not isfinite(number) or float(f"{number:.15f}") == number:
+            return tir.const(number, dtype)
+        (bits,) = unpack("<q", pack("<d", number))
+        return tir.call_pure_extern(dtype, "__longlong_as_double", tir.IntImm("int64", bits))
 
     def call(self, function: Rounded, vector: str, *numbers: Expr) -> Expr:
         """Lane by lane: CUDA C's functions know no vectors."""

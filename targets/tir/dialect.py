@@ -41,6 +41,9 @@ class Dialect(Protocol):
     def fence(self, value: Expr, vector: str) -> Expr:
         """A float of type ``vector`` that is not contracted with what reads it."""
 
+    def constant(self, number: float, dtype: str) -> Expr:
+        """A number as the target's language says it, to the bit."""
+
     def call(self, function: Rounded, vector: str, *numbers: Expr) -> Expr:
         """A function of floats of type ``vector``."""
 

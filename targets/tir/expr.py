@@ -221,7 +221,7 @@ class Vectors:
     def splat(self, value: Expr | float, dtype: str = "") -> Expr:
         """The same number in all lanes."""
         if not isinstance(value, Expr):
-            value = tir.const(value, dtype or self.dtype)
+            value = self.code.dialect.constant(value, dtype or self.dtype)
         return value if self.lanes == 1 else tir.Broadcast(value, self.lanes)
 
     def u(self, value: int) -> Expr:

@@ -247,7 +247,10 @@ def _made(budget: Budget, rows: Sequence[Entry], rounds: int) -> Study:
     check_own(rows, made)
     folder, load = open_folder(budget.output, made), system_load()
     turns = rounds if budget.rounds is None else budget.rounds
-    return Study(made, tuple(rows), budget.seeds, folder, turns, budget.limit, budget.retry, load)
+    return Study(
+        made, tuple(rows), budget.seeds, folder, turns, budget.limit, budget.retry, load,
+        budget.checkpoint_every,
+    )  # fmt: skip
 
 
 def _show(study: Study, rows: list[RecipeRow], budget: Budget, show: Show) -> None:

@@ -45,6 +45,12 @@ RoundsOption = Annotated[
 OutputOption = Annotated[
     Path | None, typer.Option("--output", "-o", help="Folder that keeps results as they come.")
 ]
+EveryOption = Annotated[
+    int | None,
+    typer.Option(
+        "--checkpoint-every", min=1, help="Steps between checkpoints (about two minutes)."
+    ),
+]
 RetryOption = Annotated[bool, typer.Option("--retry", help="Do again what failed before.")]
 PlotOption = Annotated[
     Path | None,
@@ -68,6 +74,7 @@ class Budget:
     train_samples: SamplesOption = None
     rounds: RoundsOption = None
     output: OutputOption = None
+    checkpoint_every: EveryOption = None
     retry: RetryOption = False
     as_json: JsonOption = False
     plot: PlotOption = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -12,6 +13,7 @@ from ..bench.process import ContenderFailed, Worker
 from ..bench.rounds import Racer, race
 from ..doctor import cpu_name
 from ..progress import perplexity
+from .checkpoints import remove
 from .entry import Entry, baseline
 from .folder import Folder, Result
 from .plan import TIME, Script
@@ -20,6 +22,8 @@ from .results import RecipeRow
 
 # Seconds between two signs of life, and the most steps between them.
 SIGN_SECONDS, MOST_STEPS = 1.0, 1000
+# Of a training under way: no part of its result.
+SAID = ("done", "remark")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,8 @@ class Study:
     """What is to be found out: ``seeds`` trainings a recipe, ``rounds`` of turns for its time.
 
     A step, a build or an evaluation that takes over ``limit`` seconds fails; ``retry`` does again
-    what failed in an earlier run of the same folder. ``load`` is the system's before it begins.
+    what failed in an earlier run of the same folder. ``load`` is the system's before it begins,
+    ``every`` the steps between two checkpoints of a training; None: by the clock.
     """
 
     script: Script
@@ -38,6 +43,7 @@ class Study:
     limit: float
     retry: bool = False
     load: float = 0.0
+    every: int | None = None
 
     def found(self, entry: Entry, part: str) -> Result | None:
         """What an earlier run has found."""
@@ -54,6 +60,10 @@ def run(study: Study) -> list[RecipeRow]:
     parts = [(seed, entry) for seed in range(study.seeds) for entry in study.entries]
     kept = {(s, e.digest): study.found(e, f"seed{s}") for s, e in parts}
     left = sum(not result for result in kept.values())
+    for s, e in parts:
+        found, path = kept[s, e.digest], study.folder.checkpoint(e, f"seed{s}")
+        if found and not found.get("error") and path is not None:
+            remove(path)  # a kill came between the result and this
     with StudyProgress(left * study.script.steps) as progress, Process() as process:
         for seed, entry in parts:
             result = kept[seed, entry.digest] or _train(study, entry, seed, process, progress)
@@ -93,12 +103,16 @@ def _train(
     """One training from its first step to its accuracy, kept in the study's folder."""
     part, name = f"seed{seed}", f"{entry.label}, seed {seed}"
     script, done = study.script, 0
+    kept = study.folder.checkpoint(entry, part)
     progress.say(f"{name}: compile")
     try:
         worker, pace = process.worker, 0.0
-        worker.ask("build", study.limit, **request(study, entry, part, seed))
-        done = 1
+        asked = {**request(study, entry, part, seed), **_checkpoint(kept, study.every)}
+        begun = worker.ask("build", study.limit, **asked)
+        done = begun["done"]
         progress.advance(done, name)
+        if said := begun["remark"]:
+            progress.line(f"{name} {said}")
         while done < script.steps:
             steps = max(1, min(MOST_STEPS, script.steps - done, _steps(pace)))
             seconds = worker.ask("run", study.limit, steps=steps)["seconds"]
@@ -112,8 +126,15 @@ def _train(
         progress.line(f"{name}: {failure}")
         return study.folder.keep(entry, part, {"error": str(failure)})
     progress.line(f"{name}: {_words(facts)}")
-    result = {k: v for k, v in facts.items() if not k.endswith("_bytes")}
-    return study.folder.keep(entry, part, {"error": None, **result})
+    result = {k: v for k, v in facts.items() if not k.endswith("_bytes") and k not in SAID}
+    made = study.folder.keep(entry, part, {"error": None, **result})
+    if kept is not None:
+        remove(kept)
+    return made
+
+
+def _checkpoint(path: Path | None, every: int | None) -> dict[str, object]:
+    return {"checkpoint": None if path is None else str(path), "every": every}
 
 
 def _words(facts: dict[str, Any]) -> str:

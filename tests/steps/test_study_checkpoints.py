@@ -20,7 +20,7 @@ from quatrain.passes.recipe import load_recipe
 from quatrain.runtime import bundle
 from quatrain.tools.data import load_data
 from quatrain.tools.study import checkpoint as checkpoint_file
-from quatrain.tools.study import run as study_run
+from quatrain.tools.study import processes
 from quatrain.tools.study.checkpoint import CheckpointPlan, Keeper, Standing
 from quatrain.tools.study.jobs import Trainee, Training
 from quatrain.tools.study.plan import Script
@@ -172,7 +172,7 @@ def test_a_killed_study_goes_on_to_the_same_bytes(
     # Its worker ends by itself; here it would write on.
     done = bundle.read(path).manifest["training"]["done"]  # type: ignore[index]
     assert 0 < done < 30
-    monkeypatch.setattr(study_run, "Worker", InProcess)
+    monkeypatch.setattr(processes, "Worker", InProcess)
     quatrain(*words, "-o", kept)
     quatrain(*words, "-o", tmp_path / "whole")
     names = [p.name for p in sorted(kept.iterdir())]

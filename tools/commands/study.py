@@ -245,11 +245,12 @@ def _made(budget: Budget, rows: Sequence[Entry], rounds: int) -> Study:
     """The study of the rows, in the folder that keeps it."""
     made = script(budget.wish, load_any(budget.data))
     check_own(rows, made)
+    hands = budget.hands
     folder, load = open_folder(budget.output, made), system_load()
     turns = rounds if budget.rounds is None else budget.rounds
     return Study(
         made, tuple(rows), budget.seeds, folder, turns, budget.limit, budget.retry, load,
-        budget.checkpoint_every,
+        budget.checkpoint_every, hands,
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from .. import env
 from ..arguments import CacheDirOption, DataDirOption, JsonOption, TargetOption, ThreadsOption
 from ..bench.plot import check_plot
 from .entry import BASELINE
+from .hands import Backend, Hands
 from .plan import DEFAULT_NETWORK, NETWORKS, Wish
 
 DataOption = Annotated[
@@ -45,6 +46,10 @@ RoundsOption = Annotated[
 OutputOption = Annotated[
     Path | None, typer.Option("--output", "-o", help="Folder that keeps results as they come.")
 ]
+WorkersOption = Annotated[int | None, typer.Option(min=1, help="Trainings at a time (1).")]
+ClusterOption = Annotated[
+    Backend | None, typer.Option(help="Train on a cluster; docs/studies.md says on which.")
+]
 EveryOption = Annotated[
     int | None,
     typer.Option(
@@ -74,6 +79,8 @@ class Budget:
     train_samples: SamplesOption = None
     rounds: RoundsOption = None
     output: OutputOption = None
+    workers: WorkersOption = None
+    backend: ClusterOption = None
     checkpoint_every: EveryOption = None
     retry: RetryOption = False
     as_json: JsonOption = False
@@ -96,6 +103,11 @@ class Budget:
             self.data, self.network, self.batch, self.steps, self.epochs, self.lr,
             self.schedule, self.train_samples,
         )  # fmt: skip
+
+    @property
+    def hands(self) -> Hands:
+        """Who trains; UsageError where that cannot be."""
+        return Hands.of(self.workers, self.backend)
 
     def environment(self) -> AbstractContextManager[None]:
         """The variables that the options stand for."""

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import RenderableType
 
+from ...compiler.errors import UsageError
 from .. import env, terminal
 from ..arguments import JsonOption, SettingsOption, pairs
 from ..bench.machine import system_load
@@ -130,6 +131,8 @@ def sensitivity(
 
     A step is compared with that of fp32 on the same batch, without training.
     """
+    if how is How.ONE_SHOT and (budget.workers or budget.backend):
+        raise UsageError("--workers is for trainings; give --how alone or --how exempt with it")
     mine, start = pairs(settings or (), "--set"), Start(batches, state)
     frame = frame_rows(recipe, mine, how)
     with budget.environment():

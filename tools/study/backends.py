@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -17,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 from joblib.parallel import ParallelBackendBase
 
 from ...compiler.errors import UsageError
+from .. import env
+from ..bench.process import LONGEST_REASON
 from .training import TRIES, Order, Outcome
 
 if TYPE_CHECKING:
@@ -24,6 +28,9 @@ if TYPE_CHECKING:
 
 Call = Callable[[], list[Outcome]]
 Submit = Callable[[Call], "Future[list[Outcome]]"]
+ESCAPES = re.compile(r"\x1b\[[0-9;]*m")  # colours
+NAMED = re.compile(r"[A-Za-z_.]*(Error|Exception): ")
+KNOCK_SECONDS = 10.0
 RAY_ADDRESS, DASK_ADDRESS = "RAY_ADDRESS", "DASK_SCHEDULER_ADDRESS"
 
 
@@ -62,8 +69,7 @@ class FutureBackend(ParallelBackendBase):  # type: ignore[misc]    # joblib has 
         try:
             return out.result()
         except Exception as error:
-            said = (str(error).strip() or "it says no more").splitlines()[0]
-            why = f"the cluster lost it: {type(error).__name__}: {said}"
+            why = f"the cluster lost it: {_reason(error)}"
             return [Outcome(order.number, {"error": why}, ended=False)]
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
@@ -91,22 +97,31 @@ def _ray(workers: int, threads: int) -> Iterator[Submit]:
         address = os.environ.get(RAY_ADDRESS) or "local"
         here: dict[str, Any] = {"num_cpus": workers * threads, "include_dashboard": False}
         try:
+            _knock(address.removeprefix("ray://"))
             ray.init(
                 address=address, log_to_driver=False, logging_level=logging.ERROR,
                 **(here if address == "local" else {}),
             )  # fmt: skip
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise _unreachable("ray", RAY_ADDRESS, address, error) from None
     try:
         most = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes())
         if most < threads:
             raise UsageError(f"--threads {threads}: no machine of the Ray cluster has over {most}")
         # A worker that dies is replaced by Ray, which counts the tries.
-        task = ray.remote(num_cpus=threads, max_retries=TRIES - 1)(_called)
+        gpus = int(env.target().startswith("cuda"))
+        task = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=TRIES - 1)(_called)
         yield lambda call: task.remote(call).future()
     finally:
         if mine:
             ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """OSError where nobody listens at ``HOST:PORT``: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if port.isascii() and port.isdigit():
+        socket.create_connection((host, int(port)), KNOCK_SECONDS).close()
 
 
 @contextmanager
@@ -116,16 +131,29 @@ def _dask(workers: int, threads: int) -> Iterator[Submit]:
     except ImportError:
         raise _missing("dask distributed") from None
     address = os.environ.get(DASK_ADDRESS)
-    # Here the trainings have processes of their own, so that threads of this one will do.
     here: dict[str, Any] = {
-        "n_workers": 1, "threads_per_worker": workers, "processes": False, "dashboard_address": None
+        "n_workers": workers, "threads_per_worker": 1, "dashboard_address": None,
+        "silence_logs": logging.CRITICAL,
     }  # fmt: skip
     try:
         client = Client(address) if address else Client(**here)
     except (OSError, ValueError) as error:
         raise _unreachable("dask", DASK_ADDRESS, address or "", error) from None
-    with client, client.get_executor(pure=False) as executor:
-        yield lambda call: executor.submit(_called, call)
+    with client:
+        executor = client.get_executor(pure=False)
+        try:
+            yield lambda call: executor.submit(_called, call)
+        finally:
+            executor.shutdown(wait=False)
+
+
+def _reason(error: Exception) -> str:
+    """One line of what a cluster says: of a traceback from there its last, the error itself."""
+    lines = [line for line in ESCAPES.sub("", str(error)).splitlines() if line.strip()]
+    named = [line.strip() for line in lines if NAMED.match(line)]
+    if named:
+        return named[-1][:LONGEST_REASON]
+    return f"{type(error).__name__}: {lines[0] if lines else 'it says no more'}"[:LONGEST_REASON]
 
 
 def _called(call: Call) -> list[Outcome]:

@@ -11,6 +11,7 @@ from typing import Annotated, Concatenate, ParamSpec, get_type_hints
 
 import typer
 
+from ...compiler.errors import UsageError
 from .. import env
 from ..arguments import CacheDirOption, DataDirOption, JsonOption, TargetOption, ThreadsOption
 from ..bench.plot import check_plot
@@ -92,7 +93,9 @@ class Budget:
     cache_dir: CacheDirOption = None
 
     def __post_init__(self) -> None:
-        """Raise UsageError, before anything is trained, where no picture can be made."""
+        """Raise UsageError, before anything is trained, where something cannot be made."""
+        if self.checkpoint_every is not None and self.output is None:
+            raise UsageError("--checkpoint-every needs -o FOLDER to write to")
         if self.plot is not None:
             check_plot(self.plot)
 

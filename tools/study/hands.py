@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -47,15 +47,16 @@ class Hands:
 
 
 ONE = Hands()
+Outcomes = Generator[Outcome, None, None]
 
 
-def hand_out(orders: Sequence[Order], hands: Hands, signs: Signs) -> Iterator[Outcome]:
+def hand_out(orders: Sequence[Order], hands: Hands, signs: Signs) -> Outcomes:
     """What came of each order, as they end."""
     if orders:
         yield from (_here if hands.backend is None else _elsewhere)(orders, hands, signs)
 
 
-def _here(orders: Sequence[Order], hands: Hands, signs: Signs) -> Iterator[Outcome]:
+def _here(orders: Sequence[Order], hands: Hands, signs: Signs) -> Outcomes:
     from joblib import delayed
 
     with Crew(hands.workers, thread_variables(hands.threads)) as crew:
@@ -71,7 +72,7 @@ def _here(orders: Sequence[Order], hands: Hands, signs: Signs) -> Iterator[Outco
         yield from parallel(delayed(work)(order) for order in orders)
 
 
-def _elsewhere(orders: Sequence[Order], hands: Hands, signs: Signs) -> Iterator[Outcome]:
+def _elsewhere(orders: Sequence[Order], hands: Hands, signs: Signs) -> Outcomes:
     from joblib import delayed
 
     from .backends import connected

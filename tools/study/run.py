@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ from .. import env
 from ..bench.rounds import Racer, race
 from ..doctor import cpu_name
 from ..progress import perplexity
-from .checkpoints import remove
+from .checkpoints import remove, remove_parts
 from .entry import Entry, baseline
 from .folder import Folder, Result
 from .hands import ONE, Hands, hand_out
@@ -18,7 +19,7 @@ from .plan import TIME, Script
 from .processes import Process
 from .progress import StudyProgress
 from .results import RecipeRow
-from .training import Order
+from .training import Order, Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,15 +82,26 @@ def _trained(
 ) -> Iterator[tuple[int, Result]]:
     """The results of trainings by number, as they end, each kept in the study's folder."""
     orders = [_order(study, number, *wanted[number]) for number in wanted]
-    for outcome in hand_out(orders, study.hands, progress):
-        entry, seed = wanted[outcome.number]
-        name, result = _name(entry, seed), outcome.result
-        progress.line(f"{name}: {result['error'] or _words(result)}")
-        kept = study.folder.keep(entry, _part(seed), result)
-        path = study.folder.checkpoint(entry, _part(seed))
-        if path is not None and outcome.ended:
-            remove(path)
-        yield outcome.number, kept
+    try:
+        with closing(hand_out(orders, study.hands, progress)) as outcomes:
+            for outcome in outcomes:
+                yield outcome.number, _kept(study, outcome, *wanted[outcome.number], progress)
+    finally:
+        for entry, seed in wanted.values():
+            if (path := study.folder.checkpoint(entry, _part(seed))) is not None:
+                remove_parts(path)
+
+
+def _kept(
+    study: Study, outcome: Outcome, entry: Entry, seed: int, progress: StudyProgress
+) -> Result:
+    name, result = _name(entry, seed), outcome.result
+    progress.line(f"{name}: {result['error'] or _words(result)}")
+    made = study.folder.keep(entry, _part(seed), result)
+    path = study.folder.checkpoint(entry, _part(seed))
+    if path is not None and outcome.ended:
+        remove(path)
+    return made
 
 
 def _order(study: Study, number: int, entry: Entry, seed: int) -> Order:

@@ -26,10 +26,10 @@ from quatrain.tools.study import processes
 from quatrain.tools.study.backends import FutureBackend, connected
 from quatrain.tools.study.folder import ABOUT
 from quatrain.tools.study.hands import Backend, Hands
-from quatrain.tools.study.processes import Crew, Process
+from quatrain.tools.study.processes import Process, Squad
 from quatrain.tools.study.training import (
     TRIES,
-    Order,
+    Errand,
     Outcome,
     SignsNoted,
     Surroundings,
@@ -41,7 +41,7 @@ from ..cases.commands import Quatrain
 from ..cases.fake_study import Fake, faked, tiny_data
 
 STEPS = 9
-ORDER = Order(7, "luq4, seed 1", {"script": {"steps": STEPS, "batch": 4}, "checkpoint": None}, 60)
+ERRAND = Errand(7, "luq4, seed 1", {"script": {"steps": STEPS, "batch": 4}, "checkpoint": None}, 60)
 
 
 class Scripted:
@@ -94,7 +94,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> type[Scripted]:
 def carried(*faults: tuple[int, Exception]) -> tuple[Outcome, Steps]:
     Scripted.faults, signs = list(faults), Steps()
     with Process() as process:
-        return carry_out(ORDER, process, signs), signs
+        return carry_out(ERRAND, process, signs), signs
 
 
 def test_a_training_whose_process_dies_goes_on(scripted: type[Scripted]) -> None:
@@ -129,14 +129,14 @@ def test_elsewhere_a_checkpoint_is_kept_where_the_folder_is_seen(
     scripted: type[Scripted], tmp_path: Path
 ) -> None:
     kept = str(tmp_path / "luq4.seed1.qtn")
-    order = Order(7, ORDER.name, {**ORDER.request, "checkpoint": kept}, 60)
+    errand = Errand(7, ERRAND.name, {**ERRAND.request, "checkpoint": kept}, 60)
     around = Surroundings({"QUATRAIN_THREADS": "3"}, str(tmp_path / "not there"))
-    outcome = carry_out_elsewhere(order, around)
+    outcome = carry_out_elsewhere(errand, around)
     assert outcome.result == {"error": None, "accuracy": 0.5}
     assert outcome.remarks == ("luq4, seed 1 has no checkpoint",)
     (tmp_path / ABOUT).write_text("{}")
     scripted.kept = 0
-    carry_out_elsewhere(order, around)
+    carry_out_elsewhere(errand, around)
     assert [a["checkpoint"] for a in scripted.asked] == [None, kept]
 
 
@@ -187,12 +187,12 @@ def test_a_ray_cluster_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> 
 def test_what_a_cluster_loses_is_an_outcome() -> None:
     lost = threading.Event()
 
-    def work(order: Order) -> Outcome:
-        if order.number == 1:
+    def work(errand: Errand) -> Outcome:
+        if errand.number == 1:
             lost.set()
             raise OSError("no more machine\nat all")
         lost.wait(60)  # the others end behind it, and do end
-        return Outcome(order.number, {"error": None})
+        return Outcome(errand.number, {"error": None})
 
     with ThreadPoolExecutor(2) as pool:
 
@@ -202,16 +202,16 @@ def test_what_a_cluster_loses_is_an_outcome() -> None:
         parallel = Parallel(
             2, backend=FutureBackend(submit), return_as="generator_unordered", batch_size=1
         )
-        found = list(parallel(delayed(work)(Order(n, "", {}, 1.0)) for n in range(4)))
+        found = list(parallel(delayed(work)(Errand(n, "", {}, 1.0)) for n in range(4)))
     said = "the cluster lost it: OSError: no more machine"
     assert found[0] == Outcome(1, {"error": said}, ended=False)
     assert sorted(o.number for o in found) == [0, 1, 2, 3]
 
 
 def test_what_a_cluster_says_is_one_line() -> None:
-    order, future = Order(3, "", {}, 1.0), Future[list[Outcome]]()
+    errand, future = Errand(3, "", {}, 1.0), Future[list[Outcome]]()
     backend = FutureBackend(lambda call: future)
-    call = BatchedCalls([(carry_out_elsewhere, (order,), {})], (backend, 1), None, None)
+    call = BatchedCalls([(carry_out_elsewhere, (errand,), {})], (backend, 1), None, None)
     backend.submit(call, lambda done: None)
     there = (
         "\x1b[36mray::f()\x1b[39m (pid=1)\nTraceback:\n  File x\nImportError: no such\nit is lost"
@@ -256,7 +256,7 @@ for _ in sys.stdin:
 """
 
 
-def test_a_crew_that_is_stopped_leaves_nothing(
+def test_a_squad_that_is_stopped_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "dull.py").write_text(DULL)
@@ -273,8 +273,8 @@ def test_a_crew_that_is_stopped_leaves_nothing(
         except ContenderDied as died:
             ended.append(str(died))
 
-    with Crew(2, {"PYTHONPATH": str(tmp_path)}) as crew:
-        threads = [threading.Thread(target=crew.lend, args=(ask,)) for _ in range(2)]
+    with Squad(2, {"PYTHONPATH": str(tmp_path)}) as squad:
+        threads = [threading.Thread(target=squad.lend, args=(ask,)) for _ in range(2)]
         for thread in threads:
             thread.start()
         started.wait()
@@ -282,4 +282,4 @@ def test_a_crew_that_is_stopped_leaves_nothing(
         thread.join(60)
     assert [said.startswith("the process ended") for said in ended] == [True, True]
     with pytest.raises(ContenderDied, match="the study was stopped"):
-        crew.lend(lambda process: process.worker)
+        squad.lend(lambda process: process.worker)

@@ -21,13 +21,13 @@ from joblib.parallel import ParallelBackendBase
 from ...compiler.errors import UsageError
 from .. import env
 from ..bench.process import LONGEST_REASON
-from .training import TRIES, Order, Outcome
+from .training import TRIES, Errand, Outcome
 
 if TYPE_CHECKING:
     from joblib.parallel import BatchedCalls, Parallel
 
-Call = Callable[[], list[Outcome]]
-Submit = Callable[[Call], "Future[list[Outcome]]"]
+TrainingCall = Callable[[], list[Outcome]]
+Submit = Callable[[TrainingCall], "Future[list[Outcome]]"]
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")  # colours
 NAMED = re.compile(r"[A-Za-z_.]*(Error|Exception): ")
 KNOCK_SECONDS = 10.0
@@ -42,7 +42,7 @@ class FutureBackend(ParallelBackendBase):  # type: ignore[misc]    # joblib has 
     def __init__(self, submit: Submit) -> None:
         super().__init__(nesting_level=0)
         self._submit = submit
-        self._orders: dict[Future[list[Outcome]], Order] = {}
+        self._errands: dict[Future[list[Outcome]], Errand] = {}
 
     def effective_n_jobs(self, n_jobs: int) -> int:
         """Trainings at a time, as asked for."""
@@ -57,24 +57,24 @@ class FutureBackend(ParallelBackendBase):  # type: ignore[misc]    # joblib has 
         self, func: BatchedCalls, callback: Callable[[Future[list[Outcome]]], None]
     ) -> Future[list[Outcome]]:
         """A call of one training on the cluster."""
-        ((_, (order, *_), _),) = func.items
+        ((_, (errand, *_), _),) = func.items
         future = self._submit(func)
-        self._orders[future] = order
+        self._errands[future] = errand
         future.add_done_callback(callback)
         return future
 
     def retrieve_result_callback(self, out: Future[list[Outcome]]) -> list[Outcome]:
         """What came of it, also where the cluster has lost it."""
-        order = self._orders.pop(out)
+        errand = self._errands.pop(out)
         try:
             return out.result()
         except Exception as error:
             why = f"the cluster lost it: {_reason(error)}"
-            return [Outcome(order.number, {"error": why}, ended=False)]
+            return [Outcome(errand.number, {"error": why}, ended=False)]
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
         """Those that have not begun will not; leaving the cluster ends the others."""
-        for future in list(self._orders):
+        for future in list(self._errands):
             future.cancel()
 
 
@@ -156,7 +156,7 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0] if lines else 'it says no more'}"[:LONGEST_REASON]
 
 
-def _called(call: Call) -> list[Outcome]:
+def _called(call: TrainingCall) -> list[Outcome]:
     return call()
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from ...compiler.errors import UsageError
 from .. import env
 from ..bench.process import thread_variables
-from .processes import Crew, Process
-from .training import Order, Outcome, Signs, Surroundings, carry_out, carry_out_elsewhere
+from .processes import Process, Squad
+from .training import Errand, Outcome, Signs, Surroundings, carry_out, carry_out_elsewhere
 
 if TYPE_CHECKING:
     from joblib import Parallel
@@ -50,29 +50,29 @@ ONE = Hands()
 Outcomes = Generator[Outcome, None, None]
 
 
-def hand_out(orders: Sequence[Order], hands: Hands, signs: Signs) -> Outcomes:
-    """What came of each order, as they end."""
-    if orders:
-        yield from (_here if hands.backend is None else _elsewhere)(orders, hands, signs)
+def hand_out(errands: Sequence[Errand], hands: Hands, signs: Signs) -> Outcomes:
+    """What came of each errand, as they end."""
+    if errands:
+        yield from (_here if hands.backend is None else _elsewhere)(errands, hands, signs)
 
 
-def _here(orders: Sequence[Order], hands: Hands, signs: Signs) -> Outcomes:
+def _here(errands: Sequence[Errand], hands: Hands, signs: Signs) -> Outcomes:
     from joblib import delayed
 
-    with Crew(hands.workers, thread_variables(hands.threads)) as crew:
+    with Squad(hands.workers, thread_variables(hands.threads)) as squad:
 
-        def work(order: Order) -> Outcome:
+        def work(errand: Errand) -> Outcome:
             def train(process: Process) -> Outcome:
-                return carry_out(order, process, signs)
+                return carry_out(errand, process, signs)
 
-            return crew.lend(train)
+            return squad.lend(train)
 
         # Threads, as all that they do is to ask a process of their own.
         parallel = _parallel(hands, "threading")
-        yield from parallel(delayed(work)(order) for order in orders)
+        yield from parallel(delayed(work)(errand) for errand in errands)
 
 
-def _elsewhere(orders: Sequence[Order], hands: Hands, signs: Signs) -> Outcomes:
+def _elsewhere(errands: Sequence[Errand], hands: Hands, signs: Signs) -> Outcomes:
     from joblib import delayed
 
     from .backends import connected
@@ -84,11 +84,11 @@ def _elsewhere(orders: Sequence[Order], hands: Hands, signs: Signs) -> Outcomes:
     with connected(name, hands.workers, hands.threads) as backend:
         signs.say(f"{hands.workers} trainings at a time by {name}")
         parallel = _parallel(hands, backend)
-        for outcome in parallel(delayed(carry_out_elsewhere)(o, around) for o in orders):
-            order = next(o for o in orders if o.number == outcome.number)
+        for outcome in parallel(delayed(carry_out_elsewhere)(o, around) for o in errands):
+            errand = next(o for o in errands if o.number == outcome.number)
             for words in outcome.remarks:
                 signs.line(words)
-            signs.advance(order.steps, order.name)
+            signs.advance(errand.steps, errand.name)
             yield outcome
 
 

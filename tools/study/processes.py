@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from ..bench.process import FAREWELL_SECONDS, ContenderDied, Worker
 
-Made = TypeVar("Made")
+Lent = TypeVar("Lent")
 
 
 class Process:
@@ -57,7 +57,7 @@ class Process:
             self._worker.close(patience)
 
 
-class Crew:
+class Squad:
     """Processes that train at the same time, each asked by a thread of its own.
 
     Leaving the ``with`` ends them all; what they write at that moment is written to its end.
@@ -69,7 +69,7 @@ class Crew:
         for process in self._all:
             self._idle.put(process)
 
-    def __enter__(self) -> Crew:
+    def __enter__(self) -> Squad:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -79,7 +79,7 @@ class Crew:
         for process in self._all:
             process.close(max(0.0, end - time.monotonic()))
 
-    def lend(self, work: Callable[[Process], Made]) -> Made:
+    def lend(self, work: Callable[[Process], Lent]) -> Lent:
         """What is made with a process that does nothing else meanwhile."""
         process = self._idle.get()
         try:

@@ -19,7 +19,7 @@ from .plan import TIME, Script
 from .processes import Process
 from .progress import StudyProgress
 from .results import RecipeRow
-from .training import Order, Outcome
+from .training import Errand, Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +81,9 @@ def _trained(
     study: Study, wanted: Mapping[int, tuple[Entry, int]], progress: StudyProgress
 ) -> Iterator[tuple[int, Result]]:
     """The results of trainings by number, as they end, each kept in the study's folder."""
-    orders = [_order(study, number, *wanted[number]) for number in wanted]
+    errands = [_errand(study, number, *wanted[number]) for number in wanted]
     try:
-        with closing(hand_out(orders, study.hands, progress)) as outcomes:
+        with closing(hand_out(errands, study.hands, progress)) as outcomes:
             for outcome in outcomes:
                 yield outcome.number, _kept(study, outcome, *wanted[outcome.number], progress)
     finally:
@@ -104,12 +104,12 @@ def _kept(
     return made
 
 
-def _order(study: Study, number: int, entry: Entry, seed: int) -> Order:
+def _errand(study: Study, number: int, entry: Entry, seed: int) -> Errand:
     part = _part(seed)
     path = study.folder.checkpoint(entry, part)
     checkpoint = {"checkpoint": None if path is None else str(path), "every": study.every}
     asked = {**request(study, entry, part, seed), **checkpoint}
-    return Order(number, _name(entry, seed), asked, study.limit)
+    return Errand(number, _name(entry, seed), asked, study.limit)
 
 
 def _part(seed: int) -> str:

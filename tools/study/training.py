@@ -21,7 +21,7 @@ SAID = ("done", "remark")
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class Errand:
     """A training that a worker carries out, here or on another machine: plain data.
 
     ``request`` is what its process is asked to build; nothing may take longer than ``limit``.
@@ -40,7 +40,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of an order: a ``result`` whose ``error`` is None or says why there is none.
+    """What came of an errand: a ``result`` whose ``error`` is None or says why there is none.
 
     ``remarks`` were not shown yet. A training that has not ``ended`` by itself may go on later.
     """
@@ -108,7 +108,7 @@ class SignsCounted:
         self._advance(steps, words)
 
 
-def carry_out(order: Order, process: Process, signs: Signs) -> Outcome:
+def carry_out(errand: Errand, process: Process, signs: Signs) -> Outcome:
     """The training from its first step, or its checkpoint, to its accuracy.
 
     One whose process dies is tried again, ``TRIES`` times in all.
@@ -116,42 +116,42 @@ def carry_out(order: Order, process: Process, signs: Signs) -> Outcome:
     for left in reversed(range(TRIES)):
         told = SignsCounted(signs)
         try:
-            facts = _driven(order, process, told)
+            facts = _driven(errand, process, told)
             result = {k: v for k, v in facts.items() if not k.endswith("_bytes") and k not in SAID}
-            return Outcome(order.number, {"error": None, **result})
+            return Outcome(errand.number, {"error": None, **result})
         except ContenderDied as died:
             if process.closed:
                 raise
             if left:
-                told.advance(-told.steps, f"{order.name}: again")
-                signs.line(f"{order.name}: {died}; it is tried again, {left} more times at most")
+                told.advance(-told.steps, f"{errand.name}: again")
+                signs.line(f"{errand.name}: {died}; it is tried again, {left} more times at most")
                 continue
             why, ended = f"{died}, {TRIES} times", False
         except ContenderFailed as failure:
             why, ended = str(failure), not isinstance(failure, ContenderLate)
         break
-    told.advance(order.steps - told.steps, order.name)
-    return Outcome(order.number, {"error": why}, ended=ended)
+    told.advance(errand.steps - told.steps, errand.name)
+    return Outcome(errand.number, {"error": why}, ended=ended)
 
 
-def _driven(order: Order, process: Process, signs: Signs) -> dict[str, Any]:
+def _driven(errand: Errand, process: Process, signs: Signs) -> dict[str, Any]:
     """The facts at the end."""
-    name, batch, pace = order.name, order.request["script"]["batch"], 0.0
+    name, batch, pace = errand.name, errand.request["script"]["batch"], 0.0
     signs.say(f"{name}: compile")
     worker = process.worker
-    begun = worker.ask("build", order.limit, **order.request)
+    begun = worker.ask("build", errand.limit, **errand.request)
     done = begun["done"]
     signs.advance(done, name)
     if begun["remark"]:
         signs.line(f"{name} {begun['remark']}")
-    while done < order.steps:
-        steps = max(1, min(MOST_STEPS, order.steps - done, _steps(pace)))
-        seconds = worker.ask("run", order.limit, steps=steps)["seconds"]
+    while done < errand.steps:
+        steps = max(1, min(MOST_STEPS, errand.steps - done, _steps(pace)))
+        seconds = worker.ask("run", errand.limit, steps=steps)["seconds"]
         pace, done = sum(seconds) / steps, done + steps
         rate = (batch or 1) * steps / max(sum(seconds), 1e-9)
         unit = "samples" if batch else "steps"
         signs.advance(steps, f"{name}: {rate:.{0 if batch else 1}f} {unit}/s")
-    facts = worker.ask("facts", order.limit)
+    facts = worker.ask("facts", errand.limit)
     if facts["remark"] not in ("", begun["remark"]):
         signs.line(f"{name} {facts['remark']}")
     return facts
@@ -161,16 +161,16 @@ def _steps(pace: float) -> int:
     return round(SIGN_SECONDS / pace) if pace else 1
 
 
-def carry_out_elsewhere(order: Order, around: Surroundings) -> Outcome:
+def carry_out_elsewhere(errand: Errand, around: Surroundings) -> Outcome:
     """The same in a process that a cluster has started: there is no bar, and perhaps no folder.
 
     A checkpoint is kept where the study's folder is seen from there.
     """
-    kept = order.request.get("checkpoint")
+    kept = errand.request.get("checkpoint")
     if kept is not None and not (Path(kept).parent / ABOUT).is_file():
-        request = {**order.request, "checkpoint": None}
-        order = Order(order.number, order.name, request, order.limit)
+        request = {**errand.request, "checkpoint": None}
+        errand = Errand(errand.number, errand.name, request, errand.limit)
     folder, notes = Path(around.folder), SignsNoted()
     with Process(around.variables, folder if folder.is_dir() else None) as process:
-        made = carry_out(order, process, notes)
+        made = carry_out(errand, process, notes)
     return Outcome(made.number, made.result, tuple(notes.lines), made.ended)

@@ -241,7 +241,7 @@ class Step:
 
     def save(self, path: str | Path) -> None:
         """Write the step and all its state to a ``.qtn`` file, whole or not at all."""
-        write(self._bundle(), path_of(path))
+        write(self.bundle(), path_of(path))
 
     def export(self, path: str | Path, *, dialect: str = "qdq", exact: bool = False) -> None:
         """Write what ``predict`` computes to an ONNX file; see ``runtime/export.py``."""
@@ -260,9 +260,10 @@ class Step:
         Like a loaded one it has no model and no optimizer: the hyper-parameters stay those of
         ``hyper``, and the batch size that of the example.
         """
-        return _unpickled, (pack(self._bundle()), self.options)
+        return _unpickled, (pack(self.bundle()), self.options)
 
-    def _bundle(self) -> Bundle:
+    def bundle(self) -> Bundle:
+        """What ``save`` writes."""
         s = self.source
         manifest = {
             "target": s.target,

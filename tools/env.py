@@ -78,6 +78,11 @@ def threads() -> int:
     return int(text)
 
 
+def threads_of_each(processes: int) -> int:
+    """Threads of each of several processes: as many as were asked for, or an equal share of all."""
+    return threads() if os.environ.get(THREADS) else max(1, available_threads() // processes)
+
+
 def available_threads() -> int:
     """CPUs that this process may run on."""
     if hasattr(os, "sched_getaffinity"):

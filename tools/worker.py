@@ -3,7 +3,8 @@
 Requests come as lines of JSON on stdin, each is answered by a line on stdout:
 
     {"do": "build", "job": "step", ...}    {"seconds": ...}      make it ready, with its first step;
-                                                                 a step, a layer, or of a study
+                                                                 a step, a layer, or of a study;
+                                                                 of a training also "done", "remark"
     {"do": "run", "steps": 3}              {"seconds": [...]}    seconds of each step
     {"do": "facts"}                        memory, bytes kept, operations
     {"do": "peaks"}                        what the machine can do (targets/cpu/peaks.py)
@@ -22,7 +23,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, SupportsFloat, TextIO
 
 from . import env
-from .bench.job import Job
+from .bench.job import Job, LastingJob
 
 Request = Mapping[str, Any]
 Reply = dict[str, object]
@@ -56,7 +57,7 @@ class Session:
         first = self._job.step()
         seconds = time.perf_counter() - start
         loss = float(first) if isinstance(first, SupportsFloat) and whole else None
-        return {"seconds": seconds, "first_loss": loss}
+        return {"seconds": seconds, "first_loss": loss, **_standing(self._job)}
 
     def _run(self, request: Request) -> Reply:
         assert self._job is not None, "build comes first"
@@ -66,7 +67,12 @@ class Session:
         assert self._job is not None, "build comes first"
         # The peak first: what looks for the other facts needs memory of its own.
         memory = {"peak_bytes": peak_bytes(), "start_bytes": self._start_bytes}
-        return {**memory, **self._job.facts()}
+        return {**memory, **self._job.facts(), **_standing(self._job)}
+
+
+def _standing(job: Job) -> Reply:
+    """Of a job that may go on from that of another process: where it is."""
+    return {"done": job.done, "remark": job.remark} if isinstance(job, LastingJob) else {}
 
 
 def _maker(request: Request) -> Callable[[], Job]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from quatrain.tools.bench.process import ContenderFailed
-from quatrain.tools.study import run as study_run
+from quatrain.tools.study import processes
 
 SOURCE = """
 import quatrain, torch
@@ -50,7 +50,7 @@ class Fake:
     interrupt_at: int | None = None
     alive = True
 
-    def __init__(self) -> None:
+    def __init__(self, variables: object = None, folder: object = None) -> None:
         self.request: Mapping[str, Any] = {}
         self.shot = -1
 
@@ -63,7 +63,8 @@ class Fake:
             self.rates.append(details["script"]["lr"])
             if details["recipe"] == self.failing:
                 raise ContenderFailed("RecipeError: it does not work")
-            return self._shoot(do) if details.get("rows") else {"seconds": 1.0, "first_loss": 2.0}
+            stands = {"done": 1, "remark": ""}
+            return self._shoot(do) if details.get("rows") else {"seconds": 1.0, **stands}
         if self.request.get("rows"):
             return self._shoot(do)
         if do == "run":
@@ -71,7 +72,8 @@ class Fake:
         if self.request["part"] == "layers":
             return {"layers": LAYERS}
         right = 0.5 + 0.25 * self.request["seed"]
-        return {"accuracy": right, "loss": 1.0, "bill": BILL, "peak_bytes": 1}
+        facts = {"accuracy": right, "loss": 1.0, "bill": BILL, "peak_bytes": 1}
+        return {**facts, "done": self.request["script"]["steps"], "remark": ""}
 
     def _shoot(self, do: str) -> dict[str, Any]:
         """One step of the next row; that of the layer ``failing`` fails."""
@@ -85,7 +87,10 @@ class Fake:
         means = {"outputs": gap, "gradients": gap, "layers": layers}
         return {"loss": [2.0, 2.5], **means, "peak_bytes": 1}
 
-    def close(self) -> None:
+    def dismiss(self) -> None:
+        pass
+
+    def close(self, patience: float = 0.0) -> None:
         pass
 
 
@@ -101,7 +106,7 @@ def tiny_data(folder: Path) -> Path:
 
 def faked(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Fake]]:
     """Let a study's processes be fake ones for a test."""
-    monkeypatch.setattr(study_run, "Worker", Fake)
+    monkeypatch.setattr(processes, "Worker", Fake)
     monkeypatch.setattr("quatrain.tools.bench.rounds.PAUSE_SECONDS", 0.0)
     Fake.built, Fake.rates = [], []
     yield Fake

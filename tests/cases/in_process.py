@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import redirect_stderr
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -23,7 +24,9 @@ class InProcess:
 
     alive = True
 
-    def __init__(self, variables: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, variables: Mapping[str, str] | None = None, folder: Path | None = None
+    ) -> None:
         self._variables, self._session = dict(variables or {}), Session()
 
     def __enter__(self) -> InProcess:
@@ -43,7 +46,10 @@ class InProcess:
             raise ContenderFailed(reason(error)) from None
         return reply
 
-    def close(self) -> None:
+    def dismiss(self) -> None:
+        """Nothing is running."""
+
+    def close(self, patience: float = 0.0) -> None:
         """Nothing is left running."""
 
 

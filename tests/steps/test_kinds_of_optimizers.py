@@ -211,7 +211,7 @@ def test_settings_that_are_no_numbers_are_refused(make: Make, setting: dict[str,
 def test_a_file_from_before_groups_had_kinds_is_read() -> None:
     model = network()
     step = compiled(model, optim.Adam(model.parameters()))
-    bundle = step._bundle()
+    bundle = step.bundle()
     optimizer = json.loads(json.dumps(bundle.manifest["optimizer"]))
     for group in optimizer["groups"]:
         optimizer["kind"] = group.pop("kind")

@@ -10,7 +10,7 @@ import pytest
 
 from quatrain.compiler.errors import FileError, UsageError
 from quatrain.passes.recipe import load_recipe
-from quatrain.tools.study import run as study_run
+from quatrain.tools.study import processes
 from quatrain.tools.study.entry import entries
 from quatrain.tools.study.plan import Script
 from quatrain.tools.study.tables import BITS, RIGHT
@@ -94,11 +94,11 @@ def test_a_process_that_has_died_is_replaced(
 ) -> None:
     made: list[Fake] = []
 
-    def start() -> Fake:
+    def start(*_: object) -> Fake:
         made.append(Fake())
         return made[-1]
 
-    monkeypatch.setattr(study_run, "Worker", start)
+    monkeypatch.setattr(processes, "Worker", start)
     words = study(data, *TWO, "--rounds", 0)
     quatrain(*words)
     assert len(made) == 1
@@ -248,7 +248,7 @@ def test_a_real_study(
     assert len(kept) == 1 + 3 + 2
     # A training that is done again comes to the same bytes, here as in a process of its own;
     # nothing else is touched.
-    monkeypatch.setattr(study_run, "Worker", InProcess)
+    monkeypatch.setattr(processes, "Worker", InProcess)
     (again,) = (tmp_path / "kept").glob("ultra*.seed0.json")
     again.unlink()
     assert json.loads(quatrain(*words, status=1)) == found

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from quatrain.tools.study import run as study_run
+from quatrain.tools.study import processes
 
 from ..cases.commands import Quatrain
 from ..cases.fake_study import SOURCE, Fake, faked, tiny_data
@@ -157,7 +157,7 @@ def test_real_steps(
     pytest.importorskip("torch")
     from ..cases.in_process import InProcess
 
-    monkeypatch.setattr(study_run, "Worker", InProcess)
+    monkeypatch.setattr(processes, "Worker", InProcess)
     (tmp_path / "net.py").write_text(SOURCE)
     shared = (
         "study", "sensitivity", "--data", data, "--network", f"{tmp_path / 'net.py'}:task",

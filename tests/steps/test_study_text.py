@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from quatrain.tools.study import run as study_run
+from quatrain.tools.study import processes
 
 from ..cases.commands import Quatrain
 from ..cases.in_process import InProcess
@@ -33,7 +33,7 @@ def task():
 def test_a_study_of_text_compares_perplexities(
     quatrain: Quatrain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(study_run, "Worker", InProcess)
+    monkeypatch.setattr(processes, "Worker", InProcess)
     (tmp_path / "net.py").write_text(SOURCE)
     (tmp_path / "letters.txt").write_text("abcdefg" * 20)
     words = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class Job(Protocol):
@@ -13,3 +13,16 @@ class Job(Protocol):
 
     def facts(self) -> dict[str, object]:
         """What is worth knowing beside its time."""
+
+
+@runtime_checkable
+class LastingJob(Protocol):
+    """A job that may go on from where another process was stopped."""
+
+    @property
+    def done(self) -> int:
+        """Steps behind it, those of the other process too."""
+
+    @property
+    def remark(self) -> str:
+        """What there is to say of how it goes on; empty for nothing."""

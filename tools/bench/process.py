@@ -25,13 +25,24 @@ class ContenderFailed(Exception):
     """A contender cannot go on; the message is the reason, in one line."""
 
 
+class ContenderDied(ContenderFailed):
+    """Its process ended before it had replied."""
+
+
+class ContenderLate(ContenderFailed):
+    """It took longer than it may."""
+
+
 class Worker:
     """One process; leaving the ``with`` ends it.
 
-    ``variables`` are set in its environment beside the number of threads of each library.
+    ``variables`` are set in its environment beside the number of threads of each library; it runs
+    in ``folder``, or where this one does.
     """
 
-    def __init__(self, variables: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, variables: Mapping[str, str] | None = None, folder: Path | None = None
+    ) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         self._process = subprocess.Popen(
             [sys.executable, "-m", MODULE],
@@ -40,6 +51,9 @@ class Worker:
             stderr=self._errors,
             env={**_environment(), **(variables or {})},
             text=True,
+            cwd=folder,
+            # Ctrl-C is for this process, which ends the others when they have written to the end.
+            process_group=0,
         )
         self._replies: SimpleQueue[str] = SimpleQueue()
         Thread(target=self._read, daemon=True).start()
@@ -53,6 +67,8 @@ class Worker:
         error: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
+        if kind is not None:
+            self._process.kill()
         self.close()
 
     @property
@@ -69,26 +85,31 @@ class Worker:
             line = self._replies.get(timeout=limit)
         except Empty:
             self._process.kill()
-            raise ContenderFailed(f"{do} took longer than {limit:g} s") from None
-        except OSError:
+            raise ContenderLate(f"{do} took longer than {limit:g} s") from None
+        except (OSError, ValueError):  # ValueError: another thread has closed it
             line = ""
         if not line:
-            raise ContenderFailed(self._epitaph())
+            raise ContenderDied(self._epitaph())
         reply: dict[str, Any] = json.loads(line)
         if "error" in reply:
             raise ContenderFailed(str(reply["error"])[:LONGEST_REASON])
         return reply
 
-    def close(self) -> None:
-        """Ask the process to end; end it if it does not."""
+    def dismiss(self) -> None:
+        """Ask the process to end when it has done what it does now."""
         process = self._process
         if process.stdin is not None and not process.stdin.closed:
             try:
                 process.stdin.close()
             except OSError:
                 process.kill()
+
+    def close(self, patience: float = FAREWELL_SECONDS) -> None:
+        """Ask the process to end; end it if it does not in so many seconds."""
+        self.dismiss()
+        process = self._process
         try:
-            process.wait(FAREWELL_SECONDS)
+            process.wait(patience)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -105,6 +126,8 @@ class Worker:
         """Why the process ended: its status and the last thing that it said."""
         status = self._process.wait()
         how = f"signal {-status}" if status < 0 else f"status {status}"
+        if self._errors.closed:
+            return f"the process ended with {how}"
         self._errors.seek(0)
         said = self._errors.read().decode(errors="replace").strip().splitlines()
         return f"the process ended with {how}" + (f": {said[-1].strip()}" if said else "")
@@ -117,12 +140,14 @@ def _environment() -> dict[str, str]:
     """
     from ... import __file__ as package
 
-    count = str(env.threads())
     paths = [str(Path(package).parent.parent), os.environ.get("PYTHONPATH", "")]
     return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-        "OMP_NUM_THREADS": count,
-        "MKL_NUM_THREADS": count,
-        env.THREADS: count,
+        **thread_variables(env.threads()),
     }
+
+
+def thread_variables(count: int) -> dict[str, str]:
+    """The variables by which each library learns the number of threads."""
+    return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", env.THREADS), str(count))

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import RenderableType
 
+from ...compiler.errors import UsageError
 from .. import env, terminal
 from ..arguments import JsonOption, SettingsOption, pairs
 from ..bench.machine import system_load
@@ -130,6 +131,8 @@ def sensitivity(
 
     A step is compared with that of fp32 on the same batch, without training.
     """
+    if how is How.ONE_SHOT and (budget.workers or budget.backend):
+        raise UsageError("--workers is for trainings; give --how alone or --how exempt with it")
     mine, start = pairs(settings or (), "--set"), Start(batches, state)
     frame = frame_rows(recipe, mine, how)
     with budget.environment():
@@ -245,9 +248,13 @@ def _made(budget: Budget, rows: Sequence[Entry], rounds: int) -> Study:
     """The study of the rows, in the folder that keeps it."""
     made = script(budget.wish, load_any(budget.data))
     check_own(rows, made)
+    hands = budget.hands
     folder, load = open_folder(budget.output, made), system_load()
     turns = rounds if budget.rounds is None else budget.rounds
-    return Study(made, tuple(rows), budget.seeds, folder, turns, budget.limit, budget.retry, load)
+    return Study(
+        made, tuple(rows), budget.seeds, folder, turns, budget.limit, budget.retry, load,
+        budget.checkpoint_every, hands,
+    )  # fmt: skip
 
 
 def _show(study: Study, rows: list[RecipeRow], budget: Budget, show: Show) -> None:

@@ -11,10 +11,12 @@ from typing import Annotated, Concatenate, ParamSpec, get_type_hints
 
 import typer
 
+from ...compiler.errors import UsageError
 from .. import env
 from ..arguments import CacheDirOption, DataDirOption, JsonOption, TargetOption, ThreadsOption
 from ..bench.plot import check_plot
 from .entry import BASELINE
+from .hands import Backend, Hands
 from .plan import DEFAULT_NETWORK, NETWORKS, Wish
 
 DataOption = Annotated[
@@ -45,6 +47,16 @@ RoundsOption = Annotated[
 OutputOption = Annotated[
     Path | None, typer.Option("--output", "-o", help="Folder that keeps results as they come.")
 ]
+WorkersOption = Annotated[int | None, typer.Option(min=1, help="Trainings at a time (1).")]
+ClusterOption = Annotated[
+    Backend | None, typer.Option(help="Train on a cluster; docs/studies.md says on which.")
+]
+EveryOption = Annotated[
+    int | None,
+    typer.Option(
+        "--checkpoint-every", min=1, help="Steps between checkpoints (about two minutes)."
+    ),
+]
 RetryOption = Annotated[bool, typer.Option("--retry", help="Do again what failed before.")]
 PlotOption = Annotated[
     Path | None,
@@ -68,6 +80,9 @@ class Budget:
     train_samples: SamplesOption = None
     rounds: RoundsOption = None
     output: OutputOption = None
+    workers: WorkersOption = None
+    backend: ClusterOption = None
+    checkpoint_every: EveryOption = None
     retry: RetryOption = False
     as_json: JsonOption = False
     plot: PlotOption = None
@@ -78,7 +93,9 @@ class Budget:
     cache_dir: CacheDirOption = None
 
     def __post_init__(self) -> None:
-        """Raise UsageError, before anything is trained, where no picture can be made."""
+        """Raise UsageError, before anything is trained, where something cannot be made."""
+        if self.checkpoint_every is not None and self.output is None:
+            raise UsageError("--checkpoint-every needs -o FOLDER to write to")
         if self.plot is not None:
             check_plot(self.plot)
 
@@ -89,6 +106,11 @@ class Budget:
             self.data, self.network, self.batch, self.steps, self.epochs, self.lr,
             self.schedule, self.train_samples,
         )  # fmt: skip
+
+    @property
+    def hands(self) -> Hands:
+        """Who trains; UsageError where that cannot be."""
+        return Hands.of(self.workers, self.backend)
 
     def environment(self) -> AbstractContextManager[None]:
         """The variables that the options stand for."""

@@ -4,6 +4,7 @@ study.json                       the script that all results share
 NAME-DIGEST.seed0.json           one training
 NAME-DIGEST.time.json            the time of a step beside the baseline's
 NAME-DIGEST.layers.json          the layers that the network has
+NAME-DIGEST.seed0.qtn            the checkpoint of a training under way
 NAME-DIGEST.oneshot.json         one step without training beside fp32's, layer by layer
 """
 
@@ -16,6 +17,7 @@ from typing import Any
 
 from ...compiler.errors import FileError, UsageError
 from ..files import make_folder, read_text, write_text
+from .checkpoints import checkpoint_file
 from .entry import Entry
 from .plan import TIME, Script
 
@@ -55,6 +57,11 @@ class Folder:
         if file is not None:
             write_text(file, json.dumps(kept, indent=1, allow_nan=False) + "\n")
         return kept
+
+    def checkpoint(self, entry: Entry, part: str) -> Path | None:
+        """Where the checkpoint of a training lies, wherever it is looked for from."""
+        file = self._file(entry, part)
+        return None if file is None else checkpoint_file(file).absolute()
 
     def _file(self, entry: Entry, part: str) -> Path | None:
         return None if self.path is None else self.path / f"{entry.stem}.{part}.json"

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from ..progress import finite
 from ..schedule import schedule
 from ..train import MAX_SKIPPED, give_length, precision, take
 from .by_layer import by_layer, weights
+from .checkpoint import NO_CHECKPOINT, CheckpointPlan, Keeper, Standing
 from .entry import made_recipe
 from .folder import LAYERS, SHOT
 from .plan import TIME, WIDTHS, Script
@@ -49,8 +51,11 @@ def maker(request: Mapping[str, Any]) -> Callable[[], Training | Timing | Shots]
     if request["part"] in (LAYERS, SHOT):
         return lambda: Shots(captured_network(script, data, request["seed"]), data, request)
     recipe = made_recipe(request["recipe"], request["options"], request["without"])
-    kind = Timing if request["part"] == TIME else Training
-    return lambda: kind(Trainee(script, data, request["seed"], recipe))
+    if request["part"] == TIME:
+        return lambda: Timing(Trainee(script, data, request["seed"], recipe))
+    kept = request.get("checkpoint")
+    plan = CheckpointPlan(Path(kept) if kept else None, request.get("every"))
+    return lambda: Training(Trainee(script, data, request["seed"], recipe), plan)
 
 
 def first_samples(data: Dataset | Text, samples: int) -> Dataset | Text:
@@ -144,10 +149,18 @@ class Trainee:
         """Steps in one pass over the data."""
         return batches_per_epoch(self.data, self.batch)
 
-    def batches(self) -> Iterator[tuple[Array, Array]]:
-        """The batches of all epochs, without end."""
-        for epoch in count():
-            yield from train_batches(self.data, self.batch, seed=self.seed, epoch=epoch)
+    def batches(self, done: int = 0) -> Iterator[tuple[Array, Array]]:
+        """The batches of all epochs, without end, from that behind ``done`` steps on."""
+        first, start = divmod(done, self.per_epoch) if done else (0, 0)
+        for epoch in count(first):
+            yield from train_batches(
+                self.data, self.batch, seed=self.seed, epoch=epoch, start=start
+            )
+            start = 0
+
+    def load(self, state: Mapping[str, Array]) -> None:
+        """Set all state of the step; InputError for one that does not fit."""
+        self.compiled.load_state({k: torch.from_numpy(v.copy()) for k, v in state.items()})
 
     def set_rate(self, done: float) -> None:
         """Set the learning rates for a share (0..1) of the run that is done."""
@@ -159,12 +172,24 @@ class Trainee:
 class Training:
     """The training of one recipe with one seed, a step a call."""
 
-    def __init__(self, trainee: Trainee) -> None:
-        self._trainee = trainee
-        self._stream = trainee.batches()
-        self._losses: list[float] = []  # of the steps that were applied
-        self._done = self._lost = 0
-        self._before = weights(trainee.compiled)
+    def __init__(self, trainee: Trainee, plan: CheckpointPlan = NO_CHECKPOINT) -> None:
+        self._trainee, step = trainee, trainee.compiled
+        self._before = weights(step)
+        self._keeper = Keeper(plan, trainee.script.to_dict(), step.bundle())
+        stands = self._keeper.resume(trainee.load)
+        self._done, self._lost = stands.done, stands.lost
+        self._losses = stands.losses  # of the steps that were applied
+        self._stream = trainee.batches(stands.done)
+
+    @property
+    def done(self) -> int:
+        """Steps behind it, with those of an earlier process."""
+        return self._done
+
+    @property
+    def remark(self) -> str:
+        """What could not be done with its checkpoint."""
+        return self._keeper.remark
 
     def step(self) -> float:
         """The next step; its loss. UsageError where too many in a row were not applied."""
@@ -177,6 +202,10 @@ class Training:
             raise UsageError(
                 f"{self._lost} steps in a row up to step {self._done} were not applied: {skipped}"
             )
+        # Not behind the last step: what goes on from a checkpoint has a step to take.
+        if self._done < self._trainee.script.steps and self._keeper.due(self._done):
+            stands = Standing(self._done, self._lost, self._losses)
+            self._keeper.keep(self._trainee.compiled.bundle(), stands)
         return loss
 
     def facts(self) -> dict[str, object]:

@@ -1,25 +1,25 @@
-"""Runs a study: each training in its own process, then each recipe's step beside the baseline's."""
+"""Runs a study: trainings handed out, then each recipe's step beside the baseline's."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from statistics import median
 from typing import Any
 
 from .. import env
-from ..bench.process import ContenderFailed, Worker
 from ..bench.rounds import Racer, race
 from ..doctor import cpu_name
 from ..progress import perplexity
+from .checkpoints import remove, remove_parts
 from .entry import Entry, baseline
 from .folder import Folder, Result
+from .hands import ONE, Hands, hand_out
 from .plan import TIME, Script
+from .processes import Process
 from .progress import StudyProgress
 from .results import RecipeRow
-
-# Seconds between two signs of life, and the most steps between them.
-SIGN_SECONDS, MOST_STEPS = 1.0, 1000
+from .training import Errand, Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,8 @@ class Study:
     """What is to be found out: ``seeds`` trainings a recipe, ``rounds`` of turns for its time.
 
     A step, a build or an evaluation that takes over ``limit`` seconds fails; ``retry`` does again
-    what failed in an earlier run of the same folder. ``load`` is the system's before it begins.
+    what failed in an earlier run of the same folder. ``load`` is the system's before it begins,
+    ``every`` the steps between two checkpoints of a training, or None: by the clock.
     """
 
     script: Script
@@ -38,6 +39,8 @@ class Study:
     limit: float
     retry: bool = False
     load: float = 0.0
+    every: int | None = None
+    hands: Hands = ONE
 
     def found(self, entry: Entry, part: str) -> Result | None:
         """What an earlier run has found."""
@@ -50,70 +53,71 @@ def run(study: Study) -> list[RecipeRow]:
 
     Seeds are the outer loop, so that a study that is stopped early has compared all recipes.
     """
-    trained: dict[str, list[Result]] = {e.digest: [] for e in study.entries}
-    parts = [(seed, entry) for seed in range(study.seeds) for entry in study.entries]
-    kept = {(s, e.digest): study.found(e, f"seed{s}") for s, e in parts}
-    left = sum(not result for result in kept.values())
-    with StudyProgress(left * study.script.steps) as progress, Process() as process:
-        for seed, entry in parts:
-            result = kept[seed, entry.digest] or _train(study, entry, seed, process, progress)
-            trained[entry.digest].append(result)
+    parts = [(entry, seed) for seed in range(study.seeds) for entry in study.entries]
+    found: dict[int, Result] = {}
+    for number, (entry, seed) in enumerate(parts):
+        if (earlier := study.found(entry, _part(seed))) is not None:
+            found[number] = earlier
+            _tidy(study, entry, seed, earlier)
+    wanted = {n: part for n, part in enumerate(parts) if n not in found}
+    with StudyProgress(len(wanted) * study.script.steps) as progress:
+        found.update(_trained(study, wanted, progress))
+        trained: dict[str, list[Result]] = {e.digest: [] for e in study.entries}
+        for number, (entry, _) in enumerate(parts):
+            trained[entry.digest].append(found[number])
         good = [e for e in study.entries if any(not t.get("error") for t in trained[e.digest])]
         times = _times(study, good, progress) if study.rounds else {}
     return [RecipeRow(e, tuple(trained[e.digest]), times.get(e.digest)) for e in study.entries]
 
 
-class Process:
-    """A process for one job after the other, started anew where one has died."""
-
-    def __init__(self) -> None:
-        self._worker: Worker | None = None
-
-    def __enter__(self) -> Process:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._worker is not None:
-            self._worker.close()
-
-    @property
-    def worker(self) -> Worker:
-        """The process, started where there is none."""
-        if self._worker is not None and not self._worker.alive:
-            self._worker.close()
-            self._worker = None
-        if self._worker is None:
-            self._worker = Worker()
-        return self._worker
+def _tidy(study: Study, entry: Entry, seed: int, result: Result) -> None:
+    """Remove the checkpoint that a kill has left between a result and its removal."""
+    path = study.folder.checkpoint(entry, _part(seed))
+    if path is not None and not result.get("error"):
+        remove(path)
 
 
-def _train(
-    study: Study, entry: Entry, seed: int, process: Process, progress: StudyProgress
-) -> Result:
-    """One training from its first step to its accuracy, kept in the study's folder."""
-    part, name = f"seed{seed}", f"{entry.label}, seed {seed}"
-    script, done = study.script, 0
-    progress.say(f"{name}: compile")
+def _trained(
+    study: Study, wanted: Mapping[int, tuple[Entry, int]], progress: StudyProgress
+) -> Iterator[tuple[int, Result]]:
+    """The results of trainings by number, as they end, each kept in the study's folder."""
+    errands = [_errand(study, number, *wanted[number]) for number in wanted]
     try:
-        worker, pace = process.worker, 0.0
-        worker.ask("build", study.limit, **request(study, entry, part, seed))
-        done = 1
-        progress.advance(done, name)
-        while done < script.steps:
-            steps = max(1, min(MOST_STEPS, script.steps - done, _steps(pace)))
-            seconds = worker.ask("run", study.limit, steps=steps)["seconds"]
-            pace, done = median(seconds), done + steps
-            rate = (script.batch or 1) * steps / max(sum(seconds), 1e-9)
-            unit = "samples" if script.batch else "steps"
-            progress.advance(steps, f"{name}: {rate:.{0 if script.batch else 1}f} {unit}/s")
-        facts = worker.ask("facts", study.limit)
-    except ContenderFailed as failure:
-        progress.advance(script.steps - done, name)
-        progress.line(f"{name}: {failure}")
-        return study.folder.keep(entry, part, {"error": str(failure)})
-    progress.line(f"{name}: {_words(facts)}")
-    result = {k: v for k, v in facts.items() if not k.endswith("_bytes")}
-    return study.folder.keep(entry, part, {"error": None, **result})
+        with closing(hand_out(errands, study.hands, progress)) as outcomes:
+            for outcome in outcomes:
+                yield outcome.number, _kept(study, outcome, *wanted[outcome.number], progress)
+    finally:
+        for entry, seed in wanted.values():
+            if (path := study.folder.checkpoint(entry, _part(seed))) is not None:
+                remove_parts(path)
+
+
+def _kept(
+    study: Study, outcome: Outcome, entry: Entry, seed: int, progress: StudyProgress
+) -> Result:
+    name, result = _name(entry, seed), outcome.result
+    progress.line(f"{name}: {result['error'] or _words(result)}")
+    made = study.folder.keep(entry, _part(seed), result)
+    path = study.folder.checkpoint(entry, _part(seed))
+    if path is not None and outcome.ended:
+        remove(path)
+    return made
+
+
+def _errand(study: Study, number: int, entry: Entry, seed: int) -> Errand:
+    part = _part(seed)
+    path = study.folder.checkpoint(entry, part)
+    checkpoint = {"checkpoint": None if path is None else str(path), "every": study.every}
+    asked = {**request(study, entry, part, seed), **checkpoint}
+    return Errand(number, _name(entry, seed), asked, study.limit)
+
+
+def _part(seed: int) -> str:
+    return f"seed{seed}"
+
+
+def _name(entry: Entry, seed: int) -> str:
+    return f"{entry.label}, seed {seed}"
 
 
 def _words(facts: dict[str, Any]) -> str:
@@ -121,10 +125,6 @@ def _words(facts: dict[str, Any]) -> str:
     right = f"test accuracy {100 * facts['accuracy']:.1f} %"
     text = "test_loss" in facts
     return f"{right}, perplexity {perplexity(facts['test_loss']):.4g}" if text else right
-
-
-def _steps(pace: float) -> int:
-    return round(SIGN_SECONDS / pace) if pace else 1
 
 
 def _times(study: Study, entries: Sequence[Entry], progress: StudyProgress) -> dict[str, Result]:

@@ -18,8 +18,9 @@ from ...passes.recipe.recipe import Settings
 from ..bench.process import ContenderFailed
 from .entry import BASELINE, Entry, distinct, entry
 from .folder import LAYERS, SHOT, Result
+from .processes import Process
 from .progress import StudyProgress
-from .run import Process, Study, request
+from .run import Study, request
 
 EXEMPT = "exempt"
 FIGURES = ("outputs", "gradients")

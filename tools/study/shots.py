@@ -80,9 +80,12 @@ class Shots:
             start = given_to(a, b, given, seed)
             if len(self._plain) == i:
                 self._plain.append(_values(ran(a, start.to(a), seed, bind_options())))
-            theirs = _values(ran(b, start.to(b), seed, bind_options()))
-            made.append(_apart(self._plain[i], theirs, self._looked))
-        self._found = {**_mean(made), "batches": len(made)}
+            numbers = start.to(b)
+            theirs = _values(ran(b, numbers, seed, bind_options()))
+            unscaled = _unscaled(theirs, self._looked, loss_factor(b.program, numbers))
+            made.append(_apart(self._plain[i], unscaled, self._looked))
+        cosines = [m["gradients"]["cosine"] for m in made]
+        self._found = {**_mean(made), "batches": len(made), "cosines": cosines}
         return self._done
 
     def facts(self) -> dict[str, object]:
@@ -113,6 +116,25 @@ def _layers(program: Program, request: Mapping[str, Any]) -> list[dict[str, obje
     ]
 
 
+def loss_factor(program: Program, numbers: Mapping[str, GivenArray]) -> float:
+    """What a step that begins with these numbers has its loss multiplied by; 1 by most recipes."""
+    scales = [op.inputs[0] for _, op in program.ops() if op.kind == "loss_scale_step"]
+    known = {**program.initial, **numbers}
+    return float(np.prod([np.asarray(known[v.name]) for v in scales if v.name in known]))
+
+
+def _unscaled(values: Values, at: Looked, factor: float) -> Values:
+    """The gradients of weights as they would be of the loss itself."""
+    if factor == 1.0:
+        return values
+    made = dict(values)
+    for name in at.gradients.values():
+        if name in made:
+            t = made[name]
+            made[name] = Tensor.from_numbers(TensorType(t.type.shape, F32), t.real() / factor)
+    return made
+
+
 def _values(of: Ran) -> Values:
     return {value.name: tensor for value, tensor in of.seen.values.items()}
 
@@ -120,7 +142,8 @@ def _values(of: Ran) -> Values:
 def _apart(a: Values, b: Values, at: Looked) -> dict[str, Any]:
     """How far one step is from the other, as plain data."""
     shared = [n for n in at.gradients.values() if n in a and n in b]
-    whole = distance(_joined(a[n] for n in shared), _joined(b[n] for n in shared))
+    ours, theirs = _joined(a[n] for n in shared), _joined(b[n] for n in shared)
+    whole = distance(ours, theirs)
     by_layer = {
         layer: {"y": _gap(a, b, name), "dw": _gap(a, b, at.gradients.get(layer, ""))}
         for layer, name in at.outputs.items()
@@ -129,8 +152,17 @@ def _apart(a: Values, b: Values, at: Looked) -> dict[str, Any]:
         "loss": [float(side[at.loss].real()) for side in (a, b)],
         "outputs": _gap(a, b, at.scores),
         "gradients": _figure(whole),
+        "left": _left(ours, theirs),
         "layers": by_layer,
     }
+
+
+def _left(a: Tensor, b: Tensor) -> float | None:
+    """How much of ``a`` is left in its own direction; None where that is no number."""
+    x, y = a.real().astype(np.float64), b.real().astype(np.float64)
+    with np.errstate(all="ignore"):
+        found = float((x * y).sum() / (x * x).sum())
+    return found if np.isfinite(found) else None
 
 
 def _joined(parts: Iterable[Tensor]) -> Tensor:

@@ -34,6 +34,11 @@ class WatchedSeries:
     field: str
     values: Mapping[int, float]
 
+    def to_dict(self) -> dict[str, object]:
+        """Plain data, ready for JSON."""
+        steps = {str(step): value for step, value in self.values.items()}
+        return {"name": self.name, "format": self.format, "number": self.field, "steps": steps}
+
 
 def read_watched(folder: Path) -> list[Mapping[str, object]]:
     """The rows of ``watch.jsonl``; FileError where there is no such file, or it holds others."""

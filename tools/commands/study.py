@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 from rich.console import RenderableType
 
-from ...compiler.errors import UsageError
 from .. import env, terminal
 from ..arguments import JsonOption, SettingsOption, pairs
 from ..bench.machine import system_load
@@ -186,14 +185,16 @@ def gradients(
 
     Status 1 where a recipe failed.
     """
-    if budget.plot is not None:
-        raise UsageError("--plot draws trainings and single layers; study gradients has --json")
     rows, start = entries(recipes or ()), Start(batches, state)
     check_untrained(rows)
     with budget.environment():
         study = _made(budget, rows, 0)
         check_batches(study, start)
         results = shots(study, rows, start)
+    if budget.plot is not None:
+        well = [(r, x) for r, x in zip(rows, results, strict=True) if not x.get("error")]
+        drawn = [KeptShot.of(row.label, result) for row, result in well]
+        plot_study([], study.script, budget.plot, shots=drawn)
     if budget.as_json:
         found = [{"label": r.label, **x} for r, x in zip(rows, results, strict=True)]
         terminal.write_json({"script": study.script.to_dict(), "rows": found})

@@ -43,15 +43,7 @@ def command(
     fields = [word.strip() for part in show or (USUAL,) for word in part.split(",")]
     found = [series(rows, patterns, field) for field in fields]
     if as_json:
-        flat = [one for some in found for one in some]
-        terminal.write_json(
-            {
-                "rows": [
-                    {"name": s.name, "format": s.format, "number": s.field, "steps": dict(s.values)}
-                    for s in flat
-                ]
-            }
-        )
+        terminal.write_json({"rows": [one.to_dict() for some in found for one in some]})
         return
     for field, some in zip(fields, found, strict=True):
         terminal.show(watched_table(some, field))

@@ -80,10 +80,8 @@ class Shots:
             start = given_to(a, b, given, seed)
             if len(self._plain) == i:
                 self._plain.append(_values(ran(a, start.to(a), seed, bind_options())))
-            numbers = start.to(b)
-            theirs = _values(ran(b, numbers, seed, bind_options()))
-            unscaled = _unscaled(theirs, self._looked, loss_factor(b.program, numbers))
-            made.append(_apart(self._plain[i], unscaled, self._looked))
+            theirs = _values(ran(b, start.to(b), seed, bind_options()))
+            made.append(_apart(self._plain[i], _unscaled(theirs, self._looked), self._looked))
         cosines = [m["gradients"]["cosine"] for m in made]
         self._found = {**_mean(made), "batches": len(made), "cosines": cosines}
         return self._done
@@ -116,23 +114,10 @@ def _layers(program: Program, request: Mapping[str, Any]) -> list[dict[str, obje
     ]
 
 
-def loss_factor(program: Program, numbers: Mapping[str, GivenArray]) -> float:
-    """What a step that begins with these numbers has its loss multiplied by; 1 by most recipes."""
-    scales = [op.inputs[0] for _, op in program.ops() if op.kind == "loss_scale_step"]
-    known = {**program.initial, **numbers}
-    return float(np.prod([np.asarray(known[v.name]) for v in scales if v.name in known]))
-
-
-def _unscaled(values: Values, at: Looked, factor: float) -> Values:
-    """The gradients of weights as they would be of the loss itself."""
-    if factor == 1.0:
-        return values
-    made = dict(values)
-    for name in at.gradients.values():
-        if name in made:
-            t = made[name]
-            made[name] = Tensor.from_numbers(TensorType(t.type.shape, F32), t.real() / factor)
-    return made
+def _unscaled(values: Values, at: Looked) -> Values:
+    """With gradients of weights as they are of the loss itself, where a recipe scales that."""
+    scaled = {name: f"{name}.unscaled" for name in at.gradients.values()}
+    return {**values, **{n: values[v] for n, v in scaled.items() if v in values}}
 
 
 def _values(of: Ran) -> Values:

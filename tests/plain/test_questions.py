@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from quatrain.passes.recipe import load_recipe
 from quatrain.runtime.cost.accelerator_file import load_accelerator
 from quatrain.tools.cli import app
 from quatrain.tools.study.entry import entries, made_recipe
@@ -41,12 +40,10 @@ def test_a_command_is_read(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     while hasattr(command, "commands"):
         name, command, rest = command.resolve_command(command.make_context(name, [*rest]), rest)
     given = command.make_context(name, [*rest]).params
-    for row in entries(given.get("recipes") or given.get("recipe") or ()):
+    named = given.get("recipes") or given.get("recipe") or ()
+    for row in entries([named] if isinstance(named, str) else named):
         made_recipe(row.recipe, row.options, row.without)
-    for machine in given.get("accelerator") or ():
-        load_accelerator(machine)
-    for setting in given.get("settings") or ():
-        key, _, value = setting.partition("=")
-        load_recipe("ultra_low_4bit").with_options({key: value})
+    for machine in ",".join(given.get("accelerator") or ()).split(","):
+        assert not machine or load_accelerator(machine)
     files = [w for w in rest if w.startswith("examples/") and "=" not in w and "," not in w]
     assert all((TOP / file.partition(":")[0]).is_file() for file in files)

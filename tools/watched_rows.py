@@ -41,19 +41,25 @@ class WatchedSeries:
 
 
 def read_watched(folder: Path) -> list[Mapping[str, object]]:
-    """The rows of ``watch.jsonl``; FileError where there is no such file, or it holds others."""
+    """The rows of ``watch.jsonl``; FileError where there is no such file, or it holds others.
+
+    A line that a run has not finished is left out.
+    """
     path = folder / ROWS
+    if folder.is_file():
+        raise FileError(f"{folder} is a file; name the folder that --watch-to named")
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        rows = [json.loads(line) for line in lines if line.endswith("\n")]
+        whole = all({"step", "name", "layer", "role", "format"} <= row.keys() for row in rows)
     except FileNotFoundError:
         raise FileError(f"{folder} has no {ROWS}; run --watch-to {folder} writes it") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise FileError(f"cannot read {path}: {error}") from None
-    try:
-        rows = [json.loads(line) for line in lines]
-        assert all({"step", "name", "role", "format"} <= row.keys() for row in rows)
-    except (ValueError, AttributeError, AssertionError):
-        raise FileError(f"{path} holds no rows of a watched step; name another folder") from None
+    except OSError as error:
+        raise FileError(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, AttributeError):
+        whole = False
+    if not whole:
+        raise FileError(f"{path} holds no rows of a watched step; name another folder")
     if not rows:
         raise FileError(f"{path} is empty: no step has been looked at yet")
     return rows
@@ -87,8 +93,9 @@ def _fits_any(row: Mapping[str, object], patterns: Sequence[str]) -> bool:
 
 
 def _fits(row: Mapping[str, object], pattern: str) -> bool:
-    """By name, or by role, as ``step.watch`` reads patterns."""
-    return any(fnmatchcase(str(row[key]), pattern) for key in ("name", "role"))
+    """By name, by role or by both, as ``step.watch`` reads patterns."""
+    names = (row["name"], row["role"], f"{row['layer']}.{row['role']}")
+    return any(fnmatchcase(str(name), pattern) for name in names)
 
 
 def watched_table(found: Sequence[WatchedSeries], field: str) -> Table:

@@ -10,18 +10,28 @@ from quatrain.tools.watched_rows import MOST_STEPS
 from ..cases.commands import Quatrain
 
 
+def named(layer: str, role: str) -> dict[str, object]:
+    return {"name": f"{layer}.{role}", "layer": layer, "role": role, "format": "f32"}
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Three tensors over eight looks; f32 stood beside two of them."""
     rows = []
     for step in range(0, 80, 10):
-        dy = {"name": "a.dy.dx", "role": "dy", "format": "bf16", "quantized": "fp4.even*p"}
+        dy = {
+            "name": "a.dy.dx",
+            "layer": "a",
+            "role": "dy",
+            "format": "bf16",
+            "quantized": "fp4.even*p",
+        }
         rows += [
             {"step": step, **dy, "rms": 2.0**-step, "underflow": step / 100},
-            {"step": step, "name": "a.w", "role": "w", "format": "f32", "sqnr": None, "rms": 1},
+            {"step": step, **named("a", "w"), "sqnr": None, "rms": 1},
         ]
     for step in (0, 50):
-        rows.append({"step": step, "name": "b.var", "role": "var", "format": "f32", "error": 0.25})
+        rows.append({"step": step, **named("b", "var"), "error": 0.25})
     (tmp_path / "watch.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return tmp_path
 
@@ -41,6 +51,10 @@ def test_as_data_it_has_all_steps(quatrain: Quatrain, folder: Path) -> None:
     ]
     assert row["format"] == "fp4.even*p" and len(row["steps"]) == 8
     assert row["steps"]["70"] == 2.0**-70
+    (same,) = json.loads(quatrain("watched", folder, "--of", "a.dy", "--show", "rms", "--json"))[
+        "rows"
+    ]
+    assert same == row
     every = json.loads(quatrain("watched", folder, "--show", "rms", "--json"))["rows"]
     assert [r["name"] for r in every] == ["a.dy.dx", "a.w"]
 
@@ -75,10 +89,12 @@ def test_a_mistake_is_one_line(
         ("", "no step has been looked at yet"),
         ('{"step": 1}\n', "holds no rows of a watched step"),
         ("[1]\n", "holds no rows of a watched step"),
-        ("{", "holds no rows of a watched step"),
+        ("{\n", "holds no rows of a watched step"),
+        ('{"step": 1', "no step has been looked at yet"),
     ],
 )
 def test_another_folder(quatrain: Quatrain, tmp_path: Path, text: str | None, hint: str) -> None:
     if text is not None:
         (tmp_path / "watch.jsonl").write_text(text)
+        assert "is a file" in quatrain("watched", tmp_path / "watch.jsonl", status=2)
     assert hint in quatrain("watched", tmp_path, status=2)

@@ -38,12 +38,17 @@ def command(
 
     What the numbers are: docs/watching.md.
     """
-    patterns = [word.strip() for part in of or () for word in part.split(",") if word.strip()]
-    rows = read_watched(folder)
-    fields = [word.strip() for part in show or (USUAL,) for word in part.split(",")]
+    rows, patterns = read_watched(folder), _words(of)
+    fields = _words(show) or [USUAL]
     found = [series(rows, patterns, field) for field in fields]
     if as_json:
         terminal.write_json({"rows": [one.to_dict() for some in found for one in some]})
         return
     for field, some in zip(fields, found, strict=True):
         terminal.show(watched_table(some, field))
+
+
+def _words(given: list[str] | None) -> list[str]:
+    """An option that may be given again or with commas, each word once."""
+    words = (word.strip() for part in given or () for word in part.split(","))
+    return list(dict.fromkeys(word for word in words if word))

@@ -25,7 +25,7 @@ FAILED, INTERRUPTED = 2, 130
 # The order in which --help lists the commands; those that are not named follow.
 ORDER = (
     *("demo", "compile", "run", "build", "export", "inspect", "opt", "compare", "run-ir"),
-    *("report", "cost", "recipes", "targets", "study", "doctor"),
+    *("report", "watched", "cost", "recipes", "targets", "study", "doctor"),
 )
 # Packages that some commands do without, and the name to install each by.
 PACKAGES = {

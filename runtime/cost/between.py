@@ -15,7 +15,7 @@ from ...compiler.ir import Op, Value
 from ...compiler.ir.ops import Trait, has
 from ...compiler.types import BlockScale
 from ...targets.plan.fuse import Group
-from ..report.operations import FREE, Operations, operations
+from ..report.operations import Operations, moves_nothing, operations
 from .accelerator import Accelerator
 from .lines import Energy, MovedBits, OpCost, Role
 
@@ -96,7 +96,7 @@ def group_cost(
 
 def _moved_by(op: Op) -> set[Value]:
     """What an op reads: nothing where PyTorch and a kernel make no copy."""
-    return set() if op.kind in FREE or has(op, Trait.WINDOW) else set(op.inputs)
+    return set() if moves_nothing(op) else set(op.inputs)
 
 
 def _line(

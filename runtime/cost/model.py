@@ -1,4 +1,7 @@
-"""A program costed for an accelerator: every op a line, one kernel after the other."""
+"""A program costed for an accelerator: every op a line, one kernel after the other.
+
+The step is one like any other: what the first one alone does, where scales start, costs nothing.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from ...compiler.ir.analysis import Gemm, gemms, saved, without_dead
 from ...compiler.ir.loops import loops
 from ...compiler.ir.nest import SIDES, NestSide
 from ...compiler.ir.ops import PRODUCTS
+from ...targets.plan.first_scales import first_scales
 from ...targets.plan.fuse import Group, fuse
 from .accelerator import Accelerator
 from .between import behind_product, group_cost
@@ -45,10 +49,12 @@ def step_cost(program: Program, machine: Accelerator, bits: OperandBits | None =
 
     Raises UsageError where the machine cannot multiply what the program does.
     """
-    program = without_dead(program)
+    program = first_scales(without_dead(program))
     seen = _Seen(program)
     lines: list[OpCost] = []
     for group in fuse(program):
+        if _first_only(group):
+            continue
         if group.ops[0].kind in PRODUCTS:
             found = seen.gemm(group, bits)
             lines.append(gemm_cost(found, machine))
@@ -60,6 +66,12 @@ def step_cost(program: Program, machine: Accelerator, bits: OperandBits | None =
     return StepCost(
         program.name, machine, tuple(lines), seen.samples, None if bits is None else str(bits)
     )
+
+
+def _first_only(group: Group) -> bool:
+    """Whether a group makes nothing but what scales start from."""
+    made = {op.result for op in group.ops if op.kind == "amax_first"}
+    return bool(made) and made == {*group.outputs}
 
 
 class _Seen:

@@ -151,6 +151,7 @@ def _gemm_lines(
                 g.direction,
                 (a.short, b.short),
                 (a.format.bits, b.format.bits),
+                (a.elements, b.elements),
                 units.get(g.op, NO_UNIT),
                 g.macs,
                 g.macs / total,

@@ -15,12 +15,16 @@ FOUR_BITS, EIGHT_BITS = 4, 8
 
 @dataclass(frozen=True, slots=True)
 class GemmLine:
-    """One GEMM: its layer and direction, storage of both operands, what multiplies, its MACs."""
+    """One GEMM: its layer and direction, storage of both operands, what multiplies, its MACs.
+
+    ``elements`` are how many numbers each operand has; the first of dX and dW is the gradient.
+    """
 
     layer: str
     direction: str
     operands: tuple[str, str]
     bits: tuple[int, int]
+    elements: tuple[int, int]
     unit: str
     macs: int
     share: float

@@ -1,7 +1,8 @@
 """Every op of a program in numbers: what it multiplies, computes, converts, reads and writes.
 
 Bytes are those of the op by itself, every operand read and every result written once; kernels fuse
-ops and move less. Views and slices, of which PyTorch makes no copy, and constants move nothing.
+ops and move less. Views and slices, of which PyTorch makes no copy, constants, and scales that the
+first step alone takes from a tensor, move nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from ...compiler.ir.loops import loops
 from ...compiler.ir.nest import nest
 from ...compiler.ir.ops import PRODUCTS, Trait, has
 from ...targets.plan.layout import Order, orders
-from .operations import FREE, Operations, operations
+from .operations import Operations, moves_nothing, operations
 from .stored_bytes import stored_bytes
 
 
@@ -67,7 +68,7 @@ def op_counts(program: Program) -> tuple[OpCount, ...]:
 
 
 def _count(region: str, op: Op, times: int, lie: Mapping[Value, Order]) -> OpCount:
-    still = op.kind in FREE or has(op, Trait.WINDOW)
+    still = moves_nothing(op)
     read, written = (
         0 if still else sum(stored_bytes(v, lie[v]) for v in dict.fromkeys(values))
         for values in (op.inputs, op.results)

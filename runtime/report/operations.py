@@ -13,7 +13,9 @@ from ...compiler.ir.rule import Act
 from ...compiler.ir.updates import rule_of
 
 # Nothing is computed, or once and for all.
-FREE = frozenset({"constant", "steps", "rows_of_step", "carried", "feed", "all_steps"})
+FREE = frozenset(
+    {"amax_first", "constant", "steps", "rows_of_step", "carried", "feed", "all_steps"}
+)
 RANDOM = frozenset(
     {"quantize_affine_stochastic", "round_stochastic", "round_float", "random_mask",
      "random_uniform"}
@@ -63,10 +65,16 @@ class Operations:
         return self.adds + self.multiplies + self.functions + self.randoms
 
 
+def moves_nothing(op: Op) -> bool:
+    """Whether an op reads and writes no memory: a view, a constant, what the first step does."""
+    first = has(op, Trait.STARTS_SCALE) and not op.attrs.get("always")
+    return first or op.kind in FREE or has(op, Trait.WINDOW)
+
+
 def operations(op: Op) -> Operations:
-    """What an op does to all of its elements."""
+    """What an op does to all of its elements, in a step that is not the first one."""
     n = max((v.type.elements for v in (*op.inputs, *op.results)), default=0)
-    if op.kind in FREE or op.kind in PRODUCTS or has(op, Trait.WINDOW) or has(op, Trait.MOVES):
+    if moves_nothing(op) or op.kind in PRODUCTS or has(op, Trait.MOVES):
         return Operations()
     if has(op, Trait.UPDATE):
         return _update(op)

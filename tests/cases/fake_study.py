@@ -84,7 +84,8 @@ class Fake:
             return {"seconds": [0.5]}
         gap = {"equal": False, "sqnr": 10.0 - self.shot, "cosine": 0.9 - self.shot / 10}
         layers = {x["name"]: {"y": gap, "dw": gap} for x in LAYERS}
-        means = {"outputs": gap, "gradients": gap, "layers": layers}
+        means = {"outputs": gap, "gradients": gap, "layers": layers, "left": 0.875}
+        means["cosines"] = [gap["cosine"]] * self.request["batches"]
         return {"loss": [2.0, 2.5], **means, "peak_bytes": 1}
 
     def dismiss(self) -> None:

@@ -55,6 +55,20 @@ def low() -> StepCost:
     return step_cost(parse(QUANTIZED), load_accelerator("bitfusion"))
 
 
+def test_where_scales_start_costs_nothing_later() -> None:
+    """GradScale's first step reads the gradient; every other one has the scale in its state."""
+    machine = load_accelerator("bitfusion")
+    step, instant = (
+        step_cost(by("ultra_low_4bit", exempt="none", gradscale=rule), machine)
+        for rule in ("step", "instant")
+    )
+    kinds = [{line.op for line in cost.lines if line.operations} for cost in (step, instant)]
+    assert "amax_first" not in kinds[0] and "grad_scale_init" not in kinds[0]
+    assert "grad_scale_init" in kinds[1]  # by this rule it is read in every step
+    norms = [sum(x.op == "batch_norm_input_grad" for x in cost.lines) for cost in (step, instant)]
+    assert norms == [1, 1] and step.total.bits.dram < instant.total.bits.dram
+
+
 @pytest.fixture(scope="module")
 def static() -> Program:
     return by("sbm8", exempt="none", bifurcation=False)

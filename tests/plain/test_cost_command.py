@@ -1,6 +1,7 @@
 """``quatrain cost``, ``report --recipes`` and the ops of ``report`` and ``inspect`` as JSON."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from quatrain.compiler.ir.text import parse
 from quatrain.passes.recipe import load_recipe
 from quatrain.runtime.bundle import Bundle, write
 from quatrain.runtime.cost.accelerator_file import FOLDER, accelerator_names, load_accelerator
+from quatrain.runtime.cost.cost_tables import scaled
 from quatrain.runtime.cost.resized import resized
 from quatrain.tools.cost.sweep import NamedRecipe, sweep, sweep_tables
 from quatrain.tools.cost.uncompiled import uncompiled
@@ -20,6 +22,7 @@ from ..cases.bill_programs import CAPTURED
 from ..cases.bit_machine import PATH as BIT_MACHINE
 from ..cases.commands import Quatrain
 
+NAMED = ("--recipe", "fp32", "--accelerator", "bitfusion")
 BITFUSION = (FOLDER / "bitfusion.toml").read_text()
 FACTORY = """
 import torch
@@ -87,6 +90,30 @@ def test_a_sweep_has_a_row_for_each_combination(quatrain: Quatrain, net: Path) -
     assert all("ops" not in r and r["joules"] > 0 and r["failure"] is None for r in rows)
     text = quatrain(*words)
     assert max(map(len, text.splitlines())) <= 100 and text.count("bitfusion 8x8") == 2
+
+
+def test_a_sweep_by_part(quatrain: Quatrain, net: Path) -> None:
+    words = ("cost", net, "--sweep", "--recipe", "fp32,int4:exempt=none")
+    text = quatrain(*words, "--parts", "--accelerator", "bitfusion,fp4_array")
+    assert [line for line in text.splitlines() if " on " in line] == [
+        f"net on {machine}: {what} of a sample"
+        for machine in ("bitfusion", "fp4_array")
+        for what in ("time", "energy")
+    ]
+    (row,) = json.loads(quatrain(*words[:3], *NAMED, "--json"))["rows"]
+    assert row["parts"][-1]["part"] == "step"
+    (line,) = [x for x in quatrain(*words[:3], *NAMED, "--parts").splitlines() if " J" in x]
+    cells = re.findall(r"[\d.]+ [a-z]?J", line)
+    assert len(cells) == 6 and cells[1] == "0 J"  # fp32 converts nothing
+    assert scaled(row["joules"] / row["samples"], "J") == cells[-1]
+
+
+def test_parts_that_a_machine_cannot_multiply(quatrain: Quatrain, net: Path) -> None:
+    slim = net.parent / "slim.toml"
+    unit = '[[units]]\ntakes = ["int2", "int2"]\nrate = 1\npj = 1\nsource = "none"\n'
+    slim.write_text(BITFUSION[: BITFUSION.index("[[units]]")] + unit)
+    text = quatrain("cost", net, "--sweep", "--parts", "--accelerator", slim)
+    assert "accelerator slim multiplies no f32" in " ".join(text.split())
 
 
 def test_names_of_a_sweep_stay_whole_in_80_columns(net: Path) -> None:
@@ -159,6 +186,8 @@ def test_constants_have_sources(quatrain: Quatrain) -> None:
         (("cost", "{net}", "--sweep", "--plot", "x.txt"), ".svg"),
         (("cost", "{net}", "--sweep", "--ops"), "--ops is of one step"),
         (("cost", "{net}", "--constants"), "give it alone"),
+        (("cost", "{net}", "--parts"), "--parts goes with --sweep"),
+        (("report", "{net}", "--overhead"), "--overhead goes with --recipes"),
         (("report", "x.py:f"), "--recipes NAME"),
         (("report", "{net}", "--batch", "3"), "--recipes NAME"),
         (("report", "{net}", "--recipes", "fp33"), "did you mean 'fp32'?"),
@@ -208,6 +237,38 @@ def test_bills_of_several_recipes_of_one_capture(quatrain: Quatrain, net: Path) 
     made = json.loads(quatrain(*words, "--json"))
     assert [b["label"] for b in made["bills"]] == ["fp32", "int4 exempt=none"]
     assert [b["four_bit_share"] for b in made["bills"]] == [0, 1]
+    assert [b["gradients_in_4_bits"] for b in made["bills"]] == [0, 1]
+    lines = text[text.index("4 bits by direction") :].splitlines()
+    (row,) = [line.split() for line in lines if "exempt=none" in line]
+    assert row[2:] == [*["100.0", "%"] * 4, "0.0", "%"]
+
+
+def test_gradients_by_their_bits(quatrain: Quatrain, net: Path) -> None:
+    four = "ultra_low_4bit:exempt=none"
+    words = ("report", net, "--recipes", f"{four},fp8_on=fc,{four},fp8_on=none", "--json")
+    mixed, low = json.loads(quatrain(*words))["bills"]
+    # dX and dW of the linear layer read 9 numbers each, dW of the convolution 3 x 13 x 7 x 7.
+    whole = 9 + 9 + 1911
+    assert [g["elements"][0] for g in low["gemms"] if g["direction"] != "forward"] == [9, 9, 1911]
+    assert (low["gradients_in_4_bits"], low["gradients_in_8_bits"]) == (1, 0)
+    assert (mixed["gradients_in_4_bits"], mixed["gradients_in_8_bits"]) == (
+        1911 / whole,
+        18 / whole,
+    )
+
+
+def test_what_quantizing_adds(quatrain: Quatrain, net: Path) -> None:
+    words = ("report", net, "--recipes", "fp32,ultra_low_4bit:exempt=none", "--overhead")
+    text = quatrain(*words)
+    assert "net by fp32" in text and max(map(len, text.splitlines())) <= 100
+    found = json.loads(quatrain(*words, "--json"))["bills"][1]["overhead"]
+    by = {o["what"]: o for o in found}
+    # The convolution's gradient has 1911 numbers, and no dX reads it; fc's has 9, read twice.
+    assert by["round_log to fp4.odd*p"]["tensors"] == 2
+    assert by["round_log to fp4.odd*p"]["operations"] == 2 * (1911 + 9)
+    assert by["round_log to fp4.even*p"]["operations"] == 2 * 9
+    assert by["grad_scale"]["tensors"] == 2 and "amax_first" not in by
+    assert "grad_scale_step" in text and "round_log to fp4.even*p" in text
 
 
 @pytest.mark.torch

@@ -106,6 +106,29 @@ def test_one_step_of_each_layer(
     assert "--batches 5: the training part has 4 of this size" in error
 
 
+def test_one_step_of_each_recipe(
+    quatrain: Quatrain, data: Path, fake: type[Fake], tmp_path: Path
+) -> None:
+    more = ("--recipes", "luq4,luq4:smp=2,fp32", "--batches", 2, "-o", tmp_path / "kept")
+    fake.failing = "none"
+    text = quatrain(*words("gradients", data, *more))
+    assert [part for _, part in fake.built] == ["oneshot"]
+    rows = [line.split() for line in text.splitlines() if line.startswith(" luq4")]
+    assert rows[0] == ["luq4", "10.0", "10.0", "0.9000", "0.900..0.900", "0.875", "+25.00"]
+    assert rows[1][:3] == ["luq4", "smp=2", "9.0"]
+    found = json.loads(quatrain(*words("gradients", data, *more, "--json")))
+    assert [r["label"] for r in found["rows"]] == ["luq4", "luq4 smp=2", "fp32"]
+    assert len(fake.built) == 1  # all of it was kept
+    failed = quatrain(*words("gradients", data, "--recipes", "luq4:exempt=none"), status=1)
+    assert "RecipeError: it does not work" in failed and ["luq4", "exempt=none", "failed"] in [
+        line.split() for line in failed.splitlines()
+    ]
+    error = quatrain(*words("gradients", data, "--recipes", "luq4:lr=0.1"), status=2)
+    assert "lr is of a training; nothing is trained" in error
+    error = quatrain(*words("gradients", data, "--batches", 5), status=2)
+    assert "--batches 5: the training part has 4 of this size" in error
+
+
 def test_layers_by_short_trainings(quatrain: Quatrain, data: Path, fake: type[Fake]) -> None:
     more = ("--recipe", "luq4", "--how", "exempt", "--layers", "3", "--layers", "7")
     text = quatrain(*words("sensitivity", data, *more))
@@ -124,7 +147,7 @@ def test_a_folder_as_a_picture(
     quatrain(*words("sensitivity", data, "--recipe", "luq4", "-o", kept))
     assert quatrain("study", "plot", kept).strip() == str(kept / "study.svg")
     text = (kept / "study.svg").read_text()
-    panels = ("curves", "over GBitOPs", "over ms", "over low", "quantized alone")
+    panels = ("curves", "over GBitOPs", "over ms", "over low", "One step, without training")
     assert [p for p in panels if p not in text] == []
     assert "<!-- low=3 -->" in text and "<!-- fp32 -->" in text
     assert "--by: no row sets 'lew'" in quatrain("study", "plot", kept, "--by", "lew", status=2)
@@ -172,6 +195,11 @@ def test_real_steps(
     assert middle["layers"]["0"]["y"]["equal"] and not middle["layers"]["3"]["y"]["equal"]
     assert not middle["layers"]["0"]["dw"]["equal"] and middle["gradients"]["cosine"] < 1
     assert last["layers"]["3"]["y"]["equal"] and not first["layers"]["3"]["y"]["equal"]
+    # Gradients of a loss that is scaled are those of the loss.
+    more = ("--recipes", "fp32,hfp8:exempt=*,init=16", "--batches", 2)
+    plain, scaled = json.loads(quatrain("study", "gradients", *shared[2:], *more))["rows"]
+    assert plain["left"] == 1 and plain["gradients"]["equal"] and len(plain["cosines"]) == 2
+    assert abs(scaled["left"] - 1) < 0.01 and scaled["gradients"]["sqnr"] > 40
     # The recipe quantizes the layer in the middle alone.
     drop = {"digest", "recipe", "entry", "layer"}
     same: list[dict[str, Any]] = [

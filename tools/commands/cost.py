@@ -18,6 +18,7 @@ from ...runtime.cost.resized import resized
 from .. import terminal
 from ..arguments import JsonOption, sizes
 from ..bench.plot import check_plot
+from ..cost.parts import parts_tables
 from ..cost.plot import plot_cost
 from ..cost.sweep import NamedRecipe, SweepRow, sweep, sweep_tables
 from ..cost.uncompiled import Uncompiled, check_specs, uncompiled
@@ -72,6 +73,12 @@ SweepPlotOption = Annotated[
     Path | None,
     typer.Option("--plot", metavar="FILE.svg", help="With --sweep: a picture (.svg, .png, .pdf)."),
 ]
+PartsOption = Annotated[
+    bool,
+    typer.Option(
+        "--parts", help="With --sweep: time and energy by part of the step, a row a recipe."
+    ),
+]
 OpsOption = Annotated[bool, typer.Option("--ops", help="A row for each op, not for each layer.")]
 ConstantsOption = Annotated[
     bool, typer.Option("--constants", help="The accelerator's numbers, each with its source.")
@@ -87,6 +94,7 @@ def command(
     batch: CostedBatchOption = None,
     ops: OpsOption = False,
     sweep_: SweepFlagOption = False,
+    parts: PartsOption = False,
     plot: SweepPlotOption = None,
     constants: ConstantsOption = False,
     as_json: JsonOption = False,
@@ -101,7 +109,7 @@ def command(
         return
     if not specs:
         raise UsageError("name what to cost: a .qtn file or FILE.py:FACTORY")
-    _check(specs, plot, sweep_, ops)
+    _check(specs, plot, sweep_, ops, parts)
     recipes = _recipes(recipe or (), specs, sweep_)
     counted: list[OperandBits | None] = [_bits(word) for word in _words(bits or ())]
     counted = counted or [None]
@@ -111,16 +119,18 @@ def command(
     check_specs(specs)
     networks = [uncompiled(spec, batch) for spec in specs]
     if sweep_:
-        _sweep(list(sweep(networks, recipes, machines, counted)), plot, as_json)
+        _sweep(list(sweep(networks, recipes, machines, counted)), plot, parts, as_json)
     else:
         _show(networks[0], recipes, machines[0], counted[0], ops, as_json)
 
 
-def _check(specs: Sequence[str], plot: Path | None, sweep_: bool, ops: bool) -> None:
+def _check(specs: Sequence[str], plot: Path | None, sweep_: bool, ops: bool, parts: bool) -> None:
     if plot is not None:
         if not sweep_:
             raise UsageError("--plot goes with --sweep")
         check_plot(plot)
+    if parts and not sweep_:
+        raise UsageError("--parts goes with --sweep; the cost of one step has its parts anyway")
     if sweep_ and ops:
         raise UsageError("--ops is of one step; a sweep has a row for each")
     if len(specs) > 1 and not sweep_:
@@ -144,13 +154,13 @@ def _show(
         terminal.show(cost_tables(row.cost, every_op=ops))
 
 
-def _sweep(rows: Sequence[SweepRow], plot: Path | None, as_json: bool) -> None:
+def _sweep(rows: Sequence[SweepRow], plot: Path | None, parts: bool, as_json: bool) -> None:
     if plot is not None:
         plot_cost(rows, plot)
     if as_json:
         terminal.write_json({"rows": [row.to_dict() for row in rows]})
     else:
-        terminal.show(sweep_tables(rows))
+        terminal.show(parts_tables(rows) if parts else sweep_tables(rows))
 
 
 def _show_constants(

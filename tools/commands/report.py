@@ -26,6 +26,7 @@ from ..arguments import (
     load_user_passes,
 )
 from ..cost.bills import bills, bills_table
+from ..cost.overhead import overhead_dict, overhead_tables
 from ..cost.uncompiled import check_specs, uncompiled
 from ..opened import Opened, open_network
 from ..page_of_file import check_page, predicted_times, write_page
@@ -47,7 +48,12 @@ ComparedOption = Annotated[
 BilledBatchOption = Annotated[
     int | None, typer.Option("--batch", min=1, help="With FILE.py:FACTORY: examples a step.")
 ]
-
+OverheadOption = Annotated[
+    bool,
+    typer.Option(
+        "--overhead", help="With --recipes: conversions, scales and statistics of each, by op."
+    ),
+]
 NoPlanOption = Annotated[
     bool, typer.Option("--no-plan", help="Do not ask the target: no units, and no TVM needed.")
 ]
@@ -74,6 +80,7 @@ def command(
     profile: ProfileOption = False,
     recipes: ComparedOption = None,
     batch: BilledBatchOption = None,
+    overhead: OverheadOption = False,
 ) -> None:
     """Print the bill: formats and units of all multiplications, memory, conversions, waivers."""
     _check(html, as_json=as_json, profile=profile, no_plan=no_plan)
@@ -81,8 +88,10 @@ def command(
     if recipes:
         if html is not None:
             raise UsageError("--recipes compares bills as a table; --html draws one network's file")
-        _compare(network, recipes, target, batch, as_json)
+        _compare(network, recipes, target, batch, overhead=overhead, as_json=as_json)
         return
+    if overhead:
+        raise UsageError("--overhead goes with --recipes NAME,...; a bill of one has --json")
     if batch is not None or ".py:" in network:
         raise UsageError(
             "FILE.py:FACTORY and --batch go with --recipes NAME,...; without it report reads a "
@@ -103,14 +112,23 @@ def command(
 
 
 def _compare(
-    network: str, recipes: list[str], target: str | None, batch: int | None, as_json: bool
+    network: str,
+    recipes: list[str],
+    target: str | None,
+    batch: int | None,
+    *,
+    overhead: bool,
+    as_json: bool,
 ) -> None:
     rows, chosen = entries(recipes), find_target(env.target() if target is None else target).name
     check_specs([network])
     found = uncompiled(network, batch)
     made = bills(found, rows, chosen)
     if as_json:
-        terminal.write_json({"network": found.name, "bills": [row.to_dict() for row in made]})
+        made_rows = [{**row.to_dict(), "overhead": overhead_dict(row.bill)} for row in made]
+        terminal.write_json({"network": found.name, "bills": made_rows})
+    elif overhead:
+        terminal.show(overhead_tables(found.name, made))
     else:
         terminal.show(bills_table(found.name, made))
 

@@ -21,9 +21,10 @@ from ..doctor import cpu_name
 from ..study.ablate import ablated
 from ..study.change_tables import change_tables
 from ..study.cpt import LENGTH, PUBLISHED, cpt_table, read_setting
-from ..study.entry import Entry, check_own, distinct, entries
+from ..study.entry import Entry, check_own, check_untrained, distinct, entries
 from ..study.flags import Budget, budgeted
 from ..study.folder import open_folder
+from ..study.gradients import gradient_tables
 from ..study.groups import RECIPE
 from ..study.kept import KeptShot, read_folder
 from ..study.plan import script
@@ -36,6 +37,7 @@ from ..study.sensitivity import (
     Shot,
     Start,
     StudiedLayer,
+    check_batches,
     frame_rows,
     layer_rows,
     layers_of,
@@ -176,6 +178,36 @@ def _show_shots(
 
 
 @budgeted
+def gradients(
+    budget: Budget,
+    recipes: RecipesOption = None,
+    batches: BatchesOption = 1,
+    state: StateOption = None,
+) -> None:
+    """One step by each recipe, beside fp32: how far gradients are from its own, without training.
+
+    Status 1 where a recipe failed.
+    """
+    rows, start = entries(recipes or ()), Start(batches, state)
+    check_untrained(rows)
+    with budget.environment():
+        study = _made(budget, rows, 0)
+        check_batches(study, start)
+        results = shots(study, rows, start)
+    if budget.plot is not None:
+        well = [(r, x) for r, x in zip(rows, results, strict=True) if not x.get("error")]
+        drawn = [KeptShot.of(row.label, result) for row, result in well]
+        plot_study([], study.script, budget.plot, shots=drawn)
+    if budget.as_json:
+        found = [{"label": r.label, **x} for r, x in zip(rows, results, strict=True)]
+        terminal.write_json({"script": study.script.to_dict(), "rows": found})
+    else:
+        terminal.show(gradient_tables(rows, results, study.script, start))
+    if any(r.get("error") for r in results):
+        raise typer.Exit(1)
+
+
+@budgeted
 def ablate(
     budget: Budget,
     recipe: RecipeOption = DEFAULT_RECIPE,
@@ -296,6 +328,7 @@ def cpt(
 commands = {
     "recipes": recipes,
     "sensitivity": sensitivity,
+    "gradients": gradients,
     "ablate": ablate,
     "range": range_,
     "sweep": sweep,

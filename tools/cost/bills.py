@@ -10,10 +10,20 @@ from rich.table import Table
 from rich.text import Text
 
 from ...runtime.report.bill import Bill, bill_of, exempt_layers, making_of
+from ...runtime.report.bill_tables import PRODUCT
+from ...runtime.report.costs import EIGHT_BITS, FOUR_BITS
 from ...runtime.report.tables import count, percent, size, table
 from ...targets.registry import find_target
 from ..study.entry import Entry, entry_recipe
 from .uncompiled import Uncompiled
+
+GRADIENTS = ("dX", "dW")
+WAYS = ["forward", *GRADIENTS]
+HEADS = {PRODUCT: "others"}
+DIRECTION_NOTE = (
+    "forward, dX, dW: of their MACs, those of at most 4 bits by 4; dY: of the numbers of gradients "
+    "that dX and dW read"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +35,12 @@ class LabelledBill:
 
     def to_dict(self) -> dict[str, object]:
         """The bill's own numbers, and the label."""
-        return {"label": self.label, **self.bill.to_dict()}
+        return {
+            "label": self.label,
+            "gradients_in_4_bits": gradients_in(self.bill, 0, FOUR_BITS),
+            "gradients_in_8_bits": gradients_in(self.bill, FOUR_BITS, EIGHT_BITS),
+            **self.bill.to_dict(),
+        }
 
 
 def bills(found: Uncompiled, rows: Sequence[Entry], target: str) -> list[LabelledBill]:
@@ -60,7 +75,33 @@ def bills_table(name: str, found: Sequence[LabelledBill]) -> Group:
             size(bill.saved_bytes),
             count(sum(c.elements for c in bill.conversions)),
         )
-    return Group(made, *_notes(found))
+    return Group(made, *_notes(found), "", _directions(name, found), Text(DIRECTION_NOTE))
+
+
+def _directions(name: str, found: Sequence[LabelledBill]) -> Table:
+    """Of each direction the share that is multiplied in 4 bits, and in what gradients are read."""
+    rows = [row.bill for row in found]
+    ways = [*WAYS, PRODUCT] if any(g.direction == PRODUCT for b in rows for g in b.gemms) else WAYS
+    heads = (*(HEADS.get(way, way) for way in ways), "dY 4 bits", "dY 8 bits")
+    made: Table = table(f"{name}: 4 bits by direction", "recipe", *heads, right=heads)
+    for row in found:
+        shares = [_four_bits(row.bill, way) for way in ways]
+        read = [gradients_in(row.bill, 0, FOUR_BITS), gradients_in(row.bill, FOUR_BITS, EIGHT_BITS)]
+        made.add_row(Text(row.label), *(percent(share) for share in (*shares, *read)))
+    return made
+
+
+def _four_bits(bill: Bill, way: str) -> float:
+    """The share of the MACs of a direction whose operands both have at most 4 bits."""
+    lines = [g for g in bill.gemms if g.direction == way]
+    return sum(g.macs for g in lines if g.four_bit) / max(sum(g.macs for g in lines), 1)
+
+
+def gradients_in(bill: Bill, above: int, most: int) -> float:
+    """The share of numbers of gradients, as dX and dW read them, in formats of such bits."""
+    read = [(g.bits[0], g.elements[0]) for g in bill.gemms if g.direction in GRADIENTS]
+    some = sum(elements for bits, elements in read if above < bits <= most)
+    return some / max(sum(elements for _, elements in read), 1)
 
 
 def _notes(found: Sequence[LabelledBill]) -> list[RenderableType]:

@@ -97,9 +97,16 @@ def made_recipe(name: str, options: Mapping[str, str], without: Sequence[str]) -
 
 def entry_recipe(row: Entry) -> Recipe:
     """The recipe of a row; UsageError for what is of a training, where nothing is trained."""
-    if row.own:
-        raise UsageError(f"{row.recipe}: {', '.join(row.own)} is of a training; nothing is trained")
+    check_untrained([row])
     return made_recipe(row.recipe, row.options, row.without)
+
+
+def check_untrained(rows: Sequence[Entry]) -> None:
+    """UsageError for what is of a training, where nothing is trained."""
+    for row in rows:
+        if row.own:
+            said = ", ".join(row.own)
+            raise UsageError(f"{row.recipe}: {said} is of a training; nothing is trained")
 
 
 def entry(name: str, settings: Mapping[str, str], called: str = "") -> Entry:

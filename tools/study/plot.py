@@ -160,7 +160,7 @@ def _over(axis: Any, found: Sequence[Drawn], script: Script, key: str) -> None:
 
 
 def _layers(axis: Any, shots: Sequence[KeptShot]) -> None:
-    """What each layer does to scores and gradients where it is quantized alone."""
+    """How far scores and gradients of a step are: by recipe, or with one layer quantized alone."""
     names = [shot.name for shot in shots][::-1]
     for offset, part in ((0.2, "outputs"), (-0.2, "gradients")):
         values = [getattr(shot, part) for shot in shots][::-1]
@@ -168,5 +168,5 @@ def _layers(axis: Any, shots: Sequence[KeptShot]) -> None:
             np.arange(len(names)) + offset, [v or 0.0 for v in values], height=0.38, label=part
         )
     axis.set_yticks(range(len(names)), names, fontsize="x-small")
-    axis.set(xlabel="SQNR against fp32, dB", title="One layer quantized alone")
+    axis.set(xlabel="SQNR against fp32, dB", title="One step, without training")
     axis.legend(fontsize="x-small", frameon=False)

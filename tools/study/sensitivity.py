@@ -118,11 +118,16 @@ def _others(options: Mapping[str, str]) -> dict[str, str]:
     return {k: v for k, v in options.items() if k.rpartition(".")[2] != EXEMPT}
 
 
-def layers_of(study: Study, of: Entry, patterns: Sequence[str], start: Start) -> list[StudiedLayer]:
-    """The layers of the network whose names fit; UsageError for a pattern that fits none."""
+def check_batches(study: Study, start: Start) -> None:
+    """UsageError where the data have fewer batches than one step each is to be taken of."""
     most = study.script.per_epoch if study.script.batch else start.batches
     if start.batches > most:
         raise UsageError(f"--batches {start.batches}: the training part has {most} of this size")
+
+
+def layers_of(study: Study, of: Entry, patterns: Sequence[str], start: Start) -> list[StudiedLayer]:
+    """The layers of the network whose names fit; UsageError for a pattern that fits none."""
+    check_batches(study, start)
     kept = study.found(of, LAYERS) if start.state is None else None
     if kept is None or kept.get("error"):
         with Process() as process:

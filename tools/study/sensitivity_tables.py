@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -10,6 +10,7 @@ from rich.text import Text
 
 from ...runtime.report.tables import table
 from ..bench.tables import NOTHING
+from .folder import Result
 from .plan import Script
 from .sensitivity import Shot, Start
 
@@ -28,19 +29,28 @@ def shot_tables(shots: Sequence[Shot], script: Script, start: Start) -> Group:
         "*: exempt in the recipe"
     )
     made.caption_justify = "left"
+    parts: list[RenderableType] = [Text(shot_head(script, start)), Text(said(shots)), "", made]
+    return Group(*parts, *failed_shots((s.entry.label, s.result) for s in shots))
+
+
+def shot_head(script: Script, start: Start) -> str:
+    """What one step was taken of."""
     batches = (
         f"{start.batches} batch{'es' if start.batches > 1 else ''} of {script.batch or 'text'}"
     )
     state = f"state of {start.state}" if start.state else "weights as they are at the start"
-    head = f"{script.network} on {script.data}, {batches}, {state}, on reference"
-    parts: list[RenderableType] = [Text(head), Text(said(shots)), "", made]
-    why = [(s.entry.label, s.result["error"]) for s in shots if s.result.get("error")]
-    if why:
-        failed = table("What failed", "row", "why")
-        for line in why:
-            failed.add_row(*line)
-        parts += ["", failed]
-    return Group(*parts)
+    return f"{script.network} on {script.data}, {batches}, {state}, on reference"
+
+
+def failed_shots(found: Iterable[tuple[str, Result]]) -> list[RenderableType]:
+    """A table of the rows that failed, where there are any."""
+    why = [(label, result["error"]) for label, result in found if result.get("error")]
+    if not why:
+        return []
+    failed = table("What failed", "row", "why")
+    for line in why:
+        failed.add_row(*line)
+    return ["", failed]
 
 
 def said(shots: Sequence[Shot]) -> str:
@@ -61,23 +71,30 @@ def _cells(shot: Shot) -> list[str]:
     if result.get("error"):
         return [name, "failed"]
     own = None if layer is None else result["layers"][layer.name]["dw"]
-    before, after = result["loss"]
     return [
         name,
         NOTHING if layer is None else f"{100 * layer.macs:.1f}",
-        _sqnr(result["outputs"]),
-        _sqnr(own),
-        _sqnr(result["gradients"]),
-        _turned(result["gradients"]),
-        f"{100 * (after / before - 1):+.2f}" if before else NOTHING,
+        decibels(result["outputs"]),
+        decibels(own),
+        decibels(result["gradients"]),
+        turned(result["gradients"]),
+        loss_change(result),
     ]
 
 
-def _sqnr(gap: Mapping[str, Any] | None) -> str:
+def loss_change(result: Result) -> str:
+    """What the loss of a step is more than fp32's, in percent."""
+    before, after = result["loss"]
+    return f"{100 * (after / before - 1):+.2f}" if before else NOTHING
+
+
+def decibels(gap: Mapping[str, Any] | None) -> str:
+    """The SQNR of a gap; = where there is none."""
     if gap is None:
         return NOTHING
     return "=" if gap["equal"] else NOTHING if gap["sqnr"] is None else f"{gap['sqnr']:.1f}"
 
 
-def _turned(gap: Mapping[str, Any]) -> str:
+def turned(gap: Mapping[str, Any]) -> str:
+    """The cosine of a gap."""
     return NOTHING if gap["cosine"] is None else f"{gap['cosine']:.4f}"

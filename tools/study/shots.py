@@ -81,8 +81,9 @@ class Shots:
             if len(self._plain) == i:
                 self._plain.append(_values(ran(a, start.to(a), seed, bind_options())))
             theirs = _values(ran(b, start.to(b), seed, bind_options()))
-            made.append(_apart(self._plain[i], theirs, self._looked))
-        self._found = {**_mean(made), "batches": len(made)}
+            made.append(_apart(self._plain[i], _unscaled(theirs, self._looked), self._looked))
+        cosines = [m["gradients"]["cosine"] for m in made]
+        self._found = {**_mean(made), "batches": len(made), "cosines": cosines}
         return self._done
 
     def facts(self) -> dict[str, object]:
@@ -113,6 +114,12 @@ def _layers(program: Program, request: Mapping[str, Any]) -> list[dict[str, obje
     ]
 
 
+def _unscaled(values: Values, at: Looked) -> Values:
+    """With gradients of weights as they are of the loss itself, where a recipe scales that."""
+    scaled = {name: f"{name}.unscaled" for name in at.gradients.values()}
+    return {**values, **{n: values[v] for n, v in scaled.items() if v in values}}
+
+
 def _values(of: Ran) -> Values:
     return {value.name: tensor for value, tensor in of.seen.values.items()}
 
@@ -120,7 +127,8 @@ def _values(of: Ran) -> Values:
 def _apart(a: Values, b: Values, at: Looked) -> dict[str, Any]:
     """How far one step is from the other, as plain data."""
     shared = [n for n in at.gradients.values() if n in a and n in b]
-    whole = distance(_joined(a[n] for n in shared), _joined(b[n] for n in shared))
+    ours, theirs = _joined(a[n] for n in shared), _joined(b[n] for n in shared)
+    whole = distance(ours, theirs)
     by_layer = {
         layer: {"y": _gap(a, b, name), "dw": _gap(a, b, at.gradients.get(layer, ""))}
         for layer, name in at.outputs.items()
@@ -129,8 +137,17 @@ def _apart(a: Values, b: Values, at: Looked) -> dict[str, Any]:
         "loss": [float(side[at.loss].real()) for side in (a, b)],
         "outputs": _gap(a, b, at.scores),
         "gradients": _figure(whole),
+        "left": _left(ours, theirs),
         "layers": by_layer,
     }
+
+
+def _left(a: Tensor, b: Tensor) -> float | None:
+    """How much of ``a`` is left in its own direction; None where that is no number."""
+    x, y = a.real().astype(np.float64), b.real().astype(np.float64)
+    with np.errstate(all="ignore"):
+        found = float((x * y).sum() / (x * x).sum())
+    return found if np.isfinite(found) else None
 
 
 def _joined(parts: Iterable[Tensor]) -> Tensor:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ...compiler.errors import FileError
 from ..files import write_bytes
-from .row import WatchRow
+from ..watched.row import WatchRow
 
 DISTRIBUTIONS = ("before", "after")
 

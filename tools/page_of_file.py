@@ -40,7 +40,13 @@ def write_page(
 
     with stage("draw the page"):
         source = PageSource(bill, opened.recipe, tuple(opened.stages), plan, times, watched)
-        data = page(source).encode()
+        text = page(source)
+    said_of_page(path, text)
+
+
+def said_of_page(path: Path, text: str) -> None:
+    """Write a page whole or not at all, and say so."""
+    data = text.encode()
     write_bytes(path, data)
     terminal.remark(f"{path}: {size(len(data))}, holds no weights and no batches")
 

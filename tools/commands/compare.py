@@ -22,6 +22,7 @@ from ..compare.side import REFERENCE, ComparedSide, Given, SideWish, given_to, r
 from ..compare.start import check_names, read_numbers
 from ..compare.tables import tables
 from ..dump import FIRST
+from ..page_of_file import check_page, said_of_page
 from .opt import parse_pass
 
 One = tuple[str | None, str | None, str | None]  # of both sides, of A, of B
@@ -81,6 +82,10 @@ BisectOption = Annotated[
     bool, typer.Option("--bisect", help="Find the pass after which results first differ.")
 ]
 AllOption = Annotated[bool, typer.Option("--all", help="All rows, also of what agrees.")]
+PageOption = Annotated[
+    Path | None,
+    typer.Option("--html", metavar="FILE.html", help="Draw it too, with both programs: one page."),
+]
 
 
 def command(
@@ -109,6 +114,7 @@ def command(
     evaluation: EvaluationOption = False,
     bisect_: BisectOption = False,
     every: AllOption = False,
+    html: PageOption = None,
     as_json: JsonOption = False,
     threads: ThreadsOption = None,
     cache_dir: CacheDirOption = None,
@@ -117,6 +123,8 @@ def command(
 
     Values are aligned by name; codes are compared bit for bit, all else by real numbers.
     """
+    if html is not None:
+        _check_page(html, bisect=bisect_)
     a, b = _wishes(
         *((recipe, recipe_a, recipe_b), (target, target_a, target_b), (after, after_a, after_b)),
         *((settings, settings_a, settings_b), (passes, passes_a, passes_b)),
@@ -126,7 +134,18 @@ def command(
         sides, given = _sides((first, second or first), (a, b), seed, (state, data), evaluation)
         run = partial(_run, given=given, seed=seed)
         made = bisect(*sides, tolerance, run) if bisect_ else _compare(*sides, tolerance, run)
+    if html is not None and isinstance(made, Comparison):
+        said_of_page(html, made.html())
     _show(made, given.said(seed), as_json, every)
+
+
+def _check_page(html: Path, *, bisect: bool) -> None:
+    """UsageError or FileError ahead of long work."""
+    if bisect:
+        raise UsageError(
+            "--bisect gives a table; for the page of a pass compare with --after-b PASS --html"
+        )
+    check_page(html)
 
 
 def _wishes(

@@ -63,7 +63,7 @@ def _watched(given: Watched, stages: Sequence[tuple[str, Program]]) -> WatchedRo
     if isinstance(given, str | Path):
         place = path_of(given)
         return of_step(read_rows(place), place.name, stages)
-    rows = given if isinstance(given, list | tuple) else getattr(given, "rows", list)()
+    rows = given.rows() if hasattr(given, "rows") else given
     if not isinstance(rows, list | tuple) or not all(isinstance(row, WatchRow) for row in rows):
         raise InputError(
             f"watched is {shown(given)}; give what step.watch returned, its rows(), or a folder"

@@ -14,8 +14,8 @@ CURVES = (
     *("sqnr", "underflow", "saturation", "gain", "cosine", "error", "fp32_gain"),
     *("scale", "clip", "largest", "rms", "mean", "changed", "oscillation"),
 )
-# A page of more rows would be too large to send around: about 100 bytes each.
-MOST_ROWS = 20_000
+# A page of more rows would be too large to send around: about 60 bytes each.
+MOST_ROWS = 40_000
 DIGITS = 4
 THOUSAND = 1000
 

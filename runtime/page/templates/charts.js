@@ -41,7 +41,7 @@ function lineChart({ title, steps, series, kinds, percentages = false, log = fal
   const y = (v) => top + (height - top - bottom) * (1 - (v - low) / (high - low));
   const words = (v) => percentages ? `${Number((100 * v).toPrecision(3))} %` : log ? power(v) : String(Number(v.toPrecision(3)));
   const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${title} over the steps` });
-  const marks = log && high - low >= 2 ? whole(low, high) : ticks(low, high);
+  const marks = log && high - low >= 1 ? whole(low, high) : ticks(low, high);
   for (const v of marks) {
     picture.append(svg("line", { class: "grid", x1: left, x2: width - right, y1: y(v), y2: y(v) }),
       svg("text", { x: left - 4, y: y(v) + 4, "text-anchor": "end" }, words(v)));

@@ -34,6 +34,7 @@ function setUpWatched(watched) {
     const line = spark(tensors[cell.dataset.tensor].curves[cell.dataset.field] || []);
     if (line) cell.prepend(line, " ");
   }
+  for (const made of section.querySelectorAll(".watched-table")) setUpOrder(made);
   const role = byId("role"), look = byId("look");
   const first = ["dy", "x", "w"].find((r) => tensors.some((t) => t.role === r));
   for (const name of new Set(tensors.map((t) => t.role))) role.append(new Option(ROLE_WORDS[name] || name, name));
@@ -53,7 +54,7 @@ function setUpWatched(watched) {
   function panel(name) {
     const own = tensors.filter((t) => t.layer === name);
     if (!own.length) return [];
-    const short = own.map((t) => ({ ...t, name: t.name.startsWith(`${name}.`) ? t.name.slice(name.length + 1) : t.name }));
+    const short = own.map((t) => ({ ...t, name: t.role === "value" ? t.name : [t.role, t.of].filter(Boolean).join(".") }));
     const spread = el("div", { class: "charts" }, ...short.flatMap((t) => overTime(t, steps)));
     const curves = el("div", { class: "charts" });
     drawCurves(curves, short, steps);
@@ -61,6 +62,23 @@ function setUpWatched(watched) {
   }
 
   return { panel, leadTo: (open) => { lead = open; } };
+}
+
+/** A click on a head sorts by its column, the worst first; another one as in the network. */
+function setUpOrder(made) {
+  const body = made.tBodies[0], rows = [...body.rows];
+  let sorted = null;
+  made.tHead.addEventListener("click", (event) => {
+    const head = event.target.closest("th"), bad = Number(head?.querySelector("button")?.dataset.bad ?? 0) || 1;
+    if (!head?.cellIndex) return;
+    sorted = sorted === head ? null : head;
+    const number = (row) => {
+      const value = row.cells[head.cellIndex].dataset.value;
+      return value === undefined ? -Infinity : value === "nan" ? Infinity : bad * Number(value.replace("inf", "Infinity"));
+    };
+    for (const th of made.tHead.rows[0].cells) th.setAttribute("aria-sort", th === sorted ? "other" : "none");
+    body.append(...(sorted ? [...rows].sort((a, b) => number(b) - number(a) || rows.indexOf(a) - rows.indexOf(b)) : rows));
+  });
 }
 
 /** A chart for each number that some of the tensors have; the same line has the same colour in all. */
@@ -83,7 +101,7 @@ function drawCurves(place, tensors, steps) {
 function worstOf(series, bad) {
   if (!bad) return [];
   const last = (s) => s.values.findLast((v) => v !== null);
-  return series.filter((s) => last(s) !== undefined).sort((a, b) => bad * (last(b) - last(a))).slice(0, WORST_SHOWN).map((s) => s.name);
+  return series.filter((s) => last(s) !== undefined && (bad < 0 || last(s) > 0)).sort((a, b) => bad * (last(b) - last(a))).slice(0, WORST_SHOWN).map((s) => s.name);
 }
 
 /** The lowest exponent to draw and how many, so that all that matter are there; `null` of nothing. */

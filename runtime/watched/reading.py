@@ -20,6 +20,7 @@ COUNTS = frozenset({"step", "elements"})
 UNKNOWN = "quantized"  # of a tensor that no quantizer reads
 # In a file it is null, as JSON has no infinity, where all numbers fit.
 ENDLESS = "sqnr"
+FARTHEST = 1024  # exponent that a float may have
 
 
 def read_rows(path: Path) -> tuple[WatchRow, ...]:
@@ -102,7 +103,7 @@ def _exponents(given: Mapping[str, Any] | None) -> Exponents | None:
     if given is None:
         return None
     first = given["first"]
-    if not isinstance(first, int):
+    if not isinstance(first, int) or abs(first) > FARTHEST:
         raise TypeError
     rest = {k: _count(given.get(k, 0)) for k in ("zero", "subnormal", "infinite", "nan")}
     return Exponents(first, tuple(map(_count, given["counts"])), **rest)

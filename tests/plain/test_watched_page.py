@@ -70,8 +70,11 @@ def test_a_place_without_rows(tmp_path: Path) -> None:
 
 def test_rows_of_another_network_are_refused() -> None:
     foreign = [*ROWS, replace(ROWS[0], name="other.x", value="other")]
-    with pytest.raises(InputError, match=r"tells of other\.x .the value other., which"):
+    with pytest.raises(InputError, match=r"tells of other\.x .the value other in bf16., which"):
         of_step(foreign, "w", SOURCE.stages)
+    other = replace(ROWS[0], format="bf16" if ROWS[0].format == "f32" else "f32")
+    with pytest.raises(InputError, match="by another recipe"):
+        of_step([other], "w", SOURCE.stages)
     with pytest.raises(InputError, match="no step was looked at"):
         of_step([], "w", SOURCE.stages)
     assert of_step(ROWS[::-1], "w", SOURCE.stages).rows[0].step == STEPS[0]

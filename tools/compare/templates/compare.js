@@ -74,20 +74,21 @@ function setUpValues() {
   const body = document.querySelector(".values tbody"), rows = [...body.rows];
   const which = byId("which"), find = byId("find"), order = byId("order");
   if (!rows.some((row) => row.dataset.parts === "1")) which.value = "all";
-  function arrange() {
+  const names = rows.map((row) => `${row.cells[0].textContent} ${row.cells[1].textContent}`.toLowerCase());
+  function choose() {
     const asked = find.value.toLowerCase();
-    const key = order.value === "worst" ? (row) => -Number(row.dataset.worst) : () => 0;
     let shown = 0;
-    for (const row of [...rows].sort((a, b) => key(a) - key(b) || a.dataset.place - b.dataset.place)) {
+    rows.forEach((row, i) => {
       const kept = which.value === "all" || row.dataset[which.value] === "1";
-      row.hidden = !kept || !(row.cells[0].textContent + " " + row.cells[1].textContent).toLowerCase().includes(asked);
+      row.hidden = !kept || !names[i].includes(asked);
       shown += !row.hidden;
-      body.append(row);
-    }
+    });
     byId("shown").textContent = `${shown} of ${rows.length} values`;
   }
-  for (const control of [which, find, order]) control.addEventListener("input", arrange);
-  arrange();
+  order.addEventListener("input", () =>
+    body.append(...(order.value === "worst" ? [...rows].sort((a, b) => b.dataset.worst - a.dataset.worst) : rows)));
+  for (const control of [which, find]) control.addEventListener("input", choose);
+  choose();
 }
 
 start((data) => {

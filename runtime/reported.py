@@ -62,7 +62,7 @@ def _watched(given: Watched, stages: Sequence[tuple[str, Program]]) -> WatchedRo
     """Rows as a person has them, of the step of ``stages``."""
     if isinstance(given, str | Path):
         place = path_of(given)
-        return of_step(read_rows(place), place.name, stages)
+        return of_step(read_rows(place), place.name or str(place), stages)
     rows = given.rows() if hasattr(given, "rows") else given
     if not isinstance(rows, list | tuple) or not all(isinstance(row, WatchRow) for row in rows):
         raise InputError(

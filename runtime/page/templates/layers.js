@@ -63,7 +63,8 @@ function setUpLayers(data, programs, watched) {
     row.querySelector(".name").focus({ preventScroll: true });
   }
 
-  return { open };
+  const knows = (name) => data.layers.some((layer) => layer.name === name);
+  return { open, knows };
 }
 
 function gemmTable(layer, direction) {

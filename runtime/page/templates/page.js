@@ -4,7 +4,7 @@ start((data) => {
   const programs = setUpPrograms(data);
   const watched = data.watched ? setUpWatched(data.watched) : null;
   const layers = setUpLayers(data, programs, watched);
-  watched?.leadTo(layers.open);
+  watched?.leadTo(layers);
   setUpMemory(data.memory);
   setUpKernels(data.kernels);
   programs.show(Math.min(1, programs.count - 1));

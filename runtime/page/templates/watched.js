@@ -50,6 +50,12 @@ function setUpWatched(watched) {
   for (const control of [role, look]) control.addEventListener("input", draw);
   draw();
 
+  /** Names lead to the rows of the layers that have one. */
+  function leadTo(layers) {
+    lead = layers.open;
+    for (const button of section.querySelectorAll("[data-open]")) button.disabled = !layers.knows(button.dataset.open);
+  }
+
   /** What was watched of a layer, for its opened row. */
   function panel(name) {
     const own = tensors.filter((t) => t.layer === name);
@@ -61,7 +67,7 @@ function setUpWatched(watched) {
     return [el("h4", {}, "Watched: numbers over the steps"), curves, el("h4", {}, "Watched: exponents over the steps"), shareKeys(), spread];
   }
 
-  return { panel, leadTo: (open) => { lead = open; } };
+  return { panel, leadTo };
 }
 
 /** A click on a head sorts by its column, the worst first; another one as in the network. */

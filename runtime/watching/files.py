@@ -12,9 +12,8 @@ from pathlib import Path
 
 from ...compiler.errors import FileError
 from ..files import write_bytes
+from ..watched.reading import DISTRIBUTIONS
 from ..watched.row import WatchRow
-
-DISTRIBUTIONS = ("before", "after")
 
 
 def save_rows(rows: Sequence[WatchRow], path: Path) -> None:

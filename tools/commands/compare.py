@@ -123,24 +123,21 @@ def command(
 
     Values are aligned by name; codes are compared bit for bit, all else by real numbers.
     """
-    if html is not None:
-        _check_page(html, bisect=bisect_)
-    a, b = _wishes(
-        *((recipe, recipe_a, recipe_b), (target, target_a, target_b), (after, after_a, after_b)),
-        *((settings, settings_a, settings_b), (passes, passes_a, passes_b)),
-    )
+    _check_page(html, bisect=bisect_)
+    one = (recipe, recipe_a, recipe_b), (target, target_a, target_b), (after, after_a, after_b)
+    a, b = _wishes(*one, (settings, settings_a, settings_b), (passes, passes_a, passes_b))
     a = _told_apart(a, b, bisect=bisect_) if second in (None, first) else a
     with env.chosen(threads=threads, cache=cache_dir, data=data_dir):
         sides, given = _sides((first, second or first), (a, b), seed, (state, data), evaluation)
         run = partial(_run, given=given, seed=seed)
         made = bisect(*sides, tolerance, run) if bisect_ else _compare(*sides, tolerance, run)
-    if html is not None and isinstance(made, Comparison):
-        said_of_page(html, made.html())
-    _show(made, given.said(seed), as_json, every)
+    _show(made, given.said(seed), html, as_json=as_json, every=every)
 
 
-def _check_page(html: Path, *, bisect: bool) -> None:
+def _check_page(html: Path | None, *, bisect: bool) -> None:
     """UsageError or FileError ahead of long work."""
+    if html is None:
+        return
     if bisect:
         raise UsageError(
             "--bisect gives a table; for the page of a pass compare with --after-b PASS --html"
@@ -203,8 +200,12 @@ def _compare(a: ComparedSide, b: ComparedSide, tolerance: float, run: RunSide) -
     return compare_ran(run(a), run(b), tolerance)
 
 
-def _show(made: Comparison | Bisected, said: str, as_json: bool, every: bool) -> None:
-    """Print it, with a remark behind all that may be refused; status 1 where results part."""
+def _show(
+    made: Comparison | Bisected, said: str, html: Path | None, *, as_json: bool, every: bool
+) -> None:
+    """Draw and print it, with a remark behind all that may be refused; status 1 where it parts."""
+    if html is not None and isinstance(made, Comparison):
+        said_of_page(html, made.html())
     if said:
         terminal.remark(said)
     if as_json:

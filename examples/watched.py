@@ -16,7 +16,7 @@ import torch
 
 import quatrain
 from quatrain.runtime.step import Step
-from quatrain.runtime.watching.row import WatchRow
+from quatrain.runtime.watched.row import WatchRow
 from quatrain.tools.batches import train_batches
 from quatrain.tools.data import load_data
 from quatrain.tools.models import resnet20

@@ -53,7 +53,8 @@ def read_options(place: str, given: Mapping[str, str], known: tuple[str, ...]) -
     """The options of data whose kind has those that are ``known``; UsageError for others."""
     for key in given:
         if key not in known:
-            raise UsageError(f"--data {place}: has no option {key!r}; {closest(key, known)}")
+            hint = closest(key, known) if known else "it takes none"
+            raise UsageError(f"--data {place}: has no option {key!r}; {hint}")
     return Reading(**{key: _READ[key](f"--data {place}: {key}", v) for key, v in given.items()})  # type: ignore[arg-type]
 
 

@@ -6,9 +6,11 @@ from pathlib import Path
 
 from ..compiler.errors import UsageError
 from ..runtime.files import write_bytes
-from ..runtime.page.source import KernelTimes, PageSource
+from ..runtime.page.belonging import of_step
+from ..runtime.page.source import KernelTimes, PageSource, WatchedRows
 from ..runtime.report.costs import Costs
 from ..runtime.report.tables import size
+from ..runtime.watched.reading import read_rows
 from ..targets.plan.plan import Plan
 from . import terminal
 from .files import check_writable
@@ -26,16 +28,32 @@ def check_page(path: Path) -> None:
 
 
 def write_page(
-    path: Path, opened: Opened, bill: Costs, plan: Plan | None, times: KernelTimes | None
+    path: Path,
+    opened: Opened,
+    bill: Costs,
+    plan: Plan | None,
+    times: KernelTimes | None,
+    watched: WatchedRows | None,
 ) -> None:
     """Draw the page, write it whole or not at all, and say so."""
     from ..runtime.page.render import page
 
     with stage("draw the page"):
-        source = PageSource(bill, opened.recipe, tuple(opened.stages), plan, times)
-        data = page(source).encode()
+        source = PageSource(bill, opened.recipe, tuple(opened.stages), plan, times, watched)
+        text = page(source)
+    said_of_page(path, text)
+
+
+def said_of_page(path: Path, text: str) -> None:
+    """Write a page whole or not at all, and say so."""
+    data = text.encode()
     write_bytes(path, data)
     terminal.remark(f"{path}: {size(len(data))}, holds no weights and no batches")
+
+
+def watched_of(path: Path, opened: Opened) -> WatchedRows:
+    """What was watched of a file's step; FileError or InputError where ``path`` has none of it."""
+    return of_step(read_rows(path), path.name or str(path), opened.stages)
 
 
 def predicted_times(opened: Opened, plan: Plan) -> KernelTimes | None:

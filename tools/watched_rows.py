@@ -1,19 +1,17 @@
-"""What a folder of a watched run holds: a number of tensors over the steps, as data and tables."""
+"""A number of watched tensors over the steps, as data and tables."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from pathlib import Path
 
 from rich.table import Table
 from rich.text import Text
 
-from ..compiler.errors import FileError, UsageError, closest
+from ..compiler.errors import UsageError, closest
 from ..runtime.report.tables import percent, table
-from ..runtime.watching.folder import ROWS
+from ..runtime.watched.row import WatchRow
 
 # What can be shown, and whether it is a share.
 FIELDS: Mapping[str, bool] = {
@@ -40,62 +38,31 @@ class WatchedSeries:
         return {"name": self.name, "format": self.format, "number": self.field, "steps": steps}
 
 
-def read_watched(folder: Path) -> list[Mapping[str, object]]:
-    """The rows of ``watch.jsonl``; FileError where there is no such file, or it holds others.
-
-    A line that a run has not finished is left out.
-    """
-    path = folder / ROWS
-    if folder.is_file():
-        raise FileError(f"{folder} is a file; name the folder that --watch-to named")
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        rows = [json.loads(line) for line in lines if line.endswith("\n")]
-        whole = all({"step", "name", "layer", "role", "format"} <= row.keys() for row in rows)
-    except FileNotFoundError:
-        raise FileError(f"{folder} has no {ROWS}; run --watch-to {folder} writes it") from None
-    except OSError as error:
-        raise FileError(f"cannot read {path}: {error.strerror}") from None
-    except (ValueError, AttributeError):
-        whole = False
-    if not whole:
-        raise FileError(f"{path} holds no rows of a watched step; name another folder")
-    if not rows:
-        raise FileError(f"{path} is empty: no step has been looked at yet")
-    return rows
-
-
-def series(
-    rows: Sequence[Mapping[str, object]], patterns: Sequence[str], field: str
-) -> list[WatchedSeries]:
-    """The tensors that fit and have this number, in the order of the file; UsageError for none."""
+def series(rows: Sequence[WatchRow], patterns: Sequence[str], field: str) -> list[WatchedSeries]:
+    """The tensors that fit and have this number, in the order of the rows; UsageError for none."""
     if field not in FIELDS:
         raise UsageError(f"--show: no number is called {field!r}; {closest(field, FIELDS)}")
     for pattern in patterns:
         if not any(_fits(row, pattern) for row in rows):
-            known = sorted({str(row[key]) for row in rows for key in ("name", "role")})
+            known = sorted({word for row in rows for word in (row.name, row.role)})
             raise UsageError(f"no tensor fits {pattern!r}; {closest(pattern, known)}")
+    fitting = [row for row in rows if any(_fits(row, p) for p in patterns or ("*",))]
     found: dict[str, tuple[str, dict[int, float]]] = {}
-    for row in rows:
-        value = row.get(field)
-        if isinstance(value, int | float) and any(_fits(row, p) for p in patterns or ("*",)):
-            shown = str(row.get("quantized", row["format"]))
-            _, values = found.setdefault(str(row["name"]), (shown, {}))
-            values[int(str(row["step"]))] = float(value)
+    for row in fitting:
+        value = getattr(row, field)
+        if value is not None:
+            _, values = found.setdefault(row.name, (row.quantized or row.format, {}))
+            values[row.step] = value
     if not found:
-        known = [f for f in FIELDS if any(f in r and _fits_any(r, patterns) for r in rows)]
+        known = [f for f in FIELDS if any(getattr(row, f) is not None for row in fitting)]
         raise UsageError(f"no tensor that fits has {field}; they have {', '.join(known)}")
     return [WatchedSeries(name, shown, field, v) for name, (shown, v) in found.items()]
 
 
-def _fits_any(row: Mapping[str, object], patterns: Sequence[str]) -> bool:
-    return any(_fits(row, pattern) for pattern in patterns or ("*",))
-
-
-def _fits(row: Mapping[str, object], pattern: str) -> bool:
+def _fits(row: WatchRow, pattern: str) -> bool:
     """By name, by role or by both, as ``step.watch`` reads patterns."""
-    names = (row["name"], row["role"], f"{row['layer']}.{row['role']}")
-    return any(fnmatchcase(str(name), pattern) for name in names)
+    names = (row.name, row.role, f"{row.layer}.{row.role}")
+    return any(fnmatchcase(name, pattern) for name in names)
 
 
 def watched_table(found: Sequence[WatchedSeries], field: str) -> Table:

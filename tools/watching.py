@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..compiler.errors import UsageError
+from ..runtime.watched.worst import worst
 from . import terminal
-from .watch_table import watch_table, worst
+from .watch_table import watch_table
 
 if TYPE_CHECKING:
     from ..runtime.watching.watcher import Watcher

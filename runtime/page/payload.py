@@ -1,10 +1,7 @@
-"""What the script of a page reads on demand: JSON, deflated, in letters that HTML leaves alone."""
+"""What the script of a page reads on demand, as plain data."""
 
 from __future__ import annotations
 
-import base64
-import json
-import zlib
 from collections.abc import Sequence
 
 from .deltas import Deltas
@@ -12,14 +9,6 @@ from .kernels import PageKernel
 from .layers import PageLayer
 from .lives import MemoryMap
 from .shades import shade, stored_shade
-
-BEST = 9
-
-
-def packed(data: object) -> str:
-    """``data`` as the script unpacks it."""
-    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
-    return base64.b64encode(zlib.compress(text.encode(), BEST)).decode()
 
 
 def payload(

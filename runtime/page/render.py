@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
 from ...passes.parts.options import as_typed
-from ..report.tables import count, percent, size
 from .deltas import deltas
 from .facts import figures, kept_by_format, kept_by_function, role_table
+from .frame import filled
 from .kernels import PageKernel, kernels
 from .layers import COLUMNS, PageLayer, by_shade, layers
 from .lives import memory_map
-from .payload import packed, payload
+from .payload import payload
 from .reasons import reasons
-from .shades import SHADES, WORDS, shade
+from .shades import shade
 from .source import PageSource
+from .troubles import in_trouble
+from .watched import WatchedRun, run_data, watched_run
+from .watched_tables import layer_table, norm_table
 
-TEMPLATES = Path(__file__).with_name("templates")
-# In the order in which they are read; each is one part of the page.
-SCRIPTS = ("tools", "layers", "programs", "memory", "kernels", "start")
-MILLI = 1e3
+# In the order in which they are read; the last one starts the page.
+SCRIPTS = ("layers", "programs", "memory", "kernels", "page")
+# Only where something was watched.
+MORE_SCRIPTS, MORE_STYLES = ("charts", "watched"), ("watched.css",)
 
 
 def page(source: PageSource) -> str:
@@ -31,50 +29,43 @@ def page(source: PageSource) -> str:
     found = layers(source, rows)
     memory = memory_map(source.program, source.plan)
     stages = deltas(source.stages)
+    names = [layer.name for layer in found]
+    run = watched_run(source.watched.rows, names) if source.watched else None
+    facts = {
+        "source": source,
+        "bill": source.bill,
+        "making": source.bill.making,
+        "figures": figures(source, rows),
+        "columns": COLUMNS,
+        "mac_parts": by_shade((shade(max(g.bits)), g.macs) for g in source.bill.gemms),
+        "reasons": reasons((g.line, g.why) for layer in found for g in layer.gemms),
+        "layers": found,
+        "largest": _largest(found),
+        "memory": memory,
+        "kept": kept_by_format(source),
+        "theirs": kept_by_function(source.bill),
+        "stages": stages,
+        "kernels": rows,
+        "roles": role_table(source),
+        "passes": _passes(source),
+    }
     data = payload(stages, found, rows, memory, _layer_of_step(source, rows))
-    return (
-        _environment()
-        .get_template("page.html")
-        .render(
-            source=source,
-            bill=source.bill,
-            making=source.bill.making,
-            figures=figures(source, rows),
-            columns=COLUMNS,
-            mac_parts=by_shade((shade(max(g.bits)), g.macs) for g in source.bill.gemms),
-            reasons=reasons((g.line, g.why) for layer in found for g in layer.gemms),
-            layers=found,
-            largest=_largest(found),
-            memory=memory,
-            kept=kept_by_format(source),
-            theirs=kept_by_function(source.bill),
-            stages=stages,
-            kernels=rows,
-            roles=role_table(source),
-            passes=_passes(source),
-            style=_raw("page.css"),
-            script=Markup("\n").join(_raw(f"{name}.js") for name in SCRIPTS),
-            data=Markup(packed(data)),
-        )
-    )
+    more = _watched(source, run)
+    data["watched"] = run and run_data(run)
+    styles, scripts = (MORE_STYLES, MORE_SCRIPTS) if run else ((), ())
+    return filled("page.html", facts | more, data, styles=styles, scripts=(*scripts, *SCRIPTS))
 
 
-def _environment() -> Environment:
-    made = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    made.filters |= {"count": count, "percent": percent, "size": size, "shade": shade}
-    made.filters["milliseconds"] = lambda seconds: f"{MILLI * seconds:.3g} ms"
-    made.globals |= {"SHADES": SHADES, "WORDS": WORDS}
-    return made
-
-
-def _raw(name: str) -> Markup:
-    return Markup((TEMPLATES / name).read_text(encoding="utf-8"))
+def _watched(source: PageSource, run: WatchedRun | None) -> dict[str, object]:
+    if run is None or source.watched is None:
+        return {"watched": None}
+    return {
+        "watched": source.watched,
+        "run": run,
+        "troubles": in_trouble(source.watched.rows),
+        "by_layer": layer_table(run),
+        "by_norm": norm_table(run),
+    }
 
 
 def _largest(found: tuple[PageLayer, ...]) -> dict[str, float]:

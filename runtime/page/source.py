@@ -8,6 +8,7 @@ from ...compiler.ir import Program
 from ...passes.recipe import Recipe
 from ...targets.plan.plan import Plan
 from ..report.costs import Costs
+from ..watched.row import WatchRow
 
 CAPTURED = "lower"  # the stage ahead of all passes
 
@@ -25,11 +26,20 @@ class KernelTimes:
 
 
 @dataclass(frozen=True, slots=True)
+class WatchedRows:
+    """What was watched of the step, by step, and where that is from."""
+
+    rows: tuple[WatchRow, ...]
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
 class PageSource:
     """All that a page shows.
 
     ``stages`` are the program as captured, then after every pass and every stage of the target;
-    ``plan`` is None where no target was asked, ``times`` where no kernel was timed.
+    ``plan`` is None where no target was asked, ``times`` where no kernel was timed, ``watched``
+    where nothing was watched.
     """
 
     bill: Costs
@@ -37,6 +47,7 @@ class PageSource:
     stages: tuple[tuple[str, Program], ...]
     plan: Plan | None = None
     times: KernelTimes | None = None
+    watched: WatchedRows | None = None
 
     @property
     def program(self) -> Program:

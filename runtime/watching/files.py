@@ -12,9 +12,8 @@ from pathlib import Path
 
 from ...compiler.errors import FileError
 from ..files import write_bytes
-from .row import WatchRow
-
-DISTRIBUTIONS = ("before", "after")
+from ..watched.reading import DISTRIBUTIONS
+from ..watched.row import WatchRow
 
 
 def save_rows(rows: Sequence[WatchRow], path: Path) -> None:

@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING
 from ...compiler.errors import FileError
 from ..files import path_of, write_bytes
 from ..telling import LOG
+from ..watched.reading import ROWS
+from ..watched.row import WatchRow
 from .files import json_line
-from .row import WatchRow
 
 if TYPE_CHECKING:
     from .tensorboard import BoardWriter
-
-ROWS = "watch.jsonl"
 
 
 class WatchFolder:

@@ -27,7 +27,7 @@ from ...targets.registry import find_target
 from ..bound import BoundProgram
 from ..edge import Edge
 from ..telling import LOG
-from .row import PointNumbers
+from ..watched.row import PointNumbers
 
 PREFIX = "fp32."
 

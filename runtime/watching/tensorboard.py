@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tensorboardX import SummaryWriter
 
-from .row import Exponents, WatchRow
+from ..watched.row import Exponents, WatchRow
 
 CURVES = (
     *("largest", "rms", "underflow", "saturation", "sqnr", "gain", "clip", "scale"),

@@ -14,11 +14,11 @@ from ..bound import BoundProgram
 from ..files import path_of
 from ..state import State
 from ..telling import told
+from ..watched.row import WatchRow, row_of
 from .files import save_rows
 from .folder import WatchFolder
 from .oscillation import Oscillation
 from .probe import Probe
-from .row import WatchRow, row_of
 
 
 class Watcher:

@@ -27,8 +27,9 @@ import quatrain
 from quatrain.passes.recipe import recipe_names
 assert quatrain.__spec__.origin == quatrain.__file__, quatrain.__spec__
 assert "ultra_low_4bit" in recipe_names() and quatrain.targets.__name__ == "quatrain.targets"
-from quatrain.runtime.page import render
-assert (render.TEMPLATES / "page.html").is_file()
+from quatrain.runtime.page import frame
+from quatrain.tools.compare import page
+assert (frame.TEMPLATES / "page.html").is_file() and (page.TEMPLATES / "compare.html").is_file()
 assert "compile" in dir(quatrain) and not {"torch", "tvm"} & set(sys.modules)
 print(quatrain.__file__)
 """

@@ -2,66 +2,20 @@
 
 from __future__ import annotations
 
-import html
-import json
-import re
-import shutil
-import subprocess
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from quatrain.runtime.page.render import page
+from quatrain.runtime.page.source import WatchedRows
+
+from ..cases.browser import needs_browser, seen
 from ..cases.commands import Quatrain
-from ..cases.page_case import AWKWARD, drawn, write_network
+from ..cases.page_case import AWKWARD, drawn, source, write_network
+from ..cases.watched_case import watched_rows
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
-FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--dump-dom")
-PATIENCE = "--virtual-time-budget=20000"  # milliseconds of the page's own clock
-
-pytestmark = pytest.mark.skipif(BROWSER is None, reason=f"needs one of {', '.join(BROWSERS)}")
-
-# Ahead of the page's own script: whatever goes wrong is remembered.
-LISTENING = """<script>
-const wrong = [];
-addEventListener("error", (e) => wrong.push(String(e.message)));
-addEventListener("unhandledrejection", (e) => wrong.push(String(e.reason)));
-addEventListener("securitypolicyviolation", (e) => wrong.push(e.blockedURI));
-for (const kind of ["error", "warn"]) console[kind] = (...words) => wrong.push(words.join(" "));
-</script>"""
-# Behind it: when all is set up the clicks, and what they brought as the page's title.
-CLICKING = """<script>
-const found = {};
-const timer = setInterval(() => {
-  if (!document.documentElement.dataset.ready && document.getElementById("notice").hidden) return;
-  clearInterval(timer);
-  try { %s } catch (error) { wrong.push(String(error)); }
-  document.title = JSON.stringify({ wrong, ...found });
-}, 10);
-const $ = (query) => document.querySelector(query);
-const $$ = (query) => [...document.querySelectorAll(query)];
-const choose = (id, value) => {
-  document.getElementById(id).value = value;
-  document.getElementById(id).dispatchEvent(new Event("input", { bubbles: true }));
-};
-</script></body>"""
-
-
-def seen(text: str, folder: Path, clicks: str) -> dict[str, Any]:
-    """What a browser finds behind the clicks."""
-    page = text.replace("<style>", f"{LISTENING}<style>", 1)
-    path = folder / "seen.html"
-    path.write_text(page.replace("</body>", CLICKING % clicks), encoding="utf-8")
-    done = subprocess.run(
-        [str(BROWSER), *FLAGS, PATIENCE, f"--user-data-dir={folder / 'browser'}", path.as_uri()],
-        capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
-    title = re.search(r"<title>(.*?)</title>", done.stdout, re.DOTALL)
-    assert title, done.stderr
-    found: dict[str, Any] = json.loads(html.unescape(title[1]))
-    return found
-
+pytestmark = needs_browser
 
 LAYERS_AND_PASSES = """
 const row = $$("tr.layer").find((r) => r.querySelector("[data-direction]"));
@@ -124,6 +78,41 @@ def test_kernels_over_time(quatrain: Quatrain, tmp_path: Path) -> None:
     assert found["wrong"] == [] and found["rectangles"] > 5
     assert found["kernel"].startswith("kernel 0: ") and "µs" in found["kernel"]
     assert "Kernels (" in found["detail"]
+
+
+WATCHED = """
+const words = (query) => $$(query).map((e) => e.textContent);
+found.charts = words("#curves figcaption");
+found.heads = words("#exponents .head");
+$("#exponents svg").dispatchEvent(new PointerEvent("pointermove", { clientX: -1, clientY: -1, bubbles: true }));
+choose("role", "x"); choose("look", "0");
+found.chosen = words("#exponents p")[0];
+found.lines = $$("#curves .chart")[0].querySelectorAll("g .line").length;
+found.sparks = $$(".watched-table .spark").length;
+const names = () => words(".watched-table tbody th").slice(0, 2);
+const head = $$(".watched-table thead button").find((b) => b.textContent === "w SQNR");
+found.before = names(); head.click(); found.worst = names(); head.click(); found.after = names();
+$(".troubles button").click();
+found.panel = words("tr.detail h4");
+found.own = words("tr.detail figcaption");
+"""
+
+
+def test_what_was_watched_is_drawn(tmp_path: Path) -> None:
+    made = source()
+    rows = tuple(watched_rows(made))
+    found = seen(page(replace(made, watched=WatchedRows(rows, "run"))), tmp_path, WATCHED)
+    assert found["wrong"] == []
+    assert found["charts"][:2] == ["SQNR, dB", "became 0"]
+    assert found["heads"] == ["ahead of rounding", "as it is read"]
+    assert "at step 0" in found["chosen"] and (found["lines"], found["sparks"]) == (1, 5)
+    assert found["before"] == found["after"] == [AWKWARD, "fc"]
+    assert found["worst"] == ["fc", AWKWARD]
+    assert len(found["panel"]) == 2 and "dy bf16 to fp4.odd*p" in found["own"]
+    # A look alone is drawn as points.
+    once = tuple(watched_rows(made, (0,)))
+    found = seen(page(replace(made, watched=WatchedRows(once, "run"))), tmp_path, WATCHED)
+    assert found["wrong"] == [] and found["sparks"] == 0
 
 
 def test_a_browser_that_cannot_unpack_says_so(tmp_path: Path) -> None:

@@ -17,11 +17,12 @@ from quatrain.compiler.ir.ops.measure import BINS
 from quatrain.compiler.ir.text import parse
 from quatrain.compiler.types import Scale, TensorType
 from quatrain.passes.parts.watch_points import WatchPoint, chosen_points, watch_points
+from quatrain.runtime.watched.row import Exponents, WatchRow, row_of
+from quatrain.runtime.watched.worst import worst
 from quatrain.runtime.watching.files import json_line, save_rows
 from quatrain.runtime.watching.folder import WatchFolder
 from quatrain.runtime.watching.oscillation import Oscillation
-from quatrain.runtime.watching.row import Exponents, WatchRow, row_of
-from quatrain.tools.watch_table import watch_table, worst
+from quatrain.tools.watch_table import watch_table
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "watch.conv.qt"
 PROGRAM = parse(GOLDEN.read_text().partition("=" * 72)[0])

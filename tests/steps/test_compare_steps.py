@@ -61,6 +61,16 @@ def test_two_steps_part_where_the_recipe_begins_and_nothing_moves() -> None:
     assert "nothing that both have parts" in str(quatrain.compare(a, a, batch()))
 
 
+def test_the_page_is_text_or_a_file(tmp_path: Path) -> None:
+    made = quatrain.compare(step("fp32"), step("int4"), batch())
+    text = made.html()
+    assert text.startswith("<!DOCTYPE html>") and "first to part" in text
+    made.html(tmp_path / "page.html")
+    assert (tmp_path / "page.html").read_text(encoding="utf-8") == text
+    with pytest.raises(quatrain.QuatrainError, match="is no folder; make it first"):
+        made.html(tmp_path / "nowhere" / "page.html")
+
+
 def test_both_start_from_the_state_of_the_first() -> None:
     a, b = step("fp32"), step("fp32")
     for _ in range(2):

@@ -16,7 +16,7 @@ import quatrain  # noqa: E402
 from quatrain.passes.parts.watch_points import watch_points  # noqa: E402
 from quatrain.passes.recipe import load_recipe  # noqa: E402
 from quatrain.runtime.step import Step  # noqa: E402
-from quatrain.runtime.watching.row import WatchRow  # noqa: E402
+from quatrain.runtime.watched.row import WatchRow  # noqa: E402
 from quatrain.targets.reference.evaluate import evaluate  # noqa: E402
 
 from ..cases.commands import Quatrain  # noqa: E402

@@ -22,6 +22,7 @@ from ..compare.side import REFERENCE, ComparedSide, Given, SideWish, given_to, r
 from ..compare.start import check_names, read_numbers
 from ..compare.tables import tables
 from ..dump import FIRST
+from ..page_of_file import check_page, said_of_page
 from .opt import parse_pass
 
 One = tuple[str | None, str | None, str | None]  # of both sides, of A, of B
@@ -81,6 +82,10 @@ BisectOption = Annotated[
     bool, typer.Option("--bisect", help="Find the pass after which results first differ.")
 ]
 AllOption = Annotated[bool, typer.Option("--all", help="All rows, also of what agrees.")]
+PageOption = Annotated[
+    Path | None,
+    typer.Option("--html", metavar="FILE.html", help="Draw it too, with both programs: one page."),
+]
 
 
 def command(
@@ -109,6 +114,7 @@ def command(
     evaluation: EvaluationOption = False,
     bisect_: BisectOption = False,
     every: AllOption = False,
+    html: PageOption = None,
     as_json: JsonOption = False,
     threads: ThreadsOption = None,
     cache_dir: CacheDirOption = None,
@@ -117,16 +123,26 @@ def command(
 
     Values are aligned by name; codes are compared bit for bit, all else by real numbers.
     """
-    a, b = _wishes(
-        *((recipe, recipe_a, recipe_b), (target, target_a, target_b), (after, after_a, after_b)),
-        *((settings, settings_a, settings_b), (passes, passes_a, passes_b)),
-    )
+    _check_page(html, bisect=bisect_)
+    one = (recipe, recipe_a, recipe_b), (target, target_a, target_b), (after, after_a, after_b)
+    a, b = _wishes(*one, (settings, settings_a, settings_b), (passes, passes_a, passes_b))
     a = _told_apart(a, b, bisect=bisect_) if second in (None, first) else a
     with env.chosen(threads=threads, cache=cache_dir, data=data_dir):
         sides, given = _sides((first, second or first), (a, b), seed, (state, data), evaluation)
         run = partial(_run, given=given, seed=seed)
         made = bisect(*sides, tolerance, run) if bisect_ else _compare(*sides, tolerance, run)
-    _show(made, given.said(seed), as_json, every)
+    _show(made, given.said(seed), html, as_json=as_json, every=every)
+
+
+def _check_page(html: Path | None, *, bisect: bool) -> None:
+    """UsageError or FileError ahead of long work."""
+    if html is None:
+        return
+    if bisect:
+        raise UsageError(
+            "--bisect gives a table; for the page of a pass compare with --after-b PASS --html"
+        )
+    check_page(html)
 
 
 def _wishes(
@@ -184,8 +200,12 @@ def _compare(a: ComparedSide, b: ComparedSide, tolerance: float, run: RunSide) -
     return compare_ran(run(a), run(b), tolerance)
 
 
-def _show(made: Comparison | Bisected, said: str, as_json: bool, every: bool) -> None:
-    """Print it, with a remark behind all that may be refused; status 1 where results part."""
+def _show(
+    made: Comparison | Bisected, said: str, html: Path | None, *, as_json: bool, every: bool
+) -> None:
+    """Draw and print it, with a remark behind all that may be refused; status 1 where it parts."""
+    if html is not None and isinstance(made, Comparison):
+        said_of_page(html, made.html())
     if said:
         terminal.remark(said)
     if as_json:

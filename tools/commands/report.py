@@ -29,7 +29,7 @@ from ..cost.bills import bills, bills_table
 from ..cost.overhead import overhead_dict, overhead_tables
 from ..cost.uncompiled import check_specs, uncompiled
 from ..opened import Opened, open_network
-from ..page_of_file import check_page, predicted_times, write_page
+from ..page_of_file import check_page, predicted_times, watched_of, write_page
 from ..stages import stage
 from ..study.entry import entries
 
@@ -68,6 +68,14 @@ HtmlOption = Annotated[
 ProfileOption = Annotated[
     bool, typer.Option("--profile", help="With --html: run each kernel alone, for its time.")
 ]
+WatchedOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--watched",
+        metavar="FOLDER|FILE.jsonl",
+        help="With --html: what run --watch-to or step.watch wrote, layer by layer over time.",
+    ),
+]
 
 
 def command(
@@ -78,12 +86,13 @@ def command(
     recipe: UserRecipeOption = None,
     html: HtmlOption = None,
     profile: ProfileOption = False,
+    watched: WatchedOption = None,
     recipes: ComparedOption = None,
     batch: BilledBatchOption = None,
     overhead: OverheadOption = False,
 ) -> None:
     """Print the bill: formats and units of all multiplications, memory, conversions, waivers."""
-    _check(html, as_json=as_json, profile=profile, no_plan=no_plan)
+    _check(html, watched, as_json=as_json, profile=profile, no_plan=no_plan)
     load_user_passes(recipe)
     if recipes:
         if html is not None:
@@ -99,12 +108,13 @@ def command(
         )
     path = Path(network)
     opened = open_network(path, target=target)
+    seen = None if watched is None else watched_of(watched, opened)
     plan = _plan_of(opened, planned=not no_plan and opened.target != "reference")
     bill = bill_of_file(opened, plan)
     if any(v.name == SPENT for v in opened.final.state):
         bill = with_spent(bill, read(path).state)
     if html is not None:
-        write_page(html, opened, bill, plan, _times(opened, plan, measure=profile))
+        write_page(html, opened, bill, plan, _times(opened, plan, measure=profile), seen)
     elif as_json:
         terminal.write_json(bill.to_dict())
     else:
@@ -146,10 +156,14 @@ def bill_of_file(opened: Opened, plan: Plan | None) -> Bill:
     )
 
 
-def _check(html: Path | None, *, as_json: bool, profile: bool, no_plan: bool) -> None:
+def _check(
+    html: Path | None, watched: Path | None, *, as_json: bool, profile: bool, no_plan: bool
+) -> None:
     if html is None:
         if profile:
             raise UsageError("--profile goes with --html; quatrain bench --profile prints a table")
+        if watched is not None:
+            raise UsageError("--watched is drawn on a page; give --html FILE.html too")
         return
     if as_json:
         raise UsageError("--html and --json each give another report; give one")

@@ -7,14 +7,18 @@ from typing import Annotated
 
 import typer
 
+from ...runtime.watched.reading import read_rows
 from .. import terminal
 from ..arguments import JsonOption
-from ..watched_rows import FIELDS, read_watched, series, watched_table
+from ..watched_rows import FIELDS, series, watched_table
 
 USUAL = "sqnr"
 
 FolderArgument = Annotated[
-    Path, typer.Argument(metavar="FOLDER", help="What run --watch-to, or step.watch(to=), named.")
+    Path,
+    typer.Argument(
+        metavar="FOLDER|FILE.jsonl", help="What run --watch-to, or step.watch(to=), named."
+    ),
 ]
 OfOption = Annotated[
     list[str] | None,
@@ -38,7 +42,7 @@ def command(
 
     What the numbers are: docs/watching.md.
     """
-    rows, patterns = read_watched(folder), _words(of)
+    rows, patterns = read_rows(folder), _words(of)
     fields = _words(show) or [USUAL]
     found = [series(rows, patterns, field) for field in fields]
     if as_json:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import overload
 
 from ...compiler.ir import Op, Program, Value
+from ...runtime.files import path_of, write_bytes
 from ...targets.numbers.tensor import Tensor
 from ...targets.seen import Seen
 from .distance import Gap, distance
@@ -13,12 +16,33 @@ from .rows import END, ComparisonRows, Line, Parting, ValueRow, Where
 from .tables import as_text
 
 
+@dataclass(frozen=True, slots=True)
 class Comparison(ComparisonRows):
-    """What ``compare`` gives; prints as a table, of 80 columns."""
+    """What ``compare`` gives; prints as a table, of 80 columns. ``programs`` are those that ran."""
+
+    programs: tuple[Program, Program] = field(repr=False, compare=False)
 
     def __str__(self) -> str:
         """The table."""
         return as_text(self)
+
+    @overload
+    def html(self) -> str: ...
+    @overload
+    def html(self, path: str | Path) -> None: ...
+    def html(self, path: str | Path | None = None) -> str | None:
+        """The page as one HTML file that needs nothing else: its text, or written to ``path``.
+
+        It holds no weights and no batches. FileError where ``path`` cannot be written.
+        """
+        from .page import comparison_page
+
+        place = None if path is None else path_of(path)
+        text = comparison_page(self, *self.programs)
+        if place is None:
+            return text
+        write_bytes(place, text.encode())
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +73,7 @@ def compare_ran(a: Ran, b: Ran, tolerance: float) -> Comparison:
     if first is not None:
         lines = _line(ours.get(first.name), a.seen), _line(theirs.get(first.name), b.seen)
         parting = Parting(first, *lines)
-    return Comparison(a.about, b.about, tolerance, tuple(rows), parting)
+    return Comparison(a.about, b.about, tolerance, tuple(rows), parting, (a.program, b.program))
 
 
 def _by_name(program: Program) -> dict[str, _Defined]:

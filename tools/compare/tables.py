@@ -24,7 +24,7 @@ def tables(made: ComparisonRows, *, every: bool = False, most: int = MOST) -> Re
 
     Else those that part and, if that makes few rows, those of one side alone.
     """
-    shown = [r for r in made.rows if not r.again and (every or _tells(r, made.tolerance))]
+    shown = [r for r in made.rows if not r.again and (every or tells(r, made.tolerance))]
     if len(shown) > most and not every:
         shown = list(made.parted)
     left = 0 if every else max(0, len(shown) - most)
@@ -72,10 +72,11 @@ def _op(side: str, text: str, first: Parting, rows: Sequence[ValueRow]) -> list[
 def _operands(first: Parting, rows: Mapping[str, ValueRow]) -> str:
     """What the op of either side reads, and what is known of each."""
     names = dict.fromkeys((*first.a.reads, *first.b.reads))
-    return ", ".join(f"{name} ({_word(rows[name])})" for name in names)
+    return ", ".join(f"{name} ({word(rows[name])})" for name in names)
 
 
-def _word(row: ValueRow) -> str:
+def word(row: ValueRow) -> str:
+    """How a value that an op reads compares, in a word or two."""
     if row.distance is None:
         return row.where.value
     if row.distance.equal:
@@ -83,7 +84,8 @@ def _word(row: ValueRow) -> str:
     return "differs" if row.distance.relative is None else f"off by {row.distance.relative:.0e}"
 
 
-def _tells(row: ValueRow, tolerance: float) -> bool:
+def tells(row: ValueRow, tolerance: float) -> bool:
+    """Whether a row says anything: it parts, or is of one side alone."""
     return row.parts(tolerance) or row.where in (Where.ONLY_A, Where.ONLY_B)
 
 
@@ -93,18 +95,20 @@ def _rows(rows: Iterable[ValueRow], made: ComparisonRows) -> Table:
     grid.columns[1].max_width = 15
     for row in rows:
         mark = "> " if made.first is not None and row.name == made.first.row.name else ""
-        grid.add_row(f"{mark}{row.name}", _formats(row), *_numbers(row))
+        grid.add_row(f"{mark}{row.name}", formats(row), *numbers(row))
     return grid
 
 
-def _formats(row: ValueRow) -> str:
+def formats(row: ValueRow) -> str:
+    """The format of both sides, or of each."""
     a, b = (t.partition("[")[0] for t in (row.type_a, row.type_b))
     if row.where is Where.SHAPES:
         return f"{row.type_a} {row.type_b}"
     return a or b if a == b or not (a and b) else f"{a} {b}"
 
 
-def _numbers(row: ValueRow) -> list[str]:
+def numbers(row: ValueRow) -> list[str]:
+    """The error in the columns behind the format."""
     if row.distance is None:
         return [row.where.value, *[""] * 4]
     d = row.distance

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby, zip_longest
 
 from rich.console import Group
 from rich.text import Text
@@ -16,6 +17,8 @@ from ...runtime.cost.model import OperandBits, step_cost
 from ...runtime.cost.step_cost import StepCost
 from ...runtime.report.tables import table
 from .uncompiled import Uncompiled
+
+AT = " at "  # between a recipe and the bits that it is counted at
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,7 @@ def sweep(
         for named in recipes or own:
             program = network.by(named.recipe)
             for bits in counted:
-                label = named.label if bits is None else f"{named.label} at {bits}"
+                label = named.label if bits is None else f"{named.label}{AT}{bits}"
                 for machine in machines:
                     where = (network.name, label, machine.name)
                     try:
@@ -72,16 +75,23 @@ def sweep_tables(rows: Sequence[SweepRow]) -> Group:
     """A row a combination; times and energies of a sample."""
     numbers = ("time", "energy", "waits", "used")
     made = table("Time and energy of a sample", "network", "recipe", "on", *numbers, right=numbers)
-    last: tuple[str, str] = ("", "")
-    for row in rows:
-        if row.network != last[0] and last[0]:
+    last = ""
+    for (network, recipe), some in groupby(rows, lambda row: (row.network, row.recipe)):
+        if network != last and last:
             made.add_section()
-        network = row.network if row.network != last[0] else ""
-        recipe = row.recipe if (row.network, row.recipe) != last else ""
-        made.add_row(Text(network), Text(recipe), Text(row.machine), *_cells(row))
-        last = (row.network, row.recipe)
+        group = list(some)
+        for words, row in zip_longest(_lines(recipe, len(group)), group):
+            shown = network if network != last else ""
+            made.add_row(Text(shown), Text(words or ""), Text(row.machine), *_cells(row))
+            last = network
     reasons = dict.fromkeys(row.failure for row in rows if row.failure)
     return Group(made, *(Text(f"- {reason}") for reason in reasons))
+
+
+def _lines(recipe: str, rows: int) -> list[str]:
+    """A recipe in its cells; the bits it is counted at stand in the second, where there is one."""
+    name, at, bits = recipe.partition(AT)
+    return [name, f"{AT.strip()} {bits}"] if at and rows > 1 else [recipe]
 
 
 def _cells(row: SweepRow) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 /* The table of layers: opening a layer, finding, ordering. */
 
-function setUpLayers(data, programs) {
+function setUpLayers(data, programs, watched) {
   const body = document.querySelector(".layers tbody");
   const rows = [...body.querySelectorAll("tr.layer")];
   body.addEventListener("click", (event) => {
@@ -21,6 +21,7 @@ function setUpLayers(data, programs) {
   function detail(row, layer, direction) {
     const cell = el("td", { colspan: row.children.length });
     if (layer.gemms.length) cell.append(gemmTable(layer, direction));
+    if (watched) cell.append(...watched.panel(layer.name));
     if (layer.kept.length || layer.torch) cell.append(keptTable(layer));
     const own = data.kernels.flatMap((k, i) => (k.layers.includes(layer.name) ? [[i, k]] : []));
     if (own.length) cell.append(kernelTable(`Kernels (${own.length} of ${data.kernels.length})`, own));
@@ -51,6 +52,19 @@ function setUpLayers(data, programs) {
     byId("shown").textContent = shown === rows.length ? "" : `${shown} of ${rows.length} layers`;
   }
   for (const control of [find, order, products]) control.addEventListener("input", arrange);
+
+  /** Open a layer by name and go there. */
+  function open(name) {
+    const row = rows.find((r) => data.layers[r.dataset.layer].name === name);
+    if (!row) return;
+    if (row.hidden) { find.value = ""; products.checked = false; arrange(); }
+    if (!row.nextElementSibling?.classList.contains("detail")) toggle(row, "");
+    row.scrollIntoView();
+    row.querySelector(".name").focus({ preventScroll: true });
+  }
+
+  const knows = (name) => data.layers.some((layer) => layer.name === name);
+  return { open, knows };
 }
 
 function gemmTable(layer, direction) {

@@ -1,8 +1,10 @@
 /* Programs after every pass: the first as text, each other as edits of the one before. */
 
-const CONTEXT = 3, FIRST_ROWS = 600;
+const CONTEXT = 3, NEIGHBOURS = 8, FIRST_ROWS = 600;
 
-function setUpPrograms(data) {
+const PASS_WORDS = { text: (name) => `the text after ${name}`, change: (name) => `what ${name} changed` };
+
+function setUpPrograms(data, words = PASS_WORDS) {
   const { names, first, edits } = data.stages;
   const lines = data.stages.lines.split("\n");
   const texts = [first];
@@ -24,7 +26,7 @@ function setUpPrograms(data) {
     stage = next;
     for (const button of buttons) button.setAttribute("aria-current", String(Number(button.dataset.stage) === stage));
     const whole = stage === 0 || view.value === "text";
-    place.replaceChildren(el("h3", {}, whole ? `the text after ${names[stage]}` : `what ${names[stage]} changed`));
+    place.replaceChildren(el("h3", {}, (whole ? words.text : words.change)(names[stage])));
     if (whole) place.append(text(stage, layer.value));
     else drawChanges(place, changed(stage, layer.value), view.value === "split");
   }
@@ -38,7 +40,16 @@ function setUpPrograms(data) {
   }
 
   /** Rows [sign, old number, new number, text]; only those near a change. */
-  function changed(index, only) {
+  const changed = (index, only) => near(compared(index, only));
+
+  /** A few rows of the whole on both sides of where one of the texts begins. */
+  function around(index, starts) {
+    const rows = compared(index, "");
+    const at = rows.findIndex((row) => starts.some((text) => text && row[3].trim().startsWith(text)));
+    return at < 0 ? [] : rows.slice(Math.max(0, at - NEIGHBOURS), at + NEIGHBOURS + 1);
+  }
+
+  function compared(index, only) {
     const before = texts[index - 1], after = texts[index];
     const ownersBefore = owners(before, lines), ownersAfter = owners(after, lines);
     const rows = [];
@@ -58,7 +69,7 @@ function setUpPrograms(data) {
       shift += added.length - removed;
     }
     old(at, before.length, " ", shift);
-    return near(rows);
+    return rows;
   }
 
   /** The lines of a layer in the final program, a block for each region. */
@@ -84,7 +95,7 @@ function setUpPrograms(data) {
     place.focus({ preventScroll: true });
   }
 
-  return { show, linesOf, showLayer, count: names.length };
+  return { show, linesOf, showLayer, around, count: names.length };
 }
 
 function applied(text, changes) {

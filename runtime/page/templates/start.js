@@ -1,4 +1,4 @@
-/* The switch of light and dark, and the start of everything else. */
+/* The switch of light and dark, and the start of a page. */
 
 const THEMES = ["auto", "light", "dark"], REMEMBERED = "quatrain-theme";
 
@@ -20,15 +20,11 @@ function setUpTheme() {
   button.addEventListener("click", () => set(theme = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length]));
 }
 
-async function start() {
+/** Unpack the data and set the page up with it; a browser that cannot says so. */
+async function start(setUp) {
   setUpTheme();
   try {
-    const data = await unpack(byId("data").textContent);
-    const programs = setUpPrograms(data);
-    setUpLayers(data, programs);
-    setUpMemory(data.memory);
-    setUpKernels(data.kernels);
-    programs.show(Math.min(1, programs.count - 1));
+    setUp(await unpack(byId("data").textContent));
     for (const tools of document.querySelectorAll(".tools")) tools.hidden = false;
     document.documentElement.dataset.ready = "yes";
   } catch (error) {
@@ -37,5 +33,3 @@ async function start() {
     console.error(error);
   }
 }
-
-start();

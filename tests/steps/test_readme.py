@@ -49,7 +49,7 @@ def test_the_commands(tmp_path: Path, quatrain: Quatrain, monkeypatch: pytest.Mo
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.chdir(tmp_path)
     # test_study has a study's processes.
-    monkeypatch.setattr("quatrain.tools.study.run.Worker", InProcess)
+    monkeypatch.setattr("quatrain.tools.study.processes.Worker", InProcess)
     commands = [
         shlex.split(line, comments=True)
         for block in blocks("sh")

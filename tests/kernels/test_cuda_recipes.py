@@ -22,6 +22,7 @@ pytestmark = [
 GATED = ("dfq", "fractrain")
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize("recipe", [r for r in recipe_names() if r not in GATED])
 def test_kernels_equal_the_reference(recipe: str) -> None:
     kernels_equal_the_reference(recipe, {})

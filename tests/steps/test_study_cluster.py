@@ -19,6 +19,7 @@ from ..cases.in_process import InProcess
 pytestmark = [pytest.mark.torch, pytest.mark.slow]
 
 
+@pytest.mark.share(2)
 @pytest.mark.parametrize("cluster", ["ray", "dask"])
 def test_a_study_on_a_cluster(
     cluster: str, quatrain: Quatrain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
